@@ -1,0 +1,35 @@
+# make demo   the whole path on real video, within ten minutes on two CPU cores
+# make test   the tests
+# make lint   ruff and mypy
+# make lock   renew requirements.lock from pyproject.toml (needs uv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := scale=demo
+
+.PHONY: demo test lint lock clean
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("dvcc needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=150
+	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=150
+	$(BIN)/python evaluate.py control task=segmentation $(DEMO)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dvcc
+
+lock:
+	uv pip compile --universal --python-version 3.11 --extra demo --extra dev -c constraints.txt -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) runs

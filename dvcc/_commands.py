@@ -1,0 +1,44 @@
+"""How every command line ends: one sentence and status 2 for what a user can mend."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dvcc.errors import DvccError
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Exit status of `run()`: 0, or 2 after one sentence on stderr, or 130 when interrupted. A bug keeps its traceback."""
+    try:
+        run()
+    except DvccError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}: free some space, check permissions, or write elsewhere", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_stage(program: str, words: list[str], package: str) -> int:
+    """Parse `words`, then import `package`.STAGE and call its `run(config)`; prints the path it returns."""
+    from dvcc import config as configs
+
+    if any(word in ("-h", "--help") for word in words):
+        print(configs.help_text(program))
+        return 0
+
+    def run() -> None:
+        stage, config = configs.parse(program, words)  # before torch: a typo fails at once
+        print(importlib.import_module(f"{package}.{stage}").run(config))
+
+    return guarded(run)

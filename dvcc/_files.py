@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from dvcc.errors import DvccError
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write `data` to a temporary name beside `path`, then rename it into place.
+
+    A reader in another process sees the old file or the new one, never a part; an interrupted or failed write
+    leaves nothing behind. Raises `DvccError` when the folder is read-only or the disk is full.
+    """
+    path = Path(path)
+    data = data.encode() if isinstance(data, str) else data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise DvccError(f"cannot write {path}: {error.strerror or error}; choose another folder with out=DIR") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise DvccError(f"cannot write {path}: {error.strerror or error}; free some space or write elsewhere") from error
+        raise

@@ -1,0 +1,289 @@
+"""A clip: the 4:2:0 planes that the encoder is given, and the RGB view of them that networks see."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from dvcc.errors import ConfigError, VideoError
+
+if TYPE_CHECKING:
+    import torch
+
+Matrix = Literal["bt601", "bt709", "bt2020"]
+SWSCALE_MATRIX = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
+_MATRIX_OF_TAG: dict[int, Matrix] = {1: "bt709", 9: "bt2020"}  # every other tag, and none, is read as BT.601 by swscale
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm"})
+_CITYSCAPES = re.compile(r"(?P<sequence>[a-z\-]+_\d{6})_(?P<frame>\d{6})_leftImg8bit$")
+_FOLDER_FPS, _CITYSCAPES_FPS = Fraction(25), Fraction(17)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Clip:
+    """Frames in planar 4:2:0, 8 bit.
+
+    y: uint8 (T, H, W); u, v: uint8 (T, H/2, W/2). H and W are even, as H.264 4:2:0 needs. `fps` is the rate at
+    which these frames are shown (divided by the stride they were read with). `matrix` and `full_range` are the
+    colour tags; the encoder writes them into the bitstream.
+
+    Raises `ConfigError` when the planes do not belong together.
+    """
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    fps: Fraction
+    matrix: Matrix = "bt601"
+    full_range: bool = False
+
+    def __post_init__(self) -> None:
+        if self.y.ndim != 3 or 0 in self.y.shape:
+            raise ConfigError(f"Clip needs a luma plane of shape (T, H, W), got {self.y.shape}")
+        t, h, w = self.y.shape
+        if h % 2 or w % 2:
+            raise ConfigError(f"4:2:0 needs an even height and width, got {h}x{w}: crop to {h - h % 2}x{w - w % 2}")
+        for name, plane in (("u", self.u), ("v", self.v)):
+            if plane.shape != (t, h // 2, w // 2):
+                raise ConfigError(f"plane {name} has shape {plane.shape}, but luma {self.y.shape} needs {(t, h // 2, w // 2)}")
+        for name, plane in (("y", self.y), ("u", self.u), ("v", self.v)):
+            if plane.dtype != np.uint8:
+                raise ConfigError(f"plane {name} has type {plane.dtype}, but a Clip is 8 bit: give uint8")
+        if self.fps <= 0:
+            raise ConfigError(f"fps must be positive, got {self.fps}")
+        object.__setattr__(self, "fps", Fraction(self.fps))
+
+    num_frames = property(lambda self: self.y.shape[0], doc="Number of frames, T.")
+    height = property(lambda self: self.y.shape[1], doc="Luma rows, H.")
+    width = property(lambda self: self.y.shape[2], doc="Luma columns, W.")
+
+    def __repr__(self) -> str:
+        return f"Clip(frames={self.num_frames}, size={self.height}x{self.width}, fps={float(self.fps):g}, {self.matrix})"
+
+    @cached_property
+    def frames(self) -> torch.Tensor:
+        """RGB view, uint8 (T, 3, H, W): what a network is shown, for coded and uncoded clips alike."""
+        import torch
+
+        rgb = [frame_to_rgb(self.frame(t), matrix=self.matrix, full_range=self.full_range) for t in range(self.num_frames)]
+        return torch.from_numpy(np.stack(rgb).transpose(0, 3, 1, 2).copy())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the planes, fps and colour tags: the content half of every cache key."""
+        state = hashlib.sha256(repr((self.y.shape, self.fps, self.matrix, self.full_range)).encode())
+        for plane in (self.y, self.u, self.v):
+            state.update(np.ascontiguousarray(plane))
+        return state.hexdigest()
+
+    def frame(self, t: int) -> av.VideoFrame:
+        """Frame `t` as a PyAV frame (yuv420p, no timestamp)."""
+        frame = av.VideoFrame(self.width, self.height, "yuv420p")
+        for plane, pixels in zip(frame.planes, (self.y[t], self.u[t], self.v[t]), strict=True):
+            write_plane(plane, pixels)
+        return frame
+
+    def crop(self, *, top: int, left: int, height: int, width: int, flip: bool = False) -> Clip:
+        """A window of every frame, mirrored left to right if `flip`; all four numbers even, inside the frame."""
+        if any(value % 2 for value in (top, left, height, width)):
+            raise ConfigError(f"a 4:2:0 crop needs even numbers, got top={top} left={left} height={height} width={width}")
+        if min(top, left) < 0 or top + height > self.height or left + width > self.width:
+            raise ConfigError(f"crop {height}x{width} at ({top}, {left}) leaves the {self.height}x{self.width} frame")
+        step = -1 if flip else 1
+
+        def cut(plane: np.ndarray, factor: int) -> np.ndarray:
+            rows = slice(top // factor, (top + height) // factor)
+            columns = slice(left // factor, (left + width) // factor)
+            return np.ascontiguousarray(plane[:, rows, columns][:, :, ::step])
+
+        return Clip(cut(self.y, 1), cut(self.u, 2), cut(self.v, 2), self.fps, self.matrix, self.full_range)
+
+    def slice(self, start: int, stop: int, *, stride: int = 1) -> Clip:
+        """Frames start, start + stride, .. below `stop`; fps is divided by the stride."""
+        picked = slice(start, stop, stride)
+        return Clip(self.y[picked], self.u[picked], self.v[picked], self.fps / stride, self.matrix, self.full_range)
+
+    @classmethod
+    def from_rgb(cls, frames: torch.Tensor | np.ndarray, fps: Fraction | int, *, matrix: Matrix = "bt601") -> Clip:
+        """Convert uint8 RGB (T, 3, H, W) to limited-range 4:2:0, once. Raises `ConfigError` for another type or shape."""
+        rgb = np.asarray(frames)
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1] != 3:
+            raise ConfigError(f"Clip.from_rgb needs uint8 of shape (T, 3, H, W), got {rgb.dtype} {rgb.shape}")
+        if rgb.shape[2] % 2 or rgb.shape[3] % 2:
+            raise ConfigError(f"4:2:0 needs an even height and width, got {rgb.shape[2]}x{rgb.shape[3]}: crop one row or column")
+        rgb = np.ascontiguousarray(rgb.transpose(0, 2, 3, 1))
+        return _from_frames((av.VideoFrame.from_ndarray(image, format="rgb24") for image in rgb), Fraction(fps), None, matrix)
+
+
+def write_plane(plane: av.video.plane.VideoPlane, pixels: np.ndarray) -> None:
+    """Copy `pixels` (uint8 (H, W)) into a PyAV plane, whose rows may be padded."""
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows[:, : plane.width] = pixels
+
+
+def read_plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
+    """The pixels of a PyAV plane, uint8 (H, W), copied."""
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width].copy()
+
+
+def frame_to_rgb(frame: av.VideoFrame, *, matrix: Matrix, full_range: bool) -> np.ndarray:
+    """uint8 (H, W, 3); bit-exact swscale, so that every machine sees the same pixels."""
+    return frame.to_ndarray(
+        format="rgb24",
+        src_colorspace=SWSCALE_MATRIX[matrix],
+        src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=Interpolation.BILINEAR | _EXACT,
+        threads=1,
+    )
+
+
+def frames_to_clip(frames: list[av.VideoFrame], fps: Fraction) -> Clip:
+    """Decoded yuv420p frames, as they are, with their colour tags."""
+    planes = [np.stack([read_plane(frame.planes[i]) for frame in frames]) for i in range(3)]
+    tag, full = frames[0].colorspace, frames[0].color_range == ColorRange.JPEG
+    return Clip(*planes, fps, _MATRIX_OF_TAG.get(int(tag), "bt601"), full)
+
+
+def _from_frames(
+    frames: Iterator[av.VideoFrame], fps: Fraction, size: tuple[int, int] | None, rgb_matrix: Matrix = "bt601"
+) -> Clip:
+    """Any pixel format and size to one clip of planes; RGB input becomes limited-range `rgb_matrix`."""
+    planes: tuple[list, list, list] = ([], [], [])
+    matrix, full_range = rgb_matrix, False
+    for frame in frames:
+        quarter_turns = round(frame.rotation / 90) % 4
+        if frame.format.is_rgb:
+            source = {"dst_colorspace": SWSCALE_MATRIX[rgb_matrix], "dst_color_range": ColorRange.MPEG}
+        else:
+            matrix = _MATRIX_OF_TAG.get(int(frame.colorspace), "bt601")
+            full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+            kept = ColorRange.JPEG if full_range else ColorRange.MPEG
+            source = {"src_color_range": kept, "dst_color_range": kept}
+        height, width = size or (frame.height, frame.width)
+        if size and quarter_turns % 2:
+            height, width = width, height
+        shrinks = height < frame.height or width < frame.width
+        scaler = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _EXACT
+        frame = frame.reformat(width, height, "yuv420p", interpolation=scaler, threads=1, **source)
+        for store, plane in zip(planes, frame.planes, strict=True):
+            pixels = read_plane(plane)[: height // 2 if plane.height < height else height - height % 2]
+            pixels = pixels[:, : width // 2 if plane.width < width else width - width % 2]
+            store.append(np.rot90(pixels, quarter_turns))
+    if not planes[0]:
+        raise VideoError("no frame could be decoded")
+    if any(y.shape != planes[0][0].shape for y in planes[0]):
+        raise VideoError("the frames have different sizes: give size=(H, W) to scale them to one")
+    return Clip(*(np.stack(store) for store in planes), fps, matrix, full_range)
+
+
+def read_clip(
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    start: int = 0,
+    stride: int = 1,
+    size: tuple[int, int] | None = None,
+    fps: Fraction | None = None,
+) -> Clip:
+    """Read `frames` frames (all if None) of a video file or frame folder, from `start`, every `stride`-th.
+
+    path: a video that FFmpeg opens; a folder of images, in the order of their names (the numbers in them count
+    as numbers); or one Cityscapes image (`frankfurt_000000_000294_leftImg8bit.png`), from which its sequence is
+    followed. size: (H, W) to scale to; odd sizes lose their last row or column. fps: for image folders, whose
+    rate is not stored (25 if None, Cityscapes 17). The clip's fps is the source's divided by `stride`.
+
+    Raises `VideoError` when the path is missing, unreadable, without video, or too short; `ConfigError` for a
+    wrong number.
+    """
+    path = Path(path)
+    for name, value, low in (("frames", frames, 1), ("start", start, 0), ("stride", stride, 1)):
+        if value is not None and value < low:
+            raise ConfigError(f"{name} must be at least {low}, got {value}")
+    if size is not None and (min(size) < 16 or size[0] % 2 or size[1] % 2):
+        raise ConfigError(f"size must be (height, width), even and at least 16, got {tuple(size)}")
+    if not path.exists():
+        raise VideoError(f"{path} does not exist")
+    stop = None if frames is None else start + (frames - 1) * stride + 1
+    try:
+        if path.is_dir() or _CITYSCAPES.match(path.stem):
+            images, folder_fps = _image_sequence(path)
+            source_fps = fps or folder_fps
+            decoded = itertools.chain.from_iterable(_decode(image)[1] for image in images[start:stop:stride])
+        else:
+            source_fps, all_frames = _decode(path)
+            source_fps = fps or source_fps
+            decoded = itertools.islice(all_frames, start, stop, stride)
+        clip = _from_frames(decoded, source_fps / stride, size)
+    except VideoError as error:
+        raise error if str(path) in str(error) else VideoError(f"{path}: {error}") from error
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VideoError(f"{path} cannot be read as video ({reason}): check that the file is complete") from error
+    if frames is not None and clip.num_frames < frames:
+        raise VideoError(
+            f"{path} has only {clip.num_frames} of the {frames} frames asked for from {start} in steps of {stride}: "
+            f"ask for fewer, or check that the file is not truncated"
+        )
+    return clip
+
+
+def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
+    """Frame rate and frames of the first video stream."""
+    container = av.open(str(path))
+    if not container.streams.video:
+        container.close()
+        raise VideoError(f"{path} has no video stream: give a file with pictures")
+    stream = container.streams.video[0]
+    stream.thread_type = "FRAME"
+
+    def frames() -> Iterator[av.VideoFrame]:
+        with container:
+            yield from container.decode(stream)
+
+    return Fraction(stream.average_rate or stream.guessed_rate or _FOLDER_FPS), frames()
+
+
+def _image_sequence(path: Path) -> tuple[list[Path], Fraction]:
+    """The images of one sequence in order, and its rate."""
+    folder = path if path.is_dir() else path.parent
+    images = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    if not images:
+        raise VideoError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}): give a video or a folder of frames")
+    if not _CITYSCAPES.match(images[0].stem):
+        return images, _FOLDER_FPS
+    runs = cityscapes_sequences(images)
+    if path.is_dir() and len(runs) > 1:
+        raise VideoError(f"{folder} holds {len(runs)} Cityscapes sequences: name the first image of one, e.g. {runs[1][0].name}")
+    run = next(run for run in runs if path.is_dir() or path in run)
+    return run[0 if path.is_dir() else run.index(path) :], _CITYSCAPES_FPS
+
+
+def cityscapes_sequences(images: list[Path]) -> list[list[Path]]:
+    """Split images named city_sequence_frame_leftImg8bit into runs of consecutive frames of one sequence."""
+    runs: list[list[Path]] = []
+    previous: tuple[str, int] | None = None
+    for image in images:
+        if match := _CITYSCAPES.match(image.stem):
+            key = (match["sequence"], int(match["frame"]))
+            if previous is None or key != (previous[0], previous[1] + 1):
+                runs.append([])
+            runs[-1].append(image)
+            previous = key
+    return runs
+
+
+def _natural(path: Path) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,11 @@
+"""Real encoders behind one contract. A codec is one file and one line here."""
+
+from dvcc.codecs import bitstream, jpeg
+from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Quality, Rate
+from dvcc.codecs.ffmpeg import X264
+from dvcc.codecs.jpeg import JPEG
+
+CODECS = {"x264": X264, "jpeg": JPEG}
+DECODERS = {"h264": bitstream.decode_rgb, "mjpeg": jpeg.decode_rgb}
+
+__all__ = ["ABR", "CODECS", "CQP", "CRF", "DECODERS", "JPEG", "X264", "Codec", "EncodedClip", "Quality", "Rate"]

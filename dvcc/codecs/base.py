@@ -1,0 +1,150 @@
+"""What a codec is given (a clip and a rate) and what it returns (a real bitstream)."""
+
+from __future__ import annotations
+
+from abc import ABC as AbstractBase
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dvcc import units
+from dvcc.clip import Clip
+from dvcc.errors import ConfigError
+from dvcc.qp import MAX_QP, QPMap, QPOffsets
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _check_range(owner: str, name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{owner}({name}=...) goes from {low:g} to {high:g}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class CQP:
+    """Constant QP: `qp` for P frames; x264 takes about 3 less for I and 2 more for B frames. 0 is lossless."""
+
+    qp: int
+
+    def __post_init__(self) -> None:
+        _check_range("CQP", "qp", self.qp, 0, MAX_QP)
+        if not isinstance(self.qp, int):
+            raise ConfigError(f"CQP(qp=...) is an integer, got {self.qp!r}")
+
+
+@dataclass(frozen=True)
+class CRF:
+    """Constant rate factor, 0..51, fractions allowed: constant perceived quality, not a QP."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        _check_range("CRF", "value", self.value, 0, MAX_QP)
+
+
+@dataclass(frozen=True)
+class ABR:
+    """Average bitrate.
+
+    kbps: target in kbit/s; x264 drops the fraction. passes: 1 or 2. offsets: QP offsets on top of what x264 decides, the same in both
+    passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams.
+    """
+
+    kbps: float
+    passes: Literal[1, 2] = 2
+    offsets: QPOffsets | None = None
+    vbv: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.kbps < np.inf:
+            raise ConfigError(f"ABR(kbps=...) must be at least 1, got {self.kbps!r}: x264 counts in whole kbit/s")
+        if self.passes not in (1, 2):
+            raise ConfigError(f"ABR(passes=...) is 1 or 2, got {self.passes!r}")
+        if self.vbv is not None and (len(self.vbv) != 2 or min(self.vbv) <= 0):
+            raise ConfigError(f"ABR(vbv=...) is (maxrate kbit/s, buffer kbit), both positive, got {self.vbv!r}")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """JPEG quality of libjpeg, 1 (worst) to 99."""
+
+    quality: int
+
+    def __post_init__(self) -> None:
+        _check_range("Quality", "quality", self.quality, 1, 99)
+
+
+Rate = QPMap | CQP | CRF | ABR | Quality
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EncodedClip:
+    """A coded clip.
+
+    bitstream: a playable mp4. bits_per_frame: int64 (T,) in display order: slices and parameter sets, without
+    x264's version text (about 5 kbit that would drown a short clip) and without the mp4 container.
+    codec: "h264" or "mjpeg". settings: what the encoder says it did. num_encodes: encoder passes spent to get here.
+    """
+
+    bitstream: bytes = field(repr=False)
+    bits_per_frame: np.ndarray
+    fps: Fraction
+    height: int
+    width: int
+    codec: Literal["h264", "mjpeg"]
+    settings: str
+    requested_qp: QPMap | None = None
+    num_encodes: int = 1
+
+    num_frames = property(lambda self: len(self.bits_per_frame), doc="Number of frames, T.")
+    bits = property(lambda self: int(self.bits_per_frame.sum()), doc="Bits of the whole clip.")
+
+    def __repr__(self) -> str:
+        size = f"frames={self.num_frames}, size={self.height}x{self.width}"
+        return f"EncodedClip({self.codec}, {size}, {self.bitrate_kbps:.1f} kbit/s, num_encodes={self.num_encodes})"
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Achieved bitrate in kbit/s."""
+        return units.kbps(self.bits, num_frames=self.num_frames, fps=self.fps)
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Achieved bits per luma pixel."""
+        return units.bits_per_pixel(self.bits, num_frames=self.num_frames, height=self.height, width=self.width)
+
+    @cached_property
+    def frames(self) -> torch.Tensor:
+        """Decoded RGB, uint8 (T, 3, H, W), by the same conversion as `Clip.frames`."""
+        from dvcc.codecs import DECODERS
+
+        return DECODERS[self.codec](self.bitstream)
+
+    def clip(self) -> Clip:
+        """Decoded 4:2:0 planes (H.264 only). Raises `CodecError` for a damaged bitstream."""
+        from dvcc.codecs.bitstream import decode
+
+        return decode(self.bitstream)
+
+    def realised_qp(self) -> QPMap:
+        """QP of every macroblock as coded, read from the bitstream, display order (H.264 only).
+
+        A macroblock without residual carries no QP and shows its predecessor's; I_PCM shows 0. So this is not
+        what was requested, even when the encoder obeyed. Raises `CodecError` for another codec.
+        """
+        from dvcc.codecs.bitstream import inspect_bitstream
+
+        return inspect_bitstream(self.bitstream).realised_qp
+
+
+class Codec(AbstractBase):
+    """A real encoder. Members are frozen dataclasses: their repr is the settings half of every cache key."""
+
+    @abstractmethod
+    def encode(self, clip: Clip, rate: Rate) -> EncodedClip:
+        """Encode `clip` at `rate`. Raises `CodecError` if the encoder fails or would not do what was asked."""

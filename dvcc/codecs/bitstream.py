@@ -1,0 +1,128 @@
+"""Reading H.264 back: frames, QPs of every macroblock, frame types, bits per frame, x264's settings text."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+
+from dvcc.clip import Clip, frames_to_clip
+from dvcc.errors import CodecError, VideoError
+from dvcc.qp import MAX_QP, QPMap
+
+if TYPE_CHECKING:
+    import torch
+
+_START_CODE = rb"\x00\x00\x00?\x01"
+_SEI = 6
+
+
+def decode(bitstream: bytes) -> Clip:
+    """All frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
+    try:
+        with av.open(io.BytesIO(bitstream)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            frames = list(container.decode(stream))
+            fps = Fraction(stream.average_rate)
+    except (av.FFmpegError, IndexError, TypeError) as error:
+        raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
+    if not frames:
+        raise CodecError(f"the bitstream ({len(bitstream)} bytes) holds no frame: encode the clip again")
+    return frames_to_clip(frames, fps)
+
+
+def decode_rgb(bitstream: bytes) -> torch.Tensor:
+    """RGB frames of an mp4 in memory, uint8 (T, 3, H, W)."""
+    return decode(bitstream).frames
+
+
+@dataclass(frozen=True, repr=False)
+class StreamReport:
+    """What an H.264 file says of itself, in display order.
+
+    realised_qp: QP of every macroblock as coded. frame_types: "I", "P" or "B" per frame. bits_per_frame: int64
+    (T,), packets as stored, x264's settings text excluded. first_frame: the first picture.
+    """
+
+    realised_qp: QPMap
+    frame_types: tuple[str, ...]
+    bits_per_frame: np.ndarray
+    fps: Fraction
+    settings: str | None
+    first_frame: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"StreamReport({self.realised_qp!r}, types={''.join(self.frame_types)}, bits={int(self.bits_per_frame.sum())})"
+
+
+def inspect_bitstream(source: bytes | str | Path, *, max_frames: int | None = None) -> StreamReport:
+    """Read back a coded H.264 file or bytes.
+
+    Raises `VideoError` if it is missing, unreadable or not H.264 (only that decoder exports its QPs here).
+    """
+    name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise VideoError(f"{name} does not exist")
+    frames, packets, settings = [], [], None
+    try:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else name) as container:
+            if not container.streams.video:
+                raise VideoError(f"{name} has no video stream: give an H.264 file")
+            stream = container.streams.video[0]
+            if stream.codec_context.name != "h264":
+                raise VideoError(f"{name} is {stream.codec_context.name}, and QPs can be read from H.264 only")
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"export_side_data": "venc_params"}
+            fps = Fraction(stream.average_rate or 25)
+            for packet in container.demux(stream):
+                if packet.size:
+                    text, text_bytes = split_settings(bytes(packet))
+                    settings = settings or text
+                    packets.append((packet.pts if packet.pts is not None else len(packets), 8 * (packet.size - text_bytes)))
+                frames += packet.decode()
+                if max_frames is not None and len(frames) >= max_frames:
+                    break
+    except av.FFmpegError as error:
+        raise VideoError(f"{name} cannot be decoded ({error.strerror}): check that the file is complete") from error
+    if not frames:
+        raise VideoError(f"{name} holds no frame")
+    frames = frames[:max_frames]
+    bits = np.array([size for _, size in sorted(packets)][: len(frames)], np.int64)
+    first = frames_to_clip(frames[:1], fps).frames[0].permute(1, 2, 0).numpy()
+    types = tuple(PictureType(frame.pict_type).name for frame in frames)
+    return StreamReport(QPMap(np.stack([_qp_of(frame) for frame in frames])), types, bits, fps, settings, first)
+
+
+def _qp_of(frame: av.VideoFrame) -> np.ndarray:
+    side_data = frame.side_data.get("VIDEO_ENC_PARAMS")
+    if side_data is None:
+        raise VideoError("the decoder exported no QPs: use av>=18 with its own FFmpeg")
+    return np.clip(side_data.qp_map(), 0, MAX_QP)
+
+
+def split_settings(packet: bytes) -> tuple[str | None, int]:
+    """x264's settings text in a packet, and the bytes of the SEI unit that carries it: (None, 0) without one.
+
+    The unit may follow an Annex B start code (from the encoder) or a 4-byte length (from an mp4).
+    """
+    mark = packet.find(b"x264 - core")
+    if mark < 0:
+        return None, 0
+    starts = [match.start() for match in re.finditer(_START_CODE, packet)]
+    if starts and packet[:4].lstrip(b"\x00")[:1] == b"\x01":
+        begin = max(start for start in starts if start < mark)
+        end = min((start for start in starts if start > mark), default=len(packet))
+    else:
+        begin = 0
+        while (end := begin + 4 + int.from_bytes(packet[begin : begin + 4], "big")) < mark:
+            begin = end
+    text = packet[mark:end].rstrip(b"\x00\x80").decode("ascii", "replace")
+    return text, end - begin

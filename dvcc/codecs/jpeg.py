@@ -1,0 +1,63 @@
+"""JPEG, frame by frame, by the libjpeg inside Pillow."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dvcc.clip import Clip
+from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
+from dvcc.errors import CodecError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class JPEG(Codec):
+    """Baseline JPEG with 4:2:0 subsampling and libjpeg's default tables. It has no QP per macroblock."""
+
+    def encode(self, clip: Clip, rate: Rate) -> EncodedClip:
+        """Encode every frame at `Quality(q)`. Raises `CodecError` for any other rate, QP maps included."""
+        if not isinstance(rate, Quality):
+            raise CodecError(f"JPEG takes a Quality as rate and would ignore {rate!r}: use X264 for it")
+        images = []
+        for frame in clip.frames.permute(0, 2, 3, 1).numpy():
+            buffer = io.BytesIO()
+            Image.fromarray(frame).save(buffer, "JPEG", quality=rate.quality, subsampling="4:2:0")
+            images.append(buffer.getvalue())
+        bits = np.array([8 * len(image) for image in images], np.int64)
+        settings = f"libjpeg quality={rate.quality} subsampling=4:2:0"
+        return EncodedClip(_mux(images, clip), bits, clip.fps, clip.height, clip.width, "mjpeg", settings)
+
+
+def _mux(images: list[bytes], clip: Clip) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mjpeg", rate=clip.fps)
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuvj420p"
+        for t, image in enumerate(images):
+            packet = av.Packet(image)
+            packet.stream, packet.pts, packet.dts = stream, t, t
+            packet.duration, packet.time_base, packet.is_keyframe = 1, 1 / Fraction(clip.fps), True
+            container.mux(packet)
+    return buffer.getvalue()
+
+
+def decode_rgb(bitstream: bytes) -> torch.Tensor:
+    """RGB frames of an mp4 of JPEGs, uint8 (T, 3, H, W), decoded by libjpeg. Raises `CodecError` if damaged."""
+    import torch
+
+    try:
+        with av.open(io.BytesIO(bitstream)) as container:
+            packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        frames = [np.asarray(Image.open(io.BytesIO(packet)).convert("RGB")) for packet in packets]
+    except (av.FFmpegError, UnidentifiedImageError, OSError) as error:
+        raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
+    return torch.from_numpy(np.stack(frames).transpose(0, 3, 1, 2).copy())

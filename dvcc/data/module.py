@@ -1,0 +1,132 @@
+"""Samples for the two training stages, real encodes included, and the Lightning module that serves them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dvcc.clip import Clip
+from dvcc.codecs import Codec
+from dvcc.data.clips import ClipDataset, list_videos
+from dvcc.data.ladder import DEFAULT_RUNGS, EncodeCache, encode_ladder
+from dvcc.data.maps import random_map
+from dvcc.errors import ConfigError
+
+Sample = dict[str, torch.Tensor]
+
+
+class LadderSamples(Dataset[Sample]):
+    """Clips with their ladder and `maps_per_clip` random maps, each really coded.
+
+    An item is a dict: `frames` uint8 (T, 3, H, W); `ladder_frames` uint8 (R, T, 3, H, W); `ladder_bits` float
+    (R, T); `fps` float (); and, when maps_per_clip > 0, one map: `qp` int64 (T, h, w) with `coded_frames` uint8
+    (T, 3, H, W) and `coded_bits` float (T,). The bank of maps is finite, so the cache is hit from the second epoch.
+    """
+
+    def __init__(
+        self,
+        clips: Dataset[Clip],
+        *,
+        codec: Codec,
+        cache: EncodeCache,
+        maps_per_clip: int = 0,
+        qps: tuple[int, ...] = DEFAULT_RUNGS,
+        seed: int = 0,
+    ) -> None:
+        self.clips, self.codec, self.cache, self.qps, self.seed = clips, codec, cache, qps, seed
+        self.maps_per_clip = maps_per_clip
+
+    def __len__(self) -> int:
+        return len(self.clips) * max(1, self.maps_per_clip)
+
+    def __getitem__(self, index: int) -> Sample:
+        clip_index, map_index = divmod(index, max(1, self.maps_per_clip))
+        clip = self.clips[clip_index]
+        ladder = encode_ladder(self.cache, self.codec, clip, self.qps)
+        sample = {
+            "frames": clip.frames,
+            "ladder_frames": ladder.frames,
+            "ladder_bits": ladder.bits,
+            "fps": torch.tensor(float(clip.fps)),
+        }
+        if self.maps_per_clip:
+            key = hashlib.sha256(f"{self.seed} {clip.digest} {map_index}".encode()).digest()
+            qp = random_map(clip, np.random.default_rng(list(key[:8])))
+            coded = self.cache.encode(self.codec, clip, qp)
+            sample |= {
+                "qp": torch.from_numpy(qp.values.astype(np.int64)),
+                "coded_frames": coded.frames,
+                "coded_bits": torch.from_numpy(coded.bits_per_frame).float(),
+            }
+        return sample
+
+
+def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
+    """(training videos, test videos) below `root`: those whose file name is in `test` are never trained on.
+
+    Without `test`, every fifth video (at least one) is held out, by the hash of its name. Raises `ConfigError` when a
+    name matches nothing or one side stays empty.
+    """
+    videos = [video for video in list_videos(root) if video.name not in exclude]
+    if not test:
+        ranked = sorted(videos, key=lambda video: hashlib.sha256(video.name.encode()).digest())
+        test = [video.name for video in ranked[: max(1, len(videos) // 5)]]
+    missing = set(test) - {video.name for video in videos}
+    if missing:
+        raise ConfigError(f"data.test names {sorted(missing)}, which is not below {root}: there are {[v.name for v in videos]}")
+    return [video for video in videos if video.name not in test], [video for video in videos if video.name in test]
+
+
+def training_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
+    """The training side of `split_videos`; raises `ConfigError` when nothing is left to train on."""
+    videos, held_out = split_videos(root, test=test, exclude=exclude)
+    if not videos:
+        raise ConfigError(f"{root} holds only {[v.name for v in held_out]}, all held out for testing: add videos to data.root")
+    return videos
+
+
+class StepSampler(Sampler[int]):
+    """The indices of steps `start`, start + 1, .. up to `steps`: shuffled epochs, endlessly.
+
+    Position p depends on (seed, p) alone, so a run resumed at a step sees the samples it would have seen; nothing
+    has to be stored.
+    """
+
+    def __init__(self, size: int, *, batch_size: int, steps: int, start: int = 0, seed: int = 0) -> None:
+        self.size, self.seed = size, seed
+        self.positions = range(start * batch_size, steps * batch_size)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        for position in self.positions:
+            epoch, place = divmod(position, self.size)
+            if place == 0 or position == self.positions.start:
+                order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+            yield int(order[place])
+
+
+class ClipModule(L.LightningDataModule):
+    """Serves one data set for a number of steps, from the step where the trainer stands."""
+
+    def __init__(self, samples: Dataset[Sample], *, batch_size: int, steps: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        self.samples, self.batch_size, self.steps, self.num_workers, self.seed = samples, batch_size, steps, num_workers, seed
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """One pass over all steps that are left."""
+        start = self.trainer.global_step if self.trainer else 0
+        sampler = StepSampler(len(self.samples), batch_size=self.batch_size, steps=self.steps, start=start, seed=self.seed)
+        return DataLoader(
+            self.samples, self.batch_size, sampler=sampler, num_workers=self.num_workers, generator=torch.Generator()
+        )
+
+
+__all__ = ["ClipDataset", "ClipModule", "LadderSamples", "Sample", "StepSampler", "split_videos", "training_videos"]

@@ -1,0 +1,204 @@
+"""`evaluate.py control`: every rate controller at every target on real encodes, judged by a task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from dvcc import units
+from dvcc.clip import Clip
+from dvcc.codecs import ABR, Codec, EncodedClip
+from dvcc.config import EvaluateControlConfig, to_dict
+from dvcc.control import load_control
+from dvcc.data.clips import ClipDataset
+from dvcc.data.module import split_videos
+from dvcc.errors import ConfigError
+from dvcc.evaluation.metrics import State, pooled, state_of
+from dvcc.evaluation.report import write_report
+from dvcc.evaluation.summary import summarise
+from dvcc.qp import MAX_QP, QPMap
+from dvcc.rate_control import RateController, build_rate_controller
+from dvcc.tasks import Task, build_task
+from dvcc.tasks.base import as_float
+from dvcc.training.run import build_codec, data_root, versions
+
+_SWEEP_BPP = tuple(np.geomspace(0.004, 0.6, 9))
+"""Bits per pixel at which the baseline is tried to find where the metric moves."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encode: a clip, a target, a controller, and what came out. status: "ok" or "unreachable"."""
+
+    video: str
+    start: int
+    controller: str
+    target_index: int
+    target_kbps: float
+    achieved_kbps: float
+    bits_per_pixel: float
+    metric: float
+    num_encodes: int
+    seconds_per_frame: float
+    status: str = "ok"
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A test clip with its reference prediction."""
+
+    clip: Clip
+    video: str
+    start: int
+    reference: torch.Tensor
+    agreement: float
+
+
+def run(config: EvaluateControlConfig) -> str:
+    """Evaluate as configured, write the report, return its table and path."""
+    codec = build_codec(config.codec)
+    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
+    controllers = {name: build_rate_controller(name, codec=codec, control=None) for name in _plain(config.controllers)}
+    learned_from = None
+    if len(controllers) < len(config.controllers):
+        path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
+        control, learned_from = load_control(path)
+        controllers = {name: build_rate_controller(name, codec=codec, control=control) for name in config.controllers}
+    if "abr2" not in controllers:
+        raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
+    judged, unstable = load_test_clips(config, task)
+    with Progress(transient=True) as progress:
+        targets_bpp = find_targets(config, judged, codec, task, progress)
+        rows, states = measure(judged, targets_bpp, config.targets_kbps, controllers, codec, task, progress)
+    summary = summarise(
+        rows, states, task, clips=[(j.video, j.start) for j in judged], bootstrap=config.bootstrap, seed=config.seed
+    )
+    report = {
+        "summary": summary,
+        "metric": task.metric_name,
+        "judge": config.task.model,
+        "trained_for": learned_from and {key: learned_from["run"][key] for key in ("task", "data", "codec")},
+        "targets_kbps": config.targets_kbps,
+        "targets_bits_per_pixel": None if config.targets_kbps else targets_bpp,
+        "clips": [{"video": j.video, "start": j.start, "agreement_under_noise": j.agreement} for j in judged],
+        "unstable_clips": [{"video": j.video, "start": j.start, "agreement_under_noise": j.agreement} for j in unstable],
+        "config": to_dict(config),
+        "versions": versions(),
+        "settings": codec.encode(judged[0].clip, ABR(max(1.0, rows[0].target_kbps))).settings,
+    }
+    return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
+
+
+def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Judged], list[Judged]]:
+    """(clips to score, clips that fail the stability gate), of the held-out videos.
+
+    Raises `ConfigError` when no clip passes.
+    """
+    data = config.data
+    _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
+    clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=tuple(data.size), max_clips=data.max_clips)
+    judged = []
+    for clip, span in zip((clips[i] for i in range(len(clips))), clips.spans, strict=True):
+        reference = _predict(task, clip.frames)
+        generator = torch.Generator().manual_seed(config.seed)
+        noise = torch.randint(-1, 2, clip.frames.shape, generator=generator)
+        noisy = (clip.frames.int() + noise).clamp(0, 255).to(torch.uint8)
+        agreement = float(task.agreement(_predict(task, noisy)[None], reference[None])[0])
+        judged.append(Judged(clip, span.video.name, span.start, reference, agreement))
+    stable = [j for j in judged if j.agreement >= config.stability]
+    if not stable:
+        best = max(j.agreement for j in judged)
+        raise ConfigError(
+            f"{config.task.model} disagrees with itself under +-1 noise on every clip (best agreement {best:.2f} < "
+            f"{config.stability}): use another network or larger frames, or lower stability"
+        )
+    return stable, [j for j in judged if j.agreement < config.stability]
+
+
+def find_targets(
+    config: EvaluateControlConfig, judged: Sequence[Judged], codec: Codec, task: Task, progress: Progress
+) -> list[float]:
+    """Bits per pixel from where the baseline's metric is at the lower end of the task's range to its upper end.
+
+    Only two-pass ABR is looked at, so the choice favours no control. Not needed when `targets_kbps` are given.
+    """
+    if config.targets_kbps:
+        return []
+    some = judged[:: max(1, len(judged) // 4)]
+    curve = []
+    for rate in progress.track(_SWEEP_BPP, description="finding the rates where the metric moves"):
+        states = []
+        for j in some:
+            kbps = units.bits_per_pixel_to_kbps(rate, fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
+            coded = codec.encode(j.clip, ABR(max(1.0, kbps)))
+            states.append((coded.bits_per_pixel, state_of(task.metric(), _predict(task, coded.frames), j.reference)))
+        curve.append((float(np.mean([s[0] for s in states])), pooled(task.metric(), [s[1] for s in states])))
+    rates, values = (np.array(column) for column in zip(*curve, strict=True))
+    values = np.maximum.accumulate(values)
+    ends = [float(np.exp(np.interp(wanted, values, np.log(rates)))) for wanted in task.metric_range]
+    if ends[1] < 1.5 * ends[0]:
+        ends = [float(rates[0]), float(rates[-1])]
+    return [float(rate) for rate in np.geomspace(*ends, config.num_targets)]
+
+
+def measure(
+    judged: Sequence[Judged],
+    targets_bpp: Sequence[float],
+    targets_kbps: Sequence[float] | None,
+    controllers: dict[str, RateController],
+    codec: Codec,
+    task: Task,
+    progress: Progress,
+) -> tuple[list[Row], list[State | None]]:
+    """One row and one metric state per clip, target and controller; no state where the target is out of reach."""
+    rows: list[Row] = []
+    states: list[State | None] = []
+    total = len(judged) * len(targets_kbps or targets_bpp) * len(controllers)
+    bar = progress.add_task("encoding and judging", total=total)
+    for j in judged:
+        size = {"fps": j.clip.fps, "height": j.clip.height, "width": j.clip.width}
+        targets = targets_kbps or [units.bits_per_pixel_to_kbps(rate, **size) for rate in targets_bpp]
+        least_kbps = codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bitrate_kbps
+        for index, target in enumerate(targets):
+            for name, controller in controllers.items():
+                row = Row(j.video, j.start, name, index, float(target), *[float("nan")] * 3, 0, float("nan"), "unreachable")
+                state = None
+                if target >= max(1.0, least_kbps):
+                    began = time.perf_counter()
+                    coded = controller.encode(j.clip, target)
+                    seconds = (time.perf_counter() - began) / j.clip.num_frames
+                    state = state_of(task.metric(), _predict(task, coded.frames), j.reference)
+                    row = _filled(row, coded, pooled(task.metric(), [state]), seconds)
+                rows.append(row)
+                states.append(state)
+                progress.advance(bar)
+    return rows, states
+
+
+def _filled(row: Row, coded: EncodedClip, metric: float, seconds: float) -> Row:
+    return replace(
+        row,
+        achieved_kbps=coded.bitrate_kbps,
+        bits_per_pixel=coded.bits_per_pixel,
+        metric=metric,
+        num_encodes=coded.num_encodes,
+        seconds_per_frame=seconds,
+        status="ok",
+    )
+
+
+@torch.inference_mode()
+def _predict(task: Task, frames: torch.Tensor) -> torch.Tensor:
+    """Prediction for (T, 3, H, W) frames, two at a time: the logits of a whole clip are large."""
+    return torch.cat([task.predict(as_float(part)) for part in frames.split(2)])
+
+
+def _plain(names: Sequence[str]) -> Iterator[str]:
+    """Those that need no checkpoint."""
+    return (name for name in names if not name.startswith("learned"))

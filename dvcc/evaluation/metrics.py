@@ -1,0 +1,99 @@
+"""Figures of a comparison: pooled metrics, BD-rates, bootstrap over videos, met shares."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import bjontegaard
+import numpy as np
+import torch
+from torchmetrics import Metric
+
+State = dict[str, torch.Tensor]
+
+
+def state_of(metric: Metric, prediction: torch.Tensor, reference: torch.Tensor) -> State:
+    """The summable state of one clip, so that any set of clips can be pooled later."""
+    metric.reset()
+    metric.update(prediction, reference)
+    return {name: value.clone() for name, value in metric.metric_state.items()}
+
+
+def pooled(metric: Metric, states: Sequence[State]) -> float:
+    """The metric over a set of clips, their states added up; NaN for an empty set."""
+    if not states:
+        return float("nan")
+    metric.reset()
+    metric.merge_state({name: torch.stack([state[name] for state in states]).sum(0) for name in states[0]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torchmetrics counts updates, and merging a state is none
+        return float(metric.compute())
+
+
+def bd_rate_percent(
+    anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
+) -> float:
+    """Bjontegaard delta rate in percent of the anchor's bits at equal metric; negative is better.
+
+    Piecewise-cubic interpolation of log rate over the metric, by the package `bjontegaard`. It needs the metric to
+    rise with the rate: each curve is replaced by its running maximum, and points that add nothing are dropped. NaN
+    when fewer than two points are left or the curves do not overlap.
+    """
+    curves = [_rising(anchor_rates, anchor_metric), _rising(rates, metric)]
+    low, high = max(c[1][0] for c in curves), min(c[1][-1] for c in curves)
+    if any(len(c[0]) < 2 for c in curves) or not low < high:
+        return float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # little overlap: the report shows both curves
+        value = bjontegaard.bd_rate(*curves[0], *curves[1], method="pchip", require_matching_points=False, min_overlap=0)
+    return float(value)
+
+
+def bd_metric(
+    anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
+) -> float:
+    """Mean difference of the metric at equal rate, over the common range of log rate; positive is better."""
+    log_anchor, log_rates = np.log(anchor_rates), np.log(rates)
+    low, high = max(log_anchor.min(), log_rates.min()), min(log_anchor.max(), log_rates.max())
+    if not low < high:
+        return float("nan")
+    grid = np.linspace(low, high, 200)
+    order = np.argsort(log_anchor), np.argsort(log_rates)
+    ours = np.interp(grid, log_rates[order[1]], np.asarray(metric)[order[1]])
+    theirs = np.interp(grid, log_anchor[order[0]], np.asarray(anchor_metric)[order[0]])
+    return float((ours - theirs).mean())
+
+
+def cluster_samples(clusters: Sequence[str], *, count: int, seed: int) -> list[list[int]]:
+    """`count` bootstrap samples of item indices: whole clusters (videos) are drawn with replacement.
+
+    Empty when there is only one cluster: nothing can be said about other videos then.
+    """
+    names = sorted(set(clusters))
+    if len(names) < 2:
+        return []
+    members = {name: [i for i, cluster in enumerate(clusters) if cluster == name] for name in names}
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(names), (count, len(names)))
+    return [[i for k in row for i in members[names[k]]] for row in drawn]
+
+
+def interval95(values: Sequence[float]) -> tuple[float, float] | None:
+    """2.5th and 97.5th percentile of the finite values; None when there are fewer than 20."""
+    finite = [value for value in values if np.isfinite(value)]
+    if len(finite) < 20:
+        return None
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _rising(rates: Sequence[float], metric: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Points in order of rate whose metric exceeds that of all cheaper ones."""
+    kept_rates: list[float] = []
+    kept_metric: list[float] = []
+    for rate, value in sorted(zip(rates, metric, strict=True)):
+        if np.isfinite(value) and (not kept_metric or (value > kept_metric[-1] and rate > kept_rates[-1])):
+            kept_rates.append(float(rate))
+            kept_metric.append(float(value))
+    return kept_rates, kept_metric

@@ -1,0 +1,146 @@
+"""The folder of an evaluation: report.json, rows.csv, report.md, curves.png, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvcc._files import write_atomic
+from dvcc.rate_control import LearnedControl, RateController
+from dvcc.tasks.base import Task
+from dvcc.visuals import curves, rgb, strip
+
+if TYPE_CHECKING:
+    from dvcc.evaluation.control import Judged
+
+
+def write_report(
+    out: Path,
+    report: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    judged: Sequence[Judged],
+    controllers: dict[str, RateController],
+    task: Task,
+) -> str:
+    """Write every file; returns the table and the path of report.md, for the terminal."""
+    write_atomic(out / "report.json", json.dumps(report, indent=1))
+    write_atomic(out / "rows.csv", _csv(rows))
+    summary = report["summary"]
+    series = {
+        name: ([r for r in s["bits_per_pixel"] if r is not None], [m for m in s["metric"] if m is not None])
+        for name, s in summary.items()
+    }
+    title = f"{report['metric']} against the prediction on the uncoded clip ({report['judge']}), {len(judged)} test clips"
+    curves(series, out / "curves.png", x_label="bits per pixel (real encodes)", y_label=report["metric"], title=title)
+    _pictures(out, summary, judged, controllers, task)
+    tables = _tables(report)
+    write_atomic(out / "report.md", f"# Rate control for {report['config']['task']['name']}\n\n{tables}\n{_notes(report)}")
+    return f"{tables}\nreport: {out / 'report.md'}"
+
+
+def _tables(report: dict[str, Any]) -> str:
+    return f"{_rate_matched(report)}\n{_strict(report)}"
+
+
+def _rate_matched(report: dict[str, Any]) -> str:
+    """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
+    summary = report["summary"]
+    targets = [_number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
+    head = ["controller", *[f"{t} kbit/s" for t in targets], "BD-rate", "95 % interval", "encodes"]
+    body = []
+    for name, s in summary.items():
+        cells = [f"{_number(m, '.3f')} @ {_number(r, '.1f')}" for m, r in zip(s["metric"], s["achieved_kbps"], strict=True)]
+        interval = "-" if s["bd_rate_ci95"] is None else "[{:+.1f}, {:+.1f}]".format(*s["bd_rate_ci95"])
+        change = "baseline" if name == "abr2" else f"{_number(s['bd_rate_percent'], '+.1f')} %"
+        body.append([name, *cells, change, interval, f"{s['num_encodes']:.1f}"])
+    return (
+        f"Rate-matched: {report['metric']} @ achieved kbit/s, per target (BD-rate: bits at equal metric, negative is better)\n\n"
+        + _table(head, body)
+    )
+
+
+def _strict(report: dict[str, Any]) -> str:
+    """Share of clips within the target, and the metric where the others count as 0."""
+    head = ["controller", "met +0 %", "met +5 %", "met +10 %", f"{report['metric']} at +0 %, mean over targets", "s / frame"]
+    body = []
+    for name, s in report["summary"].items():
+        strict = [m for m in s["strict_metric"]["0"] if m is not None]
+        shares = [f"{share:.0%}" for share in s["met_share"].values()]
+        body.append([name, *shares, _number(sum(strict) / max(1, len(strict)), ".3f"), f"{s['seconds_per_frame']:.3f}"])
+    return (
+        "Strict bandwidth: share of clips with achieved <= target x (1 + tolerance); a clip over its target counts as 0\n\n"
+        + _table(head, body)
+    )
+
+
+def _notes(report: dict[str, Any]) -> str:
+    videos = sorted({clip["video"] for clip in report["clips"]})
+    data, codec = report["config"]["data"], report["config"]["codec"]
+    lines = [
+        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {data['frames']} frames, "
+        f"stride {data['stride']}, {data['size'][0]}x{data['size'][1]}.",
+        f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
+        f"- Encoder: x264 {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
+        "- Intervals: bootstrap over test videos; none can be given for a single video.",
+        f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
+        "",
+        "![curves](curves.png)",
+        "",
+        "![maps and what the network saw](pictures/middle_target.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pictures(
+    out: Path, summary: dict[str, Any], judged: Sequence[Judged], controllers: dict[str, RateController], task: Task
+) -> None:
+    """At the middle target of the first clip: realised QPs, coded frame and prediction, baseline above learned."""
+    from dvcc import units
+
+    j = judged[0]
+    rates = [rate for rate in summary["abr2"]["bits_per_pixel"] if rate is not None]
+    target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
+    last = j.clip.num_frames - 1
+    frame = j.clip.frames[last]
+    panels = {"uncoded": rgb(frame), "reference": rgb(task.picture(frame, j.reference[last]))}
+    maps = {}
+    learned = next((name for name, c in controllers.items() if isinstance(c, LearnedControl)), None)
+    for name in ("abr2", learned):
+        if name is None:
+            continue
+        coded = controllers[name].encode(j.clip, target)
+        shown = coded.frames[last]
+        label = f"{name}, {coded.bitrate_kbps:.0f} kbit/s"
+        panels |= {
+            f"QPs of {label}": rgb(shown),
+            f"coded by {label}": rgb(shown),
+            f"prediction, {name}": rgb(task.picture(shown, task.predict(shown[None])[0])),
+        }
+        maps[f"QPs of {label}"] = (coded.requested_qp or coded.realised_qp()).values[last]
+    strip(panels, out / "pictures" / "middle_target.png", qp=maps, columns=2 if len(panels) == 2 else 4)
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded so that it also reads well in a terminal."""
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in [head, *body]
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

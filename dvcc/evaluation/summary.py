@@ -1,0 +1,101 @@
+"""From rows to the figures of a report: rate-matched and strict-bandwidth, per controller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dvcc.evaluation.metrics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, pooled
+from dvcc.tasks.base import Task
+
+if TYPE_CHECKING:
+    from dvcc.evaluation.control import Row
+
+TOLERANCES = (0.0, 0.05, 0.1)
+BASELINE = "abr2"
+
+Item = tuple["Row", State]
+
+
+def summarise(
+    rows: Sequence[Row],
+    states: Sequence[State | None],
+    task: Task,
+    *,
+    clips: Sequence[tuple[str, int]],
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Per controller: the rate-matched and the strict-bandwidth figures.
+
+    `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
+    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass
+    ABR; `met_share` and `strict_metric` per tolerance; `num_encodes` and `seconds_per_frame`, means.
+    """
+    names = list(dict.fromkeys(row.controller for row in rows))
+    num_targets = 1 + max(row.target_index for row in rows)
+    table: dict[tuple[str, int, tuple[str, int]], Item] = {
+        (row.controller, row.target_index, (row.video, row.start)): (row, state)
+        for row, state in zip(rows, states, strict=True)
+        if state is not None
+    }
+
+    def items(name: str, target: int, chosen: Sequence[tuple[str, int]]) -> list[Item]:
+        return [table[name, target, clip] for clip in chosen if (name, target, clip) in table]
+
+    def curve(name: str, chosen: Sequence[tuple[str, int]]) -> tuple[list[float], list[float]]:
+        per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
+        rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
+        return rates, [pooled(task.metric(), [state for _, state in found]) for found in per_target]
+
+    samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
+    anchor, anchors = curve(BASELINE, clips), [curve(BASELINE, sample) for sample in samples]
+    summary = {}
+    for name in names:
+        ours = curve(name, clips)
+        resampled = (
+            []
+            if name == BASELINE
+            else [bd_rate_percent(*theirs, *curve(name, sample)) for theirs, sample in zip(anchors, samples, strict=True)]
+        )
+        found = [items(name, target, clips) for target in range(num_targets)]
+        everything = [row for per_target in found for row, _ in per_target]
+        summary[name] = {
+            "bd_rate_percent": 0.0 if name == BASELINE else _or_none(bd_rate_percent(*anchor, *ours)),
+            "bd_rate_ci95": interval95(resampled),
+            "bd_metric": 0.0 if name == BASELINE else _or_none(bd_metric(*anchor, *ours)),
+            "metric": [_or_none(pooled(task.metric(), [s for _, s in per_target])) for per_target in found],
+            "target_kbps": [_or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
+            "achieved_kbps": [_or_none(_mean(row.achieved_kbps for row, _ in per_target)) for per_target in found],
+            "bits_per_pixel": [_or_none(_mean(row.bits_per_pixel for row, _ in per_target)) for per_target in found],
+            "met_share": {f"{t:g}": _mean(_met(row, t) for row in everything) for t in TOLERANCES},
+            "strict_metric": {f"{t:g}": [_strict(per_target, t, task) for per_target in found] for t in TOLERANCES},
+            "num_encodes": _mean(row.num_encodes for row in everything),
+            "seconds_per_frame": _mean(row.seconds_per_frame for row in everything),
+            "unreachable": sum(row.status == "unreachable" for row in rows if row.controller == name),
+        }
+    return summary
+
+
+def _strict(items: Sequence[Item], tolerance: float, task: Task) -> float | None:
+    """The metric over the clips that met the target, times their share: a clip that exceeds it counts as 0."""
+    if not items:
+        return None
+    met = [state for row, state in items if _met(row, tolerance)]
+    return pooled(task.metric(), met) * len(met) / len(items) if met else 0.0
+
+
+def _met(row: Row, tolerance: float) -> bool:
+    return row.achieved_kbps <= row.target_kbps * (1 + tolerance)
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None

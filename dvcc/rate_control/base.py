@@ -1,0 +1,39 @@
+"""Anything that decides QPs for a target bitrate, behind one contract."""
+
+from __future__ import annotations
+
+from abc import ABC as AbstractBase
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dvcc.clip import Clip
+from dvcc.codecs import EncodedClip
+from dvcc.errors import ConfigError
+
+
+class RateController(AbstractBase):
+    """Encodes a clip for a target bitrate, whatever it takes; the encodes it took are in the result."""
+
+    @abstractmethod
+    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """A real encode of `clip` near `target_kbps`; `num_encodes` counts every encoder pass spent.
+
+        Raises `ConfigError` unless the target is positive, `CodecError` when the encoder fails.
+        """
+
+
+def check_target(target_kbps: float) -> None:
+    """Raise `ConfigError` unless the target is a positive number."""
+    if not target_kbps > 0:
+        raise ConfigError(f"a target bitrate must be positive, got {target_kbps} kbit/s")
+
+
+def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> EncodedClip:
+    """The candidate that spends most without exceeding the target, or the cheapest if all exceed it.
+
+    All candidates' encodes are charged to it.
+    """
+    within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
+    chosen = max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
+    return replace(chosen, num_encodes=sum(coded.num_encodes for coded in candidates))

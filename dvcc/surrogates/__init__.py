@@ -1,0 +1,35 @@
+"""Differentiable stand-ins for the codec, behind one contract. A surrogate is one file and one line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dvcc.errors import ConfigError
+from dvcc.surrogates.anchored import AnchoredSurrogate
+from dvcc.surrogates.base import NUM_QPS, Prediction, Surrogate, one_hot_qp
+from dvcc.surrogates.network import NetworkSurrogate
+from dvcc.weights import load_state, load_weights
+
+SURROGATES = {
+    "anchored": lambda *, qps, gop, width: AnchoredSurrogate(qps=tuple(qps), width=width),
+    "network": lambda *, qps, gop, width: NetworkSurrogate(gop=gop, width=width),
+}
+
+
+def build_surrogate(name: str, **settings: Any) -> Surrogate:
+    """The surrogate `name`; settings: qps (of the ladder), gop, width. Raises `ConfigError` for an unknown name."""
+    if name not in SURROGATES:
+        raise ConfigError(f"there is no surrogate {name!r}: choose one of {', '.join(SURROGATES)}")
+    return SURROGATES[name](**settings)
+
+
+def load_surrogate(path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
+    """A trained surrogate and its config. Raises `CheckpointError` when the file is damaged or of another kind."""
+    stored = load_weights(path, kind="surrogate")
+    surrogate = build_surrogate(**stored.config["surrogate"])
+    load_state(surrogate, stored.state, path=path)
+    return surrogate, stored.config
+
+
+__all__ = ["NUM_QPS", "SURROGATES", "Prediction", "Surrogate", "build_surrogate", "load_surrogate", "one_hot_qp"]

