@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dvcc import Clip
+
+torch.set_num_threads(1)  # make test runs one process per core
 
 ASSETS = Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[2] / "shared" / "assets")
 

@@ -46,7 +46,7 @@ class NetworkSurrogate(Surrogate):
         for t in range(frames.shape[1]):
             first = t % self.gop == 0
             before = torch.zeros_like(frames[:, t]) if first else frames[:, t - 1]
-            coded_before = torch.zeros_like(frames[:, t]) if first else coded[-1]
+            coded_before = torch.zeros_like(frames[:, t]) if first else coded[-1].clamp(0, 1)  # a run-away cannot feed itself
             picture, bits = self._frame(frames[:, t], before, coded_before, qp[:, t], t % self.gop)
             coded.append(picture)
             log_bits.append(bits)

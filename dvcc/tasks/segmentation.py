@@ -72,14 +72,13 @@ class SegmentationTask(Task):
         The metric averages over classes, and a plain mean over pixels would let rare classes go for the road.
         The reference network's own cross-entropy is subtracted: coding that changes nothing costs 0.
         """
-        prediction, reference = (rearrange(x, "b ... k h w -> b k (...) h w") for x in (prediction, reference))
-        labels = reference.argmax(1)
-        excess = F.cross_entropy(prediction, labels, reduction="none") - F.cross_entropy(reference, labels, reduction="none")
-        one_hot = F.one_hot(labels, reference.shape[1]).to(excess.dtype)  # b n h w k
-        pixels = reduce(one_hot, "b n h w k -> b k", "sum")
-        per_class = torch.einsum("bnhw,bnhwk->bk", excess, one_hot) / pixels.clamp(min=1)
-        present = pixels > 0
-        return (per_class * present).sum(1) / present.sum(1)
+        labels = _labels(reference)
+        excess = _cross_entropy(prediction, labels) - _cross_entropy(reference, labels)
+        labels, excess = (rearrange(x, "b ... -> b (...)") for x in (labels, excess))
+        per_class, pixels = (excess.new_zeros(len(labels), reference.shape[-3]) for _ in range(2))
+        per_class = per_class.scatter_add(1, labels, excess)
+        pixels = pixels.scatter_add(1, labels, torch.ones_like(excess))
+        return (per_class / pixels.clamp(min=1)).sum(1) / (pixels > 0).sum(1)
 
     def metric(self) -> MeanIoU:
         """mIoU over the classes present in the reference of everything it is updated with."""
@@ -87,7 +86,7 @@ class SegmentationTask(Task):
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,): share of pixels with the same arg-max."""
-        same = prediction.argmax(-3) == reference.argmax(-3)
+        same = _labels(prediction) == _labels(reference)
         return reduce(same.float(), "b ... -> b", "mean")
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
@@ -95,6 +94,17 @@ class SegmentationTask(Task):
         colours = rearrange(_PALETTE[prediction.argmax(0).cpu() % len(_PALETTE)], "h w c -> c h w")
         grey = as_float(frame).cpu().mean(0, keepdim=True) * 255
         return (0.35 * grey + 0.65 * colours).round().to(torch.uint8)
+
+
+def _labels(logits: torch.Tensor) -> torch.Tensor:
+    """Arg-max over the classes: (..., K, H, W) to (..., H, W). `max` is three times faster than `argmax` on a CPU."""
+    return logits.max(-3).indices
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Per pixel, (..., H, W): of logits (..., K, H, W) against labels (..., H, W)."""
+    flat = rearrange(logits, "... k h w -> (...) k h w"), rearrange(labels, "... h w -> (...) h w")
+    return F.cross_entropy(*flat, reduction="none").view_as(labels)
 
 
 class MeanIoU(MulticlassConfusionMatrix):
@@ -109,7 +119,7 @@ class MeanIoU(MulticlassConfusionMatrix):
 
     def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:
         """Both are logits (.., K, H, W)."""
-        super().update(prediction.argmax(-3), reference.argmax(-3))
+        super().update(_labels(prediction), _labels(reference))
 
     def compute(self) -> torch.Tensor:
         """Scalar in 0..1."""

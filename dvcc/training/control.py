@@ -16,7 +16,7 @@ from dvcc.errors import ConfigError
 from dvcc.surrogates import Surrogate, load_surrogate
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
-from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.run import begin, build_codec, build_samples, check_finite, fit, seed_step, versions
 from dvcc.training.surrogate import adam_with_cosine
 from dvcc.training.visuals import ControlPictures
 
@@ -117,6 +117,7 @@ def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int
 
 def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of its weights."""
+    begin(config)
     surrogate, stored = load_surrogate(config.surrogate)
     if stored["surrogate"]["qps"] != list(config.data.rungs):
         raise ConfigError(f"{config.surrogate} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import subprocess
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +55,14 @@ def build_samples(data: configs.DataConfig, codec: Codec, *, maps_per_clip: int,
     return LadderSamples(clips, codec=codec, cache=cache, maps_per_clip=maps_per_clip, qps=tuple(data.rungs), seed=seed)
 
 
+def begin(config: Any) -> None:
+    """Seed everything before the model is built, and write what the run is made of into its folder."""
+    out = Path(config.out)
+    write_atomic(out / "config.yaml", configs.to_yaml(config))
+    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
+    L.seed_everything(config.seed, verbose=False)
+
+
 def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callbacks: list[Callback]) -> None:
     """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume`.
 
@@ -59,13 +70,14 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
     finite or the disk is full.
     """
     out = Path(config.out)
-    write_atomic(out / "config.yaml", configs.to_yaml(config))
-    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
-    L.seed_everything(config.seed, verbose=False)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.14; nothing a user can do
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # samples are cached: see data.num_workers
+    torch.set_flush_denormal(True)  # numbers below 1e-38 change nothing and make CPU convolutions ten times slower
     settings = config.trainer
     trainer = L.Trainer(
         max_steps=settings.max_steps,
-        max_epochs=-1,
+        max_epochs=1,  # one pass of `ClipModule`, which is as long as the steps that are left
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
@@ -102,25 +114,20 @@ def _resume_path(out: Path, module: L.LightningModule) -> str:
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # a damaged pickle inside a whole zip can raise anything
         raise CheckpointError(f"{path} is damaged ({error}): remove it and start again") from error
-    expected = {
-        name: value.shape for name, value in module.state_dict().items() if not name.startswith(("surrogate.net", "task."))
-    }
-    missing = [
-        name
-        for name, value in stored.items()
-        if name not in module.state_dict() or module.state_dict()[name].shape != value.shape
-    ]
-    if missing or not set(stored) & set(expected):
-        raise CheckpointError(
-            f"{path} is of another model ({(missing or ['no common names'])[0]} does not fit): set out=DIR to its folder"
-        )
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    wrong = [name for name, value in stored.items() if shapes.get(name) != value.shape]
+    if wrong:
+        raise CheckpointError(f"{path} is of another model ({wrong[0]} does not fit): set out=DIR to the folder of its run")
     return str(path)
 
 
 def build_logger(config: configs.LoggerConfig, out: Path, run: Any) -> Logger:
     """CSV in `out`, or Weights & Biases: offline when no API key is at hand. Raises `ConfigError` for another name."""
     if config.name == "csv":
-        return CSVLogger(out, name="", version="log")
+        # Lightning's CSV logger empties the folder that it is given, so a resumed run gets one of its own.
+        version = f"log_resumed_{len(list(out.glob('log*')))}" if run.resume else "log"
+        (out / version / "metrics.csv").unlink(missing_ok=True)
+        return CSVLogger(out, name="", version=version)
     if config.name == "wandb":
         offline = not (os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").exists())
         out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +138,7 @@ def build_logger(config: configs.LoggerConfig, out: Path, run: Any) -> Logger:
 def check_finite(loss: torch.Tensor, *, step: int, terms: Mapping[str, torch.Tensor]) -> None:
     """Raise `DvccError` as soon as a loss is NaN or infinite, before it reaches the weights."""
     if not torch.isfinite(loss).all():
-        values = ", ".join(f"{name}={float(value.float().mean()):.4g}" for name, value in terms.items())
+        values = ", ".join(f"{name}={float(value.detach().float().mean()):.4g}" for name, value in terms.items())
         raise DvccError(
             f"the loss is not finite at step {step} ({values}): lower learning_rate, or resume from the last checkpoint"
         )

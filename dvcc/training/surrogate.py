@@ -14,7 +14,7 @@ from dvcc.config import SurrogateConfig, to_dict
 from dvcc.data.module import Sample
 from dvcc.surrogates import Prediction, Surrogate, build_surrogate, one_hot_qp
 from dvcc.tasks.base import as_float
-from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.run import begin, build_codec, build_samples, check_finite, fit, seed_step, versions
 from dvcc.training.visuals import SurrogatePictures
 from dvcc.weights import Weights, save_weights
 
@@ -71,6 +71,7 @@ def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) 
 
 def run(config: SurrogateConfig) -> Path:
     """Train a surrogate as configured; returns the path of its weights."""
+    begin(config)
     samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=config.data.maps_per_clip, seed=config.seed)
     model = {
         "name": config.surrogate.name,

@@ -70,9 +70,9 @@ class ESPNetv2(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(N, 3, H, W) -> features at 1/2, 1/4, 1/8 and 1/16 of the size."""
+    """(N, 3, H, W) -> features at 1/2, 1/4, 1/8 and 1/16 of the size, with `channels` of them each."""
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], *, level4_units: int = 7) -> None:
         super().__init__()
         one, two, three, four = channels
         self.level1 = _ConvBNAct(3, one, kernel_size=3, stride=2)
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         self.level3_0 = _Downsample(two, three, receptive_limit=11)
         self.level3 = nn.ModuleList(_EESP(three, three, receptive_limit=9) for _ in range(3))
         self.level4_0 = _Downsample(three, four, receptive_limit=9)
-        self.level4 = nn.ModuleList(_EESP(four, four, receptive_limit=7) for _ in range(7))
+        self.level4 = nn.ModuleList(_EESP(four, four, receptive_limit=7) for _ in range(level4_units))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         level1 = self.level1(images)

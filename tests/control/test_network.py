@@ -1,0 +1,83 @@
+"""The control starts flat at the rate, sees only the past, and reads its target."""
+
+import math
+
+import pytest
+import torch
+
+from dvcc.control import ControlNetwork, load_control
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.weights import Weights, save_weights
+
+
+@pytest.fixture
+def control() -> ControlNetwork:
+    torch.manual_seed(0)
+    return ControlNetwork(width=16)
+
+
+@pytest.fixture
+def frames() -> torch.Tensor:
+    return torch.randint(0, 256, (2, 5, 3, 70, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def train_a_little(control: ControlNetwork) -> None:
+    torch.nn.init.normal_(control.head.weight, std=0.3)
+
+
+def test_logits_have_one_row_per_macroblock(control, frames):
+    logits = control(frames, torch.tensor([-3.0, -2.0]))
+    assert logits.shape == (2, 5, 5, 6, 52)
+    assert torch.equal(logits.argmax(-1).float(), control.mean_qp(frames, torch.tensor([-3.0, -2.0])).round())
+
+
+def test_an_untrained_control_is_the_flat_map(control, frames):
+    qp = control.mean_qp(frames, torch.tensor([-3.0, -2.0]))
+    assert (qp.amax((1, 2, 3)) == qp.amin((1, 2, 3))).all()
+
+
+def test_the_prior_learns_the_rate_of_flat_maps(control):
+    generator = torch.Generator().manual_seed(0)
+    contrast = torch.rand(40, generator=generator) * 0.4 + 0.1
+    clips = [c * torch.rand(4, 3, 32, 48, generator=generator) for c in contrast]
+    qp = torch.randint(16, 48, (40,), generator=generator).float()
+    log_bpp = torch.log(contrast) - 0.11 * (qp - 30)
+    assert control.prior.fit(clips, log_bpp, qp) < 1.0
+    low, high = control.prior(torch.stack(clips[:1]), torch.tensor([-4.0])), control.prior(torch.stack(clips[:1]), torch.tensor([-2.0]))
+    assert low > high  # fewer bits, coarser
+    with pytest.raises(ConfigError, match="at least"):
+        control.prior.fit(clips[:2], log_bpp[:2], qp[:2])
+
+
+def test_a_frames_departure_depends_on_no_later_frame(control, frames):
+    train_a_little(control)
+    log_bpp, level = torch.tensor([-3.0, -2.0]), torch.tensor([30.0, 30.0])
+    before = control._departure(frames, log_bpp, level)
+    changed = frames.clone()
+    changed[:, 3:] = 255 - changed[:, 3:]
+    after = control._departure(changed, log_bpp, level)
+    torch.testing.assert_close(after[:, :3], before[:, :3])
+    assert not torch.allclose(after[:, 3], before[:, 3])
+
+
+def test_the_departure_stays_within_reach_and_depends_on_the_target(control, frames):
+    train_a_little(control)
+    level = torch.tensor([30.0, 30.0])
+    one, other = (control._departure(frames, torch.full((2,), b), level) for b in (-4.0, -1.0))
+    assert one.abs().max() <= control.config["reach"] and not torch.allclose(one, other)
+
+
+def test_it_stays_small():
+    assert sum(parameter.numel() for parameter in ControlNetwork().parameters()) < 2_000_000
+
+
+def test_weights_survive_the_disk_and_bad_files_are_named(control, frames, tmp_path):
+    train_a_little(control)
+    control.save(tmp_path / "control.safetensors", {"run": {"task": "segmentation"}})
+    loaded, config = load_control(tmp_path / "control.safetensors")
+    assert config["run"] == {"task": "segmentation"}
+    log_bpp = torch.tensor([math.log(0.05)] * 2)
+    torch.testing.assert_close(loaded.mean_qp(frames, log_bpp), control.mean_qp(frames, log_bpp))
+    save_weights(tmp_path / "s.safetensors", Weights("surrogate", {}, {"a": torch.ones(1)}))
+    with pytest.raises(CheckpointError, match="'surrogate'.*'control'"):
+        load_control(tmp_path / "s.safetensors")

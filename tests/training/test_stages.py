@@ -1,0 +1,152 @@
+"""Both stages as a user runs them, on tiny real encodes: they learn, resume to the same loss, and fail in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+
+import pytest
+import torch
+
+from dvcc.config import parse
+from dvcc.control import load_control
+from dvcc.errors import CheckpointError, ConfigError, DvccError
+from dvcc.surrogates import load_surrogate
+from dvcc.training import control, surrogate
+
+
+def losses(out, *, term: str = "loss", log: str = "log") -> dict[int, float]:
+    """A term at every logged step."""
+    with (out / log / "metrics.csv").open() as file:
+        return {int(row["step"]): float(row[term]) for row in csv.DictReader(file)}
+
+
+def configure(stage: str, tiny: list[str], out, *words: str):
+    always = ["logger.every_n_steps=1", "logger.pictures_every=1000", f"out={out}", "trainer.accelerator=cpu"]
+    return parse("train.py", [stage, *tiny, *always, *words])[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """A surrogate after 12 steps."""
+    out = tmp_path_factory.mktemp("surrogate")
+    path = surrogate.run(configure("surrogate", tiny, out, "trainer.max_steps=12", "learning_rate=0.01"))
+    return path
+
+
+def test_surrogate_run_leaves_weights_log_config_and_pictures(trained):
+    out = trained.parent
+    assert len(losses(out)) == 12
+    assert {"config.yaml", "versions.txt", "last.ckpt", "surrogate.safetensors"} <= {path.name for path in out.iterdir()}
+    assert list((out / "pictures").glob("*.png"))
+    loaded, config = load_surrogate(trained)
+    assert config["surrogate"]["qps"] == [16, 26, 36, 46] and config["run"]["seed"] == 0 and "ffmpeg" in config
+
+
+@pytest.mark.parametrize("name", ["anchored", "network"])
+def test_overfitting_one_clip_lowers_the_loss(name, tiny, tmp_path):
+    words = ["data.max_clips=1", "data.augment=1", "data.maps_per_clip=8", "trainer.max_steps=80", "learning_rate=0.003"]
+    surrogate.run(configure("surrogate", tiny, tmp_path, f"surrogate.name={name}", "surrogate.width=16", *words))
+    values = list(losses(tmp_path, term="frame_bits").values())  # all that the anchored one learns
+    assert sum(values[-16:]) < 0.8 * sum(values[:16])  # two rounds of the eight maps
+
+
+@pytest.mark.parametrize("task", ["reconstruction", "segmentation"])
+def test_a_control_trains_for_every_task(task, tiny, trained, tmp_path):
+    path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, f"surrogate={trained}", "trainer.max_steps=2"))
+    network, config = load_control(path)
+    assert config["run"]["task"]["name"] == task and network.config["gop"] == 8
+    with (tmp_path / "log" / "metrics.csv").open() as file:
+        logged = set(next(csv.reader(file)))
+    assert {"loss", "task", "log_bits_excess", "lagrange_multiplier", "mean_qp"} <= logged
+
+
+@pytest.mark.parametrize("stage", ["surrogate", "control"])
+def test_a_resumed_run_has_the_same_next_losses(stage, tiny, trained, tmp_path):
+    words = ["trainer.checkpoint_every=3"]
+    if stage == "control":
+        words += ["task=reconstruction", f"surrogate={trained}"]
+    run = {"surrogate": surrogate.run, "control": control.run}[stage]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(configure(stage, tiny, whole, *words, "trainer.max_steps=6"))
+    first = configure(stage, tiny, parts, *words, "trainer.max_steps=6")
+    _stop_after(run, first, steps=4)  # the last checkpoint is of step 3
+    expected = losses(whole)
+    run(configure(stage, tiny, parts, *words, "trainer.max_steps=6", "resume=true"))
+    resumed = losses(parts, log="log_resumed_1")
+    for step in (3, 4, 5):
+        assert resumed[step] == pytest.approx(expected[step], rel=1e-5), step
+    assert len(set(expected.values())) > 3 and len(losses(parts)) >= 3  # the first part's log is still there
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def _stop_after(run, config, *, steps: int) -> None:
+    """As if the machine had gone down in the middle of the run."""
+    import lightning as L
+
+    original = L.LightningModule.on_train_batch_end
+
+    def stop(self, *arguments):
+        if self.global_step >= steps:
+            raise _Interrupted
+
+    L.LightningModule.on_train_batch_end = stop
+    try:
+        with pytest.raises(_Interrupted):
+            run(config)
+    finally:
+        L.LightningModule.on_train_batch_end = original
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "other model"])
+def test_a_bad_checkpoint_to_resume_from_is_named(damage, tiny, trained, tmp_path):
+    config = configure("surrogate", tiny, tmp_path, "trainer.max_steps=14", "resume=true")
+    content = bytearray((trained.parent / "last.ckpt").read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+    elif damage == "other model":
+        config = dataclasses.replace(config, surrogate=dataclasses.replace(config.surrogate, width=8))
+    if damage != "missing":
+        (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        surrogate.run(config)
+
+
+def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_path):
+    with pytest.raises(CheckpointError, match="train one first"):
+        control.run(configure("control", tiny, tmp_path, f"surrogate={tmp_path / 'none.safetensors'}"))
+    words = [word for word in tiny if not word.startswith("data.rungs")]
+    with pytest.raises(ConfigError, match="rungs"):
+        control.run(configure("control", [*words, "data.rungs=[16,46]"], tmp_path, f"surrogate={trained}"))
+
+
+def test_nan_stops_a_run_before_it_reaches_the_weights(tiny, tmp_path, monkeypatch):
+    original = surrogate.surrogate_losses
+
+    def poisoned(prediction, sample):
+        terms = original(prediction, sample)
+        return terms | {"l1": terms["l1"] * torch.nan}
+
+    monkeypatch.setattr(surrogate, "surrogate_losses", poisoned)
+    with pytest.raises(DvccError, match=r"not finite at step 0 .*l1=nan.*learning_rate"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=3"))
+    assert not (tmp_path / "surrogate.safetensors").exists()
+
+
+def test_weights_and_biases_works_offline(tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    surrogate.run(configure("surrogate", tiny, tmp_path / "out", "logger=wandb", "trainer.max_steps=2"))
+    assert list((tmp_path / "out" / "wandb").glob("offline-run-*"))
+
+
+def test_one_training_video_set_held_out_entirely_is_refused(videos, tiny, tmp_path):
+    words = [word for word in tiny if not word.startswith(("data.root", "data.test"))]
+    with pytest.raises(ConfigError, match="held out"):
+        surrogate.run(configure("surrogate", [*words, f"data.root={videos / 'a.mp4'}", "data.test=[a.mp4]"], tmp_path))
