@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(f"heat map: {arguments.heat_map}", file=sys.stderr)
 
 
-def _figures(report: StreamReport) -> dict[str, object]:
+def _figures(report: StreamReport) -> dict[str, Any]:
     """Everything that `inspect` prints, ready for JSON."""
     from dvcc import units
 

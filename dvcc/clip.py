@@ -84,7 +84,7 @@ class Clip:
         """SHA-256 of the planes, fps and colour tags: the content half of every cache key."""
         state = hashlib.sha256(repr((self.y.shape, self.fps, self.matrix, self.full_range)).encode())
         for plane in (self.y, self.u, self.v):
-            state.update(np.ascontiguousarray(plane))
+            state.update(np.ascontiguousarray(plane).data)
         return state.hexdigest()
 
     def frame(self, t: int) -> av.VideoFrame:
@@ -128,13 +128,13 @@ class Clip:
 
 def write_plane(plane: av.video.plane.VideoPlane, pixels: np.ndarray) -> None:
     """Copy `pixels` (uint8 (H, W)) into a PyAV plane, whose rows may be padded."""
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     rows[:, : plane.width] = pixels
 
 
 def read_plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
     """The pixels of a PyAV plane, uint8 (H, W), copied."""
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width].copy()
 
 
@@ -152,9 +152,9 @@ def frame_to_rgb(frame: av.VideoFrame, *, matrix: Matrix, full_range: bool) -> n
 
 def frames_to_clip(frames: list[av.VideoFrame], fps: Fraction) -> Clip:
     """Decoded yuv420p frames, as they are, with their colour tags."""
-    planes = [np.stack([read_plane(frame.planes[i]) for frame in frames]) for i in range(3)]
+    y, u, v = (np.stack([read_plane(frame.planes[i]) for frame in frames]) for i in range(3))
     tag, full = frames[0].colorspace, frames[0].color_range == ColorRange.JPEG
-    return Clip(*planes, fps, _MATRIX_OF_TAG.get(int(tag), "bt601"), full)
+    return Clip(y, u, v, fps, _MATRIX_OF_TAG.get(int(tag), "bt601"), full)
 
 
 def _from_frames(
@@ -186,7 +186,8 @@ def _from_frames(
         raise VideoError("no frame could be decoded")
     if any(y.shape != planes[0][0].shape for y in planes[0]):
         raise VideoError("the frames have different sizes: give size=(H, W) to scale them to one")
-    return Clip(*(np.stack(store) for store in planes), fps, matrix, full_range)
+    y, u, v = (np.stack(store) for store in planes)
+    return Clip(y, u, v, fps, matrix, full_range)
 
 
 def read_clip(
@@ -217,6 +218,7 @@ def read_clip(
     if not path.exists():
         raise VideoError(f"{path} does not exist")
     stop = None if frames is None else start + (frames - 1) * stride + 1
+    decoded: Iterator[av.VideoFrame]
     try:
         if path.is_dir() or _CITYSCAPES.match(path.stem):
             images, folder_fps = _image_sequence(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -85,7 +86,7 @@ def curves(
     """Metric over rate, one line per name; the baseline `abr2` in black."""
     figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for name, (x, y) in series.items():
-        style = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
+        style: dict[str, Any] = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
         axis.plot(x, y, marker="o", markersize=4, label=name, **style)
     axis.set_xscale("log")
     axis.set_xlabel(x_label)

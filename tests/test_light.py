@@ -16,7 +16,8 @@ def test_import_is_light():
 
 
 def test_a_typo_is_answered_before_torch_is_imported():
-    code = "import sys; from dvcc._commands import run_stage; status = run_stage('train.py', ['control', 'data.sise=3'], 'dvcc.training'); "
+    code = "import sys; from dvcc._commands import run_stage; "
+    code += "status = run_stage('train.py', ['control', 'data.sise=3'], 'dvcc.training'); "
     code += "print(status, 'torch' in sys.modules)"
     began = time.perf_counter()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -51,8 +51,8 @@ class CRF:
 class ABR:
     """Average bitrate.
 
-    kbps: target in kbit/s; x264 drops the fraction. passes: 1 or 2. offsets: QP offsets on top of what x264 decides, the same in both
-    passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams.
+    kbps: target in kbit/s; x264 drops the fraction. passes: 1 or 2. offsets: QP offsets on top of what x264 decides, the
+    same in both passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams.
     """
 
     kbps: float

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
     import torch
 
 _START_CODE = rb"\x00\x00\x00?\x01"
-_SEI = 6
 
 
 def decode(bitstream: bytes) -> Clip:
     """All frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
     try:
-        with av.open(io.BytesIO(bitstream)) as container:
+        with av.open(io.BytesIO(bitstream), "r") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             frames = list(container.decode(stream))
-            fps = Fraction(stream.average_rate)
+            fps = Fraction(stream.average_rate)  # type: ignore[arg-type]  # None, for none, is the TypeError below
     except (av.FFmpegError, IndexError, TypeError) as error:
         raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
     if not frames:
@@ -71,9 +70,11 @@ def inspect_bitstream(source: bytes | str | Path, *, max_frames: int | None = No
     name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise VideoError(f"{name} does not exist")
-    frames, packets, settings = [], [], None
+    frames: list[av.VideoFrame] = []
+    packets: list[tuple[int, int]] = []  # (presentation time, bits)
+    settings: str | None = None
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else name) as container:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else name, "r") as container:
             if not container.streams.video:
                 raise VideoError(f"{name} has no video stream: give an H.264 file")
             stream = container.streams.video[0]
@@ -102,7 +103,7 @@ def inspect_bitstream(source: bytes | str | Path, *, max_frames: int | None = No
 
 
 def _qp_of(frame: av.VideoFrame) -> np.ndarray:
-    side_data = frame.side_data.get("VIDEO_ENC_PARAMS")
+    side_data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # the stub of `side_data` does not know it
     if side_data is None:
         raise VideoError("the decoder exported no QPs: use av>=18 with its own FFmpeg")
     return np.clip(side_data.qp_map(), 0, MAX_QP)

@@ -16,6 +16,7 @@ import av.logging
 import numpy as np
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange, Colorspace
+from numpy._core._multiarray_umath import __cpu_features__ as _cpu_features  # private, but Python itself cannot tell
 
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
@@ -44,7 +45,7 @@ _TAGS = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Color
 
 # libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of 64 wide (build 165:
 # up to 11 different bitstreams in 24 runs of one clip). Its AVX2 code computes the same without.
-_REPEATABLE = {"asm": "AVX2"} if np._core._multiarray_umath.__cpu_features__.get("AVX512F") else {}
+_REPEATABLE = {"asm": "AVX2"} if _cpu_features.get("AVX512F") else {}
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ class X264(Codec):
                         text, text_bytes = split_settings(payload)
                         settings = text or ""
                         header_bits = 8 * (len(context.extradata or b"") - text_bytes)
+                    assert packet.pts is not None  # `_packets` numbers the frames
                     packets.append((round(packet.pts * packet.time_base * clip.fps), 8 * len(payload)))
                     container.mux(packet)
         except (av.FFmpegError, ValueError) as error:
@@ -206,7 +208,7 @@ def _packets(stream: av.VideoStream, clip: Clip, offsets: np.ndarray | None) -> 
     with ExitStack() as stack:
         canvas = None if offsets is None else stack.enter_context(borrow_canvas(clip.height, clip.width))
         for t in range(clip.num_frames):
-            if canvas is None:
+            if canvas is None or offsets is None:
                 frame = clip.frame(t)
             else:
                 frame = canvas.paint((clip.y[t], clip.u[t], clip.v[t]), offsets[t])

@@ -55,7 +55,7 @@ def decode_rgb(bitstream: bytes) -> torch.Tensor:
     import torch
 
     try:
-        with av.open(io.BytesIO(bitstream)) as container:
+        with av.open(io.BytesIO(bitstream), "r") as container:
             packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
         frames = [np.asarray(Image.open(io.BytesIO(packet)).convert("RGB")) for packet in packets]
     except (av.FFmpegError, UnidentifiedImageError, OSError) as error:

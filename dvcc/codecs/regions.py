@@ -35,7 +35,8 @@ class Canvas:
     def __init__(self, height: int, width: int) -> None:
         rows, columns = macroblock_grid(height, width)
         graph = av.filter.Graph()
-        last = graph.add_buffer(width=width, height=height, format="yuv420p", time_base=Fraction(1, 25))
+        pixels = av.VideoFormat("yuv420p", width, height)
+        last = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 25))
         for index in range(rows * columns):
             top, left = divmod(index, columns)
             area = f"x={left * MACROBLOCK}:y={top * MACROBLOCK}:w={MACROBLOCK}:h={MACROBLOCK}"
@@ -45,8 +46,8 @@ class Canvas:
         last.link_to(graph.add("buffersink"))
         graph.configure()
         graph.push(av.VideoFrame(width, height, "yuv420p"))
-        self.frame: av.VideoFrame = graph.pull()
-        side_data = self.frame.side_data["REGIONS_OF_INTEREST"]
+        self.frame = graph.vpull()
+        side_data = self.frame.side_data["REGIONS_OF_INTEREST"]  # type: ignore[typeddict-item]  # the stub knows one kind only
         if side_data.buffer_size != rows * columns * _RECTANGLE.itemsize:
             raise CodecError(f"this FFmpeg lays regions of interest out differently ({side_data.buffer_size} bytes): use av>=18")
         memory = (ctypes.c_ubyte * side_data.buffer_size).from_address(side_data.buffer_ptr)  # owned by self.frame

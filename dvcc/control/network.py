@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class RatePrior(nn.Module):
     Fitted in closed form on the ladders of the training clips.
     """
 
+    coefficients: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("coefficients", torch.tensor([26.0, 0.0, 0.0, 0.0, 0.0]))
@@ -35,8 +38,8 @@ class RatePrior(nn.Module):
         return (self._features(frames, log_bpp) @ self.coefficients).clamp(0, MAX_QP)
 
     @torch.no_grad()
-    def fit(self, frames: torch.Tensor, log_bpp: torch.Tensor, qp: torch.Tensor) -> float:
-        """Least squares over N (clip, rung) pairs: frames (N, T, 3, H, W), log_bpp (N,), qp (N,). Returns the RMS error in QPs.
+    def fit(self, frames: Sequence[torch.Tensor], log_bpp: torch.Tensor, qp: torch.Tensor) -> float:
+        """Least squares over N (clip, rung) pairs: N frames (T, 3, H, W), log_bpp (N,), qp (N,). Returns the RMS error in QPs.
 
         Raises `ConfigError` for fewer pairs than coefficients.
         """
@@ -80,8 +83,8 @@ class ControlNetwork(nn.Module):
         self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 4 * width))
         self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in (1, 2)])
         self.head = nn.Conv2d(width, 1, 3, padding=1)
-        nn.init.zeros_(self.head.weight)  # the first map is the flat one
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():  # the first map is the flat one
+            nn.init.zeros_(parameter)
 
     def forward(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
         """Logits (B, T, h, w, 52) for frames (B, T, 3, H, W) and target log bits per pixel (B,)."""

@@ -43,6 +43,9 @@ class DualAscent(nn.Module):
     multipliers are a buffer, so they are in every checkpoint.
     """
 
+    bounds: torch.Tensor
+    multipliers: torch.Tensor
+
     def __init__(self, *, bounds: tuple[float, ...], start: float, step: float) -> None:
         super().__init__()
         self.step = step

@@ -81,9 +81,12 @@ class ClipDataset(Dataset[Clip]):
         augment: int = 1,
         seed: int = 0,
     ) -> None:
+        if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
+            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(size)}")
         if augment < 1:
             raise ConfigError(f"augment counts the windows per clip and must be at least 1, got {augment}")
-        self.frames, self.stride, self.size = frames, stride, tuple(size)
+        height, width = size  # a config gives a list
+        self.frames, self.stride, self.size = frames, stride, (height, width)
         spans: list[ClipSpan] = []
         for video in videos:
             span = (frames - 1) * stride + 1

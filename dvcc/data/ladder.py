@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -51,7 +52,7 @@ def _key(codec: Codec, clip: Clip, rate: Rate) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()
 
 
-def _rate_words(rate: Rate) -> str:
+def _rate_words(rate: Rate | QPOffsets) -> str:
     """The rate in full: the repr of a map names only its shape and range."""
     if isinstance(rate, (QPMap, QPOffsets)):
         return f"{type(rate).__name__} {rate.values.shape} {hashlib.sha256(rate.values.tobytes()).hexdigest()}"
@@ -62,10 +63,10 @@ def _rate_words(rate: Rate) -> str:
 
 
 def _serialise(coded: EncodedClip) -> bytes:
-    arrays = {"bitstream": np.frombuffer(coded.bitstream, np.uint8), "bits": coded.bits_per_frame}
+    arrays: dict[str, Any] = {"bitstream": np.frombuffer(coded.bitstream, np.uint8), "bits": coded.bits_per_frame}
     if coded.requested_qp is not None:
         arrays["requested_qp"] = coded.requested_qp.values
-    meta = {"fps": str(coded.fps), "size": [coded.height, coded.width], "codec": coded.codec}
+    meta: dict[str, Any] = {"fps": str(coded.fps), "size": [coded.height, coded.width], "codec": coded.codec}
     meta |= {"settings": coded.settings, "num_encodes": coded.num_encodes}
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import lightning as L
 import numpy as np
@@ -21,6 +22,14 @@ from dvcc.errors import ConfigError
 Sample = dict[str, torch.Tensor]
 
 
+class Clips(Protocol):
+    """Clips by index: a `ClipDataset` or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Clip: ...
+
+
 class LadderSamples(Dataset[Sample]):
     """Clips with their ladder and `maps_per_clip` random maps, each really coded.
 
@@ -31,7 +40,7 @@ class LadderSamples(Dataset[Sample]):
 
     def __init__(
         self,
-        clips: Dataset[Clip],
+        clips: Clips,
         *,
         codec: Codec,
         cache: EncodeCache,
@@ -116,7 +125,7 @@ class StepSampler(Sampler[int]):
 class ClipModule(L.LightningDataModule):
     """Serves one data set for a number of steps, from the step where the trainer stands."""
 
-    def __init__(self, samples: Dataset[Sample], *, batch_size: int, steps: int, num_workers: int, seed: int) -> None:
+    def __init__(self, samples: LadderSamples, *, batch_size: int, steps: int, num_workers: int, seed: int) -> None:
         super().__init__()
         self.samples, self.batch_size, self.steps, self.num_workers, self.seed = samples, batch_size, steps, num_workers, seed
 

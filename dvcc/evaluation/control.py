@@ -28,8 +28,11 @@ from dvcc.tasks import Task, build_task
 from dvcc.tasks.base import as_float
 from dvcc.training.run import build_codec, data_root, versions
 
-_SWEEP_BPP = tuple(np.geomspace(0.004, 0.6, 9))
-"""Bits per pixel at which the baseline is tried to find where the metric moves."""
+_SWEEP_BPP = (0.004, 0.6, 9)
+"""Lowest and highest bits per pixel, and how many between, at which the baseline is tried."""
+
+_REACH = 1.25
+"""A target below this times the bits of the coarsest flat map (QP 51) is out of a clip's reach."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,16 @@ def run(config: EvaluateControlConfig) -> str:
         controllers = {name: build_rate_controller(name, codec=codec, control=control) for name in config.controllers}
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
+    if config.targets_kbps is not None and not (config.targets_kbps and min(config.targets_kbps) > 0):
+        raise ConfigError(f"targets_kbps are positive kbit/s, got {config.targets_kbps}")
     judged, unstable = load_test_clips(config, task)
     with Progress(transient=True) as progress:
         targets_bpp = find_targets(config, judged, codec, task, progress)
         rows, states = measure(judged, targets_bpp, config.targets_kbps, controllers, codec, task, progress)
+    reached = [row.target_kbps for row in rows if row.status == "ok"]
+    if not reached:
+        least = codec.encode(judged[0].clip, QPMap.uniform(MAX_QP, like=judged[0].clip)).bitrate_kbps
+        raise ConfigError(f"no target is within reach: {judged[0].video} takes {least:.1f} kbit/s at QP 51; raise targets_kbps")
     summary = summarise(
         rows, states, task, clips=[(j.video, j.start) for j in judged], bootstrap=config.bootstrap, seed=config.seed
     )
@@ -90,7 +99,7 @@ def run(config: EvaluateControlConfig) -> str:
         "unstable_clips": [{"video": j.video, "start": j.start, "agreement_under_noise": j.agreement} for j in unstable],
         "config": to_dict(config),
         "versions": versions(),
-        "settings": codec.encode(judged[0].clip, ABR(max(1.0, rows[0].target_kbps))).settings,
+        "settings": codec.encode(judged[0].clip, ABR(max(reached))).settings,
     }
     return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
 
@@ -102,7 +111,7 @@ def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Jud
     """
     data = config.data
     _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
-    clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=tuple(data.size), max_clips=data.max_clips)
+    clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=data.size, max_clips=data.max_clips)
     judged = []
     for clip, span in zip((clips[i] for i in range(len(clips))), clips.spans, strict=True):
         reference = _predict(task, clip.frames)
@@ -131,8 +140,10 @@ def find_targets(
     if config.targets_kbps:
         return []
     some = judged[:: max(1, len(judged) // 4)]
+    least = max(_REACH * codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bits_per_pixel for j in some)
     curve = []
-    for rate in progress.track(_SWEEP_BPP, description="finding the rates where the metric moves"):
+    tried = np.geomspace(max(_SWEEP_BPP[0], least), max(_SWEEP_BPP[1], 2 * least), _SWEEP_BPP[2])
+    for rate in progress.track(tried, description="finding the rates where the metric moves"):
         states = []
         for j in some:
             kbps = units.bits_per_pixel_to_kbps(rate, fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
@@ -141,10 +152,10 @@ def find_targets(
         curve.append((float(np.mean([s[0] for s in states])), pooled(task.metric(), [s[1] for s in states])))
     rates, values = (np.array(column) for column in zip(*curve, strict=True))
     values = np.maximum.accumulate(values)
-    ends = [float(np.exp(np.interp(wanted, values, np.log(rates)))) for wanted in task.metric_range]
-    if ends[1] < 1.5 * ends[0]:
-        ends = [float(rates[0]), float(rates[-1])]
-    return [float(rate) for rate in np.geomspace(*ends, config.num_targets)]
+    low, high = (float(np.exp(np.interp(wanted, values, np.log(rates)))) for wanted in task.metric_range)
+    if high < 1.5 * low:
+        low, high = float(rates[0]), float(rates[-1])
+    return [float(rate) for rate in np.geomspace(low, high, config.num_targets)]
 
 
 def measure(
@@ -167,9 +178,9 @@ def measure(
         least_kbps = codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bitrate_kbps
         for index, target in enumerate(targets):
             for name, controller in controllers.items():
-                row = Row(j.video, j.start, name, index, float(target), *[float("nan")] * 3, 0, float("nan"), "unreachable")
+                row = _unreachable(j, name, index, float(target))
                 state = None
-                if target >= max(1.0, least_kbps):
+                if target >= max(1.0, _REACH * least_kbps):
                     began = time.perf_counter()
                     coded = controller.encode(j.clip, target)
                     seconds = (time.perf_counter() - began) / j.clip.num_frames
@@ -179,6 +190,23 @@ def measure(
                 states.append(state)
                 progress.advance(bar)
     return rows, states
+
+
+def _unreachable(judged: Judged, controller: str, target_index: int, target_kbps: float) -> Row:
+    """A row of which no encode was made."""
+    return Row(
+        judged.video,
+        judged.start,
+        controller,
+        target_index,
+        target_kbps,
+        achieved_kbps=float("nan"),
+        bits_per_pixel=float("nan"),
+        metric=float("nan"),
+        num_encodes=0,
+        seconds_per_frame=float("nan"),
+        status="unreachable",
+    )
 
 
 def _filled(row: Row, coded: EncodedClip, metric: float, seconds: float) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import bjontegaard
 import numpy as np
@@ -17,7 +18,8 @@ def state_of(metric: Metric, prediction: torch.Tensor, reference: torch.Tensor) 
     """The summable state of one clip, so that any set of clips can be pooled later."""
     metric.reset()
     metric.update(prediction, reference)
-    return {name: value.clone() for name, value in metric.metric_state.items()}
+    state = cast(State, metric.metric_state)  # sums only, so no value is a list
+    return {name: value.clone() for name, value in state.items()}
 
 
 def pooled(metric: Metric, states: Sequence[State]) -> float:
@@ -41,8 +43,9 @@ def bd_rate_percent(
     when fewer than two points are left or the curves do not overlap.
     """
     curves = [_rising(anchor_rates, anchor_metric), _rising(rates, metric)]
-    low, high = max(c[1][0] for c in curves), min(c[1][-1] for c in curves)
-    if any(len(c[0]) < 2 for c in curves) or not low < high:
+    if min(len(rising_rates) for rising_rates, _ in curves) < 2:
+        return float("nan")
+    if max(values[0] for _, values in curves) >= min(values[-1] for _, values in curves):
         return float("nan")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # little overlap: the report shows both curves
@@ -53,7 +56,12 @@ def bd_rate_percent(
 def bd_metric(
     anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
 ) -> float:
-    """Mean difference of the metric at equal rate, over the common range of log rate; positive is better."""
+    """Mean difference of the metric at equal rate, over the common range of log rate; positive is better.
+
+    NaN when a curve has fewer than two points or the curves share no rate.
+    """
+    if min(len(anchor_rates), len(rates)) < 2:
+        return float("nan")
     log_anchor, log_rates = np.log(anchor_rates), np.log(rates)
     low, high = max(log_anchor.min(), log_rates.min()), min(log_anchor.max(), log_rates.max())
     if not low < high:

@@ -22,6 +22,8 @@ class AnchoredSurrogate(Surrogate):
     Flat maps at a rung are exact, frames and bits.
     """
 
+    _rung_weights: torch.Tensor
+
     def __init__(self, *, qps: tuple[int, ...], width: int = 32) -> None:
         super().__init__()
         self.qps = tuple(qps)
@@ -34,8 +36,8 @@ class AnchoredSurrogate(Surrogate):
             nn.SiLU(),
             nn.Conv2d(width, len(qps), 1),
         )
-        nn.init.zeros_(self.share[-1].weight)
-        nn.init.zeros_(self.share[-1].bias)
+        for parameter in self.share[-1].parameters():
+            nn.init.zeros_(parameter)
         # Bits to signal a QP that differs from its left neighbour's by one, in the first frame and in the others: no rung
         # pays for it. H.264 codes the difference in unary, so the cost is about proportional.
         self.log_signal_bits = nn.Parameter(torch.zeros(2))

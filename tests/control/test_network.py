@@ -43,8 +43,8 @@ def test_the_prior_learns_the_rate_of_flat_maps(control):
     qp = torch.randint(16, 48, (40,), generator=generator).float()
     log_bpp = torch.log(contrast) - 0.11 * (qp - 30)
     assert control.prior.fit(clips, log_bpp, qp) < 1.0
-    low, high = control.prior(torch.stack(clips[:1]), torch.tensor([-4.0])), control.prior(torch.stack(clips[:1]), torch.tensor([-2.0]))
-    assert low > high  # fewer bits, coarser
+    few_bits, many_bits = (control.prior(clips[0][None], torch.tensor([log])) for log in (-4.0, -2.0))
+    assert few_bits > many_bits  # coarser
     with pytest.raises(ConfigError, match="at least"):
         control.prior.fit(clips[:2], log_bpp[:2], qp[:2])
 

@@ -63,9 +63,7 @@ def test_minimising_it_meets_the_rate_and_spends_where_the_task_needs_it():
     for _ in range(600):
         log_bits = torch.logsumexp(-0.12 * qp, 0)
         task = 0.2 * torch.exp(0.06 * (qp[0] - 30))
-        total = lagrangian(
-            task[None], log_bits[None], target[None], multiplier=torch.tensor([0.3]), deviation_weight=1.0
-        ).total
+        total = lagrangian(task[None], log_bits[None], target[None], multiplier=torch.tensor([0.3]), deviation_weight=1.0).total
         optimizer.zero_grad()
         total.sum().backward()
         optimizer.step()

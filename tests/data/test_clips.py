@@ -55,6 +55,9 @@ def test_bad_folders_and_videos_are_named(folder, tmp_path):
         list_videos(tmp_path / "empty")
     with pytest.raises(VideoError, match="too few"):
         ClipDataset([folder / "a.mp4"], frames=50)
+    for size in ((64, 96, 3), (33, 48), (8, 8)):
+        with pytest.raises(ConfigError, match=r"data\.size"):
+            ClipDataset([folder / "a.mp4"], frames=4, stride=1, size=size)
     (folder / "bad.mp4").write_bytes(b"nothing")
     with pytest.raises(VideoError, match=r"bad\.mp4"):
         ClipDataset([folder / "bad.mp4"], frames=2)

@@ -45,7 +45,9 @@ def test_content_settings_and_map_are_all_in_the_key(codec, scene, tmp_path):
     cache = EncodeCache(tmp_path)
     one, other = np.full((8, 4, 6), 30), np.full((8, 4, 6), 30)
     one[0, 0, 0], other[0, 0, 1] = 40, 40  # the same shape and range, so the same repr
-    for rate in (QPMap(one), QPMap(other), ABR(100), ABR(100, offsets=QPOffsets(one - 30)), ABR(100, offsets=QPOffsets(other - 30))):
+    maps = [QPMap(values) for values in (one, other)]
+    offsets = [QPOffsets(values - 30) for values in (one, other)]
+    for rate in (*maps, ABR(100), *(ABR(100, offsets=offset) for offset in offsets)):
         cache.encode(codec, scene, rate)
     cache.encode(codec, make_scene(seed=1), QPMap(one))
     codec.codec = X264(gop=4)

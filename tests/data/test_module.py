@@ -46,6 +46,7 @@ def test_random_maps_are_valid_and_as_their_kind_says(kind, scene):
 def test_every_epoch_is_a_permutation_and_positions_survive_a_resume():
     whole = list(StepSampler(5, batch_size=2, steps=10, seed=3))
     assert len(whole) == 20 and all(sorted(whole[i : i + 5]) == list(range(5)) for i in range(0, 20, 5))
+    assert len({tuple(whole[i : i + 5]) for i in range(0, 20, 5)}) > 1  # not one order for all epochs
     for start in (1, 3, 5, 9):
         assert list(StepSampler(5, batch_size=2, steps=10, start=start, seed=3)) == whole[2 * start :]
     assert list(StepSampler(5, batch_size=2, steps=10, seed=4)) != whole

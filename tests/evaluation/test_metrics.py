@@ -26,6 +26,8 @@ def test_a_dip_does_not_break_it_and_no_overlap_is_nan():
     assert np.isfinite(bd_rate_percent(RATES, QUALITY, RATES, dented))
     assert np.isnan(bd_rate_percent(RATES, QUALITY, RATES, [q + 50 for q in QUALITY]))
     assert np.isnan(bd_rate_percent(RATES, QUALITY, RATES, [30.0] * 5))
+    for rates, quality in (([], []), ([10.0], [30.0])):
+        assert np.isnan(bd_rate_percent(RATES, QUALITY, rates, quality)) and np.isnan(bd_metric(RATES, QUALITY, rates, quality))
 
 
 def test_bd_metric_is_the_mean_gap_at_equal_rate():

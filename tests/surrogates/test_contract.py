@@ -82,7 +82,8 @@ def test_weights_survive_the_disk_and_bad_files_are_named(surrogate, sample, tmp
     save_weights(path, Weights("surrogate", config, surrogate.state_dict()))
     loaded, stored = load_surrogate(path)
     assert stored == config
-    torch.testing.assert_close(loaded.eval()(sample, one_hot_qp(sample["qp"])), surrogate.eval()(sample, one_hot_qp(sample["qp"])))
+    qp = one_hot_qp(sample["qp"])
+    torch.testing.assert_close(loaded.eval()(sample, qp), surrogate.eval()(sample, qp))
 
     content = bytearray(path.read_bytes())
     content[-3] ^= 0x40
@@ -91,7 +92,13 @@ def test_weights_survive_the_disk_and_bad_files_are_named(surrogate, sample, tmp
     save_weights(tmp_path / "control.safetensors", Weights("control", {}, {"a": torch.ones(1)}))
     wrong = {**config["surrogate"], "width": 8}
     save_weights(tmp_path / "other.safetensors", Weights("surrogate", {"surrogate": wrong}, surrogate.state_dict()))
-    reasons = {"flipped": "checksum", "truncated": "whole", "control": "'control'", "other": "another model", "missing": "no checkpoint"}
+    reasons = {
+        "flipped": "checksum",
+        "truncated": "whole",
+        "control": "'control'",
+        "other": "another model",
+        "missing": "no checkpoint",
+    }
     for kind, reason in reasons.items():
         with pytest.raises(CheckpointError, match=reason):
             load_surrogate(tmp_path / f"{kind}.safetensors")

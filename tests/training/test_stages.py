@@ -39,7 +39,7 @@ def test_surrogate_run_leaves_weights_log_config_and_pictures(trained):
     assert len(losses(out)) == 12
     assert {"config.yaml", "versions.txt", "last.ckpt", "surrogate.safetensors"} <= {path.name for path in out.iterdir()}
     assert list((out / "pictures").glob("*.png"))
-    loaded, config = load_surrogate(trained)
+    _, config = load_surrogate(trained)
     assert config["surrogate"]["qps"] == [16, 26, 36, 46] and config["run"]["seed"] == 0 and "ffmpeg" in config
 
 

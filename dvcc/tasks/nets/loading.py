@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -90,5 +91,5 @@ def load_torchvision(model: str, *, weights: str | Path | None) -> SegmentationN
     return SegmentationNet(net, num_classes=len(default.meta["categories"]), output="out")
 
 
-def _has_aux(state: object) -> bool:
+def _has_aux(state: Mapping[str, torch.Tensor]) -> bool:
     return any(name.startswith("aux_classifier.") for name in state)

@@ -1,0 +1,79 @@
+"""Where a step of `train.py control` spends its time. python benchmarks/training_step.py"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.data import default_collate
+
+from dvcc.config import parse
+from dvcc.control import ControlNetwork, sample_qp
+from dvcc.surrogates import build_surrogate, one_hot_qp
+from dvcc.tasks import build_task
+from dvcc.tasks.base import as_float
+from dvcc.training.run import build_codec, build_samples
+
+ROUNDS = 7
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    """Median of a few runs, after one to warm up."""
+    run()
+    taken = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)
+
+
+def main() -> None:
+    """Print a table for the demo's scale."""
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as cache:
+        _, config = parse("train.py", ["control", "scale=demo", f"data.cache={cache}"])
+        samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=0, seed=0)
+        began = time.perf_counter()
+        sample = default_collate([samples[0]])
+        print(f"first sample, {len(config.data.rungs)} real encodes: {1000 * (time.perf_counter() - began):.0f} ms")
+        print(f"sample from the cache: {milliseconds(lambda: samples[0]):.0f} ms")
+    frames = as_float(sample["frames"])
+    log_bpp = torch.tensor([math.log(0.05)])
+    control, task = ControlNetwork(), build_task("segmentation", model="student")
+    with torch.no_grad():
+        reference = task.predict(frames)
+        qp = one_hot_qp(control.mean_qp(frames, log_bpp).round().long())
+
+    def through_surrogate(name: str) -> Callable[[], None]:
+        surrogate = build_surrogate(name, qps=config.data.rungs, gop=8, width=32).requires_grad_(False)
+
+        def run() -> None:
+            predicted = surrogate(sample, qp.detach().requires_grad_())
+            (predicted.frames.square().mean() + predicted.log_clip_bits.sum()).backward()
+
+        return run
+
+    def through_control() -> None:
+        sample_qp(control(frames, log_bpp), temperature=0.7).square().sum().backward()
+
+    def through_task() -> None:
+        task.loss(task.predict(frames.detach().requires_grad_()), reference).sum().backward()
+
+    for name, run in {
+        "control, forward and backward": through_control,
+        "anchored surrogate, forward and backward": through_surrogate("anchored"),
+        "network surrogate, forward and backward": through_surrogate("network"),
+        "segmentation by the student and its loss, forward and backward": through_task,
+        "reference prediction": lambda: task.predict(frames),
+    }.items():
+        print(f"{name}: {milliseconds(run):.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

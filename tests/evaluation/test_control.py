@@ -1,0 +1,112 @@
+"""`evaluate.py control` on tiny real encodes: every file, every figure, every refusal."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+
+from dvcc.config import parse
+from dvcc.control import ControlNetwork
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.evaluation import control as evaluation
+
+FIGURES = {
+    *("bd_rate_percent", "bd_rate_ci95", "bd_metric", "met_share", "strict_metric", "metric"),
+    *("achieved_kbps", "target_kbps", "seconds_per_frame", "num_encodes"),
+}
+
+
+def configure(tiny, out, *words):
+    return parse("evaluate.py", ["control", "task=reconstruction", *tiny, f"out={out}", "bootstrap=30", *words])[1]
+
+
+def read_rows(out) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "rows.csv").read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("control") / "control.safetensors"
+    network = ControlNetwork(width=8)
+    network.prior.coefficients.copy_(__import__("torch").tensor([12.0, -9.0, 0.0, 0.0, 0.0]))
+    run = {"task": {"name": "reconstruction"}, "data": {}, "codec": {}}
+    network.save(path, {"run": run})
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(tiny, checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    words = [word for word in tiny if not word.startswith("data.test")]
+    printed = evaluation.run(configure(words, out, "data.test=[a.mp4,test.mp4]", f"checkpoint={checkpoint}", "num_targets=3"))
+    return out, printed
+
+
+def test_every_file_is_written_and_the_table_printed(result):
+    out, printed = result
+    assert {"report.json", "rows.csv", "report.md", "curves.png"} <= {path.name for path in out.iterdir()}
+    assert (out / "pictures" / "middle_target.png").stat().st_size > 10_000
+    assert str(out / "report.md") in printed and "learned_corrected" in printed and "baseline" in printed
+    assert "BD-rate" in (out / "report.md").read_text()
+
+
+def test_the_summary_has_the_fixed_figures_for_every_controller(result):
+    report = json.loads((result[0] / "report.json").read_text())
+    summary = report["summary"]
+    assert set(summary) == {"abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"}
+    for name, figures in summary.items():
+        assert set(figures) >= FIGURES, name
+        assert len(figures["metric"]) == len(figures["achieved_kbps"]) == 3
+        assert all(0 <= share <= 1 for share in figures["met_share"].values())
+        assert figures["met_share"]["0"] <= figures["met_share"]["0.05"] <= figures["met_share"]["0.1"]
+    assert summary["abr2"]["bd_rate_percent"] == 0 and summary["abr2"]["num_encodes"] == 2
+    assert summary["abr2"]["metric"] == sorted(summary["abr2"]["metric"])
+    assert report["settings"].startswith("x264 - core") and report["versions"]["ffmpeg"]
+
+
+def test_rows_add_up_to_the_summary(result):
+    out, _ = result
+    rows = read_rows(out)
+    clips = {(row["video"], row["start"]) for row in rows}
+    assert len(rows) == len(clips) * 3 * 7
+    summary = json.loads((out / "report.json").read_text())["summary"]["learned"]
+    for index in range(3):
+        mine = [row for row in rows if row["controller"] == "learned" and row["target_index"] == str(index)]
+        assert summary["achieved_kbps"][index] == pytest.approx(sum(float(r["achieved_kbps"]) for r in mine) / len(mine))
+        met = [r for r in mine if float(r["achieved_kbps"]) <= float(r["target_kbps"])]
+        mse = sum(10 ** (-float(r["metric"]) / 10) for r in met) / max(1, len(met))
+        strict = -10 * math.log10(mse) * len(met) / len(mine) if met else 0.0
+        assert summary["strict_metric"]["0"][index] == pytest.approx(strict, rel=1e-4)
+
+
+def test_targets_out_of_reach_are_rows_not_failures(tiny, tmp_path):
+    words = ["controllers=[abr2,crf]", "targets_kbps=[1,300]"]
+    evaluation.run(configure(tiny, tmp_path, *words))
+    rows = read_rows(tmp_path)
+    assert {row["status"] for row in rows if row["target_kbps"] == "1.0"} == {"unreachable"}
+    assert {row["status"] for row in rows if row["target_kbps"] == "300.0"} == {"ok"}
+    summary = json.loads((tmp_path / "report.json").read_text())["summary"]["abr2"]
+    assert summary["metric"][0] is None and summary["metric"][1] > 20
+    assert summary["bd_rate_ci95"] is None  # one test video: no interval
+
+
+def test_an_unstable_network_is_gated(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="disagrees with itself"):
+        evaluation.run(configure(tiny, tmp_path, "stability=1.5", "controllers=[abr2]"))
+
+
+def test_refusals(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="abr2"):
+        evaluation.run(configure(tiny, tmp_path, "controllers=[abr1]"))
+    with pytest.raises(ConfigError, match="no rate controller 'vbr'"):
+        evaluation.run(configure(tiny, tmp_path, "controllers=[abr2,vbr]"))
+    with pytest.raises(CheckpointError, match="none.safetensors"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={tmp_path / 'none.safetensors'}"))
+    with pytest.raises(ConfigError, match="within reach"):
+        evaluation.run(configure(tiny, tmp_path, "targets_kbps=[0.5,2]", "controllers=[abr2]"))
+    with pytest.raises(ConfigError, match="positive"):
+        evaluation.run(configure(tiny, tmp_path, "targets_kbps=[-5]", "controllers=[abr2]"))
+    assert not list(tmp_path.iterdir())

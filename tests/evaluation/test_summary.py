@@ -1,0 +1,71 @@
+"""Summaries of hand-made rows, where every figure is known."""
+
+import pytest
+import torch
+
+from dvcc.evaluation.control import Row
+from dvcc.evaluation.metrics import State
+from dvcc.evaluation.summary import summarise
+from dvcc.tasks import build_task
+
+TARGETS = (100.0, 200.0, 400.0)
+
+
+def state(mse: float) -> State:
+    return {"squared_error": torch.tensor(mse, dtype=torch.float64), "count": torch.tensor(1.0, dtype=torch.float64)}
+
+
+def rows_of(controller: str, video: str, *, spent: float, gain_db: float) -> list[tuple[Row, State]]:
+    """Spends `spent` times the target; 3 dB better per octave of bits, and `gain_db` on top."""
+    rows = []
+    for index, target in enumerate(TARGETS):
+        psnr = 30 + 3 * index + gain_db
+        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, psnr, 2, 0.5)
+        rows.append((row, state(10 ** (-psnr / 10))))
+    return rows
+
+
+def summary_of(*rows: list[tuple[Row, State]], bootstrap: int = 0) -> dict:
+    flat = [item for some in rows for item in some]
+    clips = list(dict.fromkeys((row.video, row.start) for row, _ in flat))
+    task = build_task("reconstruction", model="psnr")
+    return summarise([r for r, _ in flat], [s for _, s in flat], task, clips=clips, bootstrap=bootstrap, seed=0)
+
+
+def test_tolerances_decide_who_met_the_target():
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abcd"]
+    spends = {"a": 0.99, "b": 1.04, "c": 1.08, "d": 1.5}
+    ours = [rows_of("ours", video, spent=spends[video], gain_db=0) for video in "abcd"]
+    found = summary_of(*base, *ours)["ours"]
+    assert found["met_share"] == {"0": 0.25, "0.05": 0.5, "0.1": 0.75}
+    assert found["strict_metric"]["0"] == pytest.approx([30 / 4, 33 / 4, 36 / 4])
+    assert found["strict_metric"]["0.1"] == pytest.approx([30 * 0.75, 33 * 0.75, 36 * 0.75])
+    assert summary_of(*base)["abr2"]["met_share"]["0"] == 1  # exactly at the target is met
+
+
+def test_bd_figures_of_a_constant_gain():
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abc"]
+    better = [rows_of("ours", video, spent=1.0, gain_db=1.0) for video in "abc"]
+    found = summary_of(*base, *better, bootstrap=50)["ours"]
+    assert found["bd_metric"] == pytest.approx(1.0)
+    assert found["bd_rate_percent"] == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=0.5)  # 3 dB an octave
+    assert found["bd_rate_ci95"] == pytest.approx((found["bd_rate_percent"],) * 2, abs=0.01)  # all videos alike
+    assert found["num_encodes"] == 2 and found["seconds_per_frame"] == 0.5
+
+
+def test_the_interval_covers_videos_that_differ():
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abcdef"]
+    ours = [rows_of("ours", video, spent=1.0, gain_db=gain) for video, gain in zip("abcdef", (-2, -1, 0, 1, 2, 3), strict=True)]
+    found = summary_of(*base, *ours, bootstrap=100)["ours"]
+    low, high = found["bd_rate_ci95"]
+    assert low < found["bd_rate_percent"] < high and high - low > 10
+
+
+def test_unreachable_rows_are_counted_and_not_scored():
+    base = rows_of("abr2", "a", spent=1.0, gain_db=0)
+    nothing = Row("b", 0, "abr2", 0, 100.0, float("nan"), float("nan"), float("nan"), 0, float("nan"), "unreachable")
+    task = build_task("reconstruction", model="psnr")
+    found = summarise(
+        [*(r for r, _ in base), nothing], [*(s for _, s in base), None], task, clips=[("a", 0), ("b", 0)], bootstrap=0, seed=0
+    )
+    assert found["abr2"]["unreachable"] == 1 and found["abr2"]["metric"] == pytest.approx([30, 33, 36])

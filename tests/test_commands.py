@@ -1,0 +1,139 @@
+"""Command lines as a user types them, in processes of their own: output, exit status, one sentence, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvcc import CRF, X264, QPMap
+from dvcc.control import ControlNetwork
+from tests.conftest import make_scene
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: str, cwd: Path, preexec=None) -> subprocess.CompletedProcess:
+    program = ["-m", "dvcc.cli", *words[1:]] if words[0] == "dvcc" else [str(ROOT / words[0]), *words[1:]]
+    result = subprocess.run([sys.executable, *program], cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=preexec)
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def refused(*words: str, cwd: Path, reason: str, preexec=None) -> None:
+    """Status 2, one sentence with `reason`, and no new file in `cwd`."""
+    before = sorted(cwd.rglob("*"))
+    result = run(*words, cwd=cwd, preexec=preexec)
+    assert result.returncode == 2, result
+    sentence = result.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("error: ") and reason in sentence, sentence
+    assert sorted(cwd.rglob("*")) == before
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    path = tmp_path / "coded.mp4"
+    path.write_bytes(X264().encode(make_scene(frames=10), CRF(28)).bitstream)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    path = tmp_path / "control.safetensors"
+    ControlNetwork(width=8).save(path, {"run": {}})
+    return path
+
+
+def test_help_lists_stages_groups_and_keys(tmp_path):
+    expected = {
+        "train.py": ["surrogate", "control", "task=reconstruction|segmentation", "data.root"],
+        "evaluate.py": ["control", "targets_kbps"],
+    }
+    for program, words in expected.items():
+        result = run(program, "--help", cwd=tmp_path)
+        assert result.returncode == 0 and all(word in result.stdout for word in words)
+
+
+def test_export_writes_the_map_that_the_encoder_takes(video, checkpoint, tmp_path):
+    words = ("--format", "npz", "--target-kbps", "100", "--checkpoint", str(checkpoint))
+    result = run("dvcc", "export", str(video), *words, cwd=tmp_path)
+    assert result.returncode == 0 and "coded.npz" in result.stdout
+    qp = QPMap.load(tmp_path / "coded.npz")
+    assert qp.values.shape == (10, 4, 6)
+    with np.load(tmp_path / "coded.npz", allow_pickle=False) as archive:
+        assert archive["qp"].dtype == np.int8
+    assert X264().encode(make_scene(frames=10), qp).requested_qp == qp
+
+
+def test_inspect_reports_qps_types_bits_and_a_heat_map(video, tmp_path):
+    result = run("dvcc", "inspect", str(video), "--heat-map", "heat.png", cwd=tmp_path)
+    assert result.returncode == 0 and (tmp_path / "heat.png").stat().st_size > 3000
+    assert "10 frames at 25 fps" in result.stdout and "I " in result.stdout and "x264 - core" in result.stdout
+    figures = json.loads(run("dvcc", "inspect", str(video), "--json", cwd=tmp_path).stdout)
+    coded = X264().encode(make_scene(frames=10), CRF(28))
+    assert sum(figures["bits_per_frame"]) == pytest.approx(coded.bits, rel=0.05)
+    assert figures["frame_types"]["I"]["frames"] == 2
+
+
+def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path):
+    refused("train.py", cwd=tmp_path, reason="needs a stage")
+    refused("train.py", "surrogat", cwd=tmp_path, reason="surrogate, control")
+    refused("train.py", "surrogate", "data.sise=[1,2]", cwd=tmp_path, reason="did you mean data.size")
+    refused("train.py", "surrogate", "data.frames=many", cwd=tmp_path, reason="data.frames")
+    refused("train.py", "control", "task=segmentatoin", cwd=tmp_path, reason="task=reconstruction|segmentation")
+    refused("train.py", "surrogate", "data.frames", cwd=tmp_path, reason="key=value")
+    refused("evaluate.py", "control", "controllers=[abr2,vbr]", "task=reconstruction", cwd=tmp_path, reason="vbr")
+    refused("evaluate.py", "control", "task=reconstruction", cwd=tmp_path, reason="no checkpoint at runs/control-reconstruction")
+    refused("dvcc", "export", str(video), cwd=tmp_path, reason="--target-kbps")
+    refused("dvcc", "export", str(video), "--target-kbps", "-3", cwd=tmp_path, reason="positive")
+    refused("dvcc", "export", str(video), "--target-kbps", "9", "--format", "nvenc", cwd=tmp_path, reason="nvenc")
+    refused("dvcc", "export", str(video), "--target-kbps", "9", "--checkpoint", str(video), cwd=tmp_path, reason="coded.mp4")
+
+
+BAD = {"missing.mp4": None, "empty.mp4": b"", "text.mp4": b"no video here " * 40}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_videos_are_refused_in_one_sentence(name, checkpoint, tmp_path):
+    if BAD[name] is not None:
+        (tmp_path / name).write_bytes(BAD[name])
+    refused("dvcc", "inspect", name, cwd=tmp_path, reason=name)
+    refused("dvcc", "export", name, "--target-kbps", "50", "--checkpoint", str(checkpoint), cwd=tmp_path, reason=name)
+    if name == "missing.mp4":
+        refused("train.py", "surrogate", "data=folder", f"data.root={name}", cwd=tmp_path, reason=name)
+
+
+def test_inspect_refuses_other_codecs(tmp_path):
+    from dvcc import JPEG, Quality
+
+    (tmp_path / "jpeg.mp4").write_bytes(JPEG().encode(make_scene(frames=2), Quality(50)).bitstream)
+    refused("dvcc", "inspect", "jpeg.mp4", cwd=tmp_path, reason="mjpeg")
+
+
+def _small_disk() -> None:
+    """No file may grow past 1 kB: writes fail as on a full disk."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+
+def test_a_full_disk_leaves_nothing_behind(video, checkpoint, tmp_path):
+    words = ("--target-kbps", "50", "--checkpoint", str(checkpoint))
+    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="cannot write coded.npz", preexec=_small_disk)
+
+
+def test_training_on_a_full_disk_is_one_sentence(video, tmp_path):
+    words = ["data=folder", "data.root=.", "data.test=[none.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
+    (tmp_path / "none.mp4").write_bytes(video.read_bytes())
+    result = run("train.py", "surrogate", *words, "trainer.max_steps=1", cwd=tmp_path, preexec=_small_disk)
+    assert result.returncode == 2 and "cannot write" in result.stderr.strip().splitlines()[-1]
+
+
+def test_no_command_needs_a_folder_that_can_be_written_to_say_help():
+    assert run("dvcc", "--help", cwd=Path("/")).returncode == 0

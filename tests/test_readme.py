@@ -1,0 +1,81 @@
+"""The README's commands are real: its Python runs, its `dvcc` lines run, its stages parse (`make demo` and the stage tests run them)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dvcc import CRF, X264
+from dvcc.cli import main
+from dvcc.config import COMMANDS, parse
+from dvcc.control import ControlNetwork
+from tests.conftest import make_scene
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shell_lines(program: str) -> list[list[str]]:
+    lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith(program)]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    for name in ("video.mp4", "coded.mp4"):
+        (tmp_path / name).write_bytes(X264().encode(make_scene(frames=24), CRF(20)).bitstream)
+    ControlNetwork(width=8).save(tmp_path / "runs/control-segmentation/control.safetensors", {"run": {}})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_python_example_runs(workplace):
+    (example,) = blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
+
+
+def test_every_dvcc_line_runs(workplace, capsys):
+    lines = shell_lines("dvcc ")
+    assert {line[1] for line in lines} == {"export", "inspect"}
+    for line in lines:
+        assert main(line[1:]) == 0, line
+    assert (workplace / "video.npz").exists() and (workplace / "heat.png").exists()
+
+
+def test_every_stage_is_shown_and_parses():
+    shown = {(line[1], line[2]) for line in shell_lines("python ")}
+    assert shown == {(program, stage) for program, stages in COMMANDS.items() for stage in stages}
+    for line in shell_lines("python "):
+        parse(line[1], line[2:])
+
+
+def test_every_key_in_the_table_exists():
+    table = "\n".join(line.split("|")[1] for line in README.splitlines() if line.startswith("| `"))
+    words = [
+        word for code in re.findall(r"`([^`]*=[^`]*)`", table) for word in re.split(r"[ ,](?![^\[]*\])", code) if "=" in word
+    ]
+    assert len(words) > 12
+    trainable = [word.replace("=NAME", "=medium").replace("=N", "=3") for word in words if not word.startswith("targets_kbps")]
+    for word in trainable:
+        if word.startswith("task"):
+            parse("train.py", ["control", word])
+        elif word.startswith("surrogate"):
+            parse("train.py", ["surrogate", word])
+        elif word.startswith("data=folder"):
+            parse("train.py", ["surrogate", word, "data.root=x"])
+        else:
+            parse("train.py", ["surrogate", word])
+    parse("evaluate.py", ["control", *[word for word in words if word.startswith("targets_kbps")]])
+
+
+def test_make_demo_runs_the_three_commands_of_the_readme():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in ("train.py surrogate", "train.py control task=segmentation", "evaluate.py control task=segmentation"):
+        assert command in makefile and f"python {command}" in README
