@@ -126,6 +126,7 @@ class ControlConfig(_TrainingRun):
 class StudentData:
     root: str = MISSING
     test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # one video, measured on and never trained on
+    weights: dict[str, float] = field(default_factory=dict)  # how often a video is drawn, by file stem; 1 unless given
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The README's commands are real: its Python runs, its `dvcc` lines run, its stages parse (`make demo` and the stage tests run them)."""
+"""The README's commands are real: its Python and its `dvcc` lines run; its stages parse, and other tests run them."""
 
 from __future__ import annotations
 

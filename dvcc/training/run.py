@@ -63,10 +63,7 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
     out = Path(config.out)
     write_atomic(out / "config.yaml", configs.to_yaml(config))
     write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.14; nothing a user can do
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # samples are cached: see data.num_workers
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the task network is a fixed judge
+    quiet_lightning()
     torch.set_flush_denormal(True)  # numbers below 1e-38 change nothing and make CPU convolutions ten times slower
     settings = config.trainer
     trainer = L.Trainer(
@@ -93,6 +90,17 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
         samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed
     )
     trainer.fit(module, module_data, ckpt_path=_resume_path(out, module) if config.resume else None, weights_only=True)
+
+
+def quiet_lightning() -> None:
+    """Silence what a user can do nothing about: advertisements, and warnings of things meant to be as they are."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (
+        ".*LeafSpec.*",  # Lightning 2.6 on torch 2.14
+        ".*does not have many workers.*",  # samples are cached: see data.num_workers
+        ".*in eval mode at the start of training.*",  # the task network is a fixed judge
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _resume_path(out: Path, module: L.LightningModule) -> str:

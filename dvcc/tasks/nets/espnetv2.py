@@ -7,6 +7,7 @@ CVPR 2019. Attribute names follow the published state dicts, so that they load w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +37,7 @@ class ESPNetv2(nn.Module):
     def __init__(self, *, num_classes: int = 20, scale: float = 2.0) -> None:
         super().__init__()
         if scale not in ENCODER_CHANNELS:
-            raise ValueError(
-                f"scale is {scale}; use one of {sorted(ENCODER_CHANNELS)}, which have published weights"
-            )
+            raise ValueError(f"scale is {scale}; use one of {sorted(ENCODER_CHANNELS)}, which have published weights")
         channels = ENCODER_CHANNELS[scale]
         self.base_net = Encoder(channels)
 
@@ -148,9 +147,7 @@ class _PyramidPool(nn.Module):
         super().__init__()
         total = branch * len(POOLING_SCALES)
         self.projection_layer = _CBR(inputs, branch, kernel_size=1)
-        self.stages = nn.ModuleList(
-            nn.Conv2d(branch, branch, 3, padding=1, groups=branch, bias=False) for _ in POOLING_SCALES
-        )
+        self.stages = nn.ModuleList(nn.Conv2d(branch, branch, 3, padding=1, groups=branch, bias=False) for _ in POOLING_SCALES)
         self.merge_layer = nn.Sequential(
             _BR(total),
             _Shuffle(len(POOLING_SCALES)),
@@ -165,7 +162,7 @@ class _PyramidPool(nn.Module):
         pyramid = []
         for scale, stage in zip(POOLING_SCALES, self.stages, strict=True):
             # Below 5 pixels a 3x3 kernel would see little but padding.
-            scaled_size = [max(5, math.ceil(side * scale)) for side in size]
+            scaled_size = (max(5, math.ceil(size[0] * scale)), max(5, math.ceil(size[1] * scale)))
             if scale > 1:
                 pyramid.append(F.adaptive_avg_pool2d(stage(_resize(x, scaled_size)), size))
             elif scale < 1:
@@ -180,9 +177,7 @@ class _Skip(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.wt_layer = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, outputs, 1, bias=False), nn.Sigmoid()
-        )
+        self.wt_layer = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, outputs, 1, bias=False), nn.Sigmoid())
         self.expansion_layer = _CBR(inputs, outputs, kernel_size=3, groups=math.gcd(inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -209,13 +204,9 @@ class _ConvBN(nn.Module):
 
 
 class _ConvBNAct(nn.Module):
-    def __init__(
-        self, inputs: int, outputs: int, *, kernel_size: int, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
         self.act = nn.PReLU(outputs)
 
@@ -277,7 +268,7 @@ def _halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
-def _resize(x: Tensor, size: torch.Size | list[int]) -> Tensor:
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
 
 

@@ -63,9 +63,7 @@ class StudentSegmenter(nn.Module):
     def quarter_logits(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes, H/4, W/4), before the bilinear enlargement: what distillation compares."""
         levels = self.encoder(F.avg_pool2d(images, 2))
-        quarter, eighth, sixteenth, coarse = (
-            skip(level) for skip, level in zip(self.skips, levels, strict=True)
-        )
+        quarter, eighth, sixteenth, coarse = (skip(level) for skip, level in zip(self.skips, levels, strict=True))
         context = self.context(F.relu(sixteenth + _resize(coarse, sixteenth)))
         detail = self.detail(F.relu(eighth + _resize(self.context_to_detail(context), eighth)))
         return self.head(quarter + self.edges(images) + _resize(self.detail_to_edges(detail), quarter))
@@ -92,9 +90,7 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 def _enlarge(x: Tensor, *, factor: int) -> Tensor:
     """Bilinear enlargement as two matrix products: on a CPU the gradient of `interpolate` is far slower."""
     rows, columns = (
-        F.interpolate(
-            torch.eye(side, dtype=x.dtype, device=x.device)[None], scale_factor=factor, mode="linear"
-        )[0]
+        F.interpolate(torch.eye(side, dtype=x.dtype, device=x.device)[None], scale_factor=factor, mode="linear")[0]
         for side in x.shape[-2:]
     )
     return rows.mT @ (x @ columns)
