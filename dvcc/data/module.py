@@ -104,22 +104,27 @@ class StepSampler(Sampler[int]):
     """The indices of steps `start`, start + 1, .. up to `steps`: shuffled epochs, endlessly.
 
     Position p depends on (seed, p) alone, so a run resumed at a step sees the samples it would have seen; nothing
-    has to be stored.
+    has to be stored. A step takes `world_size` batches, and process `rank` yields its own of them.
     """
 
-    def __init__(self, size: int, *, batch_size: int, steps: int, start: int = 0, seed: int = 0) -> None:
-        self.size, self.seed = size, seed
-        self.positions = range(start * batch_size, steps * batch_size)
+    def __init__(
+        self, size: int, *, batch_size: int, steps: int, start: int = 0, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.batches = range(start * world_size + rank, steps * world_size, world_size)
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.batches) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        for position in self.positions:
-            epoch, place = divmod(position, self.size)
-            if place == 0 or position == self.positions.start:
-                order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-            yield int(order[place])
+        shuffled_epoch, order = -1, torch.empty(0)
+        for batch in self.batches:
+            for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
+                epoch, place = divmod(position, self.size)
+                if epoch != shuffled_epoch:
+                    order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+                    shuffled_epoch = epoch
+                yield int(order[place])
 
 
 class ClipModule(L.LightningDataModule):
@@ -130,9 +135,16 @@ class ClipModule(L.LightningDataModule):
         self.samples, self.batch_size, self.steps, self.num_workers, self.seed = samples, batch_size, steps, num_workers, seed
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """One pass over all steps that are left."""
-        start = self.trainer.global_step if self.trainer else 0
-        sampler = StepSampler(len(self.samples), batch_size=self.batch_size, steps=self.steps, start=start, seed=self.seed)
+        """One pass over all steps that are left; every process of a distributed run gets its own samples."""
+        place = {"start": 0, "rank": 0, "world_size": 1}
+        if self.trainer is not None:
+            place = {
+                "start": self.trainer.global_step,
+                "rank": self.trainer.global_rank,
+                "world_size": self.trainer.world_size,
+            }
+        sampler = StepSampler(len(self.samples), batch_size=self.batch_size, steps=self.steps, seed=self.seed, **place)
+        # A generator of its own: workers are seeded from it, and torch's own state stays as the step left it.
         return DataLoader(
             self.samples, self.batch_size, sampler=sampler, num_workers=self.num_workers, generator=torch.Generator()
         )

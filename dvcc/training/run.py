@@ -146,9 +146,9 @@ def check_finite(loss: torch.Tensor, *, step: int, terms: Mapping[str, torch.Ten
         )
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed torch for one step, so that what it draws depends on (seed, step) alone."""
-    torch.manual_seed(seed * 1_000_003 + step)
+def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
+    """Seed torch for one step of one process, so that what it draws depends on these numbers alone."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1009 + rank)
 
 
 def versions() -> dict[str, str]:

@@ -45,7 +45,7 @@ class SurrogateModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
-        seed_step(self.config.seed, self.global_step)
+        seed_step(self.config.seed, self.global_step, rank=self.global_rank)
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """One map of one clip."""

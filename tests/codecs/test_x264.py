@@ -1,6 +1,7 @@
 """X264 against the `ffmpeg` program, and its settings, counts and errors."""
 
 import subprocess
+from fractions import Fraction
 
 import imageio_ffmpeg
 import numpy as np
@@ -113,6 +114,14 @@ def test_colour_tags_travel_through_the_bitstream(scene):
     tagged = replace(scene, matrix="bt709", full_range=True)
     decoded = X264().encode(tagged, CRF(10)).clip()
     assert (decoded.matrix, decoded.full_range, decoded.fps) == ("bt709", True, scene.fps)
+
+
+@pytest.mark.parametrize("fps", [Fraction(25, 3), Fraction(30000, 1001), Fraction(17, 3)])
+def test_the_frame_rate_survives(fps, scene):
+    from dataclasses import replace
+
+    coded = X264().encode(replace(scene, fps=fps), CRF(30))
+    assert coded.fps == fps and float(coded.clip().fps) == pytest.approx(float(fps), rel=1e-4)
 
 
 def test_two_passes_leave_no_files(scene, tmp_path, monkeypatch):

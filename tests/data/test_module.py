@@ -50,3 +50,10 @@ def test_every_epoch_is_a_permutation_and_positions_survive_a_resume():
     for start in (1, 3, 5, 9):
         assert list(StepSampler(5, batch_size=2, steps=10, start=start, seed=3)) == whole[2 * start :]
     assert list(StepSampler(5, batch_size=2, steps=10, seed=4)) != whole
+
+
+def test_processes_share_out_the_steps_of_one():
+    whole = list(StepSampler(5, batch_size=4, steps=6, seed=1))
+    first, second = (list(StepSampler(5, batch_size=2, steps=6, seed=1, rank=rank, world_size=2)) for rank in (0, 1))
+    assert [*first[:2], *second[:2], *first[2:4], *second[2:4]] == whole[:8] and len(first) == len(second) == 12
+    assert list(StepSampler(5, batch_size=2, steps=6, start=4, seed=1, rank=1, world_size=2)) == second[8:]

@@ -164,7 +164,7 @@ class _PyramidPool(nn.Module):
             # Below 5 pixels a 3x3 kernel would see little but padding.
             scaled_size = (max(5, math.ceil(size[0] * scale)), max(5, math.ceil(size[1] * scale)))
             if scale > 1:
-                pyramid.append(F.adaptive_avg_pool2d(stage(_resize(x, scaled_size)), size))
+                pyramid.append(F.adaptive_avg_pool2d(stage(_resize(x, scaled_size)), (size[0], size[1])))
             elif scale < 1:
                 pyramid.append(_resize(stage(F.adaptive_avg_pool2d(x, scaled_size)), size))
             else:
