@@ -21,6 +21,14 @@ from dvcc.errors import ConfigError
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
+def _at_least(config: Any, **lows: float) -> None:
+    """Raise `ConfigError` for the first field below its bound; a bound of 0.0 is exclusive."""
+    for name, low in lows.items():
+        value = getattr(config, name)
+        if value is not None and (value < low or (isinstance(low, float) and value == low)):
+            raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
+
+
 @dataclass
 class TaskConfig:
     name: str = MISSING
@@ -44,6 +52,13 @@ class DataConfig:
     num_workers: int = 0
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        _at_least(self, frames=1, stride=1, max_clips=1, augment=1, maps_per_clip=1, num_workers=0, batch_size=1)
+        if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
+            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
+        if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= 51:
+            raise ConfigError(f"data.rungs are at least two rising QPs from 0 to 51, got {self.rungs}")
+
 
 @dataclass
 class CodecConfig:
@@ -60,6 +75,9 @@ class LoggerConfig:
     every_n_steps: int = 5
     pictures_every: int = 100  # steps between sample pictures
 
+    def __post_init__(self) -> None:
+        _at_least(self, every_n_steps=1, pictures_every=1)
+
 
 @dataclass
 class TrainerConfig:
@@ -71,17 +89,26 @@ class TrainerConfig:
     precision: str = "32-true"
     checkpoint_every: int = 200
 
+    def __post_init__(self) -> None:
+        _at_least(self, max_steps=1, num_nodes=1, checkpoint_every=1)
+
 
 @dataclass
 class SurrogateModel:
     name: str = "anchored"
     width: int = 32
 
+    def __post_init__(self) -> None:
+        _at_least(self, width=1)
+
 
 @dataclass
 class ControlModel:
     width: int = 32
     reach: float = 12.0  # QPs that the map may depart from the flat one
+
+    def __post_init__(self) -> None:
+        _at_least(self, width=2, reach=0.0)
 
 
 @dataclass
@@ -91,6 +118,9 @@ class ObjectiveConfig:
     deviation_weight: float = 1.0  # mu of |log(bits / target)|
     margin: float = 0.0
     temperature: float = 0.7  # of the Gumbel-softmax
+
+    def __post_init__(self) -> None:
+        _at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0)
 
 
 @dataclass
@@ -107,6 +137,9 @@ class _TrainingRun(_Run):
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     learning_rate: float = 1e-3
     resume: bool = False  # go on from out/last.ckpt
+
+    def __post_init__(self) -> None:
+        _at_least(self, learning_rate=0.0, seed=0)
 
 
 @dataclass
@@ -140,6 +173,9 @@ class StudentConfig:
     seed: int = 0
     out: str = "runs/student"
 
+    def __post_init__(self) -> None:
+        _at_least(self, steps=1, views=1, batch_size=1, report_every=1, seed=0)
+
 
 @dataclass
 class EvaluateControlConfig(_Run):
@@ -152,7 +188,11 @@ class EvaluateControlConfig(_Run):
     num_targets: int = 5
     stability: float = 0.9  # least agreement of the network with itself under +-1 noise
     bootstrap: int = 200
-    workers: int = 2  # processes that encode
+
+    def __post_init__(self) -> None:
+        _at_least(self, num_targets=2, bootstrap=0, seed=0)
+        if self.targets_kbps is not None and not (self.targets_kbps and min(self.targets_kbps) > 0):
+            raise ConfigError(f"targets_kbps are positive kbit/s, got {self.targets_kbps}")
 
 
 COMMANDS: dict[str, dict[str, type]] = {

@@ -75,8 +75,6 @@ def run(config: EvaluateControlConfig) -> str:
         controllers = {name: build_rate_controller(name, codec=codec, control=control) for name in config.controllers}
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
-    if config.targets_kbps is not None and not (config.targets_kbps and min(config.targets_kbps) > 0):
-        raise ConfigError(f"targets_kbps are positive kbit/s, got {config.targets_kbps}")
     judged, unstable = load_test_clips(config, task)
     with Progress(transient=True) as progress:
         targets_bpp = find_targets(config, judged, codec, task, progress)

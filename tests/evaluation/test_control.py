@@ -108,5 +108,5 @@ def test_refusals(tiny, tmp_path):
     with pytest.raises(ConfigError, match="within reach"):
         evaluation.run(configure(tiny, tmp_path, "targets_kbps=[0.5,2]", "controllers=[abr2]"))
     with pytest.raises(ConfigError, match="positive"):
-        evaluation.run(configure(tiny, tmp_path, "targets_kbps=[-5]", "controllers=[abr2]"))
+        configure(tiny, tmp_path, "targets_kbps=[-5]")
     assert not list(tmp_path.iterdir())

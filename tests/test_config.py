@@ -1,0 +1,63 @@
+"""Words become settings, wrong words become one sentence that names the key and the choices."""
+
+import pytest
+
+from dvcc.config import COMMANDS, help_text, parse, to_dict, to_yaml
+from dvcc.errors import ConfigError
+
+
+def test_groups_come_first_and_keys_override_them():
+    stage, config = parse("train.py", ["control", "data.frames=4", "scale=demo", "data.size=[64,96]", "task=reconstruction"])
+    assert stage == "control" and config.task.name == "reconstruction" and config.out == "runs/control-reconstruction"
+    assert config.data.frames == 4 and list(config.data.size) == [64, 96] and config.data.max_clips == 10
+
+
+def test_trainer_settings_reach_lightning_untouched():
+    words = ["trainer.devices=[0,1]", "trainer.strategy=ddp", "trainer.precision=bf16-mixed", "trainer.num_nodes=2"]
+    trainer = parse("train.py", ["surrogate", *words])[1].trainer
+    assert (trainer.devices, trainer.strategy, trainer.precision, trainer.num_nodes) == ([0, 1], "ddp", "bf16-mixed", 2)
+    assert parse("train.py", ["surrogate", "trainer.devices=1"])[1].trainer.devices == 1
+
+
+WRONG = {
+    "data.sise=[1,2]": "did you mean data.size",
+    "nonsense=1": "the keys are",
+    "data.frames=x": "data.frames",
+    "data.frames=0": "frames must be at least 1",
+    "data.size=[64,96,3]": "data.size",
+    "data.size=[63,96]": "data.size",
+    "data.rungs=[30,20]": "data.rungs",
+    "data.rungs=[20,60]": "data.rungs",
+    "data.maps_per_clip=0": "maps_per_clip",
+    "trainer.max_steps=0": "max_steps",
+    "learning_rate=0": "learning_rate must be above 0",
+    "surrogate.width=0": "width",
+    "resume=maybe": "resume",
+    "logger=tensorboard": "logger=csv|wandb",
+    "data.frames": "key=value",
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_wrong_words_say_what_and_how(word):
+    with pytest.raises(ConfigError) as caught:
+        parse("train.py", ["surrogate", word])
+    assert WRONG[word] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_values_and_stages_are_named():
+    with pytest.raises(ConfigError, match=r"data\.root"):
+        parse("train.py", ["student"])
+    with pytest.raises(ConfigError, match="surrogate, control, student"):
+        parse("train.py", ["contrl"])
+
+
+def test_help_shows_every_key_of_every_stage():
+    for program, stages in COMMANDS.items():
+        text = help_text(program)
+        assert all(stage in text for stage in stages) and "data.root=" in text and "task=" in text
+
+
+def test_settings_survive_as_text():
+    config = parse("train.py", ["surrogate"])[1]
+    assert to_dict(config)["data"]["rungs"] == config.data.rungs and "max_steps" in to_yaml(config)
