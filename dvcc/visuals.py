@@ -89,6 +89,9 @@ def curves(
         style: dict[str, Any] = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
         axis.plot(x, y, marker="o", markersize=4, label=name, **style)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
+    axis.tick_params(axis="x", which="both", labelsize=7)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.set_title(title, fontsize=10)

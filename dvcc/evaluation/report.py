@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from dvcc import units
 from dvcc._files import write_atomic
 from dvcc.rate_control import LearnedControl, RateController
 from dvcc.tasks.base import Task
@@ -98,30 +101,32 @@ def _notes(report: dict[str, Any]) -> str:
 def _pictures(
     out: Path, summary: dict[str, Any], judged: Sequence[Judged], controllers: dict[str, RateController], task: Task
 ) -> None:
-    """At the middle target of the first clip: realised QPs, coded frame and prediction, baseline above learned."""
-    from dvcc import units
+    """One row for two-pass ABR, one for a learned control: QPs, coded frame, prediction.
 
-    j = judged[0]
+    The middle clip at the middle rate of the baseline, last frame. Of the control, the QPs that it asked for; of
+    ABR, those that it coded. The first column has the uncoded frame and the reference.
+    """
+    j = judged[len(judged) // 2]
     rates = [rate for rate in summary["abr2"]["bits_per_pixel"] if rate is not None]
     target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
     last = j.clip.num_frames - 1
     frame = j.clip.frames[last]
-    panels = {"uncoded": rgb(frame), "reference": rgb(task.picture(frame, j.reference[last]))}
-    maps = {}
-    learned = next((name for name, c in controllers.items() if isinstance(c, LearnedControl)), None)
-    for name in ("abr2", learned):
-        if name is None:
-            continue
+    first_column = {"uncoded": rgb(frame), "prediction on the uncoded frame": rgb(task.picture(frame, j.reference[last]))}
+    learned = [name for name, controller in controllers.items() if isinstance(controller, LearnedControl)]
+    panels, maps = {}, {}
+    for (title, picture), name in zip(first_column.items(), ["abr2", *learned[-1:]], strict=False):
         coded = controllers[name].encode(j.clip, target)
         shown = coded.frames[last]
-        label = f"{name}, {coded.bitrate_kbps:.0f} kbit/s"
+        with torch.inference_mode():
+            prediction = task.picture(shown, task.predict(shown[None])[0])
         panels |= {
-            f"QPs of {label}": rgb(shown),
-            f"coded by {label}": rgb(shown),
-            f"prediction, {name}": rgb(task.picture(shown, task.predict(shown[None])[0])),
+            title: picture,
+            f"{name}: QPs": rgb(shown),
+            f"{name}: coded, {coded.bitrate_kbps:.0f} kbit/s": rgb(shown),
+            f"{name}: prediction": rgb(prediction),
         }
-        maps[f"QPs of {label}"] = (coded.requested_qp or coded.realised_qp()).values[last]
-    strip(panels, out / "pictures" / "middle_target.png", qp=maps, columns=2 if len(panels) == 2 else 4)
+        maps[f"{name}: QPs"] = (coded.requested_qp or coded.realised_qp()).values[last]
+    strip(panels, out / "pictures" / "middle_target.png", qp=maps)
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
