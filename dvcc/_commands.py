@@ -15,12 +15,15 @@ def guarded(run: Callable[[], Any]) -> int:
     try:
         run()
     except DvccError as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error)
+        if "Original Traceback" in text:  # raised in a data loader's worker, which sends its traceback as the message
+            text = text.strip().splitlines()[-1].partition(": ")[2]
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({error.filename})" if error.filename else " while a file was written"
         print(f"error: {error.strerror}{where}: free some space, check permissions, or write elsewhere", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

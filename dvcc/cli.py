@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    if not arguments.target_kbps > 0:
+    if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     size = tuple(arguments.size) if arguments.size else None
     clip = read_clip(arguments.video, frames=arguments.frames, start=arguments.start, stride=arguments.stride, size=size)

@@ -229,6 +229,8 @@ def read_clip(
             source_fps = fps or source_fps
             decoded = itertools.islice(all_frames, start, stop, stride)
         clip = _from_frames(decoded, source_fps / stride, size)
+    except ConfigError as error:
+        raise VideoError(f"{path}: {error}") from error
     except VideoError as error:
         raise error if str(path) in str(error) else VideoError(f"{path}: {error}") from error
     except (av.FFmpegError, OSError) as error:

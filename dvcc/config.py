@@ -6,17 +6,21 @@ Defaults live here, groups of them in configs/. The only module that imports hyd
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dvcc.errors import ConfigError
+from dvcc.qp import DEFAULT_RUNGS, MAX_QP
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -25,7 +29,7 @@ def _at_least(config: Any, **lows: float) -> None:
     """Raise `ConfigError` for the first field below its bound; a bound of 0.0 is exclusive."""
     for name, low in lows.items():
         value = getattr(config, name)
-        if value is not None and (value < low or (isinstance(low, float) and value == low)):
+        if (value is not None and not (low < value if isinstance(low, float) else low <= value)) or value == math.inf:
             raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
 
 
@@ -47,7 +51,7 @@ class DataConfig:
     max_clips: int | None = None
     augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
     maps_per_clip: int = 4
-    rungs: list[int] = field(default_factory=lambda: [10, 16, 20, 24, 28, 32, 36, 40, 44, 48, 51])
+    rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
     cache: str = "runs/cache"
     num_workers: int = 0
     batch_size: int = 1
@@ -56,7 +60,7 @@ class DataConfig:
         _at_least(self, frames=1, stride=1, max_clips=1, augment=1, maps_per_clip=1, num_workers=0, batch_size=1)
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
-        if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= 51:
+        if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:
             raise ConfigError(f"data.rungs are at least two rising QPs from 0 to 51, got {self.rungs}")
 
 
@@ -140,6 +144,8 @@ class _TrainingRun(_Run):
 
     def __post_init__(self) -> None:
         _at_least(self, learning_rate=0.0, seed=0)
+        if self.learning_rate > 10 or self.seed >= 2**32:
+            raise ConfigError(f"learning_rate is at most 10 and seed below 2**32, got {self.learning_rate:g} and {self.seed}")
 
 
 @dataclass
@@ -191,7 +197,9 @@ class EvaluateControlConfig(_Run):
 
     def __post_init__(self) -> None:
         _at_least(self, num_targets=2, bootstrap=0, seed=0)
-        if self.targets_kbps is not None and not (self.targets_kbps and min(self.targets_kbps) > 0):
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed is below 2**32, got {self.seed}")
+        if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):
             raise ConfigError(f"targets_kbps are positive kbit/s, got {self.targets_kbps}")
 
 
@@ -213,9 +221,9 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
     groups, keys = [], []
     for word in words[1:]:
         name, separator, value = word.partition("=")
-        if not separator:
+        if not separator or not name:
             raise ConfigError(f"{word!r} is not of the form key=value; {program} --help lists the keys")
-        if (CONFIGS / name).is_dir():
+        if name in _groups():
             _check_choice(name, value)
             groups.append(word)
         else:
@@ -230,6 +238,8 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
         if missing:
             raise ConfigError(f"{program} {stage} needs a value for {', '.join(missing)}, e.g. {_example(missing[0])}")
         return stage, OmegaConf.to_object(config)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"a value among {keys} is not well-formed: close its brackets and quotes") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, schema, f"{program} {stage}")) from error
 
@@ -288,7 +298,7 @@ def _flat(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
 def _explain(error: Exception, schema: type, command: str) -> str:
     """One sentence that names the key and what it could have been."""
     known = [key for key, _ in _flat(schema)]
-    key = getattr(error, "full_key", None) or ""
+    key = re.sub(r"\[\d+\]$", "", getattr(error, "full_key", None) or "")
     reason = str(error).splitlines()[0]
     if key and key not in known and not any(name.startswith(f"{key}.") for name in known):
         near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_QP = 51
 
+DEFAULT_RUNGS = (10, 16, 20, 24, 28, 32, 36, 40, 44, 48, 51)
+"""QPs of a ladder: 4 apart where controls live. Interpolation between them needs no more."""
+
 
 def _checked(values: object, *, low: int, high: int, name: str) -> np.ndarray:
     array = np.asarray(values)

@@ -18,11 +18,6 @@ def kbps(bits: float, *, num_frames: int, fps: Fraction | float) -> float:
     return float(bits) * float(fps) / num_frames / 1000
 
 
-def bits_at_kbps(rate_kbps: float, *, num_frames: int, fps: Fraction | float) -> float:
-    """Bits that `num_frames` frames at `fps` may spend at `rate_kbps`: the inverse of `kbps`."""
-    return rate_kbps * 1000 * num_frames / float(fps)
-
-
 def bits_per_pixel(bits: float, *, num_frames: int, height: int, width: int) -> float:
     """Bits per luma pixel."""
     return float(bits) / (num_frames * height * width)

@@ -107,6 +107,15 @@ def test_bad_videos_are_refused_in_one_sentence(name, checkpoint, tmp_path):
         refused("train.py", "surrogate", "data=folder", f"data.root={name}", cwd=tmp_path, reason=name)
 
 
+def test_an_error_in_a_worker_is_one_sentence_too(video, tmp_path):
+    (tmp_path / "test.mp4").write_bytes(video.read_bytes())
+    words = ["data=folder", "data.root=.", "data.test=[test.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
+    result = run(
+        "train.py", "surrogate", *words, "data.num_workers=1", "codec.preset=veryslow", "trainer.max_steps=1", cwd=tmp_path
+    )
+    assert result.returncode == 2 and result.stderr.strip().splitlines()[-1].startswith("error: x264 would ignore or shift")
+
+
 def test_inspect_refuses_other_codecs(tmp_path):
     from dvcc import JPEG, Quality
 

@@ -33,6 +33,12 @@ WRONG = {
     "learning_rate=0": "learning_rate must be above 0",
     "surrogate.width=0": "width",
     "resume=maybe": "resume",
+    "learning_rate=.nan": "learning_rate",
+    "learning_rate=1e38": "learning_rate",
+    "seed=99999999999": "seed",
+    "data.size=[64,96": "well-formed",
+    "=5": "key=value",
+    "/=5": "no key",
     "logger=tensorboard": "logger=csv|wandb",
     "data.frames": "key=value",
 }

@@ -26,7 +26,7 @@ def test_a_typo_is_answered_before_torch_is_imported():
 
 
 def test_rates_convert_there_and_back():
-    bits = units.bits_at_kbps(123.0, num_frames=8, fps=25)
+    bits = 8 / 25 * 123_000
     assert units.kbps(bits, num_frames=8, fps=25) == pytest.approx(123.0)
     size = {"fps": 25, "height": 64, "width": 96}
     assert units.bits_per_pixel_to_kbps(units.kbps_to_bits_per_pixel(123.0, **size), **size) == pytest.approx(123.0)

@@ -62,44 +62,49 @@ class StreamReport:
         return f"StreamReport({self.realised_qp!r}, types={''.join(self.frame_types)}, bits={int(self.bits_per_frame.sum())})"
 
 
-def inspect_bitstream(source: bytes | str | Path, *, max_frames: int | None = None) -> StreamReport:
+def inspect_bitstream(source: bytes | str | Path) -> StreamReport:
     """Read back a coded H.264 file or bytes.
 
     Raises `VideoError` if it is missing, unreadable or not H.264 (only that decoder exports its QPs here).
     """
     name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise VideoError(f"{name} does not exist")
-    frames: list[av.VideoFrame] = []
-    packets: list[tuple[int, int]] = []  # (presentation time, bits)
+        raise VideoError(f"{name} {'is a folder' if Path(source).is_dir() else 'does not exist'}: give an H.264 file")
+    maps: list[np.ndarray] = []
+    types: list[str] = []
+    bits: list[int] = []
     settings: str | None = None
+    first_frame: np.ndarray = np.empty(0)
     try:
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else name, "r") as container:
             if not container.streams.video:
                 raise VideoError(f"{name} has no video stream: give an H.264 file")
             stream = container.streams.video[0]
-            if stream.codec_context.name != "h264":
-                raise VideoError(f"{name} is {stream.codec_context.name}, and QPs can be read from H.264 only")
-            stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"export_side_data": "venc_params"}
+            context = stream.codec_context
+            if context.name != "h264":
+                raise VideoError(f"{name} is {context.name}, and QPs can be read from H.264 only")
+            context.thread_count = 1
+            context.options = {"export_side_data": "venc_params"}
+            context.copy_opaque = True  # a frame carries the bits of its packet: raw .h264 has no times to sort by
             fps = Fraction(stream.average_rate or 25)
             for packet in container.demux(stream):
                 if packet.size:
                     text, text_bytes = split_settings(bytes(packet))
                     settings = settings or text
-                    packets.append((packet.pts if packet.pts is not None else len(packets), 8 * (packet.size - text_bytes)))
-                frames += packet.decode()
-                if max_frames is not None and len(frames) >= max_frames:
-                    break
+                    packet.opaque = 8 * (packet.size - text_bytes)
+                for frame in packet.decode():
+                    if frame.format.components[0].bits != 8:
+                        raise VideoError(f"{name} is {frame.format.name}, and QPs are read from 8-bit video only")
+                    if not maps:
+                        first_frame = frame.to_ndarray(format="rgb24")
+                    maps.append(_qp_of(frame))
+                    types.append(PictureType(frame.pict_type).name)
+                    bits.append(frame.opaque or 0)  # type: ignore[arg-type]  # what we put there
     except av.FFmpegError as error:
         raise VideoError(f"{name} cannot be decoded ({error.strerror}): check that the file is complete") from error
-    if not frames:
+    if not maps:
         raise VideoError(f"{name} holds no frame")
-    frames = frames[:max_frames]
-    bits = np.array([size for _, size in sorted(packets)][: len(frames)], np.int64)
-    first = frames_to_clip(frames[:1], fps).frames[0].permute(1, 2, 0).numpy()
-    types = tuple(PictureType(frame.pict_type).name for frame in frames)
-    return StreamReport(QPMap(np.stack([_qp_of(frame) for frame in frames])), types, bits, fps, settings, first)
+    return StreamReport(QPMap(np.stack(maps)), tuple(types), np.array(bits, np.int64), fps, settings, first_frame)
 
 
 def _qp_of(frame: av.VideoFrame) -> np.ndarray:

@@ -39,7 +39,11 @@ _EXACT_MAP = {
     "scenecut": "0",
 }
 # What x264's own settings text must say for the map to have been obeyed.
-_EXACT_SETTINGS = {"rc": "crf", "mbtree": "0", "qcomp": "1.00", "ip_ratio": "1.00", "pb_ratio": "1.00", "aq": "1:0.00"}
+_EXACT_SETTINGS = {
+    **{"rc": "crf", "mbtree": "0", "qcomp": "1.00", "ip_ratio": "1.00", "pb_ratio": "1.00", "aq": "1:0.00"},
+    **{"qpmin": "0", "qpmax": "69", "crf": f"{_BASE_QP}.0"},
+}
+_MOVES_QPS = ("vbv_maxrate", "zones")
 _TAGS = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
 
 
@@ -225,6 +229,7 @@ def _check_map_obeyed(settings: str, *, exact: bool, options: dict[str, str]) ->
     wrong = {}
     if exact:
         wrong = {key: said.get(key) for key, value in _EXACT_SETTINGS.items() if said.get(key, value) != value}
+        wrong |= {key: said[key] for key in _MOVES_QPS if key in said}
         if int(said["subme"]) > 9:  # QPRD re-decides the QP of every macroblock
             wrong["subme"] = said["subme"]
     elif said["aq"] == "0" or said["aq"].endswith(":0.00"):  # mbtree turns a refused aq=0 into 1:0.00

@@ -34,32 +34,36 @@ class RatePrior(nn.Module):
         self.register_buffer("coefficients", torch.tensor([26.0, 0.0, 0.0, 0.0, 0.0]))
 
     def forward(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B,): QP, not rounded, for float frames (B, T, 3, H, W) and log bits per pixel (B,)."""
-        return (self._features(frames, log_bpp) @ self.coefficients).clamp(0, MAX_QP)
+        """(B,): QP, not rounded, for frames (B, T, 3, H, W) and log bits per pixel (B,)."""
+        return (_prior_features(log_activity(frames), log_bpp) @ self.coefficients).clamp(0, MAX_QP)
 
     @torch.no_grad()
-    def fit(self, frames: Sequence[torch.Tensor], log_bpp: torch.Tensor, qp: torch.Tensor) -> float:
-        """Least squares over N (clip, rung) pairs: N frames (T, 3, H, W), log_bpp (N,), qp (N,). Returns the RMS error in QPs.
+    def fit(self, clips: Sequence[torch.Tensor], log_bpp: torch.Tensor, qps: torch.Tensor) -> float:
+        """Least squares over N clips (T, 3, H, W) at R rungs: log_bpp (N, R), qps (R,). Returns the RMS error in QPs.
 
         Raises `ConfigError` for fewer pairs than coefficients.
         """
-        features = torch.cat([self._features(f[None], b[None]) for f, b in zip(frames, log_bpp, strict=True)]).double()
+        activity = torch.cat([log_activity(clip[None]) for clip in clips])
+        pairs = [_prior_features(activity, rung) for rung in log_bpp.T]
+        features, qp = torch.cat(pairs).double(), qps.double().repeat_interleave(len(clips))
         if len(features) < features.shape[1]:
             raise ConfigError(f"the rate prior needs at least {features.shape[1]} coded clips, got {len(features)}: add data")
         ridge = 1e-3 * torch.eye(features.shape[1], dtype=torch.float64)
-        solution = torch.linalg.solve(features.T @ features + ridge, features.T @ qp.double())
+        solution = torch.linalg.solve(features.T @ features + ridge, features.T @ qp)
         self.coefficients.copy_(solution)
-        return float((features @ solution - qp.double()).square().mean().sqrt())
+        return float((features @ solution - qp).square().mean().sqrt())
 
-    @staticmethod
-    def _features(frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        luma = reduce(as_float(frames), "b t c h w -> b t h w", "mean")
-        gradient = (luma[..., 1:, :] - luma[..., :-1, :]).abs().mean((1, 2, 3)) + (luma[..., 1:] - luma[..., :-1]).abs().mean(
-            (1, 2, 3)
-        )
-        motion = (luma[:, 1:] - luma[:, :-1]).abs().mean((1, 2, 3)) if luma.shape[1] > 1 else torch.zeros_like(gradient)
-        terms = [torch.ones_like(log_bpp), log_bpp, log_bpp.square(), torch.log(gradient + 1e-3), torch.log(motion + 1e-3)]
-        return torch.stack(terms, 1)
+
+def log_activity(frames: torch.Tensor) -> torch.Tensor:
+    """(B, 2): log of the mean absolute luma gradient in space, and in time, of frames (B, T, 3, H, W)."""
+    luma = reduce(as_float(frames), "b t c h w -> b t h w", "mean")
+    differences = [luma.diff(dim=dim).abs().flatten(1) for dim in (1, 2, 3)]
+    in_time, down, across = (d.mean(1) if d.shape[1] else luma.new_zeros(len(luma)) for d in differences)
+    return torch.stack([down + across, in_time], 1).add(1e-3).log()
+
+
+def _prior_features(activity: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+    return torch.cat([torch.stack([torch.ones_like(log_bpp), log_bpp, log_bpp.square()], 1), activity], 1)
 
 
 class ControlNetwork(nn.Module):

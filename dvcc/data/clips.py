@@ -48,6 +48,11 @@ def list_videos(root: str | Path) -> list[Path]:
     return sorted(videos)
 
 
+def video_key(video: Path) -> str:
+    """Name and size: tells whether two runs mean the same video without reading it."""
+    return f"{video.name} {video.stat().st_size if video.is_file() else len(list(video.iterdir()))}"
+
+
 @dataclass(frozen=True)
 class ClipSpan:
     """Which frames of which video, and which window of them: what a clip is before it is read."""
@@ -105,7 +110,7 @@ class ClipDataset(Dataset[Clip]):
         return _read_span(self.spans[index], self.frames, self.stride, self.size)
 
 
-@lru_cache(maxsize=64)  # a clip in the middle of a video costs the decoding of everything before it
+@lru_cache(maxsize=16)  # a clip in the middle of a video costs the decoding of everything before it
 def _read_span(span: ClipSpan, frames: int, stride: int, size: tuple[int, int]) -> Clip:
     source = _cover(_frame_size(span.video), size)
     clip = read_clip(span.video, frames=frames, start=span.start, stride=stride, size=source)

@@ -19,10 +19,7 @@ from dvcc._files import write_atomic
 from dvcc.clip import Clip
 from dvcc.codecs import Codec, EncodedClip, Rate
 from dvcc.codecs.base import ABR
-from dvcc.qp import QPMap, QPOffsets
-
-DEFAULT_RUNGS = (10, 16, 20, 24, 28, 32, 36, 40, 44, 48, 51)
-"""QPs of the rungs: 4 apart where controls live. Interpolation between them needs no more."""
+from dvcc.qp import DEFAULT_RUNGS, QPMap, QPOffsets
 
 _FORMAT = 1
 

@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dvcc.clip import Clip
 from dvcc.codecs import Codec
 from dvcc.data.clips import ClipDataset, list_videos
-from dvcc.data.ladder import DEFAULT_RUNGS, EncodeCache, encode_ladder
+from dvcc.data.ladder import EncodeCache, encode_ladder
 from dvcc.data.maps import random_map
 from dvcc.errors import ConfigError
+from dvcc.qp import DEFAULT_RUNGS
 
 Sample = dict[str, torch.Tensor]
 
@@ -34,7 +35,7 @@ class LadderSamples(Dataset[Sample]):
     """Clips with their ladder and `maps_per_clip` random maps, each really coded.
 
     An item is a dict: `frames` uint8 (T, 3, H, W); `ladder_frames` uint8 (R, T, 3, H, W); `ladder_bits` float
-    (R, T); `fps` float (); and, when maps_per_clip > 0, one map: `qp` int64 (T, h, w) with `coded_frames` uint8
+    (R, T); and, when maps_per_clip > 0, one map: `qp` int64 (T, h, w) with `coded_frames` uint8
     (T, 3, H, W) and `coded_bits` float (T,). The bank of maps is finite, so the cache is hit from the second epoch.
     """
 
@@ -62,7 +63,6 @@ class LadderSamples(Dataset[Sample]):
             "frames": clip.frames,
             "ladder_frames": ladder.frames,
             "ladder_bits": ladder.bits,
-            "fps": torch.tensor(float(clip.fps)),
         }
         if self.maps_per_clip:
             key = hashlib.sha256(f"{self.seed} {clip.digest} {map_index}".encode()).digest()
@@ -110,11 +110,12 @@ class StepSampler(Sampler[int]):
     def __init__(
         self, size: int, *, batch_size: int, steps: int, start: int = 0, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.size, self.batch_size, self.seed, self.steps = size, batch_size, seed, steps
         self.batches = range(start * world_size + rank, steps * world_size, world_size)
 
     def __len__(self) -> int:
-        return len(self.batches) * self.batch_size
+        """Of the whole run, also after a resume: Lightning goes on counting batches where the run stopped."""
+        return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
         shuffled_epoch, order = -1, torch.empty(0)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.config import EvaluateControlConfig, to_dict
 from dvcc.control import load_control
-from dvcc.data.clips import ClipDataset
+from dvcc.data.clips import ClipDataset, video_key
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
 from dvcc.evaluation.metrics import State, pooled, state_of
@@ -69,10 +70,11 @@ def run(config: EvaluateControlConfig) -> str:
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
     controllers = {name: build_rate_controller(name, codec=codec, control=None) for name in _plain(config.controllers)}
     learned_from = None
-    if len(controllers) < len(config.controllers):
+    if any(name not in controllers for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
         control, learned_from = load_control(path)
         controllers = {name: build_rate_controller(name, codec=codec, control=control) for name in config.controllers}
+        _refuse_training_videos(config, learned_from, path)
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
     judged, unstable = load_test_clips(config, task)
@@ -90,7 +92,7 @@ def run(config: EvaluateControlConfig) -> str:
         "summary": summary,
         "metric": task.metric_name,
         "judge": config.task.model,
-        "trained_for": learned_from and {key: learned_from["run"][key] for key in ("task", "data", "codec")},
+        "trained_for": learned_from and {key: learned_from["run"].get(key) for key in ("task", "data", "codec")},
         "targets_kbps": config.targets_kbps,
         "targets_bits_per_pixel": None if config.targets_kbps else targets_bpp,
         "clips": [{"video": j.video, "start": j.start, "agreement_under_noise": j.agreement} for j in judged],
@@ -100,6 +102,14 @@ def run(config: EvaluateControlConfig) -> str:
         "settings": codec.encode(judged[0].clip, ABR(max(reached))).settings,
     }
     return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
+
+
+def _refuse_training_videos(config: EvaluateControlConfig, learned_from: dict[str, Any], path: Path) -> None:
+    """Raise `ConfigError` when the control has seen a test video."""
+    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+    seen = {video_key(video): video.name for video in videos}.keys() & set(learned_from.get("trained_on", []))
+    if seen:
+        raise ConfigError(f"{path} was trained on {', '.join(sorted(seen))}: test it on other videos, with data.test=[..]")
 
 
 def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Judged], list[Judged]]:

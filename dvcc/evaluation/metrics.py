@@ -88,9 +88,12 @@ def cluster_samples(clusters: Sequence[str], *, count: int, seed: int) -> list[l
 
 
 def interval95(values: Sequence[float]) -> tuple[float, float] | None:
-    """2.5th and 97.5th percentile of the finite values; None when there are fewer than 20."""
+    """2.5th and 97.5th percentile; None for fewer than 20 values, or when more than 5 % are NaN.
+
+    A NaN is a resample whose curves do not overlap, often the worst one: to drop many would flatter the interval.
+    """
     finite = [value for value in values if np.isfinite(value)]
-    if len(finite) < 20:
+    if len(finite) < 20 or len(finite) < 0.95 * len(values):
         return None
     low, high = np.percentile(finite, [2.5, 97.5])
     return float(low), float(high)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from dvcc import units
@@ -30,7 +31,7 @@ def write_report(
     task: Task,
 ) -> str:
     """Write every file; returns the table and the path of report.md, for the terminal."""
-    write_atomic(out / "report.json", json.dumps(report, indent=1))
+    write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_atomic(out / "rows.csv", _csv(rows))
     summary = report["summary"]
     series = {
@@ -42,7 +43,7 @@ def write_report(
     _pictures(out, summary, judged, controllers, task)
     tables = _tables(report)
     write_atomic(out / "report.md", f"# Rate control for {report['config']['task']['name']}\n\n{tables}\n{_notes(report)}")
-    return f"{tables}\nreport: {out / 'report.md'}"
+    return "\n".join([tables, *_notes_on_training(report), f"report: {out / 'report.md'}"])
 
 
 def _tables(report: dict[str, Any]) -> str:
@@ -88,7 +89,8 @@ def _notes(report: dict[str, Any]) -> str:
         f"stride {data['stride']}, {data['size'][0]}x{data['size'][1]}.",
         f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
         f"- Encoder: x264 {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
-        "- Intervals: bootstrap over test videos; none can be given for a single video.",
+        "- Intervals: bootstrap over test videos; none can be given for a single video, and below eight they are rough.",
+        *_notes_on_training(report),
         f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
         "",
         "![curves](curves.png)",
@@ -96,6 +98,19 @@ def _notes(report: dict[str, Any]) -> str:
         "![maps and what the network saw](pictures/middle_target.png)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _notes_on_training(report: dict[str, Any]) -> list[str]:
+    """What a reader must know of the control before believing its row."""
+    trained = report["trained_for"]
+    if trained is None:
+        return []
+    notes = []
+    if trained["task"] == report["config"]["task"]:
+        notes.append(f"- The judge, {report['judge']}, is the network that the control was trained for: judge with another too.")
+    if trained["codec"] != report["config"]["codec"]:
+        notes.append(f"- The control was trained for another encoder: {trained['codec']}.")
+    return notes
 
 
 def _pictures(
@@ -113,7 +128,8 @@ def _pictures(
     frame = j.clip.frames[last]
     first_column = {"uncoded": rgb(frame), "prediction on the uncoded frame": rgb(task.picture(frame, j.reference[last]))}
     learned = [name for name, controller in controllers.items() if isinstance(controller, LearnedControl)]
-    panels, maps = {}, {}
+    panels: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {}
     for (title, picture), name in zip(first_column.items(), ["abr2", *learned[-1:]], strict=False):
         coded = controllers[name].encode(j.clip, target)
         shown = coded.frames[last]

@@ -7,14 +7,14 @@ from typing import Literal
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
-from dvcc.rate_control.base import RateController, best_within, check_target
+from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
 
 @dataclass(frozen=True)
 class AverageBitrate(RateController):
     """One- or two-pass ABR with x264's defaults (AQ, psy and mbtree on).
 
-    corrected: when the result exceeds the target, encode once more, asking for that much less.
+    corrected: when the result misses the target (`needs_correction`), encode once more, asking for that much less or more.
     """
 
     codec: X264 = field(default_factory=X264)
@@ -25,7 +25,7 @@ class AverageBitrate(RateController):
         """See `RateController.encode`."""
         check_target(target_kbps)
         first = self.codec.encode(clip, ABR(target_kbps, passes=self.passes))
-        if not self.corrected or first.bitrate_kbps <= target_kbps:
+        if not self.corrected or not needs_correction(first, target_kbps):
             return first
-        lower = max(1.0, target_kbps * target_kbps / first.bitrate_kbps)
-        return best_within([first, self.codec.encode(clip, ABR(lower, passes=self.passes))], target_kbps)
+        asked = max(1.0, target_kbps * target_kbps / first.bitrate_kbps)
+        return best_within([first, self.codec.encode(clip, ABR(asked, passes=self.passes))], target_kbps)

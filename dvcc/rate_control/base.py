@@ -29,6 +29,15 @@ def check_target(target_kbps: float) -> None:
         raise ConfigError(f"a target bitrate must be positive, got {target_kbps} kbit/s")
 
 
+TOLERATED_SLACK = 0.05
+"""A correction is worth an encode when the first one exceeds its target, or leaves more than this share unused."""
+
+
+def needs_correction(coded: EncodedClip, target_kbps: float) -> bool:
+    """The rule that every corrected controller follows."""
+    return not (1 - TOLERATED_SLACK) * target_kbps <= coded.bitrate_kbps <= target_kbps
+
+
 def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> EncodedClip:
     """The candidate that spends most without exceeding the target, or the cheapest if all exceed it.
 

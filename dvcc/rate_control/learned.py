@@ -12,19 +12,18 @@ from dvcc.clip import Clip
 from dvcc.codecs import X264, EncodedClip
 from dvcc.control.network import ControlNetwork
 from dvcc.qp import MAX_QP, QPMap
-from dvcc.rate_control.base import RateController, best_within, check_target
+from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
 _LEAST_PER_QP, _MOST_PER_QP = 0.09, 0.14
-_TOLERATED_SLACK = 0.05  # a map this far under its target is left alone
 
 
 @dataclass(frozen=True)
 class LearnedControl(RateController):
     """Absolute mode.
 
-    control: a trained network. corrected: encode once more, with the whole map shifted, when the first encode exceeds
-    the target or leaves more than 5 % of it unused.
+    control: a trained network. corrected: when the first encode misses the target (`needs_correction`), encode once
+    more with the whole map shifted.
     """
 
     control: ControlNetwork
@@ -36,9 +35,9 @@ class LearnedControl(RateController):
         check_target(target_kbps)
         mean_qp = self.mean_qp(clip, target_kbps)
         first = self.codec.encode(clip, _rounded(mean_qp))
-        miss = math.log(first.bitrate_kbps / target_kbps)
-        if not self.corrected or -_TOLERATED_SLACK <= miss <= 0:
+        if not self.corrected or not needs_correction(first, target_kbps):
             return first
+        miss = math.log(first.bitrate_kbps / target_kbps)
         shift = miss / (_LEAST_PER_QP if miss > 0 else _MOST_PER_QP)
         second = self.codec.encode(clip, _rounded(mean_qp + shift))
         return best_within([first, second], target_kbps)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dvcc.errors import ConfigError
 from dvcc.tasks.base import Task
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.tasks.segmentation import SegmentationTask
 
+
+def _reconstruction(model: Any, weights: str | Path | None) -> ReconstructionTask:
+    if weights is not None:
+        raise ConfigError(f"reconstruction has no network, so task.weights={weights} would be ignored: leave it out")
+    return ReconstructionTask(metric=model)
+
+
 TASKS = {
-    "reconstruction": lambda model, weights: ReconstructionTask(metric=model),
+    "reconstruction": _reconstruction,
     "segmentation": lambda model, weights: SegmentationTask(model=model, weights=weights),
 }
 

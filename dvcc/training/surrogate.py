@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dvcc.config import SurrogateConfig, to_dict
 from dvcc.data.module import Sample
 from dvcc.surrogates import Prediction, Surrogate, build_surrogate, one_hot_qp
 from dvcc.tasks.base import as_float
-from dvcc.training.run import build_codec, build_samples, check_finite, fit, seed_step, versions
+from dvcc.training.run import build_codec, build_samples, check_finite, check_finite_gradients, fit, seed_step, versions
 from dvcc.training.visuals import SurrogatePictures
 from dvcc.weights import Weights, save_weights
 
@@ -58,6 +59,10 @@ class SurrogateModule(L.LightningModule):
         self.log_dict({"l1": losses["l1"], "clip_bits": losses["clip_bits"]}, prog_bar=True)
         return total
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A finite loss can have a gradient that is not."""
+        check_finite_gradients(self.surrogate, step=self.global_step)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a cosine schedule over the run."""
         return adam_with_cosine(self.surrogate, self.config.learning_rate, self.config.trainer.max_steps)
@@ -66,7 +71,10 @@ class SurrogateModule(L.LightningModule):
 def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) -> OptimizerLRSchedulerConfig:
     """Adam over what trains, its rate falling to a hundredth over `steps`."""
     optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=learning_rate / 100)
+    # As a function of the step and not with a state of its own: a run that is resumed for longer gets the longer cosine.
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.505 + 0.495 * math.cos(math.pi * min(1.0, step / steps))
+    )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import default_collate
 
+from dvcc import units
 from dvcc.control import ControlNetwork
 from dvcc.data.module import LadderSamples
 from dvcc.surrogates import Surrogate, one_hot_qp
@@ -59,11 +60,11 @@ class ControlPictures(_Pictures):
         """Targets are what the clip costs at the rungs nearest QP 42 and 28."""
         control = cast(ControlNetwork, module.control)
         frames = as_float(sample["frames"])
-        pixels = frames.shape[1] * frames.shape[3] * frames.shape[4]
         panels, maps = {"input": rgb(frames[0, -1])}, {}
         for qp in (42, 28):
             rung = min(range(len(self.samples.qps)), key=lambda k: abs(self.samples.qps[k] - qp))
-            bpp = float(sample["ladder_bits"][0, rung].sum()) / pixels
+            size = {"num_frames": frames.shape[1], "height": frames.shape[3], "width": frames.shape[4]}
+            bpp = units.bits_per_pixel(float(sample["ladder_bits"][0, rung].sum()), **size)
             decided = control.mean_qp(frames, torch.tensor([math.log(bpp)], device=frames.device))
             title = f"QPs for {bpp:.3f} bits per pixel"
             panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()

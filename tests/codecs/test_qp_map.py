@@ -54,6 +54,12 @@ TRAPS = {
     "real AQ moves the map": {"params": {"aq-strength": "1"}},
     "P and I frames apart": {"params": {"ipratio": "1.4"}},
     "QPRD re-decides": {"preset": "veryslow"},
+    "a floor": {"params": {"qpmin": "30"}},
+    "a ceiling": {"params": {"qpmax": "30"}},
+    "a zone": {"params": {"zones": "0,7,q=40"}},
+    "a zone by ratio": {"params": {"zones": "0,7,b=0.3"}},
+    "VBV": {"params": {"vbv-maxrate": "500", "vbv-bufsize": "100"}},
+    "another level": {"params": {"crf": "30"}},
 }
 
 

@@ -7,7 +7,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from dvcc import ABR, CQP, CRF, X264, CodecError, ConfigError, QPMap, read_clip
+from dvcc import ABR, CQP, CRF, X264, CodecError, ConfigError, QPMap, VideoError, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream, split_settings
 from tests.conftest import make_scene
 
@@ -82,6 +82,27 @@ def test_bits_per_frame_are_in_display_order_with_b_frames():
     np.testing.assert_allclose(coded.bits_per_frame[1:], report.bits_per_frame[1:], atol=64)
     by_type = {kind: np.mean(coded.bits_per_frame[np.array(report.frame_types) == kind]) for kind in "IPB"}
     assert by_type["I"] > by_type["P"] > by_type["B"]
+
+
+def test_raw_h264_without_times_is_inspected_in_display_order(tmp_path):
+    coded = X264(gop=12, params={"b-adapt": "0"}).encode(make_scene(frames=12), CRF(25))
+    (tmp_path / "coded.mp4").write_bytes(coded.bitstream)
+    (tmp_path / "coded.h264").write_bytes(annex_b(tmp_path / "coded.mp4"))
+    from_mp4, raw = (inspect_bitstream(tmp_path / f"coded.{suffix}") for suffix in ("mp4", "h264"))
+    assert raw.frame_types == from_mp4.frame_types and "B" in raw.frame_types and raw.realised_qp == from_mp4.realised_qp
+    np.testing.assert_allclose(raw.bits_per_frame[1:], from_mp4.bits_per_frame[1:], atol=64)
+
+
+@pytest.mark.parametrize("pixel_format, readable", [("yuv444p", True), ("yuv422p", True), ("yuv420p10le", False)])
+def test_other_pixel_formats_are_inspected_or_refused(pixel_format, readable, tmp_path):
+    source = ["-f", "lavfi", "-i", "testsrc=size=98x66:rate=25:duration=0.2"] if "420" not in pixel_format else []
+    source = source or ["-f", "lavfi", "-i", "testsrc=size=96x64:rate=25:duration=0.2"]
+    run_ffmpeg(*source, "-pix_fmt", pixel_format, "-c:v", "libx264", str(tmp_path / "x.mp4"))
+    if readable:
+        assert inspect_bitstream(tmp_path / "x.mp4").first_frame.shape[2] == 3
+    else:
+        with pytest.raises(VideoError, match="8-bit"):
+            inspect_bitstream(tmp_path / "x.mp4")
 
 
 def test_gop_and_b_frames_are_as_asked():

@@ -40,13 +40,18 @@ def test_the_prior_learns_the_rate_of_flat_maps(control):
     generator = torch.Generator().manual_seed(0)
     contrast = torch.rand(40, generator=generator) * 0.4 + 0.1
     clips = [c * torch.rand(4, 3, 32, 48, generator=generator) for c in contrast]
-    qp = torch.randint(16, 48, (40,), generator=generator).float()
-    log_bpp = torch.log(contrast) - 0.11 * (qp - 30)
-    assert control.prior.fit(clips, log_bpp, qp) < 1.0
-    few_bits, many_bits = (control.prior(clips[0][None], torch.tensor([log])) for log in (-4.0, -2.0))
-    assert few_bits > many_bits  # coarser
+    qps = torch.arange(16.0, 48, 4)
+    log_bpp = torch.log(contrast)[:, None] - 0.11 * (qps - 30)
+    assert control.prior.fit(clips, log_bpp, qps) < 1.0
+    torch.testing.assert_close(control.prior(clips[3][None], log_bpp[3, 2:3]), qps[2:3], atol=1.5, rtol=0)
+    low, high = (control.prior(clips[0][None], torch.tensor([b])) for b in (-4.0, -2.0))
+    assert low > high  # fewer bits, coarser
     with pytest.raises(ConfigError, match="at least"):
-        control.prior.fit(clips[:2], log_bpp[:2], qp[:2])
+        control.prior.fit(clips[:2], log_bpp[:2, :2], qps[:2])
+
+
+def test_a_single_frame_has_a_prior(control):
+    assert torch.isfinite(control.mean_qp(torch.rand(1, 1, 3, 32, 48), torch.tensor([-3.0]))).all()
 
 
 def test_a_frames_departure_depends_on_no_later_frame(control, frames):

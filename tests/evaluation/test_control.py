@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("control") / "control.safetensors"
     network = ControlNetwork(width=8)
     network.prior.coefficients.copy_(__import__("torch").tensor([12.0, -9.0, 0.0, 0.0, 0.0]))
-    run = {"task": {"name": "reconstruction"}, "data": {}, "codec": {}}
+    run = {"task": {"name": "reconstruction", "model": "psnr", "weights": None}, "data": {}, "codec": {}}
     network.save(path, {"run": run})
     return path
 
@@ -98,7 +98,24 @@ def test_an_unstable_network_is_gated(tiny, tmp_path):
         evaluation.run(configure(tiny, tmp_path, "stability=1.5", "controllers=[abr2]"))
 
 
+def test_a_control_is_not_judged_on_a_video_it_was_trained_on(tiny, videos, tmp_path):
+    from dvcc.data.clips import video_key
+
+    ControlNetwork(width=8).save(tmp_path / "c.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
+    with pytest.raises(ConfigError, match=r"was trained on test\.mp4"):
+        evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={tmp_path / 'c.safetensors'}"))
+
+
+def test_the_report_says_when_the_judge_is_the_trainee(result):
+    out, printed = result
+    report = json.loads((out / "report.json").read_text())
+    same = report["trained_for"]["task"] == report["config"]["task"]
+    assert same == ("is the network that the control was trained for" in printed)
+
+
 def test_refusals(tiny, tmp_path):
+    with pytest.raises(CheckpointError, match="none.safetensors"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={tmp_path / 'none.safetensors'}", "controllers=[abr2,learned]"))
     with pytest.raises(ConfigError, match="abr2"):
         evaluation.run(configure(tiny, tmp_path, "controllers=[abr1]"))
     with pytest.raises(ConfigError, match="no rate controller 'vbr'"):

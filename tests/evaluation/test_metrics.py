@@ -52,3 +52,4 @@ def test_an_interval_needs_values():
     low, high = interval95(list(np.arange(1000.0)))
     assert low == pytest.approx(25, abs=1) and high == pytest.approx(974, abs=1)
     assert interval95([1.0, float("nan")]) is None
+    assert interval95([1.0] * 80 + [float("nan")] * 20) is None and interval95([1.0] * 98 + [float("nan")] * 2) is not None

@@ -16,8 +16,8 @@ def control() -> ControlNetwork:
 
     network, clip, codec = ControlNetwork(width=8), make_scene(), X264()
     coded = [codec.encode(clip, QPMap.uniform(qp, like=clip)) for qp in range(14, 50, 4)]
-    log_bpp = torch.log(torch.tensor([c.bits_per_pixel for c in coded]))
-    network.prior.fit([clip.frames] * len(coded), log_bpp, torch.arange(14.0, 50, 4))
+    log_bpp = torch.log(torch.tensor([[c.bits_per_pixel for c in coded]]))
+    network.prior.fit([clip.frames], log_bpp, torch.arange(14.0, 50, 4))
     return network.eval()
 
 

@@ -13,6 +13,7 @@ from dvcc.control import load_control
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogates import load_surrogate
 from dvcc.training import control, surrogate
+from dvcc.training.control import fit_prior
 
 
 def losses(out, *, term: str = "loss", log: str = "log") -> dict[int, float]:
@@ -61,22 +62,46 @@ def test_a_control_trains_for_every_task(task, tiny, trained, tmp_path):
     assert {"loss", "task", "log_bits_excess", "lagrange_multiplier", "mean_qp"} <= logged
 
 
-@pytest.mark.parametrize("stage", ["surrogate", "control"])
-def test_a_resumed_run_has_the_same_next_losses(stage, tiny, trained, tmp_path):
-    words = ["trainer.checkpoint_every=3"]
+@pytest.mark.parametrize("stage, stop", [("surrogate", 1), ("surrogate", 5), ("control", 3)])
+def test_a_resumed_run_has_the_same_next_losses(stage, stop, tiny, trained, tmp_path):
+    words = ["trainer.checkpoint_every=1", "trainer.max_steps=7"]
     if stage == "control":
         words += ["task=reconstruction", f"surrogate={trained}"]
     run = {"surrogate": surrogate.run, "control": control.run}[stage]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(configure(stage, tiny, whole, *words, "trainer.max_steps=6"))
-    first = configure(stage, tiny, parts, *words, "trainer.max_steps=6")
-    _stop_after(run, first, steps=4)  # the last checkpoint is of step 3
+    run(configure(stage, tiny, whole, *words))
+    _stop_after(run, configure(stage, tiny, parts, *words), steps=stop)  # whose checkpoint is the last
     expected = losses(whole)
-    run(configure(stage, tiny, parts, *words, "trainer.max_steps=6", "resume=true"))
+    run(configure(stage, tiny, parts, *words, "resume=true"))
     resumed = losses(parts, log="log_resumed_1")
-    for step in (3, 4, 5):
+    assert set(resumed) == set(range(stop, 7)) and len(expected) == 7
+    for step in resumed:
         assert resumed[step] == pytest.approx(expected[step], rel=1e-5), step
-    assert len(set(expected.values())) > 3 and len(losses(parts)) >= 3  # the first part's log is still there
+    assert len(set(expected.values())) > 3
+    assert stop == 1 or set(losses(parts)) == set(range(stop - 1))  # the first part's log is still there, less its last step
+
+
+def test_a_finished_run_goes_on_for_longer_with_a_longer_cosine(tiny, tmp_path):
+    surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=3"))
+    surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=6", "resume=true"))
+    assert set(losses(tmp_path, log="log_resumed_1")) == {3, 4, 5}
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 6 and state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
+
+
+def test_the_control_learns_to_meet_the_rate(tiny, trained, tmp_path, monkeypatch):
+    """Started 8 QPs too fine, about twice the bits: the Lagrangian must bring it to the target, not away from it."""
+
+    def misfit(network, samples):
+        error = fit_prior(network, samples)
+        network.prior.coefficients[0] -= 8
+        return error
+
+    monkeypatch.setattr(control, "fit_prior", misfit)
+    words = ["task=reconstruction", f"surrogate={trained}", "trainer.max_steps=60", "learning_rate=0.005"]
+    control.run(configure("control", tiny, tmp_path, *words))
+    excess = list(losses(tmp_path, term="log_bits_excess").values())
+    assert excess[0] > 0.4 and abs(sum(excess[-15:]) / 15) < 0.25
 
 
 class _Interrupted(Exception):
@@ -121,6 +146,8 @@ def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_pa
     with pytest.raises(CheckpointError, match="train one first"):
         control.run(configure("control", tiny, tmp_path, f"surrogate={tmp_path / 'none.safetensors'}"))
     words = [word for word in tiny if not word.startswith("data.rungs")]
+    with pytest.raises(ConfigError, match=r"another encoder.*codec"):
+        control.run(configure("control", tiny, tmp_path, f"surrogate={trained}", "codec.gop=4"))
     with pytest.raises(ConfigError, match="rungs"):
         control.run(configure("control", [*words, "data.rungs=[16,46]"], tmp_path, f"surrogate={trained}"))
 
@@ -150,3 +177,21 @@ def test_one_training_video_set_held_out_entirely_is_refused(videos, tiny, tmp_p
     words = [word for word in tiny if not word.startswith(("data.root", "data.test"))]
     with pytest.raises(ConfigError, match="held out"):
         surrogate.run(configure("surrogate", [*words, f"data.root={videos / 'a.mp4'}", "data.test=[a.mp4]"], tmp_path))
+
+
+@pytest.mark.parametrize("word", ["trainer.accelerator=foo", "trainer.precision=foo", "trainer.devices=0", "trainer.strategy=xx"])
+def test_settings_that_lightning_refuses_are_one_sentence(word, tiny, tmp_path):
+    with pytest.raises(ConfigError, match="Lightning refuses"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, word))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
+    original = surrogate.surrogate_losses
+
+    def steep(prediction, sample):
+        terms = original(prediction, sample)
+        return terms | {"frame_bits": terms["frame_bits"] + (0 * prediction.log_bits.sum()).abs().sqrt()}  # 0 * inf
+
+    monkeypatch.setattr(surrogate, "surrogate_losses", steep)
+    with pytest.raises(DvccError, match="gradient of .* is not finite"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=2"))
