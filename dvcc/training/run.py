@@ -76,7 +76,7 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
             precision=settings.precision,
-            log_every_n_steps=config.logger.every_n_steps,
+            log_every_n_steps=min(config.logger.every_n_steps, settings.max_steps),
             logger=build_logger(config.logger, out, config),
             callbacks=[
                 _ProgressBar(leave=True),
