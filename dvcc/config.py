@@ -216,7 +216,9 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
     """
     stages = COMMANDS[program]
     if not words or words[0] not in stages:
-        raise ConfigError(f"{program} needs a stage first, one of {', '.join(stages)}; got {words[0] if words else 'nothing'!r}")
+        raise ConfigError(
+            f"{program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}"
+        )
     stage, schema = words[0], stages[words[0]]
     groups, keys = [], []
     for word in words[1:]:

@@ -62,8 +62,6 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
     finite or the disk is full.
     """
     out = Path(config.out)
-    write_atomic(out / "config.yaml", configs.to_yaml(config))
-    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
     quiet_lightning()
     torch.set_flush_denormal(True)  # numbers below 1e-38 change nothing and make CPU convolutions ten times slower
     settings = config.trainer
@@ -90,6 +88,8 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Lightning refuses these trainer settings ({reason}): change the trainer.* that it names") from error
+    write_atomic(out / "config.yaml", configs.to_yaml(config))
+    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
     data = config.data
     module_data = ClipModule(
         samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed

@@ -183,6 +183,7 @@ def test_one_training_video_set_held_out_entirely_is_refused(videos, tiny, tmp_p
 def test_settings_that_lightning_refuses_are_one_sentence(word, tiny, tmp_path):
     with pytest.raises(ConfigError, match="Lightning refuses"):
         surrogate.run(configure("surrogate", tiny, tmp_path, word))
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
