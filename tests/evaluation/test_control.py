@@ -127,3 +127,18 @@ def test_refusals(tiny, tmp_path):
     with pytest.raises(ConfigError, match="positive"):
         configure(tiny, tmp_path, "targets_kbps=[-5]")
     assert not list(tmp_path.iterdir())
+
+
+def test_another_network_can_be_the_judge(tiny, tmp_path):
+    """With random weights, which no gate would let pass: the published ones are not in the repository."""
+    import torch
+
+    from dvcc.tasks.nets import ESPNetv2
+
+    torch.manual_seed(0)
+    torch.save(ESPNetv2(scale=1.0).state_dict(), tmp_path / "espnetv2.pth")
+    words = ["task=segmentation", "task.model=espnetv2", f"task.weights={tmp_path / 'espnetv2.pth'}", "controllers=[abr2,crf]"]
+    evaluation.run(configure(tiny, tmp_path / "out", *words, "targets_kbps=[150,300]", "stability=0"))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["judge"] == "espnetv2" and report["metric"] == "mIoU" and report["trained_for"] is None
+    assert all(0 <= value <= 1 for value in report["summary"]["abr2"]["metric"])
