@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import warnings
 import zipfile
@@ -95,6 +96,8 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
         samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed
     )
     trainer.fit(module, module_data, ckpt_path=_resume_path(out, module) if config.resume else None, weights_only=True)
+    if trainer.global_step < settings.max_steps:
+        raise DvccError(f"the run stopped at step {trainer.global_step} of {settings.max_steps}: go on with resume=true")
 
 
 class _ProgressBar(RichProgressBar):
@@ -180,9 +183,9 @@ def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
 def versions() -> dict[str, str]:
     """What a run depends on: our commit, and the versions of the libraries and of FFmpeg."""
     root = Path(__file__).parents[2]
-    commit = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    git = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    # A machine that runs dvcc needs no git, and a copy without a repository has no commit.
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
     return {
         "dvcc": dvcc.__version__,
         "commit": commit or "unknown",

@@ -196,3 +196,20 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch
     monkeypatch.setattr(surrogate, "surrogate_losses", steep)
     with pytest.raises(DvccError, match="gradient of .* is not finite"):
         surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=2"))
+
+
+def test_a_machine_without_git_is_enough(monkeypatch):
+    from dvcc.training import run
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run.versions()["commit"] == "unknown"
+
+
+def test_a_run_that_stops_early_leaves_no_final_weights(tiny, tmp_path, monkeypatch):
+    def stop(self, *arguments):
+        self.trainer.should_stop = True
+
+    monkeypatch.setattr(surrogate.SurrogateModule, "on_train_batch_end", stop)
+    with pytest.raises(DvccError, match="stopped at step 1 of 5"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=5"))
+    assert not (tmp_path / "surrogate.safetensors").exists()
