@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dvcc

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import ABC as AbstractBase
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from dvcc.tasks.base import as_float
 from dvcc.visuals import amplified_difference, rgb, strip
 
 
-class _Pictures(Callback):
+class _Pictures(Callback, AbstractBase):
     """Draws the first sample every so many steps and at the end of the run."""
 
     def __init__(self, samples: LadderSamples, folder: Path, *, every: int) -> None:
@@ -32,8 +34,9 @@ class _Pictures(Callback):
             with torch.no_grad():
                 self.draw(module, sample, self.folder / f"step_{step:06d}.png")
 
+    @abstractmethod
     def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
-        raise NotImplementedError
+        """Write the picture of `sample` to `path`."""
 
 
 class SurrogatePictures(_Pictures):
