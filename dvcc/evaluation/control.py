@@ -15,7 +15,7 @@ from rich.progress import Progress
 from dvcc import units
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
-from dvcc.config import EvaluateControlConfig, to_dict
+from dvcc.config import to_dict
 from dvcc.control import load_control
 from dvcc.data.clips import ClipDataset, video_key
 from dvcc.data.module import split_videos
@@ -25,6 +25,7 @@ from dvcc.evaluation.report import write_report
 from dvcc.evaluation.summary import summarise
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import RateController, build_rate_controller
+from dvcc.settings import EvaluateControlConfig
 from dvcc.tasks import Task, build_task
 from dvcc.tasks.base import as_float
 from dvcc.training.run import build_codec, data_root, versions

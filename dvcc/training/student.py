@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from dvcc._files import write_atomic
-from dvcc.config import StudentConfig
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
+from dvcc.settings import StudentConfig
 from dvcc.tasks.nets import ESPNetv2, StudentSegmenter, assets_folder
 from dvcc.tasks.nets.loading import ESPNETV2_FILE
 from dvcc.training.run import quiet_lightning

