@@ -38,7 +38,7 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as cache:
         _, config = parse("train.py", ["control", "scale=demo", f"data.cache={cache}"])
-        samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=0, seed=0)
+        samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=False)
         began = time.perf_counter()
         sample = default_collate([samples[0]])
         print(f"first sample, {len(config.data.rungs)} real encodes: {1000 * (time.perf_counter() - began):.0f} ms")

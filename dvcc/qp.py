@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MAX_QP = 51
 
-DEFAULT_RUNGS = (10, 16, 20, 24, 28, 32, 36, 40, 44, 48, 51)
-"""QPs of a ladder: 4 apart where controls live. Interpolation between them needs no more."""
+DEFAULT_RUNGS = (2, 10, 16, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 51)
+"""QPs of a ladder: every even one where controls live, so that most macroblocks have a rung of their own."""
 
 
 def _checked(values: object, *, low: int, high: int, name: str) -> np.ndarray:

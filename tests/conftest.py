@@ -92,5 +92,7 @@ def tiny(videos, tmp_path_factory) -> list[str]:
         "data.stride=1",
         "data.size=[64,96]",
         "data.rungs=[16,26,36,46]",
+        "data.maps_per_clip=4",
+        "data.groups=1",
         f"data.cache={cache}",
     ]

@@ -1,21 +1,45 @@
-"""Random QP maps to train surrogates on: the kinds that a control may come to produce."""
+"""Random QP maps to train and to judge surrogates on: the kinds that a control may come to produce."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
+import torch
 
 from dvcc.clip import Clip
 from dvcc.qp import MAX_QP, QPMap
-from dvcc.units import macroblock_grid
+from dvcc.units import MACROBLOCK, macroblock_grid
 
-LOWEST_QP = 10
+if TYPE_CHECKING:
+    from dvcc.control import ControlNetwork
+
+LOWEST_QP = 2
+"""Below it x264 codes raw macroblocks, and QP 0 is another mode."""
+
+MEAN_QPS = (18, 46)
+"""Range of the mean QP of training maps: where controls live."""
+
+_AMPLITUDES = (1.0, 8.0)
+_MEAN_TOLERANCE = 0.2
+
+Field = Callable[[Clip, np.random.Generator], np.ndarray]
 
 
-def _smooth(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+def _grid(clip: Clip) -> tuple[int, int, int]:
+    return (clip.num_frames, *macroblock_grid(clip.height, clip.width))
+
+
+def _flat(clip: Clip, rng: np.random.Generator) -> np.ndarray:
+    return np.zeros(_grid(clip))
+
+
+def _smooth(clip: Clip, rng: np.random.Generator) -> np.ndarray:
     """Noise of low spatial frequency, drifting slowly over time; about unit variance."""
-    t, h, w = shape
+    t, h, w = _grid(clip)
     y, x, time = (np.arange(n)[:, None] / max(h, w) for n in (h, w, t))
-    field = np.zeros(shape)
+    field = np.zeros((t, h, w))
     for _ in range(6):
         fy, fx, ft = rng.normal(0, 1.2, 3)
         phase = rng.uniform(0, 2 * np.pi)
@@ -23,15 +47,16 @@ def _smooth(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray
     return field / np.sqrt(3)
 
 
-def _blocky(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+def _blocky(clip: Clip, rng: np.random.Generator) -> np.ndarray:
     """Every macroblock for itself, the same over time."""
-    return np.broadcast_to(rng.normal(0, 1, (1, *shape[1:])), shape)
+    t, h, w = _grid(clip)
+    return np.broadcast_to(rng.normal(0, 1, (1, h, w)), (t, h, w))
 
 
-def _saliency(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+def _saliency(clip: Clip, rng: np.random.Generator) -> np.ndarray:
     """A few rectangles of better quality in a worse surrounding, moving."""
-    t, h, w = shape
-    field = np.ones(shape)
+    t, h, w = _grid(clip)
+    field = np.ones((t, h, w))
     for _ in range(rng.integers(1, 4)):
         size = rng.integers(1, [max(2, h // 2), max(2, w // 2)])
         corner, step = rng.uniform(0, [h, w]), rng.normal(0, 0.3, 2)
@@ -41,13 +66,87 @@ def _saliency(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarr
     return field
 
 
-KINDS = {"flat": lambda shape, rng: np.zeros(shape), "smooth": _smooth, "blocky": _blocky, "saliency": _saliency}
+def _content(clip: Clip, rng: np.random.Generator) -> np.ndarray:
+    """What follows the picture, as adaptive quantisation and any network's map do: log activity, either sign."""
+    t, h, w = _grid(clip)
+    luma = np.pad(
+        clip.y.astype(np.float32), ((0, 0), (0, h * MACROBLOCK - clip.height), (0, w * MACROBLOCK - clip.width)), "edge"
+    )
+    slopes = np.abs(np.diff(luma, axis=1, prepend=luma[:, :1])) + np.abs(np.diff(luma, axis=2, prepend=luma[:, :, :1]))
+    activity = np.log(slopes.reshape(t, h, MACROBLOCK, w, MACROBLOCK).mean((2, 4)) + 0.5)
+    field = (activity - activity.mean()) / (activity.std() + 1e-6)
+    return rng.choice([-1, 1]) * field + rng.uniform(0, 0.7) * _smooth(clip, rng)
 
 
-def random_map(clip: Clip, rng: np.random.Generator, *, kind: str | None = None) -> QPMap:
-    """A map of one of `KINDS` (drawn if None), mean QP between 16 and 46, amplitude up to 8, half of them even."""
-    shape = (clip.num_frames, *macroblock_grid(clip.height, clip.width))
-    field = KINDS[kind or str(rng.choice(list(KINDS)))](shape, rng)
-    values = rng.uniform(16, 46) + rng.uniform(1, 8) * field
-    step = int(rng.integers(1, 3))
-    return QPMap(np.clip(np.rint(values / step) * step, LOWEST_QP, MAX_QP - MAX_QP % step).astype(int))
+def _frames(clip: Clip, rng: np.random.Generator) -> np.ndarray:
+    """One level per frame: what a control does that learns which frames the others lean on."""
+    t, h, w = _grid(clip)
+    return np.broadcast_to(rng.normal(0, 1, (t, 1, 1)), (t, h, w))
+
+
+def _network(clip: Clip, rng: np.random.Generator) -> np.ndarray:
+    """What a control network decides whose training has just begun: random weights, in the last layer too."""
+    from dvcc.control import ControlNetwork
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        control = ControlNetwork(width=16)
+        torch.nn.init.normal_(control.head.weight)
+    return field_of_control(control, clip, rng)
+
+
+def field_of_control(control: ControlNetwork, clip: Clip, rng: np.random.Generator) -> np.ndarray:
+    """(T, h, w): the map that `control` decides for `clip` at a random rate, less its mean, unit variance."""
+    with torch.no_grad():
+        qp = control.mean_qp(clip.frames[None], torch.tensor([rng.uniform(-4.5, -1.5)]))[0].double().numpy()
+    return (qp - qp.mean()) / (qp.std() + 1e-6)
+
+
+KINDS: dict[str, Field] = {
+    "flat": _flat,
+    "smooth": _smooth,
+    "blocky": _blocky,
+    "saliency": _saliency,
+    "content": _content,
+    "frames": _frames,
+    "network": _network,
+}
+
+
+def random_map(
+    clip: Clip, rng: np.random.Generator, *, mean_qp: float, kind: str | None = None, control: ControlNetwork | None = None
+) -> QPMap:
+    """A map of one of `KINDS` (drawn if None), or of a trained `control`, moved to `mean_qp`; amplitude 1 to 8 QPs, half of
+    the maps even."""
+    field = field_of_control(control, clip, rng) if control else KINDS[kind or str(rng.choice(list(KINDS)))](clip, rng)
+    amplitude, even = rng.uniform(*_AMPLITUDES), bool(rng.integers(2))
+    qp = map_of_field(field, mean_qp=mean_qp, amplitude=amplitude, step=2 if even else 1)
+    if even and abs(qp.values.mean() - mean_qp) > _MEAN_TOLERANCE:  # even QPs alone cannot have this mean
+        qp = map_of_field(field, mean_qp=mean_qp, amplitude=amplitude)
+    return qp
+
+
+def map_of_field(field: np.ndarray, *, mean_qp: float, amplitude: float, step: int = 1) -> QPMap:
+    """`amplitude` x `field` (T, h, w), rounded to multiples of `step`, kept within 2..51, and moved as near to `mean_qp` as a
+    common shift can."""
+    values = mean_qp + amplitude * (field - field.mean())
+    shifts = [0.0, *np.linspace(-1, 1, 33), *np.linspace(-8, 8, 65)]  # far ones, where the range cuts many values off
+    candidates = [_rounded(values + shift, step) for shift in shifts]
+    return QPMap(min(candidates, key=lambda candidate: abs(candidate.mean() - mean_qp)))
+
+
+def maps_of_equal_mean(
+    clip: Clip, rng: np.random.Generator, *, mean_qp: float, count: int, control: ControlNetwork | None = None
+) -> list[QPMap]:
+    """`count` maps of one mean QP (within a quarter, if they have more than two levels): the first one flat, then every fourth of
+    `control` if there is one, the others of random kinds."""
+    others = [kind for kind in KINDS if kind != "flat"]
+    maps = [random_map(clip, rng, mean_qp=mean_qp, kind="flat")]
+    while len(maps) < count:
+        kind = str(rng.choice(others))
+        maps.append(random_map(clip, rng, mean_qp=mean_qp, kind=kind, control=control if len(maps) % 4 == 1 else None))
+    return maps
+
+
+def _rounded(values: np.ndarray, step: int) -> np.ndarray:
+    return np.clip(np.rint(values / step) * step, LOWEST_QP, MAX_QP - MAX_QP % step).astype(int)

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dvcc.clip import Clip
 from dvcc.codecs import Codec
+from dvcc.control import ControlNetwork
 from dvcc.data.clips import ClipDataset, list_videos
 from dvcc.data.ladder import EncodeCache, encode_ladder
-from dvcc.data.maps import random_map
+from dvcc.data.maps import MEAN_QPS, maps_of_equal_mean
 from dvcc.errors import ConfigError
 from dvcc.qp import DEFAULT_RUNGS
 
@@ -32,11 +33,15 @@ class Clips(Protocol):
 
 
 class LadderSamples(Dataset[Sample]):
-    """Clips with their ladder and `maps_per_clip` random maps, each really coded.
+    """Clips with their ladder and groups of really coded random maps.
 
-    An item is a dict: `frames` uint8 (T, 3, H, W); `ladder_frames` uint8 (R, T, 3, H, W); `ladder_bits` float
-    (R, T); and, when maps_per_clip > 0, one map: `qp` int64 (T, h, w) with `coded_frames` uint8
-    (T, 3, H, W) and `coded_bits` float (T,). The bank of maps is finite, so the cache is hit from the second epoch.
+    An item is a dict: `frames` uint8 (T, 3, H, W); `frame_types` int64 (T,), indices into `FRAME_TYPES` (the encoder
+    decides them from the pictures, not from the QPs); `ladder_frames` uint8 (R, T, 3, H, W); `ladder_bits` float (R, T).
+
+    With maps_per_clip = N > 0 also one group of N maps of equal mean QP: `qp` int64 (N, T, h, w), `coded_bits` float
+    (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,), P = frames_of. The first map is
+    flat. groups: such groups per clip, each of another mean QP. control: a trained one, whose maps are among them. The
+    bank of maps is finite, so the cache is hit from the second epoch.
     """
 
     def __init__(
@@ -46,34 +51,45 @@ class LadderSamples(Dataset[Sample]):
         codec: Codec,
         cache: EncodeCache,
         maps_per_clip: int = 0,
+        groups: int = 1,
+        frames_of: int = 1,
         qps: tuple[int, ...] = DEFAULT_RUNGS,
         seed: int = 0,
+        control: ControlNetwork | None = None,
     ) -> None:
-        self.clips, self.codec, self.cache, self.qps, self.seed = clips, codec, cache, qps, seed
-        self.maps_per_clip = maps_per_clip
+        self.clips, self.codec, self.cache, self.qps, self.seed, self.control = clips, codec, cache, qps, seed, control
+        self.maps_per_clip, self.groups, self.frames_of = maps_per_clip, groups, min(frames_of, maps_per_clip)
 
     def __len__(self) -> int:
-        return len(self.clips) * max(1, self.maps_per_clip)
+        return len(self.clips) * (self.groups if self.maps_per_clip else 1)
 
     def __getitem__(self, index: int) -> Sample:
-        clip_index, map_index = divmod(index, max(1, self.maps_per_clip))
+        clip_index, group = divmod(index, self.groups if self.maps_per_clip else 1)
         clip = self.clips[clip_index]
         ladder = encode_ladder(self.cache, self.codec, clip, self.qps)
         sample = {
             "frames": clip.frames,
+            "frame_types": ladder.frame_types,
             "ladder_frames": ladder.frames,
             "ladder_bits": ladder.bits,
         }
-        if self.maps_per_clip:
-            key = hashlib.sha256(f"{self.seed} {clip.digest} {map_index}".encode()).digest()
-            qp = random_map(clip, np.random.default_rng(list(key[:8])))
-            coded = self.cache.encode(self.codec, clip, qp)
-            sample |= {
-                "qp": torch.from_numpy(qp.values.astype(np.int64)),
-                "coded_frames": coded.frames,
-                "coded_bits": torch.from_numpy(coded.bits_per_frame).float(),
-            }
-        return sample
+        return sample | self._maps(clip, group) if self.maps_per_clip else sample
+
+    def _maps(self, clip: Clip, group: int) -> Sample:
+        """What depends on (seed, clip, group) alone."""
+        key = hashlib.sha256(f"{self.seed} {clip.digest} {group}".encode()).digest()
+        rng = np.random.default_rng(list(key[:8]))
+        mean_qp = int(rng.integers(*MEAN_QPS, endpoint=True))
+        maps = maps_of_equal_mean(clip, rng, mean_qp=mean_qp, count=self.maps_per_clip, control=self.control)
+        coded = [self.cache.encode(self.codec, clip, qp) for qp in maps]
+        # The flat map is as good as on the ladder: it is shown last.
+        shown = [(1 + i) % len(maps) for i in range(self.frames_of)]
+        return {
+            "qp": torch.from_numpy(np.stack([qp.values for qp in maps]).astype(np.int64)),
+            "coded_bits": torch.from_numpy(np.stack([one.bits_per_frame for one in coded])).float(),
+            "shown": torch.tensor(shown),
+            "coded_frames": torch.stack([coded[i].frames for i in shown]),
+        }
 
 
 def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:

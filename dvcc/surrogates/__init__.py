@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dvcc.errors import ConfigError
 from dvcc.surrogates.anchored import AnchoredSurrogate
-from dvcc.surrogates.base import NUM_QPS, Prediction, Surrogate, one_hot_qp
+from dvcc.surrogates.base import NUM_QPS, Prediction, Surrogate, mean_qp, one_hot_qp
 from dvcc.surrogates.network import NetworkSurrogate
 from dvcc.weights import load_state, load_weights
 
-SURROGATES = {
+SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "anchored": lambda *, qps, gop, width: AnchoredSurrogate(qps=tuple(qps), width=width),
     "network": lambda *, qps, gop, width: NetworkSurrogate(gop=gop, width=width),
 }
@@ -32,4 +33,4 @@ def load_surrogate(path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
     return surrogate, stored.config
 
 
-__all__ = ["NUM_QPS", "SURROGATES", "Prediction", "Surrogate", "build_surrogate", "load_surrogate", "one_hot_qp"]
+__all__ = ["NUM_QPS", "SURROGATES", "Prediction", "Surrogate", "build_surrogate", "load_surrogate", "mean_qp", "one_hot_qp"]

@@ -1,112 +1,230 @@
 """The anchored surrogate: real encodes at a ladder of constant QPs, composed macroblock by macroblock.
 
-A macroblock coded at QP q looks much like the co-located one of the rungs around q, and costs its share of what the
-frame costs there. Only the share is learned (the correction network is a later stage).
+Three things are learned. The share of each macroblock in its frame's bits. Its *effective* QP: a macroblock that is copied
+from a better reference looks better than its own QP, so quality is carried from frame to frame in coding order. And what
+is left, by a small correction network. Flat maps at a rung are exact by construction, frames and bits.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
-from einops import einsum, rearrange, reduce, repeat
+from einops import rearrange, repeat
 from torch import nn
 from torch.nn import functional as F
 
-from dvcc.surrogates.base import Prediction, Surrogate, interpolation_weights
+from dvcc.data.ladder import FRAME_TYPES
+from dvcc.surrogates.anchored_networks import CorrectionNetwork, MacroblockNetwork, to_pixels, zero_
+from dvcc.surrogates.base import Prediction, Sample, Surrogate, mean_qp, per_macroblock
+from dvcc.surrogates.motion import Motion, align, reference_motion
+from dvcc.surrogates.references import CodingOrder, coding_order
+from dvcc.surrogates.rungs import Rungs, pick_rungs
 from dvcc.tasks.base import as_float
-from dvcc.units import MACROBLOCK, macroblock_grid
+from dvcc.units import MACROBLOCK
+
+_FLOOR = 1e-3  # of activities and errors before their logarithm: a quarter of a grey level
 
 
-class AnchoredSurrogate(Surrogate):
-    """qps: QPs of the rungs, rising, as in the ladder of every sample. width: channels of the share network.
+@dataclass(frozen=True, eq=False)
+class LadderAnalysis:
+    """What the ladder says of B clips: all (B, T, .., h, w) on the macroblock grid, but for the pixels.
 
-    Flat maps at a rung are exact, frames and bits.
+    static: log activity, log residual against the past and the future reference, frame type one-hot. log_error: log
+    coding error of every rung. log_bits: learned log bits of every macroblock at every rung. log_mean_bits: (B, T, R).
+    motion: in pixels; grid_motion: past and future, in macroblocks.
     """
 
-    _rung_weights: torch.Tensor
+    frames: torch.Tensor
+    ladder_frames: torch.Tensor
+    order: CodingOrder
+    motion: Motion
+    grid_motion: Motion
+    static: torch.Tensor
+    log_error: torch.Tensor
+    log_bits: torch.Tensor
+    log_mean_bits: torch.Tensor
 
-    def __init__(self, *, qps: tuple[int, ...], width: int = 32) -> None:
+
+class AnchoredSurrogate(Surrogate[LadderAnalysis]):
+    """qps: QPs of the rungs, rising, as in the ladder of every sample. width: channels."""
+
+    def __init__(self, *, qps: tuple[int, ...], width: int = 48) -> None:
         super().__init__()
-        self.qps = tuple(qps)
-        self.register_buffer("_rung_weights", interpolation_weights(self.qps), persistent=False)
-        # Per macroblock: log activity in space and time, and the log coding error of every rung.
+        self.rungs = Rungs(qps)
+        num_static = 3 + len(FRAME_TYPES)
         self.share = nn.Sequential(
-            nn.Conv2d(2 + len(qps), width, 3, padding=1),
+            nn.Conv2d(num_static + 3, width, 1),
             nn.SiLU(),
             nn.Conv2d(width, width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, len(qps), 1),
+            nn.Conv2d(width, 1, 1),
         )
-        for parameter in self.share[-1].parameters():
-            nn.init.zeros_(parameter)
-        # Bits to signal a QP that differs from its left neighbour's by one, in the first frame and in the others: no rung
-        # pays for it. H.264 codes the difference in unary, so the cost is about proportional.
-        self.log_signal_bits = nn.Parameter(torch.zeros(2))
+        zero_(self.share[-1])
+        self.macroblocks = MacroblockNetwork(num_static, width)
+        self.correction = CorrectionNetwork(width)
 
-    def forward(self, sample: dict[str, torch.Tensor], qp: torch.Tensor) -> Prediction:
-        """See `Surrogate.forward`."""
-        frames = as_float(sample["frames"])
-        rungs = rearrange(as_float(sample["ladder_frames"]), "b r t c h w -> b t r c h w")
-        grid = macroblock_grid(*frames.shape[-2:])
-        return Prediction(
-            self._compose(rungs, self._sample_rungs(qp), frames.shape[-2:]),
-            self._log_bits(frames, rungs, sample["ladder_bits"], qp, grid),
+    def analyse(self, sample: Sample) -> LadderAnalysis:
+        """See `Surrogate.analyse`."""
+        frames, ladder_bits = as_float(sample["frames"]), sample["ladder_bits"]
+        order = coding_order(sample["frame_types"])
+        motion = reference_motion(frames, order)
+        luma = frames.mean(2)
+        residuals = [_residual(luma, flow, order, places) for flow, places in zip(motion, order[1:], strict=True)]
+        slopes = [F.pad(luma.diff(dim=-2).abs(), (0, 0, 0, 1)), F.pad(luma.diff(dim=-1).abs(), (0, 1))]
+        logs = torch.log(per_macroblock(torch.stack([sum(slopes), *residuals], 2)) + _FLOOR)  # type: ignore[list-item]
+        grid = logs.shape[-2:]
+        types = F.one_hot(sample["frame_types"], len(FRAME_TYPES)).to(logs)[..., None, None].expand(-1, -1, -1, *grid)
+        error = torch.stack(
+            [per_macroblock((as_float(rung) - frames).abs().mean(2)) for rung in sample["ladder_frames"].unbind(1)], 2
+        )
+        static = torch.cat([(logs + 4) / 2, types], 2)
+        log_error = torch.log(error + _FLOOR)
+        log_mean_bits = rearrange(torch.log(ladder_bits / (grid[0] * grid[1])), "b r t -> b t r")
+        return LadderAnalysis(
+            frames,
+            sample["ladder_frames"],
+            order,
+            motion,
+            Motion(*(per_macroblock(flow) / MACROBLOCK for flow in motion)),
+            static,
+            log_error,
+            self._macroblock_bits(logs, static, log_error, log_mean_bits),
+            log_mean_bits,
         )
 
-    def _sample_rungs(self, qp: torch.Tensor) -> torch.Tensor:
-        """(B, T, h, w, R): one rung per macroblock, drawn from the two around its QP; straight-through.
+    def predict(self, analysis: LadderAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
+        """See `Surrogate.predict`."""
+        level = mean_qp(qp)
+        effective, log_bits = self._propagate(analysis, level)
+        shown = list(range(level.shape[1])) if shown is None else list(shown)
+        maps_per_clip = len(qp) // len(analysis.frames)
+        drawn = [self._compose(analysis, m // maps_per_clip, level[m], effective[m], shown) for m in range(len(qp))]
+        frames, candidates, weights = (torch.stack(part) for part in zip(*drawn, strict=True))
+        return Prediction(log_bits, frames, (candidates.transpose(0, 1), weights))
 
-        A blend of rungs averages their coding noise and looks better than any real encode (by about 1 dB), which
-        would reward a control for being undecided.
-        """
-        soft = qp @ self._rung_weights
-        if not self.training:
-            chosen = soft.argmax(-1)
-        else:
-            chosen = torch.distributions.Categorical(probs=soft.detach().clamp(min=1e-9)).sample()
-        hard = F.one_hot(chosen, len(self.qps)).to(soft.dtype)
-        return hard + soft - soft.detach()
-
-    def _compose(self, rungs: torch.Tensor, weights: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        per_pixel = repeat(weights, "b t h w r -> b t r 1 (h mh) (w mw)", mh=MACROBLOCK, mw=MACROBLOCK)
-        return reduce(rungs * per_pixel[..., : size[0], : size[1]], "b t r c h w -> b t c h w", "sum")
-
-    def _log_bits(
-        self, frames: torch.Tensor, rungs: torch.Tensor, ladder_bits: torch.Tensor, qp: torch.Tensor, grid: tuple[int, int]
+    def _macroblock_bits(
+        self, logs: torch.Tensor, static: torch.Tensor, log_error: torch.Tensor, log_mean_bits: torch.Tensor
     ) -> torch.Tensor:
-        """(B, T): log of sum over macroblocks and QPs of weight x share x the frame's bits at that QP."""
-        bits_at_qp = torch.exp(einsum(self._rung_weights, torch.log(ladder_bits), "q r, b r t -> b t q"))
-        share_at_qp = einsum(self._shares(frames, rungs, grid), self._rung_weights, "b t r h w, q r -> b t h w q")
-        texture = einsum(qp, share_at_qp, bits_at_qp, "b t h w q, b t h w q, b t q -> b t")
-        return torch.log(texture + self._signal_bits(qp))
+        """(B, T, R, h, w): the frame's bits at every rung times the share of every macroblock, which sums to 1."""
+        b, t, r, h, w = log_error.shape
+        per_rung = [log_error[:, :, :, None], repeat(log_mean_bits, "b t r -> b t r 1 h w", h=h, w=w) / 4]
+        per_rung.append(repeat((self.rungs.qps - 32) / 10, "r -> b t r 1 h w", b=b, t=t, h=h, w=w))
+        features = torch.cat([repeat(static, "b t c h w -> b t r c h w", r=r), *per_rung], 3)
+        learned = self.share(rearrange(features, "b t r c h w -> (b t r) c h w")).view(b, t, r, h, w)
+        # Bits follow activity to begin with: in space for an I frame, else what the better reference leaves.
+        intra = static[:, :, 3:4] > 0
+        logits = learned + torch.where(intra, logs[:, :, :1], torch.minimum(logs[:, :, 1:2], logs[:, :, 2:3]))
+        shares = logits.flatten(-2).log_softmax(-1).unflatten(-1, (h, w))
+        return shares + (log_mean_bits + math.log(h * w))[..., None, None]
 
-    def _signal_bits(self, qp: torch.Tensor) -> torch.Tensor:
-        """(B, T): bits spent on differences between the QPs of neighbours."""
-        level = qp @ torch.arange(qp.shape[-1], dtype=qp.dtype, device=qp.device)
-        steps = reduce((level[..., 1:] - level[..., :-1]).abs(), "b t h w -> b t", "sum")
-        cost = self.log_signal_bits.exp()
-        return steps * torch.cat([cost[:1], cost[1:].expand(qp.shape[1] - 1)])
+    def _propagate(self, analysis: LadderAnalysis, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Effective QPs (M, T, h, w) and log bits per frame (M, T) of QPs (M, T, h, w): frame by frame, in coding order."""
+        order = analysis.order
+        clips = torch.arange(len(analysis.frames), device=level.device)
+        n = len(level) // len(clips)
+        rows = torch.arange(len(level), device=level.device)
+        effective: list[torch.Tensor] = []
+        log_bits: list[torch.Tensor] = []
+        for place in range(level.shape[1]):
+            frame = order.frame[:, place]
 
-    def _shares(self, frames: torch.Tensor, rungs: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        """(B, T, R, h, w): share of every macroblock in its frame's bits at every rung; sums to 1 over h, w."""
-        luma = reduce(frames, "b t c h w -> b t h w", "mean")
-        activity = (luma[..., 1:, :] - luma[..., :-1, :]).abs()[..., :-1] + (luma[..., :, 1:] - luma[..., :, :-1]).abs()[
-            ..., :-1, :
-        ]
-        motion = torch.cat([torch.zeros_like(luma[:, :1]), (luma[:, 1:] - luma[:, :-1]).abs()], 1)
-        error = reduce((rungs - frames[:, :, None]).abs(), "b t r c h w -> b t r h w", "mean")
-        features = [_per_macroblock(x, grid) for x in (F.pad(activity, (0, 1, 0, 1))[:, :, None], motion[:, :, None], error)]
-        logs = torch.log(torch.cat(features, 2) + 1e-3)
-        # Bits follow activity to begin with: in space for the first frame, in time for the others.
-        start = torch.cat([logs[:, :1, :1], logs[:, 1:, 1:2]], 1)
-        learned = self.share(rearrange(logs, "b t f h w -> (b t) f h w"))
-        logits = start + rearrange(learned, "(b t) r h w -> b t r h w", b=len(frames))
-        return rearrange(logits, "b t r h w -> b t r (h w)").softmax(-1).unflatten(-1, grid)
+            def here(x: torch.Tensor, frame: torch.Tensor = frame) -> torch.Tensor:
+                return x[clips, frame].repeat_interleave(n, 0)
+
+            qp = level[rows, frame.repeat_interleave(n)]
+            references: list[torch.Tensor] = []
+            for places, flow in ((order.past, analysis.grid_motion.past), (order.future, analysis.grid_motion.future)):
+                known = places[:, place].repeat_interleave(n)
+                if effective:
+                    quality = torch.stack(effective, 1)[rows, known.clamp(min=0)]
+                    quality = align(quality[:, None], here(flow))[:, 0]
+                else:
+                    quality = qp
+                fallback = references[0] if references else qp  # without a future reference, the past one twice
+                references.append(torch.where((known >= 0)[:, None, None], quality, fallback))
+            weights, gain, signal = self.macroblocks(
+                qp,
+                *references,
+                static=here(analysis.static),
+                errors=[self.rungs.at(here(analysis.log_error), q) for q in (qp, *references)],
+                bits=(macroblock_bits := self.rungs.at(here(analysis.log_bits), qp)),
+                mean_bits=self.rungs.at(here(analysis.log_mean_bits)[..., None, None].expand(-1, -1, *qp.shape[1:]), qp),
+            )
+            drawn = qp + weights[:, 0] * (references[0] - qp) + (1 - weights[:, 0]) * weights[:, 1] * (references[1] - qp)
+            effective.append(drawn)
+            log_bits.append(torch.log((torch.exp(macroblock_bits + gain) + signal).sum((1, 2))))
+        display = order.frame.argsort(1).repeat_interleave(n, 0)
+        return torch.stack(effective, 1)[rows[:, None], display], torch.stack(log_bits, 1)[rows[:, None], display]
+
+    def _compose(
+        self, analysis: LadderAnalysis, clip: int, level: torch.Tensor, effective: torch.Tensor, shown: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The `shown` frames (S, 3, H, W) of one map, the two candidates they are drawn from, and the weight of the second.
+
+        One rung per macroblock, drawn from the two around its effective QP. A blend of rungs averages their coding noise
+        and looks better than any real encode (by about 1 dB). The draw has no gradient, and the difference of two rungs is
+        mostly noise; what changes reliably with the QP is how large the coding error is. So backward, the error of
+        the drawn rung grows as the ladder says, and forward it is what it is.
+        """
+        frames = analysis.frames[clip]
+        if not shown:
+            return frames[:0], torch.stack([frames[:0], frames[:0]]), effective[:0]
+        size = frames.shape[-2:]
+        below, weight = self.rungs.around(effective)
+        ladder = analysis.ladder_frames[clip]
+        candidates = torch.stack([pick_rungs(ladder, below), pick_rungs(ladder, below + 1)])
+        chosen = weight > (torch.rand_like(weight) if self.training else 0.5)
+        second = to_pixels(chosen[:, None], size)
+        log_error = self.rungs.at(analysis.log_error[clip], effective)
+        growth = to_pixels(torch.exp(log_error - log_error.detach())[:, None], size)  # 1, with the slope of the error
+        drawn = frames + (torch.where(second, candidates[1], candidates[0]) - frames) * growth
+        other = torch.where(second, candidates[0], candidates[1])
+        # Rungs are exact as they are: the correction is for where a map leaves them.
+        left = (effective - self.rungs.qps[below + chosen]).abs() + (effective - level).abs() + (level - level.mean()).abs()
+        where = F.max_pool2d(left.detach().clamp(max=1)[:, None], 3, 1, 1)[shown]
+        residual = self._correct(analysis, clip, level, effective, drawn, other, shown)
+        return drawn[shown] + to_pixels(where, size) * residual, candidates[:, shown], weight[shown]
+
+    def _correct(
+        self,
+        analysis: LadderAnalysis,
+        clip: int,
+        level: torch.Tensor,
+        effective: torch.Tensor,
+        drawn: torch.Tensor,
+        other: torch.Tensor,
+        shown: list[int],
+    ) -> torch.Tensor:
+        """(S, 3, H, W): what to add to the `shown` of the `drawn` rungs."""
+        order, size = analysis.order, drawn.shape[-2:]
+        frames = analysis.frames[clip]
+        here = torch.tensor(shown, device=drawn.device)
+        place_of = order.frame[clip].argsort()[here]
+        neighbours, qualities = [], []
+        for places, flow in ((order.past, analysis.motion.past), (order.future, analysis.motion.future)):
+            place = places[clip, place_of]
+            source = torch.where(place >= 0, order.frame[clip, place.clamp(min=0)], here)
+            neighbours += [align(torch.cat([drawn[source], frames[source]], 1), flow[clip, here])]
+            qualities += [effective[source]]
+        scale = torch.exp(self.rungs.at(analysis.log_error[clip, here], effective[here]))
+        maps = torch.cat(
+            [torch.stack([level[here], effective[here], *qualities], 1) / 10 - 3.2, analysis.static[clip, here, 3:]], 1
+        )
+        pictures = (drawn[here], frames[here], other[here], *neighbours)
+        return self.correction(*pictures, maps=maps, scale=to_pixels(scale[:, None], size))
 
 
-def _per_macroblock(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Mean over every macroblock: (B, T, F, H, W) to (B, T, F, h, w); the last ones may be cut by the frame."""
-    height, width = x.shape[-2:]
-    padding = (0, grid[1] * MACROBLOCK - width, 0, grid[0] * MACROBLOCK - height)
-    padded = F.pad(rearrange(x, "b t f h w -> (b t) f h w"), padding, mode="replicate")
-    pooled = reduce(padded, "n f (h mh) (w mw) -> n f h w", "mean", mh=MACROBLOCK, mw=MACROBLOCK)
-    return rearrange(pooled, "(b t) f h w -> b t f h w", b=len(x))
+def _residual(luma: torch.Tensor, flow: torch.Tensor, order: CodingOrder, places: torch.Tensor) -> torch.Tensor:
+    """(B, T, H, W): what the aligned reference leaves of every frame; where there is none, what the other one leaves, or for an
+    I frame the difference to the frame's mean."""
+    clips = torch.arange(len(luma), device=luma.device)[:, None]
+    place_of = order.frame.argsort(1)
+    own = places[clips, place_of]
+    own = torch.where(own >= 0, own, order.past[clips, place_of])
+    source = order.frame[clips, own.clamp(min=0)]
+    aligned = align(luma[clips, source].flatten(0, 1)[:, None], flow.flatten(0, 1)).view_as(luma)
+    mean = luma.mean((-2, -1), keepdim=True)
+    return (luma - torch.where((own >= 0)[..., None, None], aligned, mean)).abs()

@@ -4,51 +4,89 @@ from __future__ import annotations
 
 from abc import ABC as AbstractBase
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
+from einops import einsum
 from torch import nn
 
-NUM_QPS = 52
+from dvcc.errors import ConfigError
+from dvcc.qp import MAX_QP
+from dvcc.units import MACROBLOCK, macroblock_grid
+
+NUM_QPS = MAX_QP + 1
+
+Sample = dict[str, torch.Tensor]
+Analysis = TypeVar("Analysis")
 
 
 class Prediction(NamedTuple):
-    """frames: float (B, T, 3, H, W), about 0..1. log_bits: float (B, T), natural log of the bits of each frame."""
+    """log_bits: float (M, T), natural log of the bits of each frame. frames: float (M, S, 3, H, W), about 0..1, of the S
+    frames that were asked for.
 
-    frames: torch.Tensor
+    candidates: what `frames` were drawn from, for a loss that is exact in expectation over the draw: frames
+    (2, M, S, 3, H, W) and the chance (M, S, h, w) of the second; None where nothing is drawn.
+    """
+
     log_bits: torch.Tensor
+    frames: torch.Tensor
+    candidates: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def log_clip_bits(self) -> torch.Tensor:
-        """(B,): natural log of the bits of the whole clip."""
+        """(M,): natural log of the bits of the whole clip."""
         return torch.logsumexp(self.log_bits, dim=1)
 
 
-class Surrogate(nn.Module, AbstractBase):
-    """Predicts what the codec would make of a clip and a QP map."""
+class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
+    """Predicts what the codec would make of a clip and a QP map, in two steps: the clip, then any number of maps."""
 
     @abstractmethod
-    def forward(self, sample: dict[str, torch.Tensor], qp: torch.Tensor) -> Prediction:
-        """Coded frames and log bits.
+    def analyse(self, sample: Sample) -> Analysis:
+        """What does not depend on the QPs, for B clips.
 
-        sample: of `LadderSamples`, batched: `frames` uint8 (B, T, 3, H, W), `ladder_frames` uint8 (B, R, T, 3, H, W),
-        `ladder_bits` (B, R, T). qp: (B, T, h, w, 52), the weight of every QP, summing to 1 over the last axis:
-        one-hot (hard samples, straight-through or not) or soft. Differentiable in `qp`.
+        sample: of `LadderSamples`, batched: `frames` uint8 (B, T, 3, H, W), `frame_types` int64 (B, T) (indices into
+        `FRAME_TYPES`), `ladder_frames` uint8 (B, R, T, 3, H, W), `ladder_bits` (B, R, T).
         """
+
+    @abstractmethod
+    def predict(self, analysis: Analysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
+        """Coded frames and log bits of M = B x N maps, those of one clip adjacent.
+
+        qp: (M, T, h, w, 52), the weight of every QP, summing to 1 over the last axis: one-hot (hard samples,
+        straight-through or not) or soft. Differentiable in `qp`. shown: the frames to predict, by number (None: all);
+        with fewer it is faster, and with none, [], there are bits only.
+        """
+
+    def forward(self, sample: Sample, qp: torch.Tensor) -> Prediction:
+        """`analyse`, then `predict`. Raises `ConfigError` when `qp` does not fit the clips."""
+        b, t, _, height, width = sample["frames"].shape
+        grid = macroblock_grid(height, width)
+        if qp.shape[0] % b or qp.shape[1:] != (t, *grid, NUM_QPS):
+            raise ConfigError(
+                f"QPs of shape {tuple(qp.shape)} do not fit {b} clip(s) of {t} frames, {height}x{width}: "
+                f"give (a multiple of {b}, {t}, {grid[0]}, {grid[1]}, {NUM_QPS})"
+            )
+        return self.predict(self.analyse(sample), qp)
 
 
 def one_hot_qp(qp: torch.Tensor) -> torch.Tensor:
-    """int (..., h, w) QPs 0..51 to float (..., h, w, 52)."""
+    """int (..., h, w) QPs to float (..., h, w, 52). Raises `ConfigError` for one outside 0..51."""
+    if qp.numel() and (int(qp.min()) < 0 or int(qp.max()) > MAX_QP):
+        raise ConfigError(f"QPs go from 0 to {MAX_QP}, got {int(qp.min())}..{int(qp.max())}: clip the map first")
     return nn.functional.one_hot(qp, NUM_QPS).float()
 
 
-def interpolation_weights(qps: tuple[int, ...]) -> torch.Tensor:
-    """(52, R): row q has the linear weights of the two rungs around QP q; outside the ladder, of the end rung."""
-    weights = torch.zeros(NUM_QPS, len(qps))
-    for qp in range(NUM_QPS):
-        above = next((k for k, rung in enumerate(qps) if rung >= qp), len(qps) - 1)
-        below = above if qps[above] <= qp or above == 0 else above - 1
-        fraction = 0.0 if above == below else (qp - qps[below]) / (qps[above] - qps[below])
-        weights[qp, below] += 1 - fraction
-        weights[qp, above] += fraction
-    return weights
+def mean_qp(qp: torch.Tensor) -> torch.Tensor:
+    """(...): the mean of distributions (..., 52) over QPs; of a one-hot, its QP."""
+    return einsum(qp, torch.arange(NUM_QPS, dtype=qp.dtype, device=qp.device), "... q, q -> ...")
+
+
+def per_macroblock(x: torch.Tensor) -> torch.Tensor:
+    """Mean over every macroblock: (..., H, W) to (..., h, w); the last ones may be cut by the frame."""
+    height, width = x.shape[-2:]
+    flat = x.reshape(-1, 1, height, width)
+    padding = (0, -width % MACROBLOCK, 0, -height % MACROBLOCK)
+    pooled = nn.functional.avg_pool2d(nn.functional.pad(flat, padding, mode="replicate"), MACROBLOCK)
+    return pooled.reshape(*x.shape[:-2], *pooled.shape[-2:])

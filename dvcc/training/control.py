@@ -12,10 +12,11 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from dvcc import units
-from dvcc.config import ControlConfig, to_dict
+from dvcc.config import to_dict
 from dvcc.control import ControlNetwork, DualAscent, lagrangian, sample_qp
 from dvcc.data.module import LadderSamples, Sample
 from dvcc.errors import ConfigError
+from dvcc.settings import ControlConfig
 from dvcc.surrogates import Surrogate, load_surrogate
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
@@ -145,7 +146,7 @@ def run(config: ControlConfig) -> Path:
             f"{config.surrogate} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew"
         )
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
-    samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=0, seed=config.seed)
+    samples = build_samples(config.data, build_codec(config.codec), seed=config.seed, with_maps=False)
     control = ControlNetwork(width=config.control.width, gop=config.codec.gop, reach=config.control.reach)
     error = fit_prior(control, samples)
     print(f"flat start fitted on {len(samples)} clips: RMS error {error:.2f} QPs")

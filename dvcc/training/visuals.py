@@ -43,10 +43,10 @@ class SurrogatePictures(_Pictures):
     """Input, really coded, predicted, and four times their difference, of the last frame."""
 
     def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
-        """`sample` has one map."""
-        frames, coded = as_float(sample["frames"])[0, -1], as_float(sample["coded_frames"])[0, -1]
+        """The first of the maps whose frames the sample has."""
+        frames, coded = as_float(sample["frames"])[0, -1], as_float(sample["coded_frames"])[0, 0, -1]
         surrogate = cast(Surrogate, module.surrogate)
-        predicted = surrogate(sample, one_hot_qp(sample["qp"])).frames[0, -1]
+        predicted = surrogate(sample, one_hot_qp(sample["qp"][:, sample["shown"][0, 0]])).frames[0, -1]
         panels = {
             "input": rgb(frames),
             "really coded": rgb(coded),

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from dvcc import X264, QPMap
-from dvcc.data.ladder import EncodeCache
+from dvcc.codecs.bitstream import inspect_bitstream
+from dvcc.control import ControlNetwork
+from dvcc.data.ladder import FRAME_TYPES, EncodeCache
 from dvcc.data.maps import KINDS, random_map
 from dvcc.data.module import LadderSamples, StepSampler
 from tests.conftest import make_scene
@@ -16,15 +18,38 @@ def make_samples(tmp_path, **settings) -> LadderSamples:
     return LadderSamples(clips, codec=X264(), cache=EncodeCache(tmp_path), qps=(20, 32, 44), **settings)
 
 
-def test_a_sample_holds_the_real_encode_of_its_map(tmp_path):
-    samples = make_samples(tmp_path, maps_per_clip=2)
+def test_a_sample_holds_the_real_encodes_of_its_maps(tmp_path):
+    samples = make_samples(tmp_path, maps_per_clip=4, groups=2, frames_of=2)
     assert len(samples) == 4
-    sample = samples[3]
-    coded = X264().encode(samples.clips[1], QPMap(sample["qp"].numpy()))
-    assert torch.equal(sample["coded_frames"], coded.frames) and sample["coded_bits"].tolist() == list(coded.bits_per_frame)
-    assert sample["ladder_frames"].shape == (3, 8, 3, 64, 96) and torch.equal(sample["frames"], samples.clips[1].frames)
-    assert torch.equal(samples[3]["qp"], make_samples(tmp_path, maps_per_clip=2)[3]["qp"])
-    assert not torch.equal(samples[2]["qp"], sample["qp"])
+    sample, clip = samples[3], samples.clips[1]
+    coded = [X264().encode(clip, QPMap(qp.numpy())) for qp in sample["qp"]]
+    assert sample["coded_bits"].tolist() == [list(one.bits_per_frame) for one in coded]
+    assert sample["shown"].tolist() == [1, 2]
+    assert torch.equal(sample["coded_frames"], torch.stack([coded[1].frames, coded[2].frames]))
+    assert sample["ladder_frames"].shape == (3, 8, 3, 64, 96) and torch.equal(sample["frames"], clip.frames)
+    types = inspect_bitstream(coded[3].bitstream).frame_types  # of any map: the ladder tells them for all
+    assert [FRAME_TYPES[k] for k in sample["frame_types"]] == list(types) and "B" in types
+
+
+def test_groups_are_reproducible_and_of_another_mean_qp_each(tmp_path):
+    samples = make_samples(tmp_path, maps_per_clip=4, groups=2)
+    again = make_samples(tmp_path, maps_per_clip=4, groups=2)
+    assert torch.equal(samples[3]["qp"], again[3]["qp"])
+    means = [float(samples[i]["qp"].float().mean()) for i in range(4)]
+    assert len(set(means[:2])) == 2 and len(set(means[2:])) == 2
+    for i in range(4):
+        qp = samples[i]["qp"].float()
+        assert (qp.mean((1, 2, 3)) - qp[0].mean()).abs().max() < 0.51 and float(qp[0].std()) == 0
+
+
+def test_the_maps_of_a_control_are_among_them(tmp_path):
+    control = ControlNetwork(width=8)
+    torch.nn.init.normal_(control.head.weight, std=0.1)
+    with_control = make_samples(tmp_path, maps_per_clip=4, control=control)[0]["qp"]
+    field = control.mean_qp(make_scene(seed=0).frames[None], torch.tensor([-3.0]))[0]
+    correlation = torch.corrcoef(torch.stack([field.flatten(), with_control[1].float().flatten()]))[0, 1]
+    assert correlation > 0.9  # rounding, and another rate
+    assert not torch.equal(with_control, make_samples(tmp_path, maps_per_clip=4)[0]["qp"])
 
 
 def test_without_maps_there_is_one_sample_per_clip(tmp_path):
@@ -34,13 +59,22 @@ def test_without_maps_there_is_one_sample_per_clip(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_maps_are_valid_and_as_their_kind_says(kind, scene):
-    for seed in range(20):
-        values = random_map(scene, np.random.default_rng(seed), kind=kind).values
-        assert values.shape == (8, 4, 6) and values.min() >= 10 and values.max() <= 51
-        if kind == "flat":
-            assert len(np.unique(values)) == 1
-        if kind == "blocky":
-            assert (values == values[:1]).all()
+    for seed in range(8):
+        for mean_qp in (18, 33, 46):
+            values = random_map(scene, np.random.default_rng(seed), mean_qp=mean_qp, kind=kind).values
+            assert values.shape == (8, 4, 6) and values.min() >= 2 and values.max() <= 51
+            assert abs(values.mean() - mean_qp) < 0.51  # maps of two levels; the others do better
+            assert (len(np.unique(values)) == 1) == (kind == "flat")
+            if kind == "blocky":
+                assert (values == values[:1]).all()
+            if kind == "frames":
+                assert (values == values[:, :1, :1]).all()
+
+
+def test_maps_cover_the_range_of_qps(scene):
+    rng = np.random.default_rng(0)
+    values = [random_map(scene, rng, mean_qp=rng.uniform(18, 46)).values for _ in range(200)]
+    assert min(map(np.min, values)) == 2 and max(map(np.max, values)) == 51
 
 
 def test_every_epoch_is_a_permutation_and_positions_survive_a_resume():
