@@ -32,7 +32,7 @@ def write_report(
 ) -> str:
     """Write every file; returns the table and the path of report.md, for the terminal."""
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_atomic(out / "rows.csv", _csv(rows))
+    write_atomic(out / "rows.csv", csv_text(rows))
     summary = report["summary"]
     series = {
         name: ([r for r in s["bits_per_pixel"] if r is not None], [m for m in s["metric"] if m is not None])
@@ -53,17 +53,17 @@ def _tables(report: dict[str, Any]) -> str:
 def _rate_matched(report: dict[str, Any]) -> str:
     """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
     summary = report["summary"]
-    targets = [_number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
+    targets = [number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
     head = ["controller", *[f"{t} kbit/s" for t in targets], "BD-rate", "95 % interval", "encodes"]
     body = []
     for name, s in summary.items():
-        cells = [f"{_number(m, '.3f')} @ {_number(r, '.1f')}" for m, r in zip(s["metric"], s["achieved_kbps"], strict=True)]
+        cells = [f"{number(m, '.3f')} @ {number(r, '.1f')}" for m, r in zip(s["metric"], s["achieved_kbps"], strict=True)]
         interval = "-" if s["bd_rate_ci95"] is None else "[{:+.1f}, {:+.1f}]".format(*s["bd_rate_ci95"])
-        change = "baseline" if name == "abr2" else f"{_number(s['bd_rate_percent'], '+.1f')} %"
+        change = "baseline" if name == "abr2" else f"{number(s['bd_rate_percent'], '+.1f')} %"
         body.append([name, *cells, change, interval, f"{s['num_encodes']:.1f}"])
     return (
         f"Rate-matched: {report['metric']} @ achieved kbit/s, per target (BD-rate: bits at equal metric, negative is better)\n\n"
-        + _table(head, body)
+        + markdown_table(head, body)
     )
 
 
@@ -74,10 +74,10 @@ def _strict(report: dict[str, Any]) -> str:
     for name, s in report["summary"].items():
         strict = [m for m in s["strict_metric"]["0"] if m is not None]
         shares = [f"{share:.0%}" for share in s["met_share"].values()]
-        body.append([name, *shares, _number(sum(strict) / max(1, len(strict)), ".3f"), f"{s['seconds_per_frame']:.3f}"])
+        body.append([name, *shares, number(sum(strict) / max(1, len(strict)), ".3f"), f"{s['seconds_per_frame']:.3f}"])
     return (
         "Strict bandwidth: share of clips with achieved <= target x (1 + tolerance); a clip over its target counts as 0\n\n"
-        + _table(head, body)
+        + markdown_table(head, body)
     )
 
 
@@ -145,7 +145,7 @@ def _pictures(
     strip(panels, out / "pictures" / "middle_target.png", qp=maps)
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table, padded so that it also reads well in a terminal."""
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     lines = [
@@ -155,11 +155,11 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
-def _number(value: float | None, spec: str) -> str:
+def number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

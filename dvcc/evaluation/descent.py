@@ -1,0 +1,110 @@
+"""The descent test: does a step along the surrogate's gradient lower the *real* task loss at equal real bits?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dvcc.clip import Clip
+from dvcc.codecs import Codec, EncodedClip
+from dvcc.data.ladder import EncodeCache
+from dvcc.data.maps import LOWEST_QP
+from dvcc.data.module import Sample
+from dvcc.qp import MAX_QP, QPMap
+from dvcc.surrogates import Surrogate
+from dvcc.surrogates.base import NUM_QPS
+from dvcc.tasks.base import Task
+from dvcc.units import macroblock_grid
+
+STEP_QPS = 2.0
+"""Root mean square of a step, in QPs: enough to be a different encode, small enough for a first-order test."""
+
+_LARGEST = 3.0
+"""No macroblock moves more than this times the root mean square: gradients have heavy tails."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Real task losses of a flat map, and at its bits of a step along the gradient and of a random one (NaN where the encodes
+    did not enclose these bits)."""
+
+    flat: float
+    gradient: float
+    random: float
+
+
+class RealLoss:
+    """The task's loss on really coded frames of one clip."""
+
+    def __init__(self, task: Task, clip: Clip, codec: Codec, cache: EncodeCache) -> None:
+        self.task, self.clip, self.codec, self.cache = task, clip, codec, cache
+        self.reference = predict_frames(task, clip.frames)
+
+    def __call__(self, coded: EncodedClip) -> float:
+        return float(self.task.loss(predict_frames(self.task, coded.frames)[None], self.reference[None])[0])
+
+    def of_map(self, values: np.ndarray) -> tuple[float, float]:
+        """(log bits, loss) of a map (T, h, w), rounded and clipped to what training has seen."""
+        qp = QPMap(np.clip(np.rint(values), LOWEST_QP, MAX_QP).astype(int))
+        coded = self.cache.encode(self.codec, self.clip, qp)
+        return float(np.log(coded.bits)), self(coded)
+
+
+def descent_test(surrogate: Surrogate, sample: Sample, real: RealLoss, *, mean_qp: int, rng: np.random.Generator) -> Descent:
+    """Step from the flat map at `mean_qp`. sample: of the clip of `real`, a batch of one."""
+    direction = task_gradient_at_equal_bits(surrogate, real.task, sample, real.reference, mean_qp=mean_qp)
+    flat = np.full(direction.shape, float(mean_qp))
+    log_bits, loss = real.of_map(flat)
+    losses = [_loss_at_bits(real, flat + _step(d), log_bits) for d in (-direction, rng.normal(size=direction.shape))]
+    return Descent(loss, *losses)
+
+
+def task_gradient_at_equal_bits(
+    surrogate: Surrogate, task: Task, sample: Sample, reference: torch.Tensor, *, mean_qp: int
+) -> np.ndarray:
+    """(T, h, w): d task loss / d QP at the flat map, less its part along d bits / d QP."""
+    grid = macroblock_grid(*sample["frames"].shape[-2:])
+    level = torch.full((1, sample["frames"].shape[1], *grid), float(mean_qp), requires_grad=True)
+    predicted = surrogate(sample, soft_qp(level))
+    loss = task.loss(task.predict(predicted.frames), reference[None]).sum()
+    (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), level, retain_graph=True)
+    (of_loss,) = torch.autograd.grad(loss, level)
+    along = (of_loss * of_bits).sum() / of_bits.square().sum()
+    return (of_loss - along * of_bits)[0].double().numpy()
+
+
+def soft_qp(level: torch.Tensor) -> torch.Tensor:
+    """(..., 52): weights of the two integer QPs around `level` (...), differentiable in it."""
+    below = level.detach().floor().clamp(0, MAX_QP - 1).long()
+    weight = (level - below)[..., None]
+    hot = [torch.nn.functional.one_hot(index, NUM_QPS).to(level) for index in (below, below + 1)]
+    return hot[0] * (1 - weight) + hot[1] * weight
+
+
+@torch.inference_mode()
+def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
+    """Prediction for (T, 3, H, W) frames, two at a time: the logits of a whole clip are large."""
+    return torch.cat([task.predict(part) for part in frames.split(2)])
+
+
+def _step(direction: np.ndarray) -> np.ndarray:
+    scaled = direction / np.sqrt(np.mean(direction**2) + 1e-30)
+    return STEP_QPS * np.clip(scaled, -_LARGEST, _LARGEST)
+
+
+def _loss_at_bits(real: RealLoss, values: np.ndarray, log_bits: float) -> float:
+    """Real loss of the map `values` moved by whole QPs to either side of `log_bits`, interpolated between the two encodes."""
+    shift = 0
+    below = above = None
+    for _ in range(8):
+        at_bits, loss = real.of_map(values + shift)
+        if at_bits >= log_bits:
+            above, shift = (at_bits, loss, shift), shift + 1
+        else:
+            below, shift = (at_bits, loss, shift), shift - 1
+        if below and above:
+            share = (log_bits - below[0]) / max(above[0] - below[0], 1e-9)
+            return below[1] + share * (above[1] - below[1])
+    return float("nan")

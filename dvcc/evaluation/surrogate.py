@@ -1,0 +1,214 @@
+"""`evaluate.py surrogate`: predictions against real encodes of maps never seen, on videos never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kornia.metrics import ssim
+from rich.progress import Progress
+from torch.utils.data import default_collate
+
+from dvcc.clip import Clip
+from dvcc.codecs import EncodedClip
+from dvcc.config import to_dict
+from dvcc.data.clips import ClipDataset, video_key
+from dvcc.data.ladder import FRAME_TYPES, EncodeCache
+from dvcc.data.maps import maps_of_equal_mean
+from dvcc.data.module import LadderSamples, Sample, split_videos
+from dvcc.errors import ConfigError
+from dvcc.evaluation.descent import RealLoss, descent_test
+from dvcc.evaluation.surrogate_report import write_surrogate_report
+from dvcc.qp import QPMap
+from dvcc.settings import EvaluateSurrogateConfig
+from dvcc.surrogates import Surrogate, load_surrogate, one_hot_qp
+from dvcc.surrogates.base import per_macroblock
+from dvcc.tasks import build_task
+from dvcc.tasks.base import as_float
+from dvcc.training.run import build_codec, data_root, versions
+
+_MSE_FLOOR = 1e-5
+"""50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """One map of one clip, really coded and predicted. Errors are of natural logs of bits, predicted less real.
+
+    kind: "flat" or "mixed". log_error_i, _p, _b: mean over the frames of a type (NaN where there is none). psnr (dB) and ssim:
+    against the really coded frames, of the prediction, of the input (copy) and of the flat map of the nearest rung; NaN for
+    maps whose frames were not looked at.
+    """
+
+    video: str
+    start: int
+    mean_qp: int
+    kind: str
+    real_log_bits: float
+    log_error: float
+    log_error_i: float
+    log_error_p: float
+    log_error_b: float
+    task_loss: float
+    predicted_task_loss: float
+    map_mean: float
+    activity_qp: float
+    psnr: float = float("nan")
+    copy_psnr: float = float("nan")
+    nearest_psnr: float = float("nan")
+    ssim: float = float("nan")
+    copy_ssim: float = float("nan")
+    nearest_ssim: float = float("nan")
+
+
+@dataclass(frozen=True)
+class DescentRow:
+    """The descent test of one clip at one mean QP: real task losses, at equal real bits."""
+
+    video: str
+    start: int
+    mean_qp: int
+    flat: float
+    gradient: float
+    random: float
+
+
+@dataclass(frozen=True, eq=False)
+class TestClip:
+    """A clip of a held-out video with its ladder (a batch of one)."""
+
+    clip: Clip
+    video: str
+    start: int
+    sample: Sample
+    rungs: tuple[int, ...]
+
+
+def run(config: EvaluateSurrogateConfig) -> str:
+    """Evaluate as configured, write the report, return its table and path.
+
+    Raises `ConfigError` when the surrogate was trained for another encoder or rungs, or on a test video.
+    """
+    surrogate, stored = load_surrogate(config.checkpoint)
+    check_fits(config, stored)
+    surrogate.eval().requires_grad_(False)
+    torch.set_flush_denormal(True)
+    codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
+    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval().requires_grad_(False)
+    clips = list(load_clips(config, stored))
+    maps, steps = [], []
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
+        for test in clips:
+            real = RealLoss(task, test.clip, codec, cache)
+            for mean_qp in config.mean_qps:
+                rng = np.random.default_rng([config.seed, test.start, mean_qp])
+                group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
+                coded = [cache.encode(codec, test.clip, qp) for qp in group]
+                maps += compare_group(surrogate, test, group, coded, real, mean_qp=mean_qp, num_pictures=config.pictured_maps)
+                descent = descent_test(surrogate, test.sample, real, mean_qp=mean_qp, rng=rng)
+                steps.append(DescentRow(test.video, test.start, mean_qp, **asdict(descent)))
+                progress.advance(bar)
+    about = {
+        "config": to_dict(config),
+        "surrogate": stored["surrogate"],
+        "trained_on": stored["trained_on"],
+        "versions": versions(),
+    }
+    return write_surrogate_report(Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap)
+
+
+def check_fits(config: EvaluateSurrogateConfig, stored: dict[str, Any]) -> None:
+    """Raise `ConfigError` when the surrogate imitates another encoder, or needs another ladder."""
+    if stored["run"]["codec"] != to_dict(config)["codec"]:
+        raise ConfigError(
+            f"{config.checkpoint} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew"
+        )
+    if stored["surrogate"]["qps"] != list(config.data.rungs):
+        raise ConfigError(f"{config.checkpoint} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
+
+
+def load_clips(config: EvaluateSurrogateConfig, stored: dict[str, Any]) -> Iterator[TestClip]:
+    """Clips of the held-out videos. Raises `ConfigError` when the surrogate has seen one of these."""
+    data = config.data
+    _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
+    seen = {video_key(video): video.name for video in videos}.keys() & set(stored["trained_on"])
+    if seen:
+        raise ConfigError(f"{config.checkpoint} was trained on {', '.join(sorted(seen))}: test on others, with data.test=[..]")
+    chosen = []
+    for video in videos:  # the same number of each, or a long one would speak for all
+        clips = ClipDataset([video], frames=data.frames, stride=data.stride, size=data.size, max_clips=config.clips_per_video)
+        chosen += [(clips, i) for i in range(len(clips))]
+    for clips, i in chosen:
+        samples = LadderSamples([clips[i]], codec=build_codec(config.codec), cache=EncodeCache(data.cache), qps=tuple(data.rungs))
+        span = clips.spans[i]
+        yield TestClip(clips[i], span.video.name, span.start, default_collate([samples[0]]), samples.qps)
+
+
+@torch.no_grad()
+def compare_group(
+    surrogate: Surrogate,
+    test: TestClip,
+    group: Sequence[QPMap],
+    coded: Sequence[EncodedClip],
+    real: RealLoss,
+    *,
+    mean_qp: int,
+    num_pictures: int,
+) -> list[MapRow]:
+    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat."""
+    rows = []
+    frames = as_float(test.sample["frames"])[0]
+    activity = _activity(frames)
+    analysis = surrogate.analyse(test.sample)
+    for index, (qp, one) in enumerate(zip(group, coded, strict=True)):
+        values = torch.from_numpy(qp.values.astype(np.int64))
+        predicted = surrogate.predict(analysis, one_hot_qp(values)[None])
+        log_bits = torch.log(torch.from_numpy(one.bits_per_frame).float())
+        error = predicted.log_bits[0] - log_bits
+        types = test.sample["frame_types"][0]
+        in_i, in_p, in_b = (float(error[types == k].mean()) for k in range(len(FRAME_TYPES)))
+        imitated = real.task.loss(real.task.predict(predicted.frames), real.reference[None])
+        fidelity = _fidelity(test, predicted.frames[0], as_float(one.frames), mean_qp) if index < num_pictures else {}
+        rows.append(
+            MapRow(
+                test.video,
+                test.start,
+                mean_qp,
+                "flat" if qp.values.min() == qp.values.max() else "mixed",
+                float(log_bits.logsumexp(0)),
+                float(predicted.log_clip_bits[0] - log_bits.logsumexp(0)),
+                in_i,
+                in_p,
+                in_b,
+                real(one),
+                float(imitated[0]),
+                float(qp.values.mean()),
+                float((activity * values).sum() / activity.sum()),
+                **fidelity,
+            )
+        )
+    return rows
+
+
+def _fidelity(test: TestClip, predicted: torch.Tensor, coded: torch.Tensor, mean_qp: int) -> dict[str, float]:
+    """PSNR and SSIM against the coded frames, of the prediction and of the two floors."""
+    nearest = as_float(test.sample["ladder_frames"][0, min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))])
+    found = {}
+    for name, frames in {"": predicted, "copy_": as_float(test.sample["frames"])[0], "nearest_": nearest}.items():
+        found[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
+        found[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
+    return found
+
+
+def _activity(frames: torch.Tensor) -> torch.Tensor:
+    """(T, h, w): mean luma gradient of every macroblock, what an activity-only predictor weighs QPs with."""
+    luma = frames.mean(1)
+    slopes = torch.nn.functional.pad(luma.diff(dim=-1).abs(), (0, 1)) + torch.nn.functional.pad(
+        luma.diff(dim=-2).abs(), (0, 0, 0, 1)
+    )
+    return per_macroblock(slopes)

@@ -1,0 +1,175 @@
+"""`evaluate.py surrogate` on tiny real encodes: every file and figure, floors that mean what they say, every refusal."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from dvcc import X264, QPMap
+from dvcc.config import parse
+from dvcc.data.ladder import EncodeCache
+from dvcc.data.module import LadderSamples
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.evaluation import surrogate as evaluation
+from dvcc.evaluation.descent import RealLoss, descent_test, soft_qp, task_gradient_at_equal_bits
+from dvcc.evaluation.surrogate import MapRow
+from dvcc.evaluation.surrogate_summary import correlations, summarise_surrogate
+from dvcc.surrogates import build_surrogate, load_surrogate, one_hot_qp
+from dvcc.tasks import build_task
+from dvcc.tasks.reconstruction import ReconstructionTask
+from dvcc.training import surrogate as training
+from dvcc.weights import CHECKPOINTS
+from tests.conftest import make_scene
+
+FIGURES = {"size_error_median", "size_error_p90", "psnr_gain_over_copy_db", "ssim", "rho2_bits", "rho2_task", "descent_share"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("surrogate")
+    words = ["trainer.max_steps=2", "logger.pictures_every=1000", "trainer.accelerator=cpu", f"out={out}"]
+    return training.run(parse("train.py", ["surrogate", *tiny, "data.test=[b.mp4,test.mp4]", *words])[1])
+
+
+def configure(tiny, out, *words):
+    always = [
+        "data.test=[b.mp4,test.mp4]",
+        "task=reconstruction",
+        "mean_qps=[26,40]",
+        "maps=6",
+        "pictured_maps=3",
+        "bootstrap=40",
+    ]
+    return parse("evaluate.py", ["surrogate", *tiny, *always, f"out={out}", *words])[1]
+
+
+@pytest.fixture(scope="module")
+def result(tiny, checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return out, evaluation.run(configure(tiny, out, f"checkpoint={checkpoint}"))
+
+
+def read_rows(path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_every_file_is_written_and_the_tables_printed(result):
+    out, printed = result
+    assert {"report.json", "rows.csv", "descent.csv", "report.md", "curves.png"} <= {path.name for path in out.iterdir()}
+    assert (out / "pictures" / "examples.png").stat().st_size > 10_000
+    assert str(out / "report.md") in printed and "rho2_task_activity" in printed and "test.mp4" in printed
+
+
+def test_the_summary_has_the_fixed_figures_with_intervals(result):
+    summary = json.loads((result[0] / "report.json").read_text())["summary"]
+    assert set(summary) >= FIGURES and all(f"{name}_ci95" in summary for name in FIGURES)
+    for name in ("size_error_median", "ssim", "rho2_bits", "rho2_task", "descent_share"):
+        assert 0 <= summary[name] <= 1, name
+
+
+def test_rows_are_real_encodes_and_flat_maps_on_a_rung_are_exact(result, tiny):
+    rows = read_rows(result[0] / "rows.csv")
+    clips = {(row["video"], row["start"]) for row in rows}
+    assert len(rows) == len(clips) * 2 * 6 and {video for video, _ in clips} == {"b.mp4", "test.mp4"}
+    flat = [row for row in rows if row["kind"] == "flat" and row["mean_qp"] == "26" and row["psnr"] != "nan"]
+    assert len(flat) >= len(clips)  # a small random map may come out flat too
+    for row in flat:
+        assert abs(float(row["log_error"])) < 1e-4 and float(row["psnr"]) > 49 and float(row["ssim"]) > 0.9999
+        assert float(row["task_loss"]) == pytest.approx(float(row["predicted_task_loss"]), abs=1e-3)
+    assert sum(np.isfinite(float(row["psnr"])) for row in rows) == len(clips) * 2 * 3
+
+
+def test_a_test_video_that_was_trained_on_is_refused(tiny, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=r"was trained on a\.mp4.*data\.test"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "data.test=[a.mp4]"))
+
+
+@pytest.mark.parametrize("word, reason", [("codec.gop=4", "another encoder"), ("codec.preset=fast", "another encoder")])
+def test_another_encoder_is_refused_before_any_work(word, reason, tiny, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=reason):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", word))
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_rungs_missing_files_and_no_data_are_refused(tiny, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match="rungs"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "data.rungs=[16,46]"))
+    with pytest.raises(CheckpointError, match="train one first"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={tmp_path / 'none'}"))
+    with pytest.raises(ConfigError, match="mean_qps are QPs from 2 to 51, got"):
+        configure(tiny, tmp_path, "mean_qps=[60]")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Exception, match="holds no video"):
+        evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={checkpoint}", f"data.root={tmp_path / 'empty'}"))
+
+
+@pytest.fixture(scope="module")
+def scene_sample(tmp_path_factory):
+    cache = EncodeCache(tmp_path_factory.mktemp("cache"))
+    clip = make_scene(frames=4, height=96, width=128)
+    samples = LadderSamples([clip], codec=X264(), cache=cache, qps=tuple(range(16, 50, 4)))
+    return clip, cache, default_collate([samples[0]])
+
+
+def test_the_gradient_at_equal_bits_is_orthogonal_to_that_of_the_bits(scene_sample):
+    clip, _, sample = scene_sample
+    surrogate = build_surrogate("anchored", qps=tuple(range(16, 50, 4)), gop=8, width=8).eval()
+    task = build_task("reconstruction", model="psnr", weights=None)
+    direction = task_gradient_at_equal_bits(surrogate, task, sample, clip.frames.float() / 255, mean_qp=32)
+    level = torch.full((1, *direction.shape), 32.0, requires_grad=True)
+    (of_bits,) = torch.autograd.grad(surrogate(sample, soft_qp(level)).log_clip_bits.sum(), level)
+    cosine = (of_bits[0].numpy() * direction).sum() / np.linalg.norm(of_bits) / np.linalg.norm(direction)
+    assert abs(cosine) < 1e-3 and np.abs(direction).max() > 0
+
+
+def test_descent_compares_real_losses_at_equal_real_bits(tmp_path):
+    """With a task that only wants the left half, a step along the gradient must better the real left half at equal bits."""
+    clip, cache = make_scene(height=96, width=192), EncodeCache(tmp_path)
+    surrogate, stored = load_surrogate(CHECKPOINTS / "surrogate_anchored.safetensors")
+    sample = LadderSamples([clip], codec=X264(), cache=cache, qps=tuple(stored["surrogate"]["qps"]))[0]
+
+    class LeftHalf(ReconstructionTask):
+        def loss(self, prediction, reference):
+            return super().loss(prediction[..., :96], reference[..., :96])
+
+    real = RealLoss(LeftHalf(), clip, X264(), cache)
+    surrogate.eval().requires_grad_(False)
+    found = descent_test(surrogate, default_collate([sample]), real, mean_qp=32, rng=np.random.default_rng(0))
+    assert found.gradient < found.flat - 0.02 and found.gradient < found.random
+    assert found.flat == pytest.approx(real(X264().encode(clip, QPMap.uniform(32, like=clip))))
+
+
+def test_soft_qps_have_the_level_as_their_mean():
+    level = torch.tensor([0.0, 3.25, 30.0, 51.0], requires_grad=True)
+    soft = soft_qp(level)
+    torch.testing.assert_close(soft @ torch.arange(52.0), level)
+    torch.testing.assert_close(soft.sum(-1), torch.ones(4))
+    assert torch.equal(soft[2].detach(), one_hot_qp(torch.tensor(30)))
+
+
+def row(video: str, index: int, **values: float) -> MapRow:
+    base = MapRow(video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, float(index), float(index), 30 + (index % 2), 30.0)
+    return replace(base, **values)
+
+
+def test_figures_of_rows_made_by_hand():
+    good = [row("a", i) for i in range(6)]
+    bad = [row("b", i, log_error=0.1 * (-1) ** i, predicted_task_loss=float((i * 7) % 5)) for i in range(6)]
+    summary = summarise_surrogate([*good, *bad], [], bootstrap=50, seed=0)
+    assert summary["size_error_median"] == pytest.approx(np.percentile([0] * 6 + [np.expm1(0.1), -np.expm1(-0.1)] * 3, 50))
+    assert summary["overestimated_share"] == pytest.approx(3 / 12)
+    entries = {entry["video"]: entry for entry in correlations([*good, *bad])}
+    assert entries["a"]["bits"] == pytest.approx(1) and entries["a"]["task"] == pytest.approx(1)
+    assert entries["a"]["bits_activity"] == 0  # does not vary
+    expected = np.corrcoef(range(6), [(i * 7) % 5 for i in range(6)])[0, 1] ** 2
+    assert entries["b"]["task"] == pytest.approx(expected)
+    assert summary["descent_share"] is None and summary["ssim"] is None  # nothing was measured
+    low, high = summary["size_error_p90_ci95"]
+    assert low == 0 and high > 0.09
+    assert summarise_surrogate(good, [], bootstrap=50, seed=0)["rho2_bits_ci95"] is None  # one video
