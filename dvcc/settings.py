@@ -109,7 +109,7 @@ class LossWeights:
     frame_bits: float = 0.3  # of |log bits error| of every frame
     clip_bits: float = 1.0  # and of the clip
     cv_bits: float = 0.1  # L_cv of the clip's log bits
-    cv_task: float = 0.0  # L_cv of the task loss: some 5 s per step more on a CPU
+    cv_task: float = 0.0  # L_cv of the task loss: many seconds per step on a CPU
     frames: int = 4  # frames of a clip that the losses look at, drawn at every step
     cv_frames: int = 2  # of these, those that the task is asked about
 

@@ -138,8 +138,8 @@ def map_of_field(field: np.ndarray, *, mean_qp: float, amplitude: float, step: i
 def maps_of_equal_mean(
     clip: Clip, rng: np.random.Generator, *, mean_qp: float, count: int, control: ControlNetwork | None = None
 ) -> list[QPMap]:
-    """`count` maps of one mean QP (within a quarter, if they have more than two levels): the first one flat, then every fourth of
-    `control` if there is one, the others of random kinds."""
+    """`count` maps of one mean QP (most within 0.2, those of two levels within half a QP): the first one flat, then every
+    fourth of `control` if there is one, the others of random kinds."""
     others = [kind for kind in KINDS if kind != "flat"]
     maps = [random_map(clip, rng, mean_qp=mean_qp, kind="flat")]
     while len(maps) < count:

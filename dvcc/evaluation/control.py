@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +16,17 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.config import to_dict
 from dvcc.control import load_control
-from dvcc.data.clips import ClipDataset, video_key
+from dvcc.data.clips import ClipDataset
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import State, pooled, state_of
+from dvcc.evaluation.metrics import State, pooled, predict_frames, state_of
 from dvcc.evaluation.report import write_report
 from dvcc.evaluation.summary import summarise
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import RateController, build_rate_controller
 from dvcc.settings import EvaluateControlConfig
 from dvcc.tasks import Task, build_task
-from dvcc.tasks.base import as_float
-from dvcc.training.run import build_codec, data_root, versions
+from dvcc.training.run import build_codec, data_root, refuse_training_videos, versions
 
 _SWEEP_BPP = (0.004, 0.6, 9)
 """Lowest and highest bits per pixel, and how many between, at which the baseline is tried."""
@@ -75,7 +73,8 @@ def run(config: EvaluateControlConfig) -> str:
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
         control, learned_from = load_control(path)
         controllers = {name: build_rate_controller(name, codec=codec, control=control) for name in config.controllers}
-        _refuse_training_videos(config, learned_from, path)
+        _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+        refuse_training_videos(path, learned_from, videos)
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
     judged, unstable = load_test_clips(config, task)
@@ -105,14 +104,6 @@ def run(config: EvaluateControlConfig) -> str:
     return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
 
 
-def _refuse_training_videos(config: EvaluateControlConfig, learned_from: dict[str, Any], path: Path) -> None:
-    """Raise `ConfigError` when the control has seen a test video."""
-    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
-    seen = {video_key(video): video.name for video in videos}.keys() & set(learned_from.get("trained_on", []))
-    if seen:
-        raise ConfigError(f"{path} was trained on {', '.join(sorted(seen))}: test it on other videos, with data.test=[..]")
-
-
 def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Judged], list[Judged]]:
     """(clips to score, clips that fail the stability gate), of the held-out videos.
 
@@ -123,11 +114,11 @@ def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Jud
     clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=data.size, max_clips=data.max_clips)
     judged = []
     for clip, span in zip((clips[i] for i in range(len(clips))), clips.spans, strict=True):
-        reference = _predict(task, clip.frames)
+        reference = predict_frames(task, clip.frames)
         generator = torch.Generator().manual_seed(config.seed)
         noise = torch.randint(-1, 2, clip.frames.shape, generator=generator)
         noisy = (clip.frames.int() + noise).clamp(0, 255).to(torch.uint8)
-        agreement = float(task.agreement(_predict(task, noisy)[None], reference[None])[0])
+        agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
         judged.append(Judged(clip, span.video.name, span.start, reference, agreement))
     stable = [j for j in judged if j.agreement >= config.stability]
     if not stable:
@@ -157,7 +148,7 @@ def find_targets(
         for j in some:
             kbps = units.bits_per_pixel_to_kbps(rate, fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
             coded = codec.encode(j.clip, ABR(max(1.0, kbps)))
-            states.append((coded.bits_per_pixel, state_of(task.metric(), _predict(task, coded.frames), j.reference)))
+            states.append((coded.bits_per_pixel, state_of(task.metric(), predict_frames(task, coded.frames), j.reference)))
         curve.append((float(np.mean([s[0] for s in states])), pooled(task.metric(), [s[1] for s in states])))
     rates, values = (np.array(column) for column in zip(*curve, strict=True))
     values = np.maximum.accumulate(values)
@@ -193,7 +184,7 @@ def measure(
                     began = time.perf_counter()
                     coded = controller.encode(j.clip, target)
                     seconds = (time.perf_counter() - began) / j.clip.num_frames
-                    state = state_of(task.metric(), _predict(task, coded.frames), j.reference)
+                    state = state_of(task.metric(), predict_frames(task, coded.frames), j.reference)
                     row = _filled(row, coded, pooled(task.metric(), [state]), seconds)
                 rows.append(row)
                 states.append(state)
@@ -228,12 +219,6 @@ def _filled(row: Row, coded: EncodedClip, metric: float, seconds: float) -> Row:
         seconds_per_frame=seconds,
         status="ok",
     )
-
-
-@torch.inference_mode()
-def _predict(task: Task, frames: torch.Tensor) -> torch.Tensor:
-    """Prediction for (T, 3, H, W) frames, two at a time: the logits of a whole clip are large."""
-    return torch.cat([task.predict(as_float(part)) for part in frames.split(2)])
 
 
 def _plain(names: Sequence[str]) -> Iterator[str]:

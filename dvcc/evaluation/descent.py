@@ -12,6 +12,7 @@ from dvcc.codecs import Codec, EncodedClip
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.maps import LOWEST_QP
 from dvcc.data.module import Sample
+from dvcc.evaluation.metrics import predict_frames
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.surrogates import Surrogate
 from dvcc.surrogates.base import NUM_QPS
@@ -83,12 +84,6 @@ def soft_qp(level: torch.Tensor) -> torch.Tensor:
     return hot[0] * (1 - weight) + hot[1] * weight
 
 
-@torch.inference_mode()
-def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
-    """Prediction for (T, 3, H, W) frames, two at a time: the logits of a whole clip are large."""
-    return torch.cat([task.predict(part) for part in frames.split(2)])
-
-
 def _step(direction: np.ndarray) -> np.ndarray:
     scaled = direction / np.sqrt(np.mean(direction**2) + 1e-30)
     return STEP_QPS * np.clip(scaled, -_LARGEST, _LARGEST)
@@ -101,9 +96,9 @@ def _loss_at_bits(real: RealLoss, values: np.ndarray, log_bits: float) -> float:
     for _ in range(8):
         at_bits, loss = real.of_map(values + shift)
         if at_bits >= log_bits:
-            above, shift = (at_bits, loss, shift), shift + 1
+            above, shift = (at_bits, loss), shift + 1
         else:
-            below, shift = (at_bits, loss, shift), shift - 1
+            below, shift = (at_bits, loss), shift - 1
         if below and above:
             share = (log_bits - below[0]) / max(above[0] - below[0], 1e-9)
             return below[1] + share * (above[1] - below[1])

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torchmetrics import Metric
 
+from dvcc.tasks.base import Task
+
 State = dict[str, torch.Tensor]
+
+
+@torch.inference_mode()
+def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
+    """Prediction for (T, 3, H, W) frames, two at a time: the logits of a whole clip are large."""
+    return torch.cat([task.predict(part) for part in frames.split(2)])
 
 
 def state_of(metric: Metric, prediction: torch.Tensor, reference: torch.Tensor) -> State:

@@ -14,22 +14,21 @@ from rich.progress import Progress
 from torch.utils.data import default_collate
 
 from dvcc.clip import Clip
-from dvcc.codecs import EncodedClip
+from dvcc.codecs import Codec, EncodedClip
 from dvcc.config import to_dict
-from dvcc.data.clips import ClipDataset, video_key
+from dvcc.data.clips import ClipDataset
 from dvcc.data.ladder import FRAME_TYPES, EncodeCache
 from dvcc.data.maps import maps_of_equal_mean
 from dvcc.data.module import LadderSamples, Sample, split_videos
-from dvcc.errors import ConfigError
 from dvcc.evaluation.descent import RealLoss, descent_test
 from dvcc.evaluation.surrogate_report import write_surrogate_report
 from dvcc.qp import QPMap
 from dvcc.settings import EvaluateSurrogateConfig
 from dvcc.surrogates import Surrogate, load_surrogate, one_hot_qp
-from dvcc.surrogates.base import per_macroblock
+from dvcc.surrogates.base import activity, per_macroblock
 from dvcc.tasks import build_task
 from dvcc.tasks.base import as_float
-from dvcc.training.run import build_codec, data_root, versions
+from dvcc.training.run import build_codec, check_surrogate, data_root, refuse_training_videos, versions
 
 _MSE_FLOOR = 1e-5
 """50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
@@ -94,12 +93,12 @@ def run(config: EvaluateSurrogateConfig) -> str:
     Raises `ConfigError` when the surrogate was trained for another encoder or rungs, or on a test video.
     """
     surrogate, stored = load_surrogate(config.checkpoint)
-    check_fits(config, stored)
+    check_surrogate(config.checkpoint, stored, codec=config.codec, rungs=config.data.rungs)
     surrogate.eval().requires_grad_(False)
     torch.set_flush_denormal(True)
     codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval().requires_grad_(False)
-    clips = list(load_clips(config, stored))
+    clips = list(load_clips(config, stored, codec, cache))
     maps, steps = [], []
     with Progress(transient=True) as progress:
         bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
@@ -122,29 +121,17 @@ def run(config: EvaluateSurrogateConfig) -> str:
     return write_surrogate_report(Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap)
 
 
-def check_fits(config: EvaluateSurrogateConfig, stored: dict[str, Any]) -> None:
-    """Raise `ConfigError` when the surrogate imitates another encoder, or needs another ladder."""
-    if stored["run"]["codec"] != to_dict(config)["codec"]:
-        raise ConfigError(
-            f"{config.checkpoint} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew"
-        )
-    if stored["surrogate"]["qps"] != list(config.data.rungs):
-        raise ConfigError(f"{config.checkpoint} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
-
-
-def load_clips(config: EvaluateSurrogateConfig, stored: dict[str, Any]) -> Iterator[TestClip]:
+def load_clips(config: EvaluateSurrogateConfig, stored: dict[str, Any], codec: Codec, cache: EncodeCache) -> Iterator[TestClip]:
     """Clips of the held-out videos. Raises `ConfigError` when the surrogate has seen one of these."""
     data = config.data
     _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
-    seen = {video_key(video): video.name for video in videos}.keys() & set(stored["trained_on"])
-    if seen:
-        raise ConfigError(f"{config.checkpoint} was trained on {', '.join(sorted(seen))}: test on others, with data.test=[..]")
+    refuse_training_videos(config.checkpoint, stored, videos)
     chosen = []
     for video in videos:  # the same number of each, or a long one would speak for all
         clips = ClipDataset([video], frames=data.frames, stride=data.stride, size=data.size, max_clips=config.clips_per_video)
         chosen += [(clips, i) for i in range(len(clips))]
     for clips, i in chosen:
-        samples = LadderSamples([clips[i]], codec=build_codec(config.codec), cache=EncodeCache(data.cache), qps=tuple(data.rungs))
+        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(data.rungs))
         span = clips.spans[i]
         yield TestClip(clips[i], span.video.name, span.start, default_collate([samples[0]]), samples.qps)
 
@@ -162,8 +149,7 @@ def compare_group(
 ) -> list[MapRow]:
     """One row per map; frames are compared for the first `num_pictures`, of which the first is flat."""
     rows = []
-    frames = as_float(test.sample["frames"])[0]
-    activity = _activity(frames)
+    weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
     analysis = surrogate.analyse(test.sample)
     for index, (qp, one) in enumerate(zip(group, coded, strict=True)):
         values = torch.from_numpy(qp.values.astype(np.int64))
@@ -188,7 +174,7 @@ def compare_group(
                 real(one),
                 float(imitated[0]),
                 float(qp.values.mean()),
-                float((activity * values).sum() / activity.sum()),
+                float((weights * values).sum() / weights.sum()),
                 **fidelity,
             )
         )
@@ -203,12 +189,3 @@ def _fidelity(test: TestClip, predicted: torch.Tensor, coded: torch.Tensor, mean
         found[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
         found[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
     return found
-
-
-def _activity(frames: torch.Tensor) -> torch.Tensor:
-    """(T, h, w): mean luma gradient of every macroblock, what an activity-only predictor weighs QPs with."""
-    luma = frames.mean(1)
-    slopes = torch.nn.functional.pad(luma.diff(dim=-1).abs(), (0, 1)) + torch.nn.functional.pad(
-        luma.diff(dim=-2).abs(), (0, 0, 0, 1)
-    )
-    return per_macroblock(slopes)

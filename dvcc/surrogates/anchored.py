@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
 from dvcc.surrogates.anchored_networks import CorrectionNetwork, MacroblockNetwork, to_pixels, zero_
-from dvcc.surrogates.base import Prediction, Sample, Surrogate, mean_qp, per_macroblock
-from dvcc.surrogates.motion import Motion, align, reference_motion
+from dvcc.surrogates.base import Prediction, Sample, Surrogate, activity, mean_qp, per_macroblock
+from dvcc.surrogates.motion import Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
 from dvcc.surrogates.rungs import Rungs, pick_rungs
 from dvcc.tasks.base import as_float
+from dvcc.tasks.nets.flow import warp
 from dvcc.units import MACROBLOCK
 
 _FLOOR = 1e-3  # of activities and errors before their logarithm: a quarter of a grey level
@@ -73,8 +74,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         motion = reference_motion(frames, order)
         luma = frames.mean(2)
         residuals = [_residual(luma, flow, order, places) for flow, places in zip(motion, order[1:], strict=True)]
-        slopes = [F.pad(luma.diff(dim=-2).abs(), (0, 0, 0, 1)), F.pad(luma.diff(dim=-1).abs(), (0, 1))]
-        logs = torch.log(per_macroblock(torch.stack([sum(slopes), *residuals], 2)) + _FLOOR)  # type: ignore[list-item]
+        logs = torch.log(per_macroblock(torch.stack([activity(luma), *residuals], 2)) + _FLOOR)
         grid = logs.shape[-2:]
         types = F.one_hot(sample["frame_types"], len(FRAME_TYPES)).to(logs)[..., None, None].expand(-1, -1, -1, *grid)
         error = torch.stack(
@@ -140,7 +140,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
                 known = places[:, place].repeat_interleave(n)
                 if effective:
                     quality = torch.stack(effective, 1)[rows, known.clamp(min=0)]
-                    quality = align(quality[:, None], here(flow))[:, 0]
+                    quality = warp(quality[:, None], here(flow))[:, 0]
                 else:
                     quality = qp
                 fallback = references[0] if references else qp  # without a future reference, the past one twice
@@ -207,7 +207,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         for places, flow in ((order.past, analysis.motion.past), (order.future, analysis.motion.future)):
             place = places[clip, place_of]
             source = torch.where(place >= 0, order.frame[clip, place.clamp(min=0)], here)
-            neighbours += [align(torch.cat([drawn[source], frames[source]], 1), flow[clip, here])]
+            neighbours += [warp(torch.cat([drawn[source], frames[source]], 1), flow[clip, here])]
             qualities += [effective[source]]
         scale = torch.exp(self.rungs.at(analysis.log_error[clip, here], effective[here]))
         maps = torch.cat(
@@ -225,6 +225,6 @@ def _residual(luma: torch.Tensor, flow: torch.Tensor, order: CodingOrder, places
     own = places[clips, place_of]
     own = torch.where(own >= 0, own, order.past[clips, place_of])
     source = order.frame[clips, own.clamp(min=0)]
-    aligned = align(luma[clips, source].flatten(0, 1)[:, None], flow.flatten(0, 1)).view_as(luma)
+    aligned = warp(luma[clips, source].flatten(0, 1)[:, None], flow.flatten(0, 1)).view_as(luma)
     mean = luma.mean((-2, -1), keepdim=True)
     return (luma - torch.where((own >= 0)[..., None, None], aligned, mean)).abs()

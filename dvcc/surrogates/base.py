@@ -83,6 +83,11 @@ def mean_qp(qp: torch.Tensor) -> torch.Tensor:
     return einsum(qp, torch.arange(NUM_QPS, dtype=qp.dtype, device=qp.device), "... q, q -> ...")
 
 
+def activity(luma: torch.Tensor) -> torch.Tensor:
+    """Absolute gradient of luma (..., H, W), down plus across, of the same shape."""
+    return nn.functional.pad(luma.diff(dim=-2).abs(), (0, 0, 0, 1)) + nn.functional.pad(luma.diff(dim=-1).abs(), (0, 1))
+
+
 def per_macroblock(x: torch.Tensor) -> torch.Tensor:
     """Mean over every macroblock: (..., H, W) to (..., h, w); the last ones may be cut by the frame."""
     height, width = x.shape[-2:]

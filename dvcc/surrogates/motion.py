@@ -10,7 +10,7 @@ from einops import rearrange
 from torch.nn import functional as F
 
 from dvcc.surrogates.references import CodingOrder
-from dvcc.tasks.nets.flow import FlowNetwork, load_flow, warp
+from dvcc.tasks.nets.flow import FlowNetwork, load_flow
 
 
 class Motion(NamedTuple):
@@ -38,11 +38,6 @@ def reference_motion(frames: torch.Tensor, order: CodingOrder) -> Motion:
             flow[clips, here] = full[..., :height, :width]
         fields.append(flow)
     return Motion(*fields)
-
-
-def align(pictures: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """`pictures` (N, C, H, W) of the references, moved to where `flow` (N, 2, H, W) says they are seen from."""
-    return warp(pictures, flow)
 
 
 @lru_cache(maxsize=4)

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
 from dvcc.surrogates.base import NUM_QPS, Prediction, Sample, Surrogate
-from dvcc.surrogates.motion import Motion, align, reference_motion
+from dvcc.surrogates.motion import Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
 from dvcc.tasks.base import as_float
+from dvcc.tasks.nets.flow import warp
 from dvcc.units import MACROBLOCK
 
 _FOLD = 4  # the full-size stage works on pixels folded into channels, four to a side
@@ -94,10 +95,10 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
                     picture = torch.stack(coded, 1)[rows, source.clamp(min=0)].clamp(0, 1)
                     uncoded = analysis.frames[clips, order.frame[clips, source.clamp(min=0)]]
                     motion = flow[clips, frame]
-                    aligned = align(torch.cat([uncoded, picture], 1), motion)
+                    aligned = warp(torch.cat([uncoded, picture], 1), motion)
                     state = torch.stack(states, 1)[rows, source.clamp(min=0)]
                     scale = motion.shape[-1] // state.shape[-1]
-                    state = align(state, F.avg_pool2d(motion, scale) / scale)
+                    state = warp(state, F.avg_pool2d(motion, scale) / scale)
                     seen.append(known * (aligned - torch.cat([here, here], 1)))
                     remembered.append(known * state)
                 else:

@@ -15,7 +15,6 @@ from dvcc import units
 from dvcc.config import to_dict
 from dvcc.control import ControlNetwork, DualAscent, lagrangian, sample_qp
 from dvcc.data.module import LadderSamples, Sample
-from dvcc.errors import ConfigError
 from dvcc.settings import ControlConfig
 from dvcc.surrogates import Surrogate, load_surrogate
 from dvcc.tasks import build_task
@@ -25,6 +24,7 @@ from dvcc.training.run import (
     build_samples,
     check_finite,
     check_finite_gradients,
+    check_surrogate,
     fit,
     seed_step,
     trained_on,
@@ -139,12 +139,7 @@ def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of its weights."""
     L.seed_everything(config.seed, verbose=False)
     surrogate, stored = load_surrogate(config.surrogate)
-    if stored["surrogate"]["qps"] != list(config.data.rungs):
-        raise ConfigError(f"{config.surrogate} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
-    if stored["run"]["codec"] != to_dict(config)["codec"]:
-        raise ConfigError(
-            f"{config.surrogate} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew"
-        )
+    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
     samples = build_samples(config.data, build_codec(config.codec), seed=config.seed, with_maps=False)
     control = ControlNetwork(width=config.control.width, gop=config.codec.gop, reach=config.control.reach)

@@ -190,6 +190,21 @@ def trained_on(samples: LadderSamples) -> list[str]:
     return sorted({video_key(span.video) for span in clips.spans}) if isinstance(clips, ClipDataset) else []
 
 
+def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, rungs: list[int]) -> None:
+    """Raise `ConfigError` when the surrogate at `path` imitates another encoder than `codec`, or needs other rungs."""
+    if stored["surrogate"]["qps"] != list(rungs):
+        raise ConfigError(f"{path} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
+    if stored["run"]["codec"] != configs.to_dict(codec):
+        raise ConfigError(f"{path} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew")
+
+
+def refuse_training_videos(path: str | Path, stored: dict[str, Any], videos: list[Path]) -> None:
+    """Raise `ConfigError` when what is at `path` was trained on one of the test `videos`."""
+    seen = {video_key(video) for video in videos} & set(stored.get("trained_on", []))
+    if seen:
+        raise ConfigError(f"{path} was trained on {', '.join(sorted(seen))}: test it on other videos, with data.test=[..]")
+
+
 def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
     """Seed torch for one step of one process, so that what it draws depends on these numbers alone."""
     torch.manual_seed((seed * 1_000_003 + step) * 1009 + rank)
