@@ -28,8 +28,17 @@ class Task(nn.Module, AbstractBase):
         """Prediction for every frame, differentiable in float frames."""
 
     @abstractmethod
+    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """(B, .., H, W), 0 or more, differentiable in the prediction: what coding has done to every pixel's prediction. The loss
+        is a function of its mean over all pixels of an item."""
+
+    def loss_of(self, mean_damage: torch.Tensor) -> torch.Tensor:
+        """(B,): the loss, rising in the mean damage (B,)."""
+        return mean_damage
+
     def loss(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,), differentiable in the prediction; 0 or near it when the coded frames are the reference's."""
+        return self.loss_of(self.damage(prediction, reference).flatten(1).mean(1))
 
     @abstractmethod
     def metric(self) -> Metric:

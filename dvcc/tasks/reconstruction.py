@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from kornia.metrics import ssim
 from torchmetrics import Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
@@ -31,13 +32,18 @@ class ReconstructionTask(Task):
         """The frames as float 0..1."""
         return as_float(frames)
 
-    def loss(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B,): -PSNR / 10, or 1 - SSIM."""
+    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """(B, .., H, W): squared error, or 1 - SSIM, mean over the colours."""
         if self._metric == "psnr":
-            mse = reduce((prediction - reference).square(), "b ... -> b", "mean")
-            return torch.log10(mse + _MSE_FLOOR) - torch.log10(torch.tensor(_MSE_FLOOR))
-        shown, wanted = (rearrange(x, "b ... c h w -> (b ...) c h w") for x in (prediction, reference))
-        return 1 - reduce(ssim(shown, wanted, _WINDOW), "(b n) c h w -> b", "mean", b=len(prediction))
+            return (prediction - reference).square().mean(-3)
+        shown, wanted = (rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference))
+        return (1 - ssim(shown, wanted, _WINDOW)).mean(1).unflatten(0, prediction.shape[:-3])
+
+    def loss_of(self, mean_damage: torch.Tensor) -> torch.Tensor:
+        """(B,): -PSNR / 10 above its least, or 1 - SSIM."""
+        if self._metric == "ssim":
+            return mean_damage
+        return torch.log10(mean_damage + _MSE_FLOOR) - math.log10(_MSE_FLOOR)
 
     def metric(self) -> Metric:
         """PSNR in dB or SSIM, of frames in 0..1."""

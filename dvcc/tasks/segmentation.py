@@ -68,19 +68,21 @@ class SegmentationTask(Task):
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         return logits.unflatten(0, frames.shape[:-3])
 
-    def loss(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B,): cross-entropy against the reference's arg-max, averaged within each class, then over its classes.
+    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """(B, .., H, W): how much of the class probabilities has moved (total variation distance, 0..1), times the pixel's weight
+        (1 on average).
 
-        The metric averages over classes, and a plain mean over pixels would let rare classes go for the road.
-        The reference network's own cross-entropy is subtracted: coding that changes nothing costs 0.
+        A pixel weighs the inverse square root of how many have its label in the reference: the metric averages over classes,
+        and a plain mean would let rare ones go for the road. Why not cross-entropy: it is unbounded, so a few pixels decide
+        it. Over encodes of nearly the same map it says the same less often, and it foretells mIoU worse.
         """
         labels = _labels(reference)
-        excess = _cross_entropy(prediction, labels) - _cross_entropy(reference, labels)
-        labels, excess = (rearrange(x, "b ... -> b (...)") for x in (labels, excess))
-        per_class, pixels = (excess.new_zeros(len(labels), reference.shape[-3]) for _ in range(2))
-        per_class = per_class.scatter_add(1, labels, excess)
-        pixels = pixels.scatter_add(1, labels, torch.ones_like(excess))
-        return (per_class / pixels.clamp(min=1)).sum(1) / (pixels > 0).sum(1)
+        moved = (prediction.softmax(-3) - reference.softmax(-3)).abs().sum(-3) / 2
+        flat = rearrange(labels, "b ... -> b (...)")
+        pixels = moved.new_zeros(len(flat), reference.shape[-3])
+        pixels = pixels.scatter_add(1, flat, torch.ones_like(flat, dtype=moved.dtype))
+        weights = pixels.clamp(min=1).rsqrt().gather(1, flat)
+        return moved * (weights / weights.mean(1, keepdim=True)).view_as(moved)
 
     def metric(self) -> MeanIoU:
         """mIoU over the classes present in the reference of everything it is updated with."""
@@ -101,12 +103,6 @@ class SegmentationTask(Task):
 def _labels(logits: torch.Tensor) -> torch.Tensor:
     """Arg-max over the classes: (..., K, H, W) to (..., H, W). `max` is three times faster than `argmax` on a CPU."""
     return logits.max(-3).indices
-
-
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Per pixel, (..., H, W): of logits (..., K, H, W) against labels (..., H, W)."""
-    flat = rearrange(logits, "... k h w -> (...) k h w"), rearrange(labels, "... h w -> (...) h w")
-    return F.cross_entropy(*flat, reduction="none").view_as(labels)
 
 
 class MeanIoU(MulticlassConfusionMatrix):

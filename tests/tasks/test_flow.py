@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.models.optical_flow import raft_small
 
 from dvcc.data.synthetic import SyntheticClips
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.tasks.nets import load_flow_net
 from dvcc.tasks.nets.flow import FlowNetwork, consistent, correlation, load_flow, warp
 from dvcc.training.flow import photometric_loss, random_motion, supervised_loss, synthetic_bank, synthetic_error
 
@@ -89,3 +92,28 @@ def test_committed_network_beats_no_motion_on_unseen_clips() -> None:
     clips, flows = synthetic_bank(2, seed=777)
     figures = synthetic_error(load_flow(), (clips[:, :2], flows[:, :1]))
     assert figures["epe"] < 0.5 * figures["still_epe"]
+
+
+def test_rafts_weights_come_from_a_file_and_it_takes_any_size(tmp_path) -> None:
+    torch.manual_seed(0)
+    net = raft_small(weights=None)
+    torch.save(net.state_dict(), tmp_path / "raft.pth")
+    loaded = load_flow_net("raft_small", weights=tmp_path / "raft.pth")
+    first, second = torch.rand(2, 1, 3, 136, 144).unbind()
+    torch.testing.assert_close(loaded(first, second), net.eval()(2 * first - 1, 2 * second - 1)[-1])
+    assert loaded(first[..., :50, :71], second[..., :50, :71]).shape == (1, 2, 50, 71)
+
+
+def test_wrong_flow_networks_are_named(tmp_path, monkeypatch) -> None:
+    with pytest.raises(ConfigError, match=r"no optical-flow network 'pwc'.*raft_small"):
+        load_flow_net("pwc")
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
+        load_flow_net("raft_small", weights=tmp_path / "nowhere.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
+    with pytest.raises(CheckpointError, match=r"weights of raft_small could not be downloaded .*put https.*raft_small.*\.pth at"):
+        load_flow_net("raft_small")
+
+
+def _no_network(*arguments: object, **options: object) -> None:
+    raise OSError("no network")

@@ -21,16 +21,24 @@ def task():
     return build_task("segmentation", model="student")
 
 
-def test_a_rare_class_weighs_as_much_as_a_common_one(task):
-    """16 of 1024 pixels are a second class; losing all of them costs as much as losing all the others."""
+def test_a_rare_class_weighs_more_than_its_pixels(task):
+    """16 of 1024 pixels are a second class: losing all of them costs by the square root of the counts, not by the counts."""
     labels = torch.zeros(1, 32, 32, dtype=torch.int64)
     labels[:, :4, :4] = 1
-    reference = logits_of(labels)
+    reference = logits_of(labels, confidence=30.0)
     rare_lost, common_lost = labels.clone(), labels.clone()
     rare_lost[labels == 1] = 2
     common_lost[labels == 0] = 2
-    losses = [float(task.loss(logits_of(lost), reference)[0]) for lost in (rare_lost, common_lost)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0] > 3
+    rare, common = (float(task.loss(logits_of(lost, confidence=30.0), reference)[0]) for lost in (rare_lost, common_lost))
+    assert rare / common == pytest.approx((16 / 1008) ** 0.5, rel=1e-4)
+    assert rare + common == pytest.approx(1.0)  # every pixel is wrong in one of them
+
+
+def test_a_surer_prediction_of_the_same_label_is_a_change_too(task):
+    """The reference's doubt is part of what it says; cross-entropy would reward its loss."""
+    labels = torch.zeros(1, 8, 8, dtype=torch.int64)
+    doubtful, sure = logits_of(labels, confidence=2.0), logits_of(labels, confidence=9.0)
+    assert float(task.loss(sure, doubtful)) > 0.5 and float(task.loss(doubtful, doubtful)) == 0
 
 
 def test_loss_gradient_in_float64(task):

@@ -1,7 +1,7 @@
 """Networks of the tasks, and how to load them by name."""
 
 from dvcc.tasks.nets.espnetv2 import ESPNetv2
-from dvcc.tasks.nets.loading import SegmentationNet, assets_folder, load_segmentation_net
+from dvcc.tasks.nets.loading import SegmentationNet, assets_folder, load_flow_net, load_segmentation_net
 from dvcc.tasks.nets.student import StudentSegmenter
 
-__all__ = ["ESPNetv2", "SegmentationNet", "StudentSegmenter", "assets_folder", "load_segmentation_net"]
+__all__ = ["ESPNetv2", "SegmentationNet", "StudentSegmenter", "assets_folder", "load_flow_net", "load_segmentation_net"]
