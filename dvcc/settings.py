@@ -93,6 +93,8 @@ class TrainerConfig:
 class SurrogateModel:
     name: str = "anchored"
     width: int = 48
+    flow: str = "ours"  # what aligns frames; or raft_small, raft_large of torchvision
+    flow_weights: str | None = None  # None: its own
 
     def __post_init__(self) -> None:
         _at_least(self, width=1)
@@ -106,12 +108,13 @@ class LossWeights:
     ssim: float = 1.0  # of 1 - SSIM
     frequency: float = 1.0  # of the spectrum's difference, fine detail counted more
     candidates: float = 30.0  # expected L1 over the two rungs that a macroblock is drawn from (anchored)
+    error: float = 0.3  # of |log error| of a macroblock's coding error: how good it looks (anchored)
     frame_bits: float = 0.3  # of |log bits error| of every frame
     clip_bits: float = 1.0  # and of the clip
     cv_bits: float = 0.1  # L_cv of the clip's log bits
-    cv_task: float = 0.0  # L_cv of the task loss: many seconds per step on a CPU
+    cv_task: float = 0.0  # L_cv of the task loss: the task judges every real encode once, seconds per clip on a CPU
     frames: int = 4  # frames of a clip that the losses look at, drawn at every step
-    cv_frames: int = 2  # of these, those that the task is asked about
+    cv_frames: int = 2  # of these, those that the task is asked about (network; anchored takes all)
 
     def __post_init__(self) -> None:
         counts = ("frames", "cv_frames")
@@ -134,9 +137,13 @@ class ObjectiveConfig:
     deviation_weight: float = 1.0  # mu of |log(bits / target)|
     margin: float = 0.0
     temperature: float = 0.7  # of the Gumbel-softmax
+    targets: int = 4  # of a clip in one step
+    judge: str = "ladder"  # the task judges the rungs, once per clip; or "frames": the predicted frames, at every step
 
     def __post_init__(self) -> None:
-        _at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0)
+        if self.judge not in ("ladder", "frames"):
+            raise ConfigError(f"objective.judge is ladder or frames, got {self.judge!r}")
+        _at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0, targets=1)
 
 
 @dataclass

@@ -64,7 +64,7 @@ def test_every_key_in_the_table_exists():
     assert len(words) > 12
     trainable = [word.replace("=NAME", "=medium").replace("=N", "=3") for word in words if not word.startswith("targets_kbps")]
     for word in trainable:
-        if word.startswith("task"):
+        if word.startswith(("task", "objective")):
             parse("train.py", ["control", word])
         elif word.startswith("surrogate"):
             parse("train.py", ["surrogate", word])

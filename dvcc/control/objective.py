@@ -54,7 +54,7 @@ class DualAscent(nn.Module):
 
     def band(self, log_bpp: torch.Tensor) -> torch.Tensor:
         """(B,): index of the band of every target."""
-        return torch.bucketize(log_bpp, self.bounds)
+        return torch.bucketize(log_bpp.contiguous(), self.bounds)
 
     def forward(self, log_bpp: torch.Tensor) -> torch.Tensor:
         """(B,): the multiplier of every target."""

@@ -148,5 +148,11 @@ def maps_of_equal_mean(
     return maps
 
 
+def jittered(qp: QPMap, rng: np.random.Generator) -> QPMap:
+    """Nearly the same map: two macroblocks in five one QP finer or coarser. What two such encodes do not share is chance to
+    any predictor."""
+    return QPMap(np.clip(qp.values + rng.choice([-1, 0, 0, 0, 1], qp.values.shape), LOWEST_QP, MAX_QP))
+
+
 def _rounded(values: np.ndarray, step: int) -> np.ndarray:
     return np.clip(np.rint(values / step) * step, LOWEST_QP, MAX_QP - MAX_QP % step).astype(int)

@@ -35,13 +35,14 @@ class Clips(Protocol):
 class LadderSamples(Dataset[Sample]):
     """Clips with their ladder and groups of really coded random maps.
 
-    An item is a dict: `frames` uint8 (T, 3, H, W); `frame_types` int64 (T,), indices into `FRAME_TYPES` (the encoder
-    decides them from the pictures, not from the QPs); `ladder_frames` uint8 (R, T, 3, H, W); `ladder_bits` float (R, T).
+    An item is a dict: `clip` int64 (), its number in `clips`; `frames` uint8 (T, 3, H, W); `frame_types` int64 (T,), indices
+    into `FRAME_TYPES` (the encoder decides them from the pictures, not from the QPs); `ladder_frames` uint8
+    (R, T, 3, H, W); `ladder_bits` float (R, T).
 
-    With maps_per_clip = N > 0 also one group of N maps of equal mean QP: `qp` int64 (N, T, h, w), `coded_bits` float
-    (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,), P = frames_of. The first map is
-    flat. groups: such groups per clip, each of another mean QP. control: a trained one, whose maps are among them. The
-    bank of maps is finite, so the cache is hit from the second epoch.
+    With maps_per_clip = N > 0 also one group of N maps of equal mean QP: `group` int64 (), its number; `qp` int64
+    (N, T, h, w), `coded_bits` float (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,),
+    P = frames_of. The first map is flat. groups: such groups per clip, each of another mean QP. control: a trained one,
+    whose maps are among them. The bank of maps is finite, so the cache is hit from the second epoch.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class LadderSamples(Dataset[Sample]):
         clip = self.clips[clip_index]
         ladder = encode_ladder(self.cache, self.codec, clip, self.qps)
         sample = {
+            "clip": torch.tensor(clip_index),
             "frames": clip.frames,
             "frame_types": ladder.frame_types,
             "ladder_frames": ladder.frames,
@@ -85,6 +87,7 @@ class LadderSamples(Dataset[Sample]):
         # The flat map is as good as on the ladder: it is shown last.
         shown = [(1 + i) % len(maps) for i in range(self.frames_of)]
         return {
+            "group": torch.tensor(group),
             "qp": torch.from_numpy(np.stack([qp.values for qp in maps]).astype(np.int64)),
             "coded_bits": torch.from_numpy(np.stack([one.bits_per_frame for one in coded])).float(),
             "shown": torch.tensor(shown),

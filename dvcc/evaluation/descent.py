@@ -16,6 +16,7 @@ from dvcc.evaluation.metrics import predict_frames
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.surrogates import Surrogate
 from dvcc.surrogates.base import NUM_QPS
+from dvcc.surrogates.judged import imitated_loss
 from dvcc.tasks.base import Task
 from dvcc.units import macroblock_grid
 
@@ -28,11 +29,12 @@ _LARGEST = 3.0
 
 @dataclass(frozen=True)
 class Descent:
-    """Real task losses of a flat map, and at its bits of a step along the gradient and of a random one (NaN where the encodes
-    did not enclose these bits)."""
+    """Real task losses of a flat map, and at its bits of a step along the surrogate's gradient, along that through the predicted
+    frames and the task network, and of a random one (NaN where the encodes did not enclose these bits)."""
 
     flat: float
     gradient: float
+    gradient_of_frames: float
     random: float
 
 
@@ -54,22 +56,27 @@ class RealLoss:
 
 
 def descent_test(surrogate: Surrogate, sample: Sample, real: RealLoss, *, mean_qp: int, rng: np.random.Generator) -> Descent:
-    """Step from the flat map at `mean_qp`. sample: of the clip of `real`, a batch of one."""
-    direction = task_gradient_at_equal_bits(surrogate, real.task, sample, real.reference, mean_qp=mean_qp)
-    flat = np.full(direction.shape, float(mean_qp))
+    """Step from the flat map at `mean_qp`. sample: of the clip of `real`, a batch of one, its ladder judged."""
+    of_frames = {name: value for name, value in sample.items() if name != "ladder_damage"}
+    gradients = [
+        task_gradient_at_equal_bits(surrogate, real.task, of, real.reference, mean_qp=mean_qp) for of in (sample, of_frames)
+    ]
+    flat = np.full(gradients[0].shape, float(mean_qp))
     log_bits, loss = real.of_map(flat)
-    losses = [_loss_at_bits(real, flat + _step(d), log_bits) for d in (-direction, rng.normal(size=direction.shape))]
-    return Descent(loss, *losses)
+    directions = [*(-g for g in gradients), rng.normal(size=flat.shape)]
+    return Descent(loss, *(_loss_at_bits(real, flat + _step(d), log_bits) for d in directions))
 
 
 def task_gradient_at_equal_bits(
     surrogate: Surrogate, task: Task, sample: Sample, reference: torch.Tensor, *, mean_qp: int
 ) -> np.ndarray:
-    """(T, h, w): d task loss / d QP at the flat map, less its part along d bits / d QP."""
+    """(T, h, w): d task loss / d QP at the flat map, less its part along d bits / d QP. The loss is read off the ladder if the
+    sample has it judged and the surrogate can, else it is that of the predicted frames."""
     grid = macroblock_grid(*sample["frames"].shape[-2:])
     level = torch.full((1, sample["frames"].shape[1], *grid), float(mean_qp), requires_grad=True)
-    predicted = surrogate(sample, soft_qp(level))
-    loss = task.loss(task.predict(predicted.frames), reference[None]).sum()
+    shown: list[int] | None = [] if "ladder_damage" in sample and surrogate.reads_ladder else None
+    predicted = surrogate.predict(surrogate.analyse(sample), soft_qp(level), shown=shown)
+    loss = imitated_loss(task, predicted, reference[None]).sum()
     (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), level, retain_graph=True)
     (of_loss,) = torch.autograd.grad(loss, level)
     along = (of_loss * of_bits).sum() / of_bits.square().sum()

@@ -18,7 +18,7 @@ from dvcc.codecs import Codec, EncodedClip
 from dvcc.config import to_dict
 from dvcc.data.clips import ClipDataset
 from dvcc.data.ladder import FRAME_TYPES, EncodeCache
-from dvcc.data.maps import maps_of_equal_mean
+from dvcc.data.maps import jittered, maps_of_equal_mean
 from dvcc.data.module import LadderSamples, Sample, split_videos
 from dvcc.evaluation.descent import RealLoss, descent_test
 from dvcc.evaluation.surrogate_report import write_surrogate_report
@@ -26,6 +26,7 @@ from dvcc.qp import QPMap
 from dvcc.settings import EvaluateSurrogateConfig
 from dvcc.surrogates import Surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogates.base import activity, per_macroblock
+from dvcc.surrogates.judged import judge_ladder
 from dvcc.tasks import build_task
 from dvcc.tasks.base import as_float
 from dvcc.training.run import build_codec, check_surrogate, data_root, refuse_training_videos, versions
@@ -39,8 +40,10 @@ class MapRow:
     """One map of one clip, really coded and predicted. Errors are of natural logs of bits, predicted less real.
 
     kind: "flat" or "mixed". log_error_i, _p, _b: mean over the frames of a type (NaN where there is none). psnr (dB) and ssim:
-    against the really coded frames, of the prediction, of the input (copy) and of the flat map of the nearest rung; NaN for
-    maps whose frames were not looked at.
+    against the really coded frames, of the prediction, of the input (copy), of the flat map of the nearest rung, and of a
+    second real encode, of nearly the same map; NaN for maps whose frames were not looked at. second_log_bits,
+    second_task_loss: of that encode. predicted_task_loss: as a control learns from it, off the judged ladder where the
+    surrogate reads one; frames_task_loss: of the predicted frames.
     """
 
     video: str
@@ -54,14 +57,19 @@ class MapRow:
     log_error_b: float
     task_loss: float
     predicted_task_loss: float
+    frames_task_loss: float
+    second_log_bits: float
+    second_task_loss: float
     map_mean: float
     activity_qp: float
     psnr: float = float("nan")
     copy_psnr: float = float("nan")
     nearest_psnr: float = float("nan")
+    second_psnr: float = float("nan")
     ssim: float = float("nan")
     copy_ssim: float = float("nan")
     nearest_ssim: float = float("nan")
+    second_ssim: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class DescentRow:
     mean_qp: int
     flat: float
     gradient: float
+    gradient_of_frames: float
     random: float
 
 
@@ -104,10 +113,11 @@ def run(config: EvaluateSurrogateConfig) -> str:
         bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
         for test in clips:
             real = RealLoss(task, test.clip, codec, cache)
+            test.sample["ladder_damage"] = judge_ladder(task, test.sample)
             for mean_qp in config.mean_qps:
                 rng = np.random.default_rng([config.seed, test.start, mean_qp])
                 group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
-                coded = [cache.encode(codec, test.clip, qp) for qp in group]
+                coded = [[cache.encode(codec, test.clip, one) for one in (qp, jittered(qp, rng))] for qp in group]
                 maps += compare_group(surrogate, test, group, coded, real, mean_qp=mean_qp, num_pictures=config.pictured_maps)
                 descent = descent_test(surrogate, test.sample, real, mean_qp=mean_qp, rng=rng)
                 steps.append(DescentRow(test.video, test.start, mean_qp, **asdict(descent)))
@@ -141,25 +151,27 @@ def compare_group(
     surrogate: Surrogate,
     test: TestClip,
     group: Sequence[QPMap],
-    coded: Sequence[EncodedClip],
+    coded: Sequence[Sequence[EncodedClip]],
     real: RealLoss,
     *,
     mean_qp: int,
     num_pictures: int,
 ) -> list[MapRow]:
-    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat."""
+    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat. coded: of every map its
+    encode and that of nearly the same map."""
     rows = []
     weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
     analysis = surrogate.analyse(test.sample)
-    for index, (qp, one) in enumerate(zip(group, coded, strict=True)):
+    for index, (qp, (one, second)) in enumerate(zip(group, coded, strict=True)):
         values = torch.from_numpy(qp.values.astype(np.int64))
         predicted = surrogate.predict(analysis, one_hot_qp(values)[None])
         log_bits = torch.log(torch.from_numpy(one.bits_per_frame).float())
         error = predicted.log_bits[0] - log_bits
         types = test.sample["frame_types"][0]
         in_i, in_p, in_b = (float(error[types == k].mean()) for k in range(len(FRAME_TYPES)))
-        imitated = real.task.loss(real.task.predict(predicted.frames), real.reference[None])
-        fidelity = _fidelity(test, predicted.frames[0], as_float(one.frames), mean_qp) if index < num_pictures else {}
+        of_frames = float(real.task.loss(real.task.predict(predicted.frames), real.reference[None])[0])
+        imitated = of_frames if predicted.damage is None else float(real.task.loss_of(predicted.damage)[0])
+        fidelity = _fidelity(test, predicted.frames[0], one, second, mean_qp) if index < num_pictures else {}
         rows.append(
             MapRow(
                 test.video,
@@ -172,7 +184,10 @@ def compare_group(
                 in_p,
                 in_b,
                 real(one),
-                float(imitated[0]),
+                imitated,
+                of_frames,
+                float(np.log(second.bits)),
+                real(second),
                 float(qp.values.mean()),
                 float((weights * values).sum() / weights.sum()),
                 **fidelity,
@@ -181,11 +196,13 @@ def compare_group(
     return rows
 
 
-def _fidelity(test: TestClip, predicted: torch.Tensor, coded: torch.Tensor, mean_qp: int) -> dict[str, float]:
-    """PSNR and SSIM against the coded frames, of the prediction and of the two floors."""
-    nearest = as_float(test.sample["ladder_frames"][0, min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))])
+def _fidelity(test: TestClip, predicted: torch.Tensor, one: EncodedClip, second: EncodedClip, mean_qp: int) -> dict[str, float]:
+    """PSNR and SSIM against the coded frames, of the prediction, of the two floors and of the second encode."""
+    nearest = min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))
+    others = {"copy_": test.sample["frames"][0], "nearest_": test.sample["ladder_frames"][0, nearest], "second_": second.frames}
+    coded = as_float(one.frames)
     found = {}
-    for name, frames in {"": predicted, "copy_": as_float(test.sample["frames"])[0], "nearest_": nearest}.items():
+    for name, frames in {"": predicted, **{name: as_float(x) for name, x in others.items()}}.items():
         found[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
         found[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
     return found

@@ -51,7 +51,8 @@ def by_band(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
 
 
 def correlations(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
-    """rho^2 of the maps of every clip and mean QP: of the surrogate, and of the two predictors that know no codec."""
+    """rho^2 of the maps of every clip and mean QP: of the surrogate, of the two predictors that know no codec, and of second
+    real encodes of nearly the same maps."""
     groups: dict[tuple[str, int, int], list[MapRow]] = {}
     for row in maps:
         groups.setdefault((row.video, row.start, row.mean_qp), []).append(row)
@@ -59,16 +60,19 @@ def correlations(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
     for (video, start, mean_qp), rows in groups.items():
         bits, loss = [row.real_log_bits for row in rows], [row.task_loss for row in rows]
         trivial = {"map_mean": [row.map_mean for row in rows], "activity": [row.activity_qp for row in rows]}
+        second = {"bits": [row.second_log_bits for row in rows], "task": [row.second_task_loss for row in rows]}
         entry: dict[str, Any] = {"video": video, "start": start, "mean_qp": mean_qp}
         entry["bits"] = _rho2(bits, [row.real_log_bits + row.log_error for row in rows])
         entry["task"] = _rho2(loss, [row.predicted_task_loss for row in rows])
         entry |= {f"bits_{name}": _rho2(bits, values) for name, values in trivial.items()}
         entry |= {f"task_{name}": _rho2(loss, values) for name, values in trivial.items()}
+        entry["task_frames"] = _rho2(loss, [row.frames_task_loss for row in rows])
+        entry |= {"bits_second_encode": _rho2(bits, second["bits"]), "task_second_encode": _rho2(loss, second["task"])}
         found.append(entry)
     return found
 
 
-_FIDELITY = ("psnr", "copy_psnr", "nearest_psnr", "ssim", "copy_ssim", "nearest_ssim")
+_FIDELITY = tuple(f"{of}{name}" for name in ("psnr", "ssim") for of in ("", "copy_", "nearest_", "second_"))
 
 Figure = Callable[[Sequence["MapRow"], Sequence["DescentRow"]], float]
 
@@ -79,6 +83,9 @@ def _figures() -> dict[str, Figure]:
 
     def gain(floor: str) -> Figure:
         return lambda maps, steps: _mean(row.psnr - getattr(row, floor) for row in maps if _is_coarse_mixed(row, floor))
+
+    def descent(name: str) -> Figure:
+        return lambda maps, steps: _share(getattr(row, name) < row.flat for row in steps if np.isfinite(getattr(row, name)))
 
     return {
         "size_error_median": lambda maps, steps: _size_error(maps, 50),
@@ -93,11 +100,15 @@ def _figures() -> dict[str, Figure]:
         "rho2_bits": correlation("bits"),
         "rho2_bits_activity": correlation("bits_activity"),
         "rho2_bits_map_mean": correlation("bits_map_mean"),
+        "rho2_bits_second_encode": correlation("bits_second_encode"),
         "rho2_task": correlation("task"),
+        "rho2_task_frames": correlation("task_frames"),
         "rho2_task_activity": correlation("task_activity"),
         "rho2_task_map_mean": correlation("task_map_mean"),
-        "descent_share": lambda maps, steps: _share(row.gradient < row.flat for row in steps if np.isfinite(row.gradient)),
-        "descent_share_random": lambda maps, steps: _share(row.random < row.flat for row in steps if np.isfinite(row.random)),
+        "rho2_task_second_encode": correlation("task_second_encode"),
+        "descent_share": descent("gradient"),
+        "descent_share_frames": descent("gradient_of_frames"),
+        "descent_share_random": descent("random"),
     }
 
 

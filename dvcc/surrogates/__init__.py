@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dvcc.errors import ConfigError
 from dvcc.surrogates.anchored import AnchoredSurrogate
 from dvcc.surrogates.base import NUM_QPS, Prediction, Surrogate, mean_qp, one_hot_qp
+from dvcc.surrogates.motion import FlowNet
 from dvcc.surrogates.network import NetworkSurrogate
 from dvcc.weights import load_state, load_weights
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
-    "anchored": lambda *, qps, gop, width: AnchoredSurrogate(qps=tuple(qps), width=width),
-    "network": lambda *, qps, gop, width: NetworkSurrogate(gop=gop, width=width),
+    "anchored": lambda *, qps, gop, **settings: AnchoredSurrogate(qps=tuple(qps), **settings),
+    "network": lambda *, qps, gop, **settings: NetworkSurrogate(gop=gop, **settings),
 }
 
 
-def build_surrogate(name: str, **settings: Any) -> Surrogate:
-    """The surrogate `name`; settings: qps (of the ladder), gop, width. Raises `ConfigError` for an unknown name."""
+def build_surrogate(
+    name: str, *, qps: Sequence[int], gop: int, width: int, flow: str = "ours", flow_weights: str | None = None
+) -> Surrogate:
+    """The surrogate `name`: the QPs of its ladder, frames per GOP, channels, and the network that aligns its frames.
+
+    Raises `ConfigError` for an unknown name.
+    """
     if name not in SURROGATES:
         raise ConfigError(f"there is no surrogate {name!r}: choose one of {', '.join(SURROGATES)}")
-    return SURROGATES[name](**settings)
+    return SURROGATES[name](qps=qps, gop=gop, width=width, flow_net=FlowNet(flow, flow_weights))
 
 
 def load_surrogate(path: str | Path) -> tuple[Surrogate, dict[str, Any]]:

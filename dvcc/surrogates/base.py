@@ -26,12 +26,16 @@ class Prediction(NamedTuple):
     frames that were asked for.
 
     candidates: what `frames` were drawn from, for a loss that is exact in expectation over the draw: frames
-    (2, M, S, 3, H, W) and the chance (M, S, h, w) of the second; None where nothing is drawn.
+    (2, M, S, 3, H, W) and the chance (M, S, h, w) of the second; None where nothing is drawn. log_error: (M, S, h, w), what
+    `log_coding_error` of the coded frames should be; None where it is not foretold. damage: (M,), mean damage to a task
+    (`Task.damage`) over all frames; None unless the sample has a judged ladder and the surrogate reads it.
     """
 
     log_bits: torch.Tensor
     frames: torch.Tensor
     candidates: tuple[torch.Tensor, torch.Tensor] | None = None
+    log_error: torch.Tensor | None = None
+    damage: torch.Tensor | None = None
 
     @property
     def log_clip_bits(self) -> torch.Tensor:
@@ -42,12 +46,16 @@ class Prediction(NamedTuple):
 class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
     """Predicts what the codec would make of a clip and a QP map, in two steps: the clip, then any number of maps."""
 
+    reads_ladder: bool
+    """Whether `Prediction.damage` is there for a sample with `ladder_damage`."""
+
     @abstractmethod
     def analyse(self, sample: Sample) -> Analysis:
         """What does not depend on the QPs, for B clips.
 
         sample: of `LadderSamples`, batched: `frames` uint8 (B, T, 3, H, W), `frame_types` int64 (B, T) (indices into
-        `FRAME_TYPES`), `ladder_frames` uint8 (B, R, T, 3, H, W), `ladder_bits` (B, R, T).
+        `FRAME_TYPES`), `ladder_frames` uint8 (B, R, T, 3, H, W), `ladder_bits` (B, R, T); if a task has judged the ladder,
+        `ladder_damage` (B, R, T, h, w).
         """
 
     @abstractmethod
@@ -58,6 +66,10 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         straight-through or not) or soft. Differentiable in `qp`. shown: the frames to predict, by number (None: all);
         with fewer it is faster, and with none, [], there are bits only.
         """
+
+    def without_pixels(self, analysis: Analysis) -> Analysis:
+        """An analysis small enough to keep, good for predictions of bits and damage only (shown=[])."""
+        return analysis
 
     def forward(self, sample: Sample, qp: torch.Tensor) -> Prediction:
         """`analyse`, then `predict`. Raises `ConfigError` when `qp` does not fit the clips."""
@@ -86,6 +98,14 @@ def mean_qp(qp: torch.Tensor) -> torch.Tensor:
 def activity(luma: torch.Tensor) -> torch.Tensor:
     """Absolute gradient of luma (..., H, W), down plus across, of the same shape."""
     return nn.functional.pad(luma.diff(dim=-2).abs(), (0, 0, 0, 1)) + nn.functional.pad(luma.diff(dim=-1).abs(), (0, 1))
+
+
+_LEAST_ERROR = 1e-3  # a quarter of a grey level
+
+
+def log_coding_error(coded: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    """(..., h, w): log of every macroblock's mean absolute error, of coded against uncoded frames (..., 3, H, W), float 0..1."""
+    return torch.log(per_macroblock((coded - frames).abs().mean(-3)) + _LEAST_ERROR)
 
 
 def per_macroblock(x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Motion between a frame and the frames it is predicted from, by our optical-flow network."""
+"""Motion between a frame and the frames it is predicted from, by an optical-flow network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
+from torch import nn
 from torch.nn import functional as F
 
 from dvcc.surrogates.references import CodingOrder
-from dvcc.tasks.nets.flow import FlowNetwork, load_flow
+from dvcc.tasks.nets import load_flow_net
+
+
+class FlowNet(NamedTuple):
+    """Which optical-flow network, and its weights (None: its own); see `load_flow_net`."""
+
+    model: str = "ours"
+    weights: str | None = None
+
+
+OURS = FlowNet()
 
 
 class Motion(NamedTuple):
@@ -22,10 +33,10 @@ class Motion(NamedTuple):
 
 
 @torch.no_grad()
-def reference_motion(frames: torch.Tensor, order: CodingOrder) -> Motion:
+def reference_motion(frames: torch.Tensor, order: CodingOrder, flow_net: FlowNet) -> Motion:
     """Motion of float frames (B, T, 3, H, W) 0..1. Estimated at half the size: macroblocks need no finer."""
     b, t, _, height, width = frames.shape
-    network = _network(str(frames.device))
+    network = _network(flow_net, str(frames.device))
     small = F.avg_pool2d(rearrange(frames, "b t c h w -> (b t) c h w"), 2, ceil_mode=True).unflatten(0, (b, t))
     fields = []
     for places in (order.past, order.future):
@@ -41,6 +52,6 @@ def reference_motion(frames: torch.Tensor, order: CodingOrder) -> Motion:
 
 
 @lru_cache(maxsize=4)
-def _network(device: str) -> FlowNetwork:
+def _network(flow_net: FlowNet, device: str) -> nn.Module:
     """One per process and device: it is not part of a surrogate's own weights."""
-    return load_flow().to(device)
+    return load_flow_net(flow_net.model, weights=flow_net.weights).to(device)

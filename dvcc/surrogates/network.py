@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
 from dvcc.surrogates.base import NUM_QPS, Prediction, Sample, Surrogate
-from dvcc.surrogates.motion import Motion, reference_motion
+from dvcc.surrogates.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
 from dvcc.tasks.base import as_float
 from dvcc.tasks.nets.flow import warp
@@ -43,9 +43,11 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
     """width: channels at a quarter of the size; twice that below. gop: frames per GOP, as in the codec; the position in it is
     an input."""
 
-    def __init__(self, *, width: int = 48, gop: int = 8) -> None:
+    reads_ladder = False
+
+    def __init__(self, *, width: int = 48, gop: int = 8, flow_net: FlowNet = OURS) -> None:
         super().__init__()
-        self.gop = gop
+        self.gop, self.flow_net = gop, flow_net
         self.qp_embedding = nn.Linear(NUM_QPS, _EMBEDDING, bias=False)
         # A learned start, in which near QPs are alike, is quicker than 52 unrelated vectors.
         angles = torch.linspace(0, 1, NUM_QPS)[None] * torch.arange(1, _EMBEDDING + 1)[:, None]
@@ -72,7 +74,7 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
         padding = (0, -size[1] % MACROBLOCK, 0, -size[0] % MACROBLOCK)
         padded = F.pad(frames.flatten(0, 1), padding, mode="replicate").unflatten(0, frames.shape[:2])
         order = coding_order(sample["frame_types"])
-        return FrameAnalysis(padded, size, order, reference_motion(padded, order), sample["frame_types"])
+        return FrameAnalysis(padded, size, order, reference_motion(padded, order, self.flow_net), sample["frame_types"])
 
     def predict(self, analysis: FrameAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
         """See `Surrogate.predict`; fewer frames are not faster here, as each is a reference of the next."""

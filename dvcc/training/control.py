@@ -15,8 +15,10 @@ from dvcc import units
 from dvcc.config import to_dict
 from dvcc.control import ControlNetwork, DualAscent, lagrangian, sample_qp
 from dvcc.data.module import LadderSamples, Sample
+from dvcc.errors import ConfigError
 from dvcc.settings import ControlConfig
 from dvcc.surrogates import Surrogate, load_surrogate
+from dvcc.surrogates.judged import Judge, imitated_loss
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
 from dvcc.training.run import (
@@ -48,26 +50,27 @@ class ControlModule(L.LightningModule):
         self.control, self.surrogate, self.task, self.config = control, surrogate, task, config
         self.dual = DualAscent(bounds=_BAND_BOUNDS, start=config.objective.multiplier, step=config.objective.dual_step)
         self.surrogate.requires_grad_(False)
+        self._judge = Judge(task)
+        self._analyses: dict[int, Any] = {}  # of every clip seen, its ladder judged; nothing in it changes during training
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
         seed_step(self.config.seed, self.global_step, rank=self.global_rank)
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
-        """One clip at one random target."""
+        """Every clip at `objective.targets` random targets."""
         settings = self.config.objective
-        frames = as_float(batch["frames"])
-        log_target = draw_log_target(batch["ladder_bits"], self.config.data.rungs)
+        n = settings.targets
+        frames = as_float(batch["frames"]).repeat_interleave(n, 0)
+        log_target = draw_log_target(batch["ladder_bits"].repeat_interleave(n, 0), self.config.data.rungs)
         log_bpp = log_target + log_bits_to_bits_per_pixel(frames[0])
 
         logits = self.control(frames, log_bpp)
         qp = sample_qp(logits, temperature=settings.temperature)
-        predicted = self.surrogate(batch, qp)
-        with torch.no_grad():
-            reference = self.task.predict(frames)
+        task_loss, log_bits = (self._off_the_ladder if settings.judge == "ladder" else self._of_the_frames)(batch, qp)
         terms = lagrangian(
-            self.task.loss(self.task.predict(predicted.frames), reference),
-            predicted.log_clip_bits,
+            task_loss,
+            log_bits,
             log_target,
             multiplier=self.dual(log_bpp),
             deviation_weight=settings.deviation_weight,
@@ -90,6 +93,31 @@ class ControlModule(L.LightningModule):
         )
         self.log_dict({"task": terms.task.mean(), "log_bits_excess": terms.excess.mean()}, prog_bar=True)
         return terms.total.mean()
+
+    def _off_the_ladder(self, batch: Sample, qp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent. Every clip is judged and analysed
+        once; after that, a step knows macroblocks only."""
+        predictions = []
+        for i, part in enumerate(qp.split(len(qp) // len(batch["clip"]))):
+            clip = int(batch["clip"][i])
+            if clip not in self._analyses:
+                one = self._judge.with_damage({name: value[i : i + 1] for name, value in batch.items()})
+                with torch.no_grad():
+                    analysis = self.surrogate.analyse(one)
+                self._analyses[clip] = self.surrogate.without_pixels(analysis)
+            predictions.append(self.surrogate.predict(self._analyses[clip], part, shown=[]))
+        return (
+            torch.cat([imitated_loss(self.task, predicted, None) for predicted in predictions]),
+            torch.cat([predicted.log_clip_bits for predicted in predictions]),
+        )
+
+    def _of_the_frames(self, batch: Sample, qp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, of the predicted frames, judged by the task network."""
+        predicted = self.surrogate(batch, qp)
+        with torch.no_grad():
+            reference = self.task.predict(as_float(batch["frames"]))
+        reference = reference.repeat_interleave(len(qp) // len(reference), 0)
+        return imitated_loss(self.task, predicted, reference), predicted.log_clip_bits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A finite loss can have a gradient that is not."""
@@ -140,6 +168,8 @@ def run(config: ControlConfig) -> Path:
     L.seed_everything(config.seed, verbose=False)
     surrogate, stored = load_surrogate(config.surrogate)
     check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+    if config.objective.judge == "ladder" and not surrogate.reads_ladder:
+        raise ConfigError(f"{config.surrogate} predicts without a ladder, so nothing can be read off it: objective.judge=frames")
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
     samples = build_samples(config.data, build_codec(config.codec), seed=config.seed, with_maps=False)
     control = ControlNetwork(width=config.control.width, gop=config.codec.gop, reach=config.control.reach)

@@ -19,8 +19,9 @@ from dvcc.data.module import Sample
 from dvcc.errors import ConfigError
 from dvcc.settings import SurrogateConfig
 from dvcc.surrogates import Prediction, Surrogate, build_surrogate, load_surrogate, one_hot_qp
-from dvcc.surrogates.base import per_macroblock
+from dvcc.surrogates.base import log_coding_error, per_macroblock
 from dvcc.surrogates.control_variates import control_variate_loss
+from dvcc.surrogates.judged import Judge
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
 from dvcc.training.run import (
@@ -37,8 +38,8 @@ from dvcc.training.visuals import SurrogatePictures
 from dvcc.weights import Weights, save_weights
 
 
-def frame_losses(prediction: Prediction, coded_frames: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Losses of predicted against really coded frames (M, S, 3, H, W), scalars by name."""
+def frame_losses(prediction: Prediction, coded_frames: torch.Tensor, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Losses of predicted against really coded frames (M, S, 3, H, W), scalars by name. frames: the uncoded ones."""
     coded = as_float(coded_frames)
     predicted, wanted = (rearrange(x, "m s c h w -> (m s) c h w") for x in (prediction.frames, coded))
     terms = {
@@ -50,6 +51,8 @@ def frame_losses(prediction: Prediction, coded_frames: torch.Tensor) -> dict[str
         pictures, chance = prediction.candidates
         low, high = (per_macroblock((picture - coded).abs().mean(2)) for picture in pictures)
         terms["candidates"] = torch.lerp(low, high, chance).mean()
+    if prediction.log_error is not None:
+        terms["error"] = (prediction.log_error - log_coding_error(coded, as_float(frames))).abs().mean()
     return terms
 
 
@@ -87,6 +90,7 @@ class SurrogateModule(L.LightningModule):
     def __init__(self, surrogate: Surrogate, config: SurrogateConfig, task: Task | None = None) -> None:
         super().__init__()
         self.surrogate, self.config, self.task = surrogate, config, task
+        self._judge = None if task is None else Judge(task)
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
@@ -95,6 +99,8 @@ class SurrogateModule(L.LightningModule):
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """One group of maps per clip: bits of all of them, frames of some."""
         b, n = batch["qp"].shape[:2]
+        if self._judge is not None and self.surrogate.reads_ladder:
+            batch = self._judge.with_damage(batch)
         analysis = self.surrogate.analyse(batch)
         qp = one_hot_qp(batch["qp"])
         bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
@@ -103,8 +109,12 @@ class SurrogateModule(L.LightningModule):
         coded_frames = batch["coded_frames"][:, : len(shown), asked]
         with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
         losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
-        losses |= frame_losses(with_frames, coded_frames.flatten(0, 1))
-        if self.task is not None:
+        uncoded = batch["frames"][:, asked].repeat_interleave(len(shown), 0)
+        losses |= frame_losses(with_frames, coded_frames.flatten(0, 1), uncoded)
+        if self._judge is not None and bits.damage is not None:
+            imitated = self._judge.task.loss_of(bits.damage).view(b, n).gather(1, batch["shown"])
+            losses["cv_task"] = control_variate_loss(self._judge.losses(batch), imitated)
+        elif self.task is not None:
             losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, asked[: self.config.losses.cv_frames])
         weights = self.config.losses
         total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
@@ -115,7 +125,7 @@ class SurrogateModule(L.LightningModule):
         return total
 
     def _cv_task(self, task: Task, analysis: Any, qp: torch.Tensor, batch: Sample, asked: list[int]) -> torch.Tensor:
-        """L_cv of the task's loss on the frames `asked`, over all maps of a clip."""
+        """L_cv of the task's loss on the predicted frames `asked`, over all maps of a clip: without a ladder to read."""
         b, n = qp.shape[:2]
         qp = qp[:, batch["shown"][0]]  # in the order of the coded frames
         predicted = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=asked).frames
@@ -163,6 +173,8 @@ def run(config: SurrogateConfig) -> Path:
         "qps": list(config.data.rungs),
         "gop": config.codec.gop,
         "width": config.surrogate.width,
+        "flow": config.surrogate.flow,
+        "flow_weights": config.surrogate.flow_weights,
     }
     surrogate = build_surrogate(**model)
     if config.start is not None:

@@ -81,7 +81,7 @@ def test_rows_are_real_encodes_and_flat_maps_on_a_rung_are_exact(result, tiny):
     assert len(flat) >= len(clips)  # a small random map may come out flat too
     for row in flat:
         assert abs(float(row["log_error"])) < 1e-4 and float(row["psnr"]) > 49 and float(row["ssim"]) > 0.9999
-        assert float(row["task_loss"]) == pytest.approx(float(row["predicted_task_loss"]), abs=1e-3)
+        assert float(row["task_loss"]) == pytest.approx(float(row["frames_task_loss"]), abs=1e-3)
     assert sum(np.isfinite(float(row["psnr"])) for row in rows) == len(clips) * 2 * 3
 
 
@@ -154,7 +154,9 @@ def test_soft_qps_have_the_level_as_their_mean():
 
 
 def row(video: str, index: int, **values: float) -> MapRow:
-    base = MapRow(video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, float(index), float(index), 30 + (index % 2), 30.0)
+    base = MapRow(
+        video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, index, index, -index, 10 + index, -index, 30 + (index % 2), 30.0
+    )
     return replace(base, **values)
 
 
@@ -167,6 +169,8 @@ def test_figures_of_rows_made_by_hand():
     entries = {entry["video"]: entry for entry in correlations([*good, *bad])}
     assert entries["a"]["bits"] == pytest.approx(1) and entries["a"]["task"] == pytest.approx(1)
     assert entries["a"]["bits_activity"] == 0  # does not vary
+    assert entries["a"]["task_frames"] == pytest.approx(1)  # the sign does not matter
+    assert entries["a"]["bits_second_encode"] == pytest.approx(1) and entries["b"]["task_second_encode"] == pytest.approx(1)
     expected = np.corrcoef(range(6), [(i * 7) % 5 for i in range(6)])[0, 1] ** 2
     assert entries["b"]["task"] == pytest.approx(expected)
     assert summary["descent_share"] is None and summary["ssim"] is None  # nothing was measured

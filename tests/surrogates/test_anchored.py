@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc import X264, read_clip
-from dvcc.data.ladder import EncodeCache
+from dvcc.data.ladder import FRAME_TYPES, EncodeCache
 from dvcc.data.module import LadderSamples
 from dvcc.evaluation.descent import soft_qp
 from dvcc.surrogates import build_surrogate, one_hot_qp
@@ -83,6 +83,24 @@ def test_the_effective_qp_lies_between_its_own_and_its_references(surrogate, sam
     assert (effective >= level.amin() - 1e-3).all() and (effective <= level.amax() + 1e-3).all()
     torch.testing.assert_close(effective[:, 0], level[:, 0])  # an I frame has no reference
     assert (effective - level).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("gop", [8, 18])
+def test_clips_longer_than_a_gop_and_longer_gops(gop, surrogate, tmp_path):
+    """Two GOPs and a piece of a third, and a single long one: quality is carried within a GOP and never across."""
+    samples = LadderSamples([make_scene(18, 96, 128)], codec=X264(gop=gop), cache=EncodeCache(tmp_path), qps=QPS, maps_per_clip=5)
+    item = default_collate([samples[0]])
+    starts = list(range(0, 18, gop))
+    assert torch.nonzero(item["frame_types"][0] == FRAME_TYPES.index("I")).flatten().tolist() == starts
+    predicted = surrogate.eval()(item, one_hot_qp(torch.full((1, 18, 6, 8), 32)))
+    torch.testing.assert_close(predicted.log_bits, torch.log(item["ladder_bits"][:, 2]), rtol=1e-5, atol=1e-4)
+    level = torch.full((1, 18, 6, 8), 40.0)
+    level[:, 0] = 20.0
+    effective, _ = surrogate._propagate(surrogate.analyse(item), level)
+    better = (effective[0] < 39.9).flatten(1).any(1)
+    assert better[1:8].all() and not better[gop:].any()  # untrained, an eighth of it reaches the next frame
+    mixed = surrogate(item, one_hot_qp(item["qp"][0]))
+    assert (mixed.log_clip_bits - torch.log(item["coded_bits"][0].sum(1))).abs().max() < 0.6
 
 
 def test_better_than_the_trivial_answers_on_real_video(bikes, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
+from torchvision.models.optical_flow import raft_small
 
 from dvcc import X264
 from dvcc.data.ladder import FRAME_TYPES, EncodeCache
@@ -167,3 +168,12 @@ def test_reading_between_rungs_is_linear_and_stops_at_the_ends():
     assert values.flatten().tolist() == [16, 16, 18.5, 31, 46, 46]
     (slope,) = torch.autograd.grad(values.sum(), qp)
     assert slope.flatten().tolist() == [0, 1, 1, 1, 1, 0]  # on a rung too, where most maps are
+
+
+def test_frames_can_be_aligned_by_another_network(sample, qp, tmp_path):
+    torch.manual_seed(0)
+    torch.save(raft_small(weights=None).state_dict(), tmp_path / "raft.pth")
+    ours = build_surrogate("anchored", **SETTINGS).analyse(sample)
+    other = build_surrogate("anchored", **SETTINGS, flow="raft_small", flow_weights=str(tmp_path / "raft.pth")).analyse(sample)
+    assert (ours.motion.past - other.motion.past).abs().max() > 0.1
+    assert other.motion.past.shape == ours.motion.past.shape

@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from dvcc.config import parse
 from dvcc.control import ControlNetwork, load_control
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogates import Prediction, load_surrogate, one_hot_qp
+from dvcc.surrogates import Prediction, judged, load_surrogate, one_hot_qp
 from dvcc.tasks import build_task
 from dvcc.training import control, surrogate
 from dvcc.training.control import fit_prior
@@ -57,7 +57,7 @@ def test_overfitting_one_clip_lowers_the_loss(name, tiny, tmp_path):
 
 
 def test_every_loss_is_logged_and_can_be_switched_off(tiny, tmp_path):
-    terms = ("l1", "ssim", "frequency", "candidates", "frame_bits", "clip_bits", "cv_bits", "cv_task")
+    terms = ("l1", "ssim", "frequency", "candidates", "error", "frame_bits", "clip_bits", "cv_bits", "cv_task")
     words = ["trainer.max_steps=1", "task=reconstruction", "losses.cv_task=0.3", "data.augment=1"]
     surrogate.run(configure("surrogate", tiny, tmp_path / "all", *words))
     logged = {term: losses(tmp_path / "all", term=term)[0] for term in terms}
@@ -80,6 +80,8 @@ def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypa
     }
 
     class Codec:
+        reads_ladder = False
+
         def predict(self, analysis, qp, *, shown):
             frames = [real[tuple(one.argmax(-1).flatten().tolist())][shown] for one in qp]
             return Prediction(torch.zeros(len(qp), 4), torch.stack(frames).float() / 255)
@@ -101,14 +103,35 @@ def test_a_surrogate_can_start_from_another_and_learn_on_the_maps_of_a_control(t
         surrogate.run(configure("surrogate", tiny, tmp_path, *words, "surrogate.width=8"))
 
 
+@pytest.mark.parametrize("judge", ["ladder", "frames"])
 @pytest.mark.parametrize("task", ["reconstruction", "segmentation"])
-def test_a_control_trains_for_every_task(task, tiny, trained, tmp_path):
-    path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, f"surrogate={trained}", "trainer.max_steps=2"))
+def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path):
+    words = [f"surrogate={trained}", "trainer.max_steps=2", f"objective.judge={judge}"]
+    path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, *words))
     network, config = load_control(path)
     assert config["run"]["task"]["name"] == task and network.config["gop"] == 8
     with (tmp_path / "log" / "metrics.csv").open() as file:
         logged = set(next(csv.reader(file)))
     assert {"loss", "task", "log_bits_excess", "lagrange_multiplier", "mean_qp"} <= logged
+
+
+def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
+    asked, original = [], judged.judge_ladder
+    monkeypatch.setattr(judged, "judge_ladder", lambda task, sample: asked.append(int(sample["clip"])) or original(task, sample))
+    words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.augment=1", "trainer.max_steps=7"]
+    control.run(configure("control", tiny, tmp_path, *words))
+    assert sorted(asked) == [0, 1, 2]
+
+
+def test_a_surrogate_without_a_ladder_needs_the_frames_judged(tiny, tmp_path):
+    words = ["trainer.max_steps=1", "surrogate.name=network", "surrogate.width=8", "data.max_clips=2", "data.augment=1"]
+    path = surrogate.run(configure("surrogate", tiny, tmp_path / "surrogate", *words))
+    words = ["task=reconstruction", f"surrogate={path}", "trainer.max_steps=1"]
+    with pytest.raises(ConfigError, match=r"without a ladder.*objective\.judge=frames"):
+        control.run(configure("control", tiny, tmp_path / "ladder", *words))
+    assert control.run(configure("control", tiny, tmp_path / "frames", *words, "objective.judge=frames")).is_file()
+    with pytest.raises(ConfigError, match=r"objective\.judge is ladder or frames, got 'pixels'"):
+        configure("control", tiny, tmp_path, "objective.judge=pixels")
 
 
 @pytest.mark.parametrize("stage, stop", [("surrogate", 1), ("surrogate", 5), ("control", 3)])
@@ -147,7 +170,7 @@ def test_the_control_learns_to_meet_the_rate(tiny, trained, tmp_path, monkeypatc
         return error
 
     monkeypatch.setattr(control, "fit_prior", misfit)
-    words = ["task=reconstruction", f"surrogate={trained}", "trainer.max_steps=60", "learning_rate=0.005"]
+    words = ["task=reconstruction", f"surrogate={trained}", "trainer.max_steps=90", "learning_rate=0.005"]
     control.run(configure("control", tiny, tmp_path, *words))
     excess = list(losses(tmp_path, term="log_bits_excess").values())
     assert excess[0] > 0.4 and abs(sum(excess[-15:]) / 15) < 0.25
@@ -204,8 +227,8 @@ def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_pa
 def test_nan_stops_a_run_before_it_reaches_the_weights(tiny, tmp_path, monkeypatch):
     original = surrogate.frame_losses
 
-    def poisoned(prediction, coded_frames):
-        terms = original(prediction, coded_frames)
+    def poisoned(*arguments):
+        terms = original(*arguments)
         return terms | {"l1": terms["l1"] * torch.nan}
 
     monkeypatch.setattr(surrogate, "frame_losses", poisoned)

@@ -1,0 +1,58 @@
+"""What coding does to a task, read off the ladder: really coded frames, judged by the task's network once.
+
+The task network sees real encodes only, and no gradient has to pass through it. A derivative at one coded picture says
+what that picture's own noise asks for; the next encode has other noise. The ladder compares encodes several QPs apart.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dvcc.surrogates.base import Prediction, Sample, per_macroblock
+from dvcc.tasks.base import Task, as_float
+
+
+@torch.no_grad()
+def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
+    """(B, R, T, h, w): damage to `task` in every macroblock of every rung of a batched sample."""
+    clips = []
+    for frames, ladder in zip(sample["frames"], sample["ladder_frames"], strict=True):
+        reference = task.predict(as_float(frames))[None]
+        clips.append(torch.cat([task.damage(task.predict(as_float(rung))[None], reference) for rung in ladder]))
+    return per_macroblock(torch.stack(clips))
+
+
+class Judge:
+    """A frozen task network that judges every ladder, and every group of really coded maps, once, and remembers."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._damage: dict[int, torch.Tensor] = {}
+        self._losses: dict[tuple[int, int], torch.Tensor] = {}
+
+    def with_damage(self, sample: Sample) -> Sample:
+        """A batched sample with its ladders judged."""
+        for i, clip in enumerate(sample["clip"].tolist()):
+            if clip not in self._damage:
+                self._damage[clip] = judge_ladder(self.task, {name: value[i : i + 1] for name, value in sample.items()})
+        return {**sample, "ladder_damage": torch.cat([self._damage[clip] for clip in sample["clip"].tolist()])}
+
+    @torch.no_grad()
+    def losses(self, sample: Sample) -> torch.Tensor:
+        """(B, P): the task's loss of the really coded maps whose frames the sample has, in their order."""
+        keys = list(zip(sample["clip"].tolist(), sample["group"].tolist(), strict=True))
+        for i, key in enumerate(keys):
+            if key not in self._losses:
+                reference = self.task.predict(as_float(sample["frames"][i]))[None]
+                coded = [self.task.predict(as_float(frames))[None] for frames in sample["coded_frames"][i]]
+                self._losses[key] = torch.cat([self.task.loss(prediction, reference) for prediction in coded])
+        return torch.stack([self._losses[key] for key in keys])
+
+
+def imitated_loss(task: Task, predicted: Prediction, reference: torch.Tensor | None) -> torch.Tensor:
+    """(M,): the task's loss of `predicted`: off the ladder where that was read, else of the predicted frames against the
+    `reference` prediction, which is needed only then."""
+    if predicted.damage is not None:
+        return task.loss_of(predicted.damage)
+    assert reference is not None
+    return task.loss(task.predict(predicted.frames), reference)
