@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from dvcc.config import parse
 from dvcc.control import ControlNetwork, sample_qp
 from dvcc.surrogates import build_surrogate, one_hot_qp
+from dvcc.surrogates.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
 from dvcc.tasks.base import as_float
 from dvcc.training.run import build_codec, build_samples
@@ -60,16 +61,27 @@ def main() -> None:
         return run
 
     def through_control() -> None:
-        sample_qp(control(frames, log_bpp), temperature=0.7).square().sum().backward()
+        sample_qp(control(frames.repeat(4, 1, 1, 1, 1), log_bpp.repeat(4)), temperature=0.7).square().sum().backward()
+
+    anchored = build_surrogate("anchored", qps=config.data.rungs, gop=8, width=48).requires_grad_(False)
+    judged = {**sample, "ladder_damage": judge_ladder(task, sample)}
+    analysis = anchored.without_pixels(anchored.analyse(judged))
+
+    def off_the_ladder() -> None:
+        predicted = anchored.predict(analysis, qp.repeat(4, 1, 1, 1, 1).requires_grad_(), shown=[])
+        (imitated_loss(task, predicted, None) + predicted.log_clip_bits).sum().backward()
 
     def through_task() -> None:
         task.loss(task.predict(frames.detach().requires_grad_()), reference).sum().backward()
 
     for name, run in {
-        "control, forward and backward": through_control,
-        "anchored surrogate, forward and backward": through_surrogate("anchored"),
-        "network surrogate, forward and backward": through_surrogate("network"),
-        "segmentation by the student and its loss, forward and backward": through_task,
+        "control at 4 targets, forward and backward": through_control,
+        "judging the ladder, once per clip": lambda: judge_ladder(task, sample),
+        "analysis by the anchored surrogate, once per clip": lambda: anchored.analyse(judged),
+        "task loss and bits off the ladder at 4 targets, forward and backward": off_the_ladder,
+        "objective.judge=frames, 1 target: anchored surrogate, forward and backward": through_surrogate("anchored"),
+        "the same, network surrogate": through_surrogate("network"),
+        "and segmentation by the student and its loss, forward and backward": through_task,
         "reference prediction": lambda: task.predict(frames),
     }.items():
         print(f"{name}: {milliseconds(run):.0f} ms")
