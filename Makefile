@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120
-	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=120 learning_rate=0.003
+	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO)
 
 test: $(VENV)/.installed
