@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from dvcc import X264, QPMap
 from dvcc.config import parse
 from dvcc.data.ladder import EncodeCache
+from dvcc.data.maps import jittered
 from dvcc.data.module import LadderSamples
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.evaluation import surrogate as evaluation
@@ -143,6 +144,14 @@ def test_descent_compares_real_losses_at_equal_real_bits(tmp_path):
     found = descent_test(surrogate, default_collate([sample]), real, mean_qp=32, rng=np.random.default_rng(0))
     assert found.gradient < found.flat - 0.02 and found.gradient < found.random
     assert found.flat == pytest.approx(real(X264().encode(clip, QPMap.uniform(32, like=clip))))
+
+
+def test_a_jittered_map_is_nearly_the_same():
+    qp = QPMap(np.full((4, 20, 30), 51))
+    moved = jittered(qp, np.random.default_rng(0)).values.astype(int) - 51
+    assert set(np.unique(moved)) == {-1, 0}  # no QP above 51
+    moved = jittered(QPMap(qp.values - 21), np.random.default_rng(0)).values.astype(int) - 30
+    assert set(np.unique(moved)) == {-1, 0, 1} and abs((moved != 0).mean() - 0.4) < 0.03
 
 
 def test_soft_qps_have_the_level_as_their_mean():
