@@ -18,7 +18,7 @@ from dvcc.data.module import LadderSamples, Sample
 from dvcc.errors import ConfigError
 from dvcc.settings import ControlConfig
 from dvcc.surrogates import Surrogate, load_surrogate
-from dvcc.surrogates.judged import Judge, imitated_loss
+from dvcc.surrogates.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
 from dvcc.tasks.base import Task, as_float
 from dvcc.training.run import (
@@ -50,7 +50,6 @@ class ControlModule(L.LightningModule):
         self.control, self.surrogate, self.task, self.config = control, surrogate, task, config
         self.dual = DualAscent(bounds=_BAND_BOUNDS, start=config.objective.multiplier, step=config.objective.dual_step)
         self.surrogate.requires_grad_(False)
-        self._judge = Judge(task)
         self._analyses: dict[int, Any] = {}  # of every clip seen, its ladder judged; nothing in it changes during training
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
@@ -101,9 +100,9 @@ class ControlModule(L.LightningModule):
         for i, part in enumerate(qp.split(len(qp) // len(batch["clip"]))):
             clip = int(batch["clip"][i])
             if clip not in self._analyses:
-                one = self._judge.with_damage({name: value[i : i + 1] for name, value in batch.items()})
+                one = {name: value[i : i + 1] for name, value in batch.items()}
                 with torch.no_grad():
-                    analysis = self.surrogate.analyse(one)
+                    analysis = self.surrogate.analyse({**one, "ladder_damage": judge_ladder(self.task, one)})
                 self._analyses[clip] = self.surrogate.without_pixels(analysis)
             predictions.append(self.surrogate.predict(self._analyses[clip], part, shown=[]))
         return (

@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from dvcc.config import parse
 from dvcc.control import ControlNetwork, load_control
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogates import Prediction, judged, load_surrogate, one_hot_qp
+from dvcc.surrogates import Prediction, load_surrogate, one_hot_qp
 from dvcc.tasks import build_task
 from dvcc.training import control, surrogate
 from dvcc.training.control import fit_prior
@@ -116,8 +116,8 @@ def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path):
 
 
 def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
-    asked, original = [], judged.judge_ladder
-    monkeypatch.setattr(judged, "judge_ladder", lambda task, sample: asked.append(int(sample["clip"])) or original(task, sample))
+    asked, original = [], control.judge_ladder
+    monkeypatch.setattr(control, "judge_ladder", lambda task, sample: asked.append(int(sample["clip"])) or original(task, sample))
     words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.augment=1", "trainer.max_steps=7"]
     control.run(configure("control", tiny, tmp_path, *words))
     assert sorted(asked) == [0, 1, 2]
