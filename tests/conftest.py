@@ -58,6 +58,35 @@ def make_scene(frames: int = 8, height: int = 64, width: int = 96, seed: int = 0
     return Clip.from_rgb(np.clip(np.stack(rgb), 0, 255).astype(np.uint8), 25)
 
 
+def write_detector(path: Path, *, num_classes: int = 3, side: int = 64, seed: int = 0) -> Path:
+    """A tiny ONNX file of FastestDet's layout: one convolution with random weights, a sigmoid, cells of 16 pixels."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    channels, rng = 5 + num_classes, np.random.default_rng(seed)
+    weight = rng.normal(0, 0.12, (channels, 3, 16, 16)).astype(np.float32)
+    weight -= weight.mean((2, 3), keepdims=True)  # it looks at texture, which coding and noise change
+    bias = np.concatenate([[1.0], rng.normal(0, 0.3, 4), np.full(num_classes, 0.5)]).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "weight", "bias"], ["raw"], strides=[16, 16]),
+        helper.make_node("Sigmoid", ["raw"], ["answer"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, side, side])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [1, channels, side // 16, side // 16])],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory) -> Path:
+    """FastestDet itself is not in the repository."""
+    return write_detector(tmp_path_factory.mktemp("detector") / "tiny.onnx")
+
+
 @pytest.fixture
 def noise() -> Clip:
     return make_noise()

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from dvcc.tasks.base import Task
 
-State = dict[str, torch.Tensor]
+State = dict[str, torch.Tensor | list[torch.Tensor]]
 
 
 @torch.inference_mode()
@@ -23,22 +23,27 @@ def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
 
 
 def state_of(metric: Metric, prediction: torch.Tensor, reference: torch.Tensor) -> State:
-    """The summable state of one clip, so that any set of clips can be pooled later."""
+    """The state of one clip, so that any set of clips can be pooled later."""
     metric.reset()
     metric.update(prediction, reference)
-    state = cast(State, metric.metric_state)  # sums only, so no value is a list
-    return {name: value.clone() for name, value in state.items()}
+    return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
 
 
 def pooled(metric: Metric, states: Sequence[State]) -> float:
-    """The metric over a set of clips, their states added up; NaN for an empty set."""
+    """The metric over a set of clips, their states added up, lists joined; NaN for an empty set."""
     if not states:
         return float("nan")
     metric.reset()
-    metric.merge_state({name: torch.stack([state[name] for state in states]).sum(0) for name in states[0]})
+    metric.merge_state({name: _added([state[name] for state in states]) for name in states[0]})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchmetrics counts updates, and merging a state is none
         return float(metric.compute())
+
+
+def _added(values: Sequence[torch.Tensor | list[torch.Tensor]]) -> torch.Tensor | list[torch.Tensor]:
+    if isinstance(values[0], list):
+        return [item for value in values for item in value]
+    return torch.stack(cast("list[torch.Tensor]", values)).sum(0)
 
 
 def bd_rate_percent(

@@ -7,6 +7,7 @@ what that picture's own noise asks for; the next encode has other noise. The lad
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from dvcc.surrogates.base import Prediction, Sample, per_macroblock
 from dvcc.tasks.base import Task, as_float
@@ -18,7 +19,8 @@ def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
     clips = []
     for frames, ladder in zip(sample["frames"], sample["ladder_frames"], strict=True):
         reference = task.predict(as_float(frames))[None]
-        clips.append(torch.cat([task.damage(task.predict(as_float(rung))[None], reference) for rung in ladder]))
+        damage = torch.cat([task.damage(task.predict(as_float(rung))[None], reference) for rung in ladder])
+        clips.append(F.interpolate(damage, frames.shape[-2:]) if damage.shape[-2:] != frames.shape[-2:] else damage)
     return per_macroblock(torch.stack(clips))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from dvcc.errors import ConfigError
 from dvcc.tasks.base import Task
+from dvcc.tasks.detection import DetectionTask
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.tasks.segmentation import SegmentationTask
 
@@ -18,6 +19,7 @@ def _reconstruction(model: Any, weights: str | Path | None) -> ReconstructionTas
 
 
 TASKS = {
+    "detection": lambda model, weights: DetectionTask(model=model, weights=weights),
     "reconstruction": _reconstruction,
     "segmentation": lambda model, weights: SegmentationTask(model=model, weights=weights),
 }
@@ -30,4 +32,4 @@ def build_task(name: str, *, model: str, weights: str | Path | None = None) -> T
     return TASKS[name](model, weights)
 
 
-__all__ = ["TASKS", "ReconstructionTask", "SegmentationTask", "Task", "build_task"]
+__all__ = ["TASKS", "DetectionTask", "ReconstructionTask", "SegmentationTask", "Task", "build_task"]

@@ -29,8 +29,8 @@ class Task(nn.Module, AbstractBase):
 
     @abstractmethod
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, .., H, W), 0 or more, differentiable in the prediction: what coding has done to every pixel's prediction. The loss
-        is a function of its mean over all pixels of an item."""
+        """(B, .., rows, columns), 0 or more, differentiable in the prediction: what coding has done to the prediction, and where,
+        on any even grid over the frame (its pixels, a detector's cells). The loss is a function of its mean over an item."""
 
     def loss_of(self, mean_damage: torch.Tensor) -> torch.Tensor:
         """(B,): the loss, rising in the mean damage (B,)."""
@@ -44,7 +44,7 @@ class Task(nn.Module, AbstractBase):
     def metric(self) -> Metric:
         """A new metric over a whole test set: `update(prediction, reference)`, then `compute()` to a scalar.
 
-        Its states are sums, so that the states of single clips can be added up and resampled.
+        Its states are sums or lists, so that the states of single clips can be added up, or joined, and resampled.
         """
 
     @abstractmethod

@@ -7,14 +7,14 @@ from dvcc.errors import ConfigError
 from dvcc.evaluation.metrics import pooled, state_of
 from dvcc.tasks import TASKS, Task, build_task
 
-MODELS = {"reconstruction": ["psnr", "ssim"], "segmentation": ["student"]}
+MODELS = {"detection": ["fastestdet"], "reconstruction": ["psnr", "ssim"], "segmentation": ["student"]}
 CASES = [(name, model) for name, models in MODELS.items() for model in models]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case), scope="module")
-def task(request) -> Task:
+def task(request, detector) -> Task:
     name, model = request.param
-    return build_task(name, model=model).eval()
+    return build_task(name, model=model, weights=detector if name == "detection" else None).eval()
 
 
 @pytest.fixture
@@ -95,9 +95,11 @@ def test_picture_has_the_shape_of_the_frame(task, frames):
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ConfigError, match="reconstruction, segmentation"):
+    with pytest.raises(ConfigError, match="detection, reconstruction, segmentation"):
         build_task("segmentatio", model="student")
     with pytest.raises(ConfigError, match="psnr or ssim"):
         build_task("reconstruction", model="vmaf")
     with pytest.raises(ConfigError, match="fcn_resnet50"):
         build_task("segmentation", model="no_such_net")
+    with pytest.raises(ConfigError, match="fastestdet"):
+        build_task("detection", model="no_such_net")

@@ -1,0 +1,89 @@
+"""Average precision of boxes, from states of single clips that can be pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torchmetrics import Metric
+from torchvision.ops import box_iou
+
+from dvcc.tasks.nets.detector import Boxes
+
+IOU_THRESHOLDS = torch.arange(50, 100, 5, dtype=torch.float64) / 100
+_RECALLS = torch.from_numpy(np.linspace(0, 1, 101))
+_MOST_PER_PICTURE = 100
+
+
+class AveragePrecision(Metric):
+    """COCO's mAP, mAP50 and mAP75; `compute()` is mAP50.
+
+    torchmetrics' own asks COCO's tools, which match all boxes of a set anew whenever they are asked: too slow for a bootstrap
+    over every controller and target. A match concerns one picture only, so here it is made once; the figures are the same.
+    """
+
+    full_state_update = False
+    matches: list[torch.Tensor] | torch.Tensor
+    objects: torch.Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        # Per found box: its class, its score, and whether it matches an object, at every threshold.
+        self.add_state("matches", [], dist_reduce_fx="cat")
+        self.add_state("objects", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, found: Iterable[Boxes], objects: Iterable[Boxes]) -> None:
+        """Found boxes, best first, and true ones, of every picture."""
+        assert isinstance(self.matches, list)
+        for guesses, truth in zip(found, objects, strict=True):
+            first = Boxes(*(part[:_MOST_PER_PICTURE] for part in guesses))
+            columns = [first.labels[:, None], first.scores[:, None], match(first, truth)]
+            self.matches.append(torch.cat([column.double().to(self.objects.device) for column in columns], 1))
+            self.objects += torch.bincount(truth.labels, minlength=len(self.objects)).to(self.objects)
+
+    def compute(self) -> torch.Tensor:
+        """mAP50, 0..1; NaN without any object."""
+        return self.average_precisions()[0]
+
+    def average_precisions(self) -> torch.Tensor:
+        """(10,): the mean average precision over the classes that have objects, at IoU 0.5, 0.55 .. 0.95."""
+        rows = torch.cat(self.matches) if isinstance(self.matches, list) and self.matches else self.matches
+        if not isinstance(rows, torch.Tensor):
+            rows = self.objects.new_zeros(0, 2 + len(IOU_THRESHOLDS))
+        rows = rows[rows[:, 1].argsort(descending=True, stable=True)]
+        per_class = [
+            interpolated_precision(rows[rows[:, 0] == label, 2:], int(self.objects[label]))
+            for label in self.objects.nonzero().flatten()
+        ]
+        return torch.stack(per_class).mean(0) if per_class else rows.new_full((len(IOU_THRESHOLDS),), float("nan"))
+
+
+def match(found: Boxes, objects: Boxes) -> torch.Tensor:
+    """bool (N, 10): whether a found box, best first, takes an object of its class that no better one took, per IoU threshold."""
+    iou = box_iou(found.corners.double(), objects.corners.double())
+    iou = torch.where(found.labels[:, None] == objects.labels[None], iou, -1.0)
+    hits = torch.zeros(len(found.labels), len(IOU_THRESHOLDS), dtype=torch.bool)
+    for k, threshold in enumerate(IOU_THRESHOLDS.tolist()):
+        free = iou.clone()
+        for n in (iou >= threshold).any(1).nonzero().flatten().tolist():
+            if free[n].max() >= threshold:
+                free[:, free[n].argmax()] = -1.0
+                hits[n, k] = True
+    return hits
+
+
+def interpolated_precision(hits: torch.Tensor, num_objects: int) -> torch.Tensor:
+    """(10,): COCO's average precision, the mean over 101 recalls of the best precision at that recall or more.
+
+    hits: (N, 10), 1 where the n-th surest box of the class matches an object.
+    """
+    if not len(hits):
+        return hits.new_zeros(hits.shape[1])
+    true = hits.cumsum(0)
+    recall = true / num_objects
+    precision = true / torch.arange(1, len(hits) + 1, device=hits.device)[:, None]
+    envelope = precision.flip(0).cummax(0).values.flip(0)
+    place = torch.searchsorted(recall.T.contiguous(), _RECALLS.to(hits).expand(hits.shape[1], -1).contiguous())
+    reached = place < len(hits)
+    return (envelope.T.gather(1, place.clamp(max=len(hits) - 1)) * reached).mean(1)
