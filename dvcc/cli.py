@@ -62,10 +62,10 @@ def _export(arguments: argparse.Namespace) -> None:
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
     from dvcc.export import FORMATS
-    from dvcc.rate_control import LearnedControl
+    from dvcc.rate_control.learned import AbsoluteControl
 
     control, _ = load_control(arguments.checkpoint)
-    qp = LearnedControl(control).qp_map(clip, arguments.target_kbps)
+    qp = AbsoluteControl(control).map_of(clip, arguments.target_kbps)
     out = Path(arguments.out or f"{Path(arguments.video).stem}.{arguments.format}")
     FORMATS[arguments.format](qp, out)
     print(f"{out}: {qp!r} for {clip!r} at {arguments.target_kbps:g} kbit/s")

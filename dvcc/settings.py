@@ -123,10 +123,13 @@ class LossWeights:
 
 @dataclass
 class ControlModel:
+    mode: str = "absolute"  # decides every QP; or "offset": on top of x264's two-pass ABR
     width: int = 32
-    reach: float = 12.0  # QPs that the map may depart from the flat one
+    reach: float = 12.0  # QPs that the map may depart from the flat one, or from x264's
 
     def __post_init__(self) -> None:
+        if self.mode not in ("absolute", "offset"):
+            raise ConfigError(f"control.mode is absolute or offset, got {self.mode!r}")
         _at_least(self, width=2, reach=0.0)
 
 
@@ -244,6 +247,7 @@ class FlowConfig:
 class EvaluateControlConfig(_Run):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
+    surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
     )

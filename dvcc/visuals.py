@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from dvcc._files import write_atomic
-from dvcc.qp import MAX_QP
 from dvcc.units import MACROBLOCK
 
 
@@ -59,7 +58,7 @@ def strip(
     # One scale for all maps; at least 8 QPs wide, so that a nearly flat map looks nearly flat.
     values = np.concatenate([np.ravel(m) for m in qp.values()]) if qp else np.zeros(1)
     middle, half = (values.min() + values.max()) / 2, max(4.0, (values.max() - values.min()) / 2)
-    bounds = (max(0.0, middle - half), min(float(MAX_QP), middle + half))
+    bounds = (middle - half, middle + half)
     scale, under_map = None, []
     for axis in axes.flat:
         axis.axis("off")

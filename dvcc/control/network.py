@@ -18,7 +18,10 @@ from dvcc.tasks.base import as_float
 from dvcc.units import MACROBLOCK, macroblock_grid
 from dvcc.weights import Weights, load_state, load_weights, save_weights
 
+MODES = ("absolute", "offset")
+
 _STEM_STRIDE = 4
+_DILATIONS = (1, 2, 4, 8)  # a macroblock sees 17 to every side
 
 
 class RatePrior(nn.Module):
@@ -67,16 +70,22 @@ def _prior_features(activity: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tens
 
 
 class ControlNetwork(nn.Module):
-    """Absolute mode: the flat map that meets the target, plus a learned departure of at most `reach` QPs.
+    """A learned departure of at most `reach` QPs from a base map: in absolute mode from the flat map that meets the target, in
+    offset mode from whatever x264's own rate control decides.
 
     width: channels. gop: frames per GOP; the position in it is an input. Causal: a frame's QPs depend on it and the
     frame before, apart from the prior, which sees the clip as a first pass does. One network serves the whole range
-    of targets (feature-wise modulation by log bits per pixel).
+    of targets (feature-wise modulation by log bits per pixel). Raises `ConfigError` for another mode.
     """
 
-    def __init__(self, *, width: int = 32, gop: int = 8, reach: float = 12.0, spread: float = 0.7) -> None:
+    def __init__(
+        self, *, width: int = 32, gop: int = 8, reach: float = 12.0, spread: float = 0.7, mode: str = "absolute"
+    ) -> None:
         super().__init__()
-        self.config = {"width": width, "gop": gop, "reach": reach, "spread": spread}
+        if mode not in MODES:
+            raise ConfigError(f"there is no control mode {mode!r}: choose one of {', '.join(MODES)}")
+        self.mode = mode
+        self.config: dict[str, Any] = {"width": width, "gop": gop, "reach": reach, "spread": spread, "mode": mode}
         self.prior = RatePrior()
         self.stem = nn.Sequential(
             nn.Conv2d(6, width // 2, 3, stride=2, padding=1),
@@ -84,20 +93,24 @@ class ControlNetwork(nn.Module):
             nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
             nn.SiLU(),
         )
-        self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 4 * width))
-        self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in (1, 2)])
+        self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 2 * len(_DILATIONS) * width))
+        self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS])
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         for parameter in self.head.parameters():  # the first map is the flat one
             nn.init.zeros_(parameter)
 
     def forward(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """Logits (B, T, h, w, 52) for frames (B, T, 3, H, W) and target log bits per pixel (B,)."""
+        """Logits (B, T, h, w, 52) of absolute mode for frames (B, T, 3, H, W) and target log bits per pixel (B,)."""
         return gaussian_logits(self.mean_qp(frames, log_bpp), spread=self.config["spread"])
 
     def mean_qp(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B, T, h, w): the QP at the peak of the logits, not rounded, 0..51."""
+        """(B, T, h, w): the QP at the peak of the logits of absolute mode, not rounded, 0..51."""
         level = self.prior(frames, log_bpp)
         return (level[:, None, None, None] + self._departure(frames, log_bpp, level)).clamp(0, MAX_QP)
+
+    def offsets(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+        """(B, T, h, w): QPs from those that x264 chooses, in offset mode, not rounded, -reach..reach."""
+        return self._departure(frames, log_bpp, self.prior(frames, log_bpp))
 
     def _departure(self, frames: torch.Tensor, log_bpp: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         b, t, _, height, width = frames.shape

@@ -12,16 +12,25 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dvcc import units
 from dvcc.clip import Clip
-from dvcc.codecs import Codec
+from dvcc.codecs import ABR, Codec
 from dvcc.control import ControlNetwork
 from dvcc.data.clips import ClipDataset, list_videos
-from dvcc.data.ladder import EncodeCache, encode_ladder
+from dvcc.data.ladder import EncodeCache, Ladder, encode_ladder
 from dvcc.data.maps import MEAN_QPS, maps_of_equal_mean
 from dvcc.errors import ConfigError
 from dvcc.qp import DEFAULT_RUNGS
 
 Sample = dict[str, torch.Tensor]
+
+TARGET_QPS = (22, 46)
+"""A training target lies between what the clip costs at these QPs: within reach, over the range where tasks move."""
+
+
+def nearest_rung(rungs: Sequence[int], qp: int) -> int:
+    """Index of the rung nearest to `qp`."""
+    return min(range(len(rungs)), key=lambda k: abs(rungs[k] - qp))
 
 
 class Clips(Protocol):
@@ -43,6 +52,9 @@ class LadderSamples(Dataset[Sample]):
     (N, T, h, w), `coded_bits` float (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,),
     P = frames_of. The first map is flat. groups: such groups per clip, each of another mean QP. control: a trained one,
     whose maps are among them. The bank of maps is finite, so the cache is hit from the second epoch.
+
+    With baselines = K > 0 also x264's two-pass ABR at K rates, from what the clip costs near QP 46 to near QP 22:
+    `baseline_qp` int64 (K, T, h, w), as read back, and `baseline_kbps` float (K,), as asked for.
     """
 
     def __init__(
@@ -57,7 +69,9 @@ class LadderSamples(Dataset[Sample]):
         qps: tuple[int, ...] = DEFAULT_RUNGS,
         seed: int = 0,
         control: ControlNetwork | None = None,
+        baselines: int = 0,
     ) -> None:
+        self.baselines = baselines
         self.clips, self.codec, self.cache, self.qps, self.seed, self.control = clips, codec, cache, qps, seed, control
         self.maps_per_clip, self.groups, self.frames_of = maps_per_clip, groups, min(frames_of, maps_per_clip)
 
@@ -75,7 +89,17 @@ class LadderSamples(Dataset[Sample]):
             "ladder_frames": ladder.frames,
             "ladder_bits": ladder.bits,
         }
-        return sample | self._maps(clip, group) if self.maps_per_clip else sample
+        if self.maps_per_clip:
+            sample |= self._maps(clip, group)
+        return sample | self._baselines(clip, ladder) if self.baselines else sample
+
+    def _baselines(self, clip: Clip, ladder: Ladder) -> Sample:
+        fine, coarse = (float(ladder.bits[nearest_rung(ladder.qps, qp)].sum()) for qp in TARGET_QPS)
+        bits = np.geomspace(coarse, fine, self.baselines)
+        kbps = [max(1.0, units.kbps(float(b), num_frames=clip.num_frames, fps=clip.fps)) for b in bits]
+        coded = [self.cache.encode(self.codec, clip, ABR(rate)) for rate in kbps]
+        maps = np.stack([one.realised_qp().values.astype(np.int64) for one in coded])
+        return {"baseline_qp": torch.from_numpy(maps), "baseline_kbps": torch.tensor(kbps)}
 
     def _maps(self, clip: Clip, group: int) -> Sample:
         """What depends on (seed, clip, group) alone."""
@@ -93,6 +117,23 @@ class LadderSamples(Dataset[Sample]):
             "shown": torch.tensor(shown),
             "coded_frames": torch.stack([coded[i].frames for i in shown]),
         }
+
+
+class ClipFrames(Dataset[Sample]):
+    """Clips alone, `clip` and `frames` as in `LadderSamples`, kept in memory: for a training that keeps what it knows of their
+    ladders, too."""
+
+    def __init__(self, samples: LadderSamples) -> None:
+        self.clips, self.qps = samples.clips, samples.qps
+        self._frames: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index not in self._frames:
+            self._frames[index] = self.clips[index].frames
+        return {"clip": torch.tensor(index), "frames": self._frames[index]}
 
 
 def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
@@ -150,7 +191,7 @@ class StepSampler(Sampler[int]):
 class ClipModule(L.LightningDataModule):
     """Serves one data set for a number of steps, from the step where the trainer stands."""
 
-    def __init__(self, samples: LadderSamples, *, batch_size: int, steps: int, num_workers: int, seed: int) -> None:
+    def __init__(self, samples: LadderSamples | ClipFrames, *, batch_size: int, steps: int, num_workers: int, seed: int) -> None:
         super().__init__()
         self.samples, self.batch_size, self.steps, self.num_workers, self.seed = samples, batch_size, steps, num_workers, seed
 
@@ -170,4 +211,4 @@ class ClipModule(L.LightningDataModule):
         )
 
 
-__all__ = ["ClipDataset", "ClipModule", "LadderSamples", "Sample", "StepSampler", "split_videos", "training_videos"]
+__all__ = ["ClipDataset", "ClipFrames", "ClipModule", "LadderSamples", "Sample", "StepSampler", "split_videos", "training_videos"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,16 +17,18 @@ from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.config import to_dict
 from dvcc.control import load_control
 from dvcc.data.clips import ClipDataset
+from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
 from dvcc.evaluation.metrics import State, pooled, predict_frames, state_of
 from dvcc.evaluation.report import write_report
 from dvcc.evaluation.summary import summarise
 from dvcc.qp import MAX_QP, QPMap
-from dvcc.rate_control import RateController, build_rate_controller
+from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.settings import EvaluateControlConfig
+from dvcc.surrogates import load_surrogate
 from dvcc.tasks import Task, build_task
-from dvcc.training.run import build_codec, data_root, refuse_training_videos, versions
+from dvcc.training.run import build_codec, check_surrogate, data_root, refuse_training_videos, versions
 
 _SWEEP_BPP = (0.004, 0.6, 9)
 """Lowest and highest bits per pixel, and how many between, at which the baseline is tried."""
@@ -67,14 +69,19 @@ def run(config: EvaluateControlConfig) -> str:
     """Evaluate as configured, write the report, return its table and path."""
     codec = build_codec(config.codec)
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
-    controllers = {name: build_rate_controller(name, codec=codec, control=None) for name in _plain(config.controllers)}
+    means = Means(codec, task=task, cache=EncodeCache(config.data.cache))
+    if "search" in config.controllers:
+        surrogate, stored = load_surrogate(config.surrogate)
+        check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+        means = replace(means, surrogate=surrogate.requires_grad_(False))
     learned_from = None
-    if any(name not in controllers for name in config.controllers):
+    if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
         control, learned_from = load_control(path)
-        controllers = {name: build_rate_controller(name, codec=codec, control=control) for name in config.controllers}
+        means = replace(means, control=control)
         _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         refuse_training_videos(path, learned_from, videos)
+    controllers = {name: build_rate_controller(name, means) for name in config.controllers}
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
     judged, unstable = load_test_clips(config, task)
@@ -219,8 +226,3 @@ def _filled(row: Row, coded: EncodedClip, metric: float, seconds: float) -> Row:
         seconds_per_frame=seconds,
         status="ok",
     )
-
-
-def _plain(names: Sequence[str]) -> Iterator[str]:
-    """Those that need no checkpoint."""
-    return (name for name in names if not name.startswith("learned"))

@@ -15,7 +15,7 @@ from dvcc.data.module import Sample
 from dvcc.evaluation.metrics import predict_frames
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.surrogates import Surrogate
-from dvcc.surrogates.base import NUM_QPS
+from dvcc.surrogates.base import soft_qp
 from dvcc.surrogates.judged import imitated_loss
 from dvcc.tasks.base import Task
 from dvcc.units import macroblock_grid
@@ -81,14 +81,6 @@ def task_gradient_at_equal_bits(
     (of_loss,) = torch.autograd.grad(loss, level)
     along = (of_loss * of_bits).sum() / of_bits.square().sum()
     return (of_loss - along * of_bits)[0].double().numpy()
-
-
-def soft_qp(level: torch.Tensor) -> torch.Tensor:
-    """(..., 52): weights of the two integer QPs around `level` (...), differentiable in it."""
-    below = level.detach().floor().clamp(0, MAX_QP - 1).long()
-    weight = (level - below)[..., None]
-    hot = [torch.nn.functional.one_hot(index, NUM_QPS).to(level) for index in (below, below + 1)]
-    return hot[0] * (1 - weight) + hot[1] * weight
 
 
 def _step(direction: np.ndarray) -> np.ndarray:

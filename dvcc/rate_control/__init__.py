@@ -3,40 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from dvcc.codecs import X264
 from dvcc.control.network import ControlNetwork
+from dvcc.data.ladder import EncodeCache
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
-from dvcc.rate_control.learned import LearnedControl
+from dvcc.rate_control.learned import LEARNED, LearnedControl
+from dvcc.rate_control.oracle import BoxOracle
+from dvcc.rate_control.saliency import BinarySaliency, GradedSaliency
+from dvcc.rate_control.search import Search
+from dvcc.surrogates import AnchoredSurrogate, Surrogate
+from dvcc.tasks import DetectionTask, Task
 
-Builder = Callable[[X264, ControlNetwork | None], RateController]
+T = TypeVar("T")
 
 
-def _learned(codec: X264, control: ControlNetwork | None, *, corrected: bool) -> RateController:
-    if control is None:
-        raise ConfigError("a learned controller needs a trained control: set checkpoint=PATH")
-    return LearnedControl(control, codec, corrected=corrected)
+@dataclass(frozen=True)
+class Means:
+    """What a controller may be made of. The codec is all that most need; a camera has no task network and no surrogate."""
+
+    codec: X264 = field(default_factory=X264)
+    control: ControlNetwork | None = None
+    task: Task | None = None
+    surrogate: Surrogate | None = None
+    cache: EncodeCache | None = None
 
 
-RATE_CONTROLLERS: dict[str, Builder] = {
-    "abr1": lambda codec, control: AverageBitrate(codec, passes=1),
-    "abr2": lambda codec, control: AverageBitrate(codec),
-    "abr2_corrected": lambda codec, control: AverageBitrate(codec, corrected=True),
-    "crf": lambda codec, control: ConstantRateFactor(codec),
-    "cqp": lambda codec, control: ConstantQP(codec),
-    "learned": lambda codec, control: _learned(codec, control, corrected=False),
-    "learned_corrected": lambda codec, control: _learned(codec, control, corrected=True),
+def _without(codec: X264, **params: str) -> AverageBitrate:
+    return AverageBitrate(replace(codec, params={**codec.params, **params}))
+
+
+def _learned(means: Means, *, corrected: bool) -> RateController:
+    control = _needed(means.control, ControlNetwork, "a learned controller needs a trained control: set checkpoint=PATH")
+    return LEARNED[control.mode](control, means.codec, corrected=corrected)
+
+
+def _task(means: Means) -> Task:
+    if means.task is None:
+        raise ConfigError("saliency and search need a task: set task=NAME")
+    return means.task
+
+
+def _search(means: Means) -> Search:
+    surrogate = _needed(means.surrogate, AnchoredSurrogate, "search needs an anchored surrogate: set surrogate=PATH")
+    cache = _needed(means.cache, EncodeCache, "search needs a cache of encodes: set data.cache=FOLDER")
+    return Search(_task(means), surrogate, cache, means.codec)
+
+
+def _boxes(means: Means) -> BoxOracle:
+    return BoxOracle(_needed(means.task, DetectionTask, "boxes are for task=detection"), means.codec)
+
+
+def _needed(value: object, kind: type[T], message: str) -> T:
+    if not isinstance(value, kind):
+        raise ConfigError(message)
+    return value
+
+
+RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
+    "abr1": lambda means: AverageBitrate(means.codec, passes=1),
+    "abr2": lambda means: AverageBitrate(means.codec),
+    "abr2_corrected": lambda means: AverageBitrate(means.codec, corrected=True),
+    "abr2_no_psy": lambda means: _without(means.codec, psy="0"),
+    "abr2_no_aq": lambda means: _without(means.codec, **{"aq-mode": "0"}),
+    "crf": lambda means: ConstantRateFactor(means.codec),
+    "cqp": lambda means: ConstantQP(means.codec),
+    "saliency": lambda means: GradedSaliency(_task(means), means.codec),
+    "saliency_binary": lambda means: BinarySaliency(_task(means), means.codec),
+    "boxes": _boxes,
+    "search": _search,
+    "learned": lambda means: _learned(means, corrected=False),
+    "learned_corrected": lambda means: _learned(means, corrected=True),
 }
 
 
-def build_rate_controller(name: str, *, codec: X264, control: ControlNetwork | None = None) -> RateController:
-    """The controller `name`. Raises `ConfigError` for an unknown name, or a learned one without a control."""
+def build_rate_controller(name: str, means: Means) -> RateController:
+    """The controller `name`. Raises `ConfigError` for an unknown name, or one whose means are missing."""
     if name not in RATE_CONTROLLERS:
         raise ConfigError(f"there is no rate controller {name!r}: choose among {', '.join(RATE_CONTROLLERS)}")
-    return RATE_CONTROLLERS[name](codec, control)
+    return RATE_CONTROLLERS[name](means)
 
 
-__all__ = ["RATE_CONTROLLERS", "LearnedControl", "RateController", "best_within", "build_rate_controller"]
+__all__ = ["RATE_CONTROLLERS", "LearnedControl", "Means", "RateController", "best_within", "build_rate_controller"]

@@ -45,4 +45,9 @@ def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> Encode
     """
     within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
     chosen = max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
+    return charged(chosen, candidates)
+
+
+def charged(chosen: EncodedClip, candidates: Sequence[EncodedClip]) -> EncodedClip:
+    """`chosen`, with the encodes of all `candidates` charged to it."""
     return replace(chosen, num_encodes=sum(coded.num_encodes for coded in candidates))

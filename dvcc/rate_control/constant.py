@@ -25,7 +25,7 @@ class ConstantRateFactor(RateController):
 
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
-        return _search(lambda value: self.codec.encode(clip, CRF(round(value, 2))), target_kbps, self.max_encodes, step=0.05)
+        return search_level(lambda value: self.codec.encode(clip, CRF(round(value, 2))), target_kbps, self.max_encodes, step=0.05)
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ class ConstantQP(RateController):
             rate: Rate = CQP(max(1, round(value)))  # QP 0 is lossless mode
             return self.codec.encode(clip, rate)
 
-        return _search(at, target_kbps, self.max_encodes, step=1)
+        return search_level(at, target_kbps, self.max_encodes, step=1)
 
 
-def _search(encode_at: Callable[[float], EncodedClip], target_kbps: float, max_encodes: int, *, step: float) -> EncodedClip:
-    """Bracket the target and narrow by the secant of log bits; every encode is a candidate."""
+def search_level(encode_at: Callable[[float], EncodedClip], target_kbps: float, max_encodes: int, *, step: float) -> EncodedClip:
+    """Bracket the target and narrow by the secant of log bits; every encode is a candidate. encode_at: of a level 0..51, in
+    `step`s, fewer bits at a higher one."""
     check_target(target_kbps)
     log_target = math.log(target_kbps)
     low, high = 0.0, float(MAX_QP)  # too fine (over the target), too coarse (under it)

@@ -1,17 +1,19 @@
-"""The learned control: one forward pass decides every QP; at most one more encode meets the rate."""
+"""The learned control: one forward pass decides the map; at most one correction meets the rate."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import torch
 
 from dvcc import units
 from dvcc.clip import Clip
-from dvcc.codecs import X264, EncodedClip
+from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.control.network import ControlNetwork
-from dvcc.qp import MAX_QP, QPMap
+from dvcc.errors import ConfigError
+from dvcc.qp import MAX_QP, QPMap, QPOffsets
 from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
@@ -20,15 +22,38 @@ _LEAST_PER_QP, _MOST_PER_QP = 0.09, 0.14
 
 @dataclass(frozen=True)
 class LearnedControl(RateController):
-    """Absolute mode.
+    """A trained network decides.
 
-    control: a trained network. corrected: when the first encode misses the target (`needs_correction`), encode once
-    more with the whole map shifted.
+    corrected: when the result misses the target (`needs_correction`), encode once more. Raises `ConfigError` for a network of
+    the other mode.
     """
 
     control: ControlNetwork
     codec: X264 = field(default_factory=X264)
     corrected: bool = False
+    mode = ""
+
+    def __post_init__(self) -> None:
+        if self.control.mode != self.mode:
+            raise ConfigError(
+                f"this control was trained for {self.control.mode} mode, not {self.mode}: train one with control.mode"
+            )
+
+    @abstractmethod
+    def map_of(self, clip: Clip, target_kbps: float) -> QPMap | QPOffsets:
+        """The map that `encode` asks for first."""
+
+    def _inputs(self, clip: Clip, target_kbps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network takes: frames (1, T, 3, H, W) and log bits per pixel (1,), on its device."""
+        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=clip.fps, height=clip.height, width=clip.width)
+        device = self.control.head.weight.device
+        return clip.frames[None].to(device), torch.tensor([math.log(bpp)], device=device, dtype=torch.float32)
+
+
+class AbsoluteControl(LearnedControl):
+    """The network decides every QP; a correction shifts the whole map."""
+
+    mode = "absolute"
 
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
@@ -42,17 +67,39 @@ class LearnedControl(RateController):
         second = self.codec.encode(clip, _rounded(mean_qp + shift))
         return best_within([first, second], target_kbps)
 
-    def qp_map(self, clip: Clip, target_kbps: float) -> QPMap:
-        """The map that `encode` asks for first."""
+    def map_of(self, clip: Clip, target_kbps: float) -> QPMap:
+        """Absolute QPs."""
         return _rounded(self.mean_qp(clip, target_kbps))
 
     @torch.inference_mode()
     def mean_qp(self, clip: Clip, target_kbps: float) -> torch.Tensor:
         """(T, h, w): what the network decides, not rounded."""
-        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=clip.fps, height=clip.height, width=clip.width)
-        device = self.control.head.weight.device
-        log_bpp = torch.tensor([math.log(bpp)], device=device, dtype=torch.float32)
-        return self.control.mean_qp(clip.frames[None].to(device), log_bpp)[0].cpu()
+        return self.control.mean_qp(*self._inputs(clip, target_kbps))[0].cpu()
+
+
+class OffsetControl(LearnedControl):
+    """The network moves quality on top of x264's two-pass ABR, which keeps the rate; a correction asks it for more or less."""
+
+    mode = "offset"
+
+    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `RateController.encode`."""
+        check_target(target_kbps)
+        offsets = self.map_of(clip, target_kbps)
+        first = self.codec.encode(clip, ABR(target_kbps, offsets=offsets))
+        if not self.corrected or not needs_correction(first, target_kbps):
+            return first
+        asked = max(1.0, target_kbps * target_kbps / first.bitrate_kbps)
+        return best_within([first, self.codec.encode(clip, ABR(asked, offsets=offsets))], target_kbps)
+
+    @torch.inference_mode()
+    def map_of(self, clip: Clip, target_kbps: float) -> QPOffsets:
+        """Offsets."""
+        departure = self.control.offsets(*self._inputs(clip, target_kbps))[0].cpu()
+        return QPOffsets(departure.round().to(torch.int64).numpy())
+
+
+LEARNED = {controller.mode: controller for controller in (AbsoluteControl, OffsetControl)}
 
 
 def _rounded(mean_qp: torch.Tensor) -> QPMap:

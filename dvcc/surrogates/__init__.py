@@ -39,4 +39,14 @@ def load_surrogate(path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
     return surrogate, stored.config
 
 
-__all__ = ["NUM_QPS", "SURROGATES", "Prediction", "Surrogate", "build_surrogate", "load_surrogate", "mean_qp", "one_hot_qp"]
+__all__ = [
+    "NUM_QPS",
+    "SURROGATES",
+    "AnchoredSurrogate",
+    "Prediction",
+    "Surrogate",
+    "build_surrogate",
+    "load_surrogate",
+    "mean_qp",
+    "one_hot_qp",
+]

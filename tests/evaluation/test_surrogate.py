@@ -18,10 +18,11 @@ from dvcc.data.maps import jittered
 from dvcc.data.module import LadderSamples
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.evaluation import surrogate as evaluation
-from dvcc.evaluation.descent import RealLoss, descent_test, soft_qp, task_gradient_at_equal_bits
+from dvcc.evaluation.descent import RealLoss, descent_test, task_gradient_at_equal_bits
 from dvcc.evaluation.surrogate import MapRow
 from dvcc.evaluation.surrogate_summary import correlations, summarise_surrogate
 from dvcc.surrogates import build_surrogate, load_surrogate, one_hot_qp
+from dvcc.surrogates.base import soft_qp
 from dvcc.tasks import build_task
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.training import surrogate as training

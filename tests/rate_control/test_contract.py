@@ -1,24 +1,48 @@
 """One suite for every rate controller, on the real codec."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from dvcc import CRF, X264, ConfigError
+from dvcc import ABR, CRF, X264, ConfigError, QPOffsets
 from dvcc.control import ControlNetwork
-from dvcc.rate_control import RATE_CONTROLLERS, best_within, build_rate_controller
+from dvcc.data.ladder import EncodeCache
+from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
+from dvcc.rate_control.learned import AbsoluteControl, OffsetControl
+from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
+from dvcc.surrogates import build_surrogate
+from dvcc.tasks import ReconstructionTask, build_task
 from tests.conftest import make_scene
 
+LIMITS = {"abr1": 1, "abr2": 2, "abr2_no_psy": 2, "abr2_no_aq": 2, "abr2_corrected": 4, "learned": 1, "learned_corrected": 2}
+LIMITS |= {"saliency": 4, "saliency_binary": 7, "boxes": 2, "search": 3 + 2 * 13}  # its ladder has three rungs here
 
-@pytest.fixture(scope="module")
-def control() -> ControlNetwork:
-    """A flat start fitted on one scene's real encodes; the departure is untrained."""
+
+def trained(mode: str) -> ControlNetwork:
+    """A flat start fitted on one scene's real encodes; the departure is random."""
     from dvcc import QPMap
 
-    network, clip, codec = ControlNetwork(width=8), make_scene(), X264()
+    torch.manual_seed(0)
+    network, clip, codec = ControlNetwork(width=8, mode=mode), make_scene(), X264()
+    torch.nn.init.normal_(network.head.weight, std=0.02)
     coded = [codec.encode(clip, QPMap.uniform(qp, like=clip)) for qp in range(14, 50, 4)]
     log_bpp = torch.log(torch.tensor([[c.bits_per_pixel for c in coded]]))
     network.prior.fit([clip.frames], log_bpp, torch.arange(14.0, 50, 4))
     return network.eval()
+
+
+@pytest.fixture(scope="module")
+def control() -> ControlNetwork:
+    return trained("absolute")
+
+
+@pytest.fixture(scope="module")
+def means(control, detector, tmp_path_factory) -> Means:
+    surrogate = build_surrogate("anchored", qps=(16, 30, 44), gop=8, width=8).requires_grad_(False)
+    task = build_task("detection", model="fastestdet", weights=detector)
+    return Means(X264(), control, task, surrogate, EncodeCache(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(params=RATE_CONTROLLERS)
@@ -27,8 +51,8 @@ def name(request):
 
 
 @pytest.fixture
-def controller(name, control):
-    return build_rate_controller(name, codec=X264(), control=control)
+def controller(name, means, tmp_path):
+    return build_rate_controller(name, replace(means, cache=EncodeCache(tmp_path)))
 
 
 def test_encodes_are_real_and_near_the_target(controller, scene):
@@ -46,8 +70,7 @@ def test_every_encode_is_counted(name, controller, scene, monkeypatch):
     monkeypatch.setattr(X264, "_encode_pass", lambda *a, **k: passes.append(1) or original(*a, **k))
     result = controller.encode(scene, 120.0)
     assert result.num_encodes == len(passes)
-    limits = {"abr1": 1, "abr2": 2, "abr2_corrected": 4, "learned": 1, "learned_corrected": 2}
-    assert len(passes) <= limits.get(name, 6)
+    assert len(passes) <= LIMITS.get(name, 6)
 
 
 def test_a_target_must_be_positive(controller, scene):
@@ -57,14 +80,16 @@ def test_a_target_must_be_positive(controller, scene):
 
 @pytest.mark.parametrize("searching", ["crf", "cqp"])
 def test_searches_come_close_from_below(searching, scene):
-    result = build_rate_controller(searching, codec=X264()).encode(scene, 150.0)
+    result = build_rate_controller(searching, Means()).encode(scene, 150.0)
     assert 0.8 * 150 < result.bitrate_kbps <= 150
 
 
+@pytest.mark.parametrize("mode", ["absolute", "offset"])
 @pytest.mark.parametrize("pair", [("abr2", "abr2_corrected"), ("learned", "learned_corrected")])
-def test_correction_does_not_leave_more_over_the_target(pair, control, scene):
+def test_correction_does_not_leave_more_over_the_target(pair, mode, scene):
+    means = Means(control=trained(mode))
     for target in (60.0, 120.0, 240.0):
-        plain, corrected = (build_rate_controller(n, codec=X264(), control=control).encode(scene, target) for n in pair)
+        plain, corrected = (build_rate_controller(name, means).encode(scene, target) for name in pair)
         assert max(corrected.bitrate_kbps - target, 0) <= max(plain.bitrate_kbps - target, 0)
 
 
@@ -75,8 +100,69 @@ def test_best_within_prefers_the_largest_that_fits(scene):
     assert best_within([fine, coarse], fine.bitrate_kbps).num_encodes == 2
 
 
-def test_unknown_and_unfounded_controllers_are_refused():
+def test_unknown_and_unfounded_controllers_are_refused(means):
     with pytest.raises(ConfigError, match="abr2_corrected"):
-        build_rate_controller("vbr", codec=X264())
-    with pytest.raises(ConfigError, match="checkpoint"):
-        build_rate_controller("learned", codec=X264())
+        build_rate_controller("vbr", Means())
+    for name, missing in {"learned": "checkpoint", "saliency": "task", "boxes": "detection", "search": "surrogate"}.items():
+        with pytest.raises(ConfigError, match=missing):
+            build_rate_controller(name, Means())
+    with pytest.raises(ConfigError, match="cache"):
+        build_rate_controller("search", replace(means, cache=None))
+    with pytest.raises(ConfigError, match="trained for offset mode, not absolute"):
+        AbsoluteControl(trained("offset"))
+
+
+def test_an_untrained_offset_control_is_two_pass_abr_to_the_bit(scene):
+    control = OffsetControl(ControlNetwork(width=8, mode="offset"))
+    assert np.array_equal(control.encode(scene, 120.0).bits_per_frame, X264().encode(scene, ABR(120.0)).bits_per_frame)
+
+
+def test_an_offset_control_moves_quality_where_it_says(scene):
+    """Finer on the left, coarser on the right, on top of x264's own decisions, at nearly the same bits."""
+
+    class Halves(OffsetControl):
+        def map_of(self, clip, target_kbps):
+            return QPOffsets(np.where(np.arange(6) < 3, -6, 6) * np.ones((8, 4, 1), int))
+
+    control = ControlNetwork(width=8, mode="offset")
+    plain, moved = (c(control).encode(scene, 150.0) for c in (OffsetControl, Halves))
+    error = [(c.frames.float() - scene.frames.float()).square().mean((0, 1, 2)) for c in (plain, moved)]
+    assert error[1][:48].mean() < 0.7 * error[0][:48].mean() and error[1][48:].mean() > 1.3 * error[0][48:].mean()
+    assert moved.bits == pytest.approx(plain.bits, rel=0.15)
+
+
+def test_saliency_is_where_the_loss_is(scene):
+    """Of the squared error, |gradient x error| is twice the squared error: the macroblocks that are coded worst."""
+    task = build_task("reconstruction", model="psnr")
+    coded = X264().encode(scene, ABR(90.0))
+    found = saliency_of(task, scene, coded)
+    error = (coded.frames.float() - scene.frames.float()).square().mean(1)
+    expected = error.unflatten(1, (4, 16)).unflatten(3, (6, 16)).mean((2, 4))
+    assert np.corrcoef(found.flatten(), expected.flatten())[0, 1] > 0.999
+    spot = torch.zeros(1, 5, 5)
+    spot[0, 2, 3] = 2.0
+    assert dilated(spot)[0].nonzero().tolist() == [[r, c] for r in (1, 2, 3) for c in (2, 3, 4)]
+
+
+def test_graded_saliency_spends_more_where_the_task_looks(scene, monkeypatch):
+    asked = []
+    original = X264.encode
+    monkeypatch.setattr(X264, "encode", lambda self, clip, rate: asked.append(rate) or original(self, clip, rate))
+    GradedSaliency(build_task("reconstruction", model="psnr")).encode(scene, 120.0)
+    offsets = asked[-1].offsets.values
+    task, first = build_task("reconstruction", model="psnr"), original(X264(), scene, ABR(120.0))
+    saliency = dilated(saliency_of(task, scene, first)).mean(0)
+    assert np.corrcoef(offsets[0].ravel(), saliency.log().flatten())[0, 1] < -0.95 and np.ptp(offsets) > 0
+
+
+def test_search_finds_room_where_there_is_some(means, scene):
+    """A task that cares for the left half only: x264 spends evenly, the search must not."""
+
+    class LeftHalf(ReconstructionTask):
+        def damage(self, prediction, reference):
+            return super().damage(prediction, reference) * (torch.arange(prediction.shape[-1]) < 48)
+
+    searching = replace(means, task=LeftHalf())
+    plain, found = (build_rate_controller(name, searching).encode(scene, 120.0) for name in ("abr2_corrected", "search"))
+    error = [(c.frames.float() - scene.frames.float())[..., :48].square().mean() for c in (plain, found)]
+    assert error[1] < 0.8 * error[0] and found.bitrate_kbps <= 1.15 * plain.bitrate_kbps

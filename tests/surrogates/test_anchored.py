@@ -7,8 +7,8 @@ from torch.utils.data import default_collate
 from dvcc import X264, read_clip
 from dvcc.data.ladder import FRAME_TYPES, EncodeCache
 from dvcc.data.module import LadderSamples
-from dvcc.evaluation.descent import soft_qp
 from dvcc.surrogates import build_surrogate, one_hot_qp
+from dvcc.surrogates.base import soft_qp
 from tests.conftest import make_scene
 
 QPS = (16, 24, 32, 40, 48)

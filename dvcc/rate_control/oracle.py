@@ -1,0 +1,35 @@
+"""What a detector saw on the uncoded clip, as a map: a bound for a control that has to find it by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dvcc.clip import Clip
+from dvcc.codecs import ABR, X264, EncodedClip
+from dvcc.qp import QPOffsets
+from dvcc.rate_control.base import RateController, check_target
+from dvcc.tasks.base import as_float
+from dvcc.tasks.detection import DetectionTask
+from dvcc.units import MACROBLOCK, macroblock_grid
+
+
+@dataclass(frozen=True)
+class BoxOracle(RateController):
+    """Offsets on two-pass ABR: `inside` where a box of the uncoded clip touches the macroblock, `outside` elsewhere."""
+
+    task: DetectionTask
+    codec: X264 = field(default_factory=X264)
+    inside: int = -3
+    outside: int = 4
+
+    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `RateController.encode`."""
+        check_target(target_kbps)
+        values = np.full((clip.num_frames, *macroblock_grid(clip.height, clip.width)), self.outside)
+        scale = np.array([clip.width, clip.height] * 2) / MACROBLOCK
+        for t, objects in enumerate(self.task.objects(as_float(clip.frames))):
+            for left, top, right, bottom in objects.corners.numpy() * scale:
+                values[t, int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = self.inside
+        return self.codec.encode(clip, ABR(target_kbps, offsets=QPOffsets(values)))

@@ -1,0 +1,126 @@
+"""Per-clip optimisation on the real codec: how much a map could gain at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import default_collate
+
+from dvcc.clip import Clip
+from dvcc.codecs import ABR, X264, EncodedClip
+from dvcc.data.ladder import EncodeCache
+from dvcc.data.module import LadderSamples
+from dvcc.qp import QPOffsets
+from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
+from dvcc.surrogates import AnchoredSurrogate
+from dvcc.surrogates.base import soft_qp
+from dvcc.surrogates.judged import judge_ladder
+from dvcc.tasks.base import Task, as_float
+
+_STRENGTHS = (0.5, 1.0)
+_LARGEST_OFFSET = 10.0
+_STEPS, _STEP_QPS = 60, 0.5
+_MUTATION_QPS = 1.5
+_FIELD = 4  # a random change has a value for so many macroblocks across, and is smooth between
+
+
+@dataclass(frozen=True)
+class Try:
+    """Offsets (T, h, w), what they were coded to, and the real task loss, at the target's bits by the price of bits."""
+
+    offsets: torch.Tensor
+    coded: EncodedClip
+    loss: float
+
+
+@dataclass(frozen=True)
+class Search(RateController):
+    """Offsets on two-pass ABR with the least real task loss that `tries` real encodes find: an upper bound, not a controller. It
+    spends the ladder, `tries` encodes of two passes and a correction, and asks the task network about all of them.
+
+    It starts from the offsets that lower the loss most at equal bits as the surrogate reads them off the clip's own ladder, at
+    half and full strength, and goes on by random smooth changes that are kept if the real loss falls.
+    """
+
+    task: Task
+    surrogate: AnchoredSurrogate
+    cache: EncodeCache
+    codec: X264 = field(default_factory=X264)
+    tries: int = 12
+
+    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `RateController.encode`."""
+        check_target(target_kbps)
+        with torch.no_grad():
+            reference = self.task.predict(as_float(clip.frames))[None]
+        spent: list[EncodedClip] = []
+
+        def real(offsets: torch.Tensor | None, kbps: float) -> tuple[EncodedClip, float]:
+            values = None if offsets is None else QPOffsets(offsets.round().to(torch.int64).numpy())
+            coded = self.codec.encode(clip, ABR(kbps, offsets=values))
+            spent.append(coded)
+            with torch.no_grad():
+                return coded, float(self.task.loss(self.task.predict(as_float(coded.frames))[None], reference))
+
+        asked = target_kbps
+        plain, loss = real(None, asked)
+        if needs_correction(plain, target_kbps):
+            asked = max(1.0, target_kbps**2 / plain.bitrate_kbps)
+            plain, loss = real(None, asked)
+        richer, less = real(None, 1.2 * asked)
+        price = max(0.0, (loss - less) / max(1e-3, np.log(richer.bits / plain.bits)))
+        zero = torch.zeros(plain.realised_qp().values.shape)
+        best = Try(zero, plain, loss)
+
+        def better(one: Try, offsets: torch.Tensor) -> Try:
+            coded, loss = real(offsets, asked)
+            other = Try(offsets, coded, loss + price * np.log(coded.bits / plain.bits))
+            return min(one, other, key=lambda candidate: candidate.loss)
+
+        descended = self.descend(clip, torch.tensor(plain.realised_qp().values, dtype=torch.float32))
+        for strength in _STRENGTHS:
+            best = better(best, strength * descended)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(self.tries - len(spent)):
+            best = better(best, (best.offsets + smooth_noise(zero.shape, generator)).clamp(-_LARGEST_OFFSET, _LARGEST_OFFSET))
+        final = best.coded
+        if needs_correction(final, target_kbps):
+            final = best_within([final, real(best.offsets, max(1.0, asked * target_kbps / final.bitrate_kbps))[0]], target_kbps)
+        passes = sum(coded.num_encodes for coded in spent) + len(self.surrogate.rungs.qps)
+        return replace(final, num_encodes=passes)
+
+    def descend(self, clip: Clip, base: torch.Tensor) -> torch.Tensor:
+        """(T, h, w): offsets from x264's own QPs `base` that lower the task loss at equal bits, as read off the clip's ladder."""
+        sample = default_collate([LadderSamples([clip], codec=self.codec, cache=self.cache, qps=self._rungs())[0]])
+        with torch.no_grad():
+            analysis = self.surrogate.analyse({**sample, "ladder_damage": judge_ladder(self.task, sample)})
+        analysis = self.surrogate.without_pixels(analysis)
+        offsets = torch.zeros_like(base)[None].requires_grad_()
+        optimizer = torch.optim.Adam([offsets], lr=_STEP_QPS)
+        for _ in range(_STEPS):
+            predicted = self.surrogate.predict(analysis, soft_qp(base + offsets), shown=[])
+            assert predicted.damage is not None
+            (of_loss,) = torch.autograd.grad(self.task.loss_of(predicted.damage).sum(), offsets, retain_graph=True)
+            (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), offsets)
+            # x264 takes back what all macroblocks have in common: without it, the loss at equal bits is left.
+            gradient = of_loss - of_bits * of_loss.sum() / of_bits.sum().clamp(max=-1e-6)
+            offsets.grad = gradient / gradient.abs().mean().clamp(min=1e-12)
+            optimizer.step()
+            with torch.no_grad():
+                offsets.sub_(offsets.mean()).clamp_(-_LARGEST_OFFSET, _LARGEST_OFFSET)
+        return offsets.detach()[0]
+
+    def _rungs(self) -> tuple[int, ...]:
+        return tuple(int(qp) for qp in self.surrogate.rungs.qps)
+
+
+def smooth_noise(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """(T, h, w): a smooth random field, the same in every frame."""
+    coarse = torch.randn(1, 1, max(2, shape[1] // _FIELD), max(2, shape[2] // _FIELD), generator=generator)
+    return _MUTATION_QPS * F.interpolate(coarse, tuple(shape[1:]), mode="bilinear", align_corners=True)[0].expand(
+        shape[0], -1, -1
+    )
