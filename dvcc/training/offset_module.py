@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dvcc import units
-from dvcc.control import gaussian_logits, lagrangian, sample_qp
+from dvcc.control import lagrangian
 from dvcc.data.module import Sample
 from dvcc.qp import MAX_QP
 from dvcc.surrogates import one_hot_qp
@@ -58,10 +58,11 @@ class OffsetModule(ControlModule):
             chosen.append(Baseline(*(part[rates] for part in self._baselines[clip])))
         base = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         frames = as_float(batch["frames"]).repeat_interleave(settings.targets, 0)
-        level = base.qp + self.control.offsets(frames, base.log_bpp)
+        offsets = self.control.offsets(frames, base.log_bpp)
+        level = base.qp + offsets - offsets.mean((1, 2, 3), keepdim=True)
         shift, price = self.at_equal_bits(batch, level.detach(), base)
-        logits = gaussian_logits((level + shift).clamp(0, MAX_QP), spread=self.control.config["spread"])
-        qp = sample_qp(logits, temperature=settings.temperature)
+        # Not sampled: noise from macroblock to macroblock has to be signalled, and at low rates costs more than the picture.
+        qp = soft_qp((level + shift).clamp(0, MAX_QP))
         loss, log_bits = self.off_the_ladder(batch, qp)
         terms = lagrangian(loss / base.loss, log_bits, base.log_bits, multiplier=price, deviation_weight=0)
         return Step(qp, base.log_bpp, terms)
