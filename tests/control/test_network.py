@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dvcc.control import ControlNetwork, load_control
+from dvcc.control.network import reduced
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.weights import Weights, save_weights
 
@@ -43,8 +44,8 @@ def test_the_prior_learns_the_rate_of_flat_maps(control):
     qps = torch.arange(16.0, 48, 4)
     log_bpp = torch.log(contrast)[:, None] - 0.11 * (qps - 30)
     assert control.prior.fit(clips, log_bpp, qps) < 1.0
-    torch.testing.assert_close(control.prior(clips[3][None], log_bpp[3, 2:3]), qps[2:3], atol=1.5, rtol=0)
-    low, high = (control.prior(clips[0][None], torch.tensor([b])) for b in (-4.0, -2.0))
+    torch.testing.assert_close(control.prior(reduced(clips[3][None]), log_bpp[3, 2:3]), qps[2:3], atol=1.5, rtol=0)
+    low, high = (control.prior(reduced(clips[0][None]), torch.tensor([b])) for b in (-4.0, -2.0))
     assert low > high  # fewer bits, coarser
     with pytest.raises(ConfigError, match="at least"):
         control.prior.fit(clips[:2], log_bpp[:2, :2], qps[:2])
@@ -57,10 +58,10 @@ def test_a_single_frame_has_a_prior(control):
 def test_a_frames_departure_depends_on_no_later_frame(control, frames):
     train_a_little(control)
     log_bpp, level = torch.tensor([-3.0, -2.0]), torch.tensor([30.0, 30.0])
-    before = control._departure(frames, log_bpp, level)
+    before = control._departure(reduced(frames), log_bpp, level)
     changed = frames.clone()
     changed[:, 3:] = 255 - changed[:, 3:]
-    after = control._departure(changed, log_bpp, level)
+    after = control._departure(reduced(changed), log_bpp, level)
     torch.testing.assert_close(after[:, :3], before[:, :3])
     assert not torch.allclose(after[:, 3], before[:, 3])
 
@@ -68,7 +69,7 @@ def test_a_frames_departure_depends_on_no_later_frame(control, frames):
 def test_the_departure_stays_within_reach_and_depends_on_the_target(control, frames):
     train_a_little(control)
     level = torch.tensor([30.0, 30.0])
-    one, other = (control._departure(frames, torch.full((2,), b), level) for b in (-4.0, -1.0))
+    one, other = (control._departure(reduced(frames), torch.full((2,), b), level) for b in (-4.0, -1.0))
     assert one.abs().max() <= control.config["reach"] and not torch.allclose(one, other)
 
 

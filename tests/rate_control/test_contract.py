@@ -10,7 +10,7 @@ from dvcc import ABR, CRF, X264, ConfigError, QPOffsets
 from dvcc.control import ControlNetwork
 from dvcc.data.ladder import EncodeCache
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
-from dvcc.rate_control.learned import AbsoluteControl, OffsetControl
+from dvcc.rate_control.learned import AbsoluteControl, OffsetControl, dithered
 from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
 from dvcc.surrogates import build_surrogate
 from dvcc.tasks import ReconstructionTask, build_task
@@ -166,3 +166,13 @@ def test_search_finds_room_where_there_is_some(means, scene):
     plain, found = (build_rate_controller(name, searching).encode(scene, 120.0) for name in ("abr2_corrected", "search"))
     error = [(c.frames.float() - scene.frames.float())[..., :48].square().mean() for c in (plain, found)]
     assert error[1] < 0.8 * error[0] and found.bitrate_kbps <= 1.15 * plain.bitrate_kbps
+
+
+def test_dithered_maps_keep_the_mean_and_change_once_per_frame(scene):
+    qp = dithered(torch.full((2, 10, 20), 30.3)).values
+    assert qp.mean() == pytest.approx(30.3) and set(np.unique(qp)) == {30, 32}
+    assert (np.diff(qp.reshape(2, -1), axis=1) != 0).sum(1).tolist() == [1, 1]
+    assert np.array_equal(dithered(torch.full((2, 10, 20), 30.0)).values, np.full((2, 10, 20), 30))
+    assert dithered(torch.full((1, 4, 6), 55.0)).values.max() == 51
+    sizes = [X264().encode(scene, dithered(torch.full((8, 4, 6), level))).bits for level in (30.0, 30.5, 31.0)]
+    assert sizes[0] > sizes[1] > sizes[2]

