@@ -36,6 +36,7 @@ class DataConfig:
     stride: int = 3
     size: tuple[int, int] = (224, 512)
     max_clips: int | None = None
+    shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
     augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
     maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare
     groups: int = 3  # such groups per clip, each of another mean QP
@@ -248,6 +249,7 @@ class EvaluateControlConfig(_Run):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
+    clips_per_video: int | None = None  # at most so many of every video, or shot (data.shots)
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
     )
@@ -257,7 +259,7 @@ class EvaluateControlConfig(_Run):
     bootstrap: int = 200
 
     def __post_init__(self) -> None:
-        _at_least(self, num_targets=2, bootstrap=0, seed=0)
+        _at_least(self, num_targets=2, bootstrap=0, seed=0, clips_per_video=1)
         if self.seed >= 2**32:
             raise ConfigError(f"seed is below 2**32, got {self.seed}")
         if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dvcc.clip import IMAGE_SUFFIXES, Clip, cityscapes_sequences, read_clip
+from dvcc.data.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".ts", ".y4m"})
@@ -62,6 +63,7 @@ class ClipSpan:
     top: int = 0
     left: int = 0
     flip: bool = False
+    shot: int | None = None  # its number in the video, where there are several
 
 
 class ClipDataset(Dataset[Clip]):
@@ -69,7 +71,8 @@ class ClipDataset(Dataset[Clip]):
 
     videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. max_clips:
     keep so many, spread evenly over all videos (None: all that do not overlap). augment: number of windows and
-    flips per span; a finite bank, so that the cache of real encodes is hit. seed: of the bank.
+    flips per span; a finite bank, so that the cache of real encodes is hit. seed: of the bank. shots: look for cuts, so that
+    a clip lies within one shot; shots too short for a clip are left out.
 
     Items are `Clip`s; `spans[i].video` tells where clip `i` is from. Raises `VideoError` for a video that cannot
     be read or is too short.
@@ -85,6 +88,7 @@ class ClipDataset(Dataset[Clip]):
         max_clips: int | None = None,
         augment: int = 1,
         seed: int = 0,
+        shots: bool = False,
     ) -> None:
         if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(size)}")
@@ -95,10 +99,16 @@ class ClipDataset(Dataset[Clip]):
         spans: list[ClipSpan] = []
         for video in videos:
             span = (frames - 1) * stride + 1
-            starts = range(0, _num_frames(video) - span + 1, span)
+            cut = find_shots(video) if shots and video.is_file() else [(0, _num_frames(video))]
+            starts = [(start, number) for number, (first, end) in enumerate(cut) for start in range(first, end - span + 1, span)]
             if not starts:
-                raise VideoError(f"{video} has {_num_frames(video)} frames, too few for {frames} with stride {stride} ({span})")
-            spans += [_window(video, start, self.size, variant, seed) for start in starts for variant in range(augment)]
+                longest = max(end - first for first, end in cut)
+                raise VideoError(
+                    f"{video} has at most {longest} frames in a row, too few for {frames} with stride {stride} ({span})"
+                )
+            for start, number in starts:
+                windows = [_window(video, start, self.size, variant, seed) for variant in range(augment)]
+                spans += [replace(window, shot=number) for window in windows] if len(cut) > 1 else windows
         if max_clips is not None and max_clips < len(spans):
             spans = [spans[round(i)] for i in np.linspace(0, len(spans) - 1, max_clips)]
         self.spans = spans

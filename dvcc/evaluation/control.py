@@ -118,15 +118,17 @@ def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Jud
     """
     data = config.data
     _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
-    clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=data.size, max_clips=data.max_clips)
+    clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=data.size, shots=data.shots)
     judged = []
-    for clip, span in zip((clips[i] for i in range(len(clips))), clips.spans, strict=True):
+    for index in chosen_clips(clips, per_video=config.clips_per_video, at_most=data.max_clips):
+        clip, span = clips[index], clips.spans[index]
         reference = predict_frames(task, clip.frames)
         generator = torch.Generator().manual_seed(config.seed)
         noise = torch.randint(-1, 2, clip.frames.shape, generator=generator)
         noisy = (clip.frames.int() + noise).clamp(0, 255).to(torch.uint8)
         agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
-        judged.append(Judged(clip, span.video.name, span.start, reference, agreement))
+        name = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
+        judged.append(Judged(clip, name, span.start, reference, agreement))
     stable = [j for j in judged if j.agreement >= config.stability]
     if not stable:
         best = max(j.agreement for j in judged)
@@ -135,6 +137,21 @@ def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Jud
             f"{config.stability}): use another network or larger frames, or lower stability"
         )
     return stable, [j for j in judged if j.agreement < config.stability]
+
+
+def chosen_clips(clips: ClipDataset, *, per_video: int | None, at_most: int | None) -> list[int]:
+    """Indices of up to `per_video` clips of every video or shot, or a long one would speak for all; `at_most` so many of these."""
+    of_video: dict[tuple[Path, int | None], list[int]] = {}
+    for index, span in enumerate(clips.spans):
+        of_video.setdefault((span.video, span.shot), []).append(index)
+    chosen = [index for indices in of_video.values() for index in _spread(indices, per_video)]
+    return _spread(chosen, at_most)
+
+
+def _spread(items: list[int], count: int | None) -> list[int]:
+    if count is None or count >= len(items):
+        return items
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
 
 
 def find_targets(

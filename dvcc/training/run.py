@@ -62,6 +62,7 @@ def build_samples(
         max_clips=data.max_clips,
         augment=data.augment,
         seed=seed,
+        shots=data.shots,
     )
     cache = EncodeCache(data.cache)
     return LadderSamples(

