@@ -18,9 +18,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120
-	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003
-	$(BIN)/python evaluate.py control task=segmentation $(DEMO)
+	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120 out=runs/demo/surrogate
+	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003 control.mode=offset \
+		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control
+	$(BIN)/python evaluate.py control task=segmentation $(DEMO) data.shots=true \
+		checkpoint=runs/demo/control/control.safetensors out=runs/demo/evaluation
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2

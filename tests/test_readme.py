@@ -16,6 +16,7 @@ from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EVALUATED = ("targets_kbps", "controllers", "clips_per_video")
 
 
 def blocks(language: str) -> list[str]:
@@ -37,8 +38,10 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_python_example_runs(workplace):
-    (example,) = blocks("python")
-    exec(compile(example, "README.md", "exec"), {})
+    assert main(["export", "video.mp4", "--frames", "8", "--stride", "3", *shell_lines("dvcc export")[0][3:]]) == 0
+    names: dict[str, object] = {}
+    for example in blocks("python"):
+        exec(compile(example, "README.md", "exec"), names)
 
 
 def test_every_dvcc_line_runs(workplace, capsys):
@@ -62,9 +65,9 @@ def test_every_key_in_the_table_exists():
         word for code in re.findall(r"`([^`]*=[^`]*)`", table) for word in re.split(r"[ ,](?![^\[]*\])", code) if "=" in word
     ]
     assert len(words) > 12
-    trainable = [word.replace("=NAME", "=medium").replace("=N", "=3") for word in words if not word.startswith("targets_kbps")]
+    trainable = [word.replace("=NAME", "=medium").replace("=N", "=3") for word in words if not word.startswith(EVALUATED)]
     for word in trainable:
-        if word.startswith(("task", "objective")):
+        if word.startswith(("task", "objective", "control.")):
             parse("train.py", ["control", word])
         elif word.startswith("surrogate"):
             parse("train.py", ["surrogate", word])
@@ -72,7 +75,7 @@ def test_every_key_in_the_table_exists():
             parse("train.py", ["surrogate", word, "data.root=x"])
         else:
             parse("train.py", ["surrogate", word])
-    parse("evaluate.py", ["control", *[word for word in words if word.startswith("targets_kbps")]])
+    parse("evaluate.py", ["control", *[word for word in words if word.startswith(EVALUATED)]])
 
 
 def test_make_demo_runs_the_three_commands_of_the_readme():

@@ -140,7 +140,7 @@ def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Jud
 
 
 def chosen_clips(clips: ClipDataset, *, per_video: int | None, at_most: int | None) -> list[int]:
-    """Indices of up to `per_video` clips of every video or shot, or a long one would speak for all; `at_most` so many of these."""
+    """Indices of up to `per_video` clips of every video or shot, or a long one speaks for all; `at_most` so many of these."""
     of_video: dict[tuple[Path, int | None], list[int]] = {}
     for index, span in enumerate(clips.spans):
         of_video.setdefault((span.video, span.shot), []).append(index)
