@@ -7,7 +7,7 @@ from typing import Literal
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
-from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
+from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class AverageBitrate(RateController):
         first = self.codec.encode(clip, ABR(target_kbps, passes=self.passes))
         if not self.corrected or not needs_correction(first, target_kbps):
             return first
-        asked = max(1.0, target_kbps * target_kbps / first.bitrate_kbps)
+        asked = corrected_kbps(target_kbps, first.bitrate_kbps, target_kbps)
         return best_within([first, self.codec.encode(clip, ABR(asked, passes=self.passes))], target_kbps)

@@ -14,7 +14,7 @@ from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
-from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
+from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
 _LEAST_PER_QP, _MOST_PER_QP = 0.09, 0.14
@@ -89,7 +89,7 @@ class OffsetControl(LearnedControl):
         first = self.codec.encode(clip, ABR(target_kbps, offsets=offsets))
         if not self.corrected or not needs_correction(first, target_kbps):
             return first
-        asked = max(1.0, target_kbps * target_kbps / first.bitrate_kbps)
+        asked = corrected_kbps(target_kbps, first.bitrate_kbps, target_kbps)
         return best_within([first, self.codec.encode(clip, ABR(asked, offsets=offsets))], target_kbps)
 
     @torch.inference_mode()

@@ -15,7 +15,7 @@ from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import LadderSamples
 from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
+from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
 from dvcc.surrogates import AnchoredSurrogate
 from dvcc.surrogates.base import soft_qp
 from dvcc.surrogates.judged import judge_ladder
@@ -69,7 +69,7 @@ class Search(RateController):
         asked = target_kbps
         plain, loss = real(None, asked)
         if needs_correction(plain, target_kbps):
-            asked = max(1.0, target_kbps**2 / plain.bitrate_kbps)
+            asked = corrected_kbps(asked, plain.bitrate_kbps, target_kbps)
             plain, loss = real(None, asked)
         richer, less = real(None, 1.2 * asked)
         price = max(0.0, (loss - less) / max(1e-3, np.log(richer.bits / plain.bits)))
@@ -89,7 +89,8 @@ class Search(RateController):
             best = better(best, (best.offsets + smooth_noise(zero.shape, generator)).clamp(-_LARGEST_OFFSET, _LARGEST_OFFSET))
         final = best.coded
         if needs_correction(final, target_kbps):
-            final = best_within([final, real(best.offsets, max(1.0, asked * target_kbps / final.bitrate_kbps))[0]], target_kbps)
+            again, _ = real(best.offsets, corrected_kbps(asked, final.bitrate_kbps, target_kbps))
+            final = best_within([final, again], target_kbps)
         passes = sum(coded.num_encodes for coded in spent) + len(self.surrogate.rungs.qps)
         return replace(final, num_encodes=passes)
 

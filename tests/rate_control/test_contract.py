@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dvcc import ABR, CRF, X264, ConfigError, QPOffsets
+from dvcc import ABR, CRF, X264, Clip, ConfigError, QPOffsets
 from dvcc.control import ControlNetwork
 from dvcc.data.ladder import EncodeCache
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
+from dvcc.rate_control.base import corrected_kbps
 from dvcc.rate_control.learned import AbsoluteControl, OffsetControl, dithered
 from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
 from dvcc.surrogates import build_surrogate
@@ -176,3 +177,34 @@ def test_dithered_maps_keep_the_mean_and_change_once_per_frame(scene):
     assert dithered(torch.full((1, 4, 6), 55.0)).values.max() == 51
     sizes = [X264().encode(scene, dithered(torch.full((8, 4, 6), level))).bits for level in (30.0, 30.5, 31.0)]
     assert sizes[0] > sizes[1] > sizes[2]
+
+
+def still(brightness: int | None = None, frames: int = 8) -> Clip:
+    first = make_scene().frames[:1].expand(frames, -1, -1, -1)
+    return Clip.from_rgb((first if brightness is None else torch.full_like(first, brightness)).numpy(), 25)
+
+
+def scene_cut() -> Clip:
+    return Clip.from_rgb(torch.cat([make_scene(frames=4).frames, 255 - make_scene(frames=4, seed=3).frames]).numpy(), 25)
+
+
+UNUSUAL = {
+    "black": still(0),
+    "still": still(),
+    "scene cut": scene_cut(),
+    "one frame": still(frames=1),
+    "short": make_scene(frames=3),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_clips_are_coded_by_every_controller(kind, controller):
+    clip = UNUSUAL[kind]
+    coded = controller.encode(clip, 80.0)
+    assert coded.frames.shape == clip.frames.shape and coded.bitrate_kbps > 0
+
+
+def test_a_correction_aims_below_its_target():
+    assert corrected_kbps(100.0, 120.0, 100.0) == pytest.approx(0.93 * 100 / 1.2)
+    assert corrected_kbps(100.0, 50.0, 100.0) == pytest.approx(0.93 * 200)
+    assert corrected_kbps(2.0, 1e6, 2.0) == 1.0  # x264 counts in whole kbit/s
