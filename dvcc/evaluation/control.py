@@ -28,7 +28,7 @@ from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.settings import EvaluateControlConfig
 from dvcc.surrogates import load_surrogate
 from dvcc.tasks import Task, build_task
-from dvcc.training.run import build_codec, check_surrogate, data_root, refuse_training_videos, versions
+from dvcc.training.run import build_codec, check_control, check_surrogate, data_root, refuse_training_videos, versions
 
 _SWEEP_BPP = (0.004, 0.6, 9)
 """Lowest and highest bits per pixel, and how many between, at which the baseline is tried."""
@@ -78,6 +78,7 @@ def run(config: EvaluateControlConfig) -> str:
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
         control, learned_from = load_control(path)
+        check_control(path, learned_from, codec=config.codec)
         means = replace(means, control=control)
         _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         refuse_training_videos(path, learned_from, videos)

@@ -207,6 +207,13 @@ def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, ru
         raise ConfigError(f"{path} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew")
 
 
+def check_control(path: str | Path, stored: dict[str, Any], *, codec: CodecConfig) -> None:
+    """Raise `ConfigError` when the control at `path` was trained for another encoder than `codec`."""
+    trained_for = stored["run"].get("codec", configs.to_dict(codec))
+    if trained_for != configs.to_dict(codec):
+        raise ConfigError(f"{path} was trained for another encoder, {trained_for}: set codec.* to it, or train anew")
+
+
 def refuse_training_videos(path: str | Path, stored: dict[str, Any], videos: list[Path]) -> None:
     """Raise `ConfigError` when what is at `path` was trained on one of the test `videos`."""
     seen = {video_key(video) for video in videos} & set(stored.get("trained_on", []))

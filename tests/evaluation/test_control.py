@@ -34,7 +34,8 @@ def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("control") / "control.safetensors"
     network = ControlNetwork(width=8)
     network.prior.coefficients.copy_(__import__("torch").tensor([12.0, -9.0, 0.0, 0.0, 0.0]))
-    run = {"task": {"name": "reconstruction", "model": "psnr", "weights": None}, "data": {}, "codec": {}}
+    codec = {"name": "x264", "preset": "medium", "gop": 8, "bframes": None}
+    run = {"task": {"name": "reconstruction", "model": "psnr", "weights": None}, "data": {}, "codec": codec}
     network.save(path, {"run": run})
     return path
 
@@ -106,6 +107,11 @@ def test_a_control_is_not_judged_on_a_video_it_was_trained_on(tiny, videos, tmp_
     ControlNetwork(width=8).save(tmp_path / "c.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
     with pytest.raises(ConfigError, match=r"was trained on test\.mp4"):
         evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={tmp_path / 'c.safetensors'}"))
+
+
+def test_a_control_is_not_judged_on_another_encoder(tiny, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=r"another encoder.*'gop': 8.*codec\.\*"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "codec.gop=4"))
 
 
 def test_the_report_says_when_the_judge_is_the_trainee(result):
