@@ -38,7 +38,7 @@ class DataConfig:
     max_clips: int | None = None
     shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
     augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
-    maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare
+    maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare, three at least
     groups: int = 3  # such groups per clip, each of another mean QP
     frames_of: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
     rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
@@ -48,7 +48,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least(
-            self, frames=1, stride=1, max_clips=1, augment=1, maps_per_clip=2, groups=1, frames_of=1, num_workers=0, batch_size=1
+            self, frames=1, stride=1, max_clips=1, augment=1, maps_per_clip=3, groups=1, frames_of=1, num_workers=0, batch_size=1
         )
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
