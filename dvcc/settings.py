@@ -120,6 +120,8 @@ class LossWeights:
     def __post_init__(self) -> None:
         counts = ("frames", "cv_frames")
         _at_least(self, **{name: int(name in counts) for name in self.__dataclass_fields__})
+        if not any(getattr(self, name) for name in self.__dataclass_fields__ if name not in counts):
+            raise ConfigError("losses.* are all 0, so there is nothing to learn: give one of them a weight above 0")
 
 
 @dataclass

@@ -51,6 +51,14 @@ def test_wrong_words_say_what_and_how(word):
     assert WRONG[word] in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_losses_that_are_all_switched_off_are_refused():
+    terms = ("l1", "ssim", "frequency", "candidates", "error", "frame_bits", "clip_bits", "cv_bits")
+    off = [f"losses.{term}=0" for term in terms]
+    with pytest.raises(ConfigError, match="all 0, so there is nothing to learn"):
+        parse("train.py", ["surrogate", *off])
+    assert parse("train.py", ["surrogate", *off, "losses.cv_task=0.1"])[1].losses.cv_task == 0.1
+
+
 def test_missing_values_and_stages_are_named():
     with pytest.raises(ConfigError, match=r"data\.root"):
         parse("train.py", ["student"])
