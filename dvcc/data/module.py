@@ -140,16 +140,24 @@ def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str
     """(training videos, test videos) below `root`: those whose file name is in `test` are never trained on.
 
     Without `test`, every fifth video (at least one) is held out, by the hash of its name. Raises `ConfigError` when a
-    name matches nothing or one side stays empty.
+    name matches nothing or no video is left to test on; for the other side see `training_videos`.
     """
-    videos = [video for video in list_videos(root) if video.name not in exclude]
+    found = list_videos(root)
+    videos = [video for video in found if video.name not in exclude]
+    _check_names("data.exclude", exclude, found, root)
+    if not videos:
+        raise ConfigError(f"data.exclude={list(exclude)} leaves no video of {root}: exclude fewer, or add videos to data.root")
     if not test:
         ranked = sorted(videos, key=lambda video: hashlib.sha256(video.name.encode()).digest())
         test = [video.name for video in ranked[: max(1, len(videos) // 5)]]
-    missing = set(test) - {video.name for video in videos}
-    if missing:
-        raise ConfigError(f"data.test names {sorted(missing)}, which is not below {root}: there are {[v.name for v in videos]}")
+    _check_names("data.test", test, videos, root)
     return [video for video in videos if video.name not in test], [video for video in videos if video.name in test]
+
+
+def _check_names(key: str, names: Sequence[str], videos: Sequence[Path], root: str | Path) -> None:
+    missing = set(names) - {video.name for video in videos}
+    if missing:
+        raise ConfigError(f"{key} names {sorted(missing)}, which is not below {root}: there are {[v.name for v in videos]}")
 
 
 def training_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:

@@ -45,8 +45,11 @@ def test_videos_are_split_whole(folder):
     assert [v.name for v in train] == ["a.mp4"] and [v.name for v in test] == ["b.mp4"]
     train, test = split_videos(folder, test=[])
     assert len(test) == 1 and len(train) == 2 and not set(train) & set(test)
-    with pytest.raises(ConfigError, match=r"nowhere\.mp4"):
-        split_videos(folder, test=["nowhere.mp4"])
+    for names in ({"test": ["nowhere.mp4"]}, {"test": [], "exclude": ["nowhere.mp4"]}):
+        with pytest.raises(ConfigError, match=r"names \['nowhere\.mp4'\], which is not below .*'a\.mp4', 'b\.mp4', 'c\.mp4'"):
+            split_videos(folder, **names)
+    with pytest.raises(ConfigError, match=r"data\.exclude=\['a\.mp4'\] leaves no video"):
+        split_videos(folder / "a.mp4", test=[], exclude=["a.mp4"])
 
 
 def test_bad_folders_and_videos_are_named(folder, tmp_path):
