@@ -32,12 +32,14 @@ def list_videos(root: str | Path) -> list[Path]:
     """Videos at `root`: the file itself, or every video file and image sequence below the folder, sorted.
 
     A Cityscapes sequence is named by its first image, any other folder of images by the folder. Raises
-    `VideoError` when there is none.
+    `VideoError` when there is none, or the file is none by its suffix.
     """
     root = Path(root)
     if not root.exists():
         raise VideoError(f"{root} does not exist: set data.root to a video or a folder of videos")
     if root.is_file():
+        if root.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+            raise VideoError(f"{root} is no video: give a file that ends in {', '.join(sorted(VIDEO_SUFFIXES))}, or a folder")
         return [root]
     videos = [path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
     for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
