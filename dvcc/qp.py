@@ -81,7 +81,7 @@ class QPMap(_Grid):
     @classmethod
     def uniform(cls, qp: int, *, like: Clip) -> QPMap:
         """The same `qp` for every macroblock of the clip `like`."""
-        return cls(np.full((like.num_frames, *macroblock_grid(like.height, like.width)), qp, dtype=int))
+        return cls(np.full((like.num_frames, *macroblock_grid(like.height, like.width)), qp))
 
     def save(self, path: str | Path) -> None:
         """Write a NumPy `.npz` with the one array `qp` (int8, (T, h, w)); the file appears whole or not at all."""

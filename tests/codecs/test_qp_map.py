@@ -177,6 +177,11 @@ def test_bad_maps_say_what_is_wrong(values, reason):
         QPMap(values)
 
 
+def test_a_uniform_map_is_not_rounded_in_silence(scene):
+    with pytest.raises(ConfigError, match="integers, got float64"):
+        QPMap.uniform(30.5, like=scene)
+
+
 def test_maps_survive_the_disk_and_damaged_files_are_named(tmp_path, rng):
     from dvcc import VideoError
 
