@@ -60,7 +60,11 @@ def relax_gradient(
     control_variate: c of a soft one-hot (B, K, C), softmax(z / temperature), to (B,). Twice differentiable, and it is
         called twice. Any c leaves g unbiased, but not every c helps: near temperature 0 even c = f is worse than
         REINFORCE, because the slope of c(z) blows up. Start near 1.
+
+    Raises `ValueError` unless `temperature` is above 0.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}: start near 1")
     # A leaf of its own, so that the graph which d/d logits needs ends here and not in the control network.
     leaf = logits.detach().requires_grad_()
     log_p = leaf.log_softmax(-1)
@@ -103,6 +107,8 @@ def lax_gradient(
     objective: f of the real-valued q. Rounding and clipping to 0..51 belong in it, so that g is the gradient of what
         is really coded.
     control_variate: c of the same real-valued q, to (B,), twice differentiable; c(round(q)) would have no slope.
+
+    Raises `ValueError` unless `std` is above 0.
     """
     sample, score = _gaussian(mean, std, generator)
     value = _evaluate(objective, sample)
@@ -149,6 +155,8 @@ def _gaussian(
     mean: torch.Tensor, std: float | torch.Tensor, generator: torch.Generator | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A sample and its score d log p(q)/d mean = (q - mean) / std^2, both (B, K) and without graph."""
+    if not (torch.as_tensor(std) > 0).all():
+        raise ValueError(f"std must be above 0 everywhere, got {std}: without exploration there is no score")
     noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
     std = torch.as_tensor(std, device=mean.device, dtype=mean.dtype).detach()
     return mean.detach() + std * noise, noise / std

@@ -260,3 +260,14 @@ def test_values_that_would_broadcast_are_refused(wrong):
     for options in ({"variate": looked_up, "objective": wrong}, {"variate": wrong}):
         with pytest.raises(ValueError, match="one value per row"):
             relax(logits=rows(LOGITS, 5), **options)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
+def test_a_width_or_temperature_that_is_not_positive_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"temperature must be above 0, got {wrong}"):
+        relax(variate=looked_up, temperature=wrong)
+    for std in (wrong, torch.tensor([1.0, wrong])):
+        with pytest.raises(ValueError, match="std must be above 0 everywhere"):
+            gaussian_reinforce_gradient(rows(MEAN, 3), std=std, objective=coded)
+        with pytest.raises(ValueError, match="std must be above 0 everywhere"):
+            lax_gradient(rows(MEAN, 3), std=std, objective=coded, control_variate=smooth)
