@@ -101,11 +101,11 @@ def run(config: EvaluateSurrogateConfig) -> str:
 
     Raises `ConfigError` when the surrogate was trained for another encoder or rungs, or on a test video.
     """
+    codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
     surrogate, stored = load_surrogate(config.checkpoint)
     check_surrogate(config.checkpoint, stored, codec=config.codec, rungs=config.data.rungs)
     surrogate.eval().requires_grad_(False)
     torch.set_flush_denormal(True)
-    codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval().requires_grad_(False)
     clips = list(load_clips(config, stored, codec, cache))
     maps, steps = [], []

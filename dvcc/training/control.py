@@ -37,12 +37,12 @@ def run(config: ControlConfig) -> Path:
     offset, on_ladder = config.control.mode == "offset", config.objective.judge == "ladder"
     if offset and not on_ladder:
         raise ConfigError("control.mode=offset reads the task's loss off the ladder: leave objective.judge=ladder")
+    codec = build_codec(config.codec)
     surrogate, stored = load_surrogate(config.surrogate)
     check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
     if on_ladder and not surrogate.reads_ladder:
         raise ConfigError(f"{config.surrogate} predicts without a ladder, so nothing can be read off it: objective.judge=frames")
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
-    codec = build_codec(config.codec)
     samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES if offset else 0)
     model = config.control
     control = ControlNetwork(width=model.width, gop=config.codec.gop, reach=model.reach, mode=model.mode)

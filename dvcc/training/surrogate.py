@@ -168,6 +168,7 @@ def run(config: SurrogateConfig) -> Path:
     Raises `ConfigError` when `start` is a surrogate of another shape.
     """
     L.seed_everything(config.seed, verbose=False)
+    codec = build_codec(config.codec)
     model: dict[str, Any] = {
         "name": config.surrogate.name,
         "qps": list(config.data.rungs),
@@ -187,7 +188,7 @@ def run(config: SurrogateConfig) -> Path:
         task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
         data = replace(data, frames_of=data.maps_per_clip)  # the real loss of every map is needed
     control = None if config.control is None else load_control(config.control)[0]
-    samples = build_samples(data, build_codec(config.codec), seed=config.seed, with_maps=True, control=control)
+    samples = build_samples(data, codec, seed=config.seed, with_maps=True, control=control)
     module = SurrogateModule(surrogate, config, task)
     out = Path(config.out)
     fit(module, samples, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])

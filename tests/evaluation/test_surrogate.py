@@ -92,7 +92,14 @@ def test_a_test_video_that_was_trained_on_is_refused(tiny, checkpoint, tmp_path)
         evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "data.test=[a.mp4]"))
 
 
-@pytest.mark.parametrize("word, reason", [("codec.gop=4", "another encoder"), ("codec.preset=fast", "another encoder")])
+@pytest.mark.parametrize(
+    "word, reason",
+    [
+        ("codec.gop=4", "another encoder"),
+        ("codec.preset=fast", "another encoder"),
+        ("codec.preset=fastt", "no preset 'fastt': choose one of"),
+    ],
+)
 def test_another_encoder_is_refused_before_any_work(word, reason, tiny, checkpoint, tmp_path):
     with pytest.raises(ConfigError, match=reason):
         evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", word))

@@ -281,6 +281,8 @@ def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_pa
         control.run(configure("control", tiny, tmp_path, f"surrogate={trained}", "codec.gop=4"))
     with pytest.raises(ConfigError, match="rungs"):
         control.run(configure("control", [*words, "data.rungs=[16,46]"], tmp_path, f"surrogate={trained}"))
+    with pytest.raises(ConfigError, match="no preset 'fastt': choose one of ultrafast, "):  # not another encoder's
+        control.run(configure("control", tiny, tmp_path, f"surrogate={trained}", "codec.preset=fastt"))
 
 
 def test_nan_stops_a_run_before_it_reaches_the_weights(tiny, tmp_path, monkeypatch):
