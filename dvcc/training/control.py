@@ -53,5 +53,5 @@ def run(config: ControlConfig) -> Path:
     pictures = ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)
     fit(module, ClipFrames(samples) if on_ladder else samples, config, callbacks=[pictures])
     path = out / "control.safetensors"
-    control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples), **versions()})
+    control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples, stored), **versions()})
     return path

@@ -193,10 +193,12 @@ def check_finite_gradients(module: torch.nn.Module, *, step: int) -> None:
             raise DvccError(f"the gradient of {name} is not finite at step {step}: lower learning_rate, or resume a checkpoint")
 
 
-def trained_on(samples: LadderSamples) -> list[str]:
-    """Names and sizes of the videos that `samples` are cut from: what an evaluation must not be about."""
+def trained_on(samples: LadderSamples, *begun_from: dict[str, Any]) -> list[str]:
+    """Names and sizes of the videos that `samples` are cut from, and of those that the checkpoints `begun_from` (their configs)
+    have seen: what an evaluation must not be about."""
     clips = samples.clips
-    return sorted({video_key(span.video) for span in clips.spans}) if isinstance(clips, ClipDataset) else []
+    seen = {video_key(span.video) for span in clips.spans} if isinstance(clips, ClipDataset) else set()
+    return sorted(seen.union(*(stored.get("trained_on", []) for stored in begun_from)))
 
 
 def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, rungs: list[int]) -> None:

@@ -29,6 +29,7 @@ from dvcc.training.run import (
     build_samples,
     check_finite,
     check_finite_gradients,
+    check_surrogate,
     fit,
     seed_step,
     trained_on,
@@ -165,7 +166,7 @@ def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) 
 def run(config: SurrogateConfig) -> Path:
     """Train a surrogate as configured; returns the path of its weights.
 
-    Raises `ConfigError` when `start` is a surrogate of another shape.
+    Raises `ConfigError` when `start` is a surrogate of another shape, or of another encoder.
     """
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
@@ -178,21 +179,27 @@ def run(config: SurrogateConfig) -> Path:
         "flow_weights": config.surrogate.flow_weights,
     }
     surrogate = build_surrogate(**model)
+    begun_from: list[dict[str, Any]] = []
     if config.start is not None:
         surrogate, stored = load_surrogate(config.start)
+        check_surrogate(config.start, stored, codec=config.codec, rungs=config.data.rungs)
         if stored["surrogate"] != model:
             raise ConfigError(f"{config.start} is the surrogate {stored['surrogate']}, and {model} is asked for: set the same")
+        begun_from.append(stored)
     task = None
     data = config.data
     if config.losses.cv_task:
         task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
         data = replace(data, frames_of=data.maps_per_clip)  # the real loss of every map is needed
-    control = None if config.control is None else load_control(config.control)[0]
+    control = None
+    if config.control is not None:
+        control, stored = load_control(config.control)
+        begun_from.append(stored)
     samples = build_samples(data, codec, seed=config.seed, with_maps=True, control=control)
     module = SurrogateModule(surrogate, config, task)
     out = Path(config.out)
     fit(module, samples, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
     path = out / "surrogate.safetensors"
-    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples), **versions()}
+    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))
     return path

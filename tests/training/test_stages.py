@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 from dvcc.codecs import X264
 from dvcc.config import parse
 from dvcc.control import ControlNetwork, load_control
+from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogates import Prediction, load_surrogate, mean_qp, one_hot_qp
 from dvcc.tasks import ReconstructionTask, build_task
@@ -102,6 +103,20 @@ def test_a_surrogate_can_start_from_another_and_learn_on_the_maps_of_a_control(t
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     with pytest.raises(ConfigError, match=r"is the surrogate .*'width': 48"):
         surrogate.run(configure("surrogate", tiny, tmp_path, *words, "surrogate.width=8"))
+    with pytest.raises(ConfigError, match=r"imitates another encoder.*set codec\.\*"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, *words, "codec.preset=fast"))
+
+
+def test_a_run_has_seen_the_videos_of_what_it_began_from(tiny, trained, videos, tmp_path):
+    """`trained` has seen a and b; the runs that begin from it are of other videos, and must not be judged on these."""
+    ControlNetwork(width=8).save(tmp_path / "control.safetensors", {"trained_on": ["of the control.mp4 1"]})
+    words = ["trainer.max_steps=1", "data.test=[b.mp4]", "data.exclude=[a.mp4]"]
+    begun = surrogate.run(configure("surrogate", tiny, tmp_path / "start", *words, f"start={trained}"))
+    mapped = surrogate.run(configure("surrogate", tiny, tmp_path / "maps", *words, f"control={tmp_path / 'control.safetensors'}"))
+    of = control.run(configure("control", tiny, tmp_path / "of", *words, "task=reconstruction", f"surrogate={trained}"))
+    a, b, test = (video_key(videos / f"{name}.mp4") for name in ("a", "b", "test"))
+    assert load_surrogate(begun)[1]["trained_on"] == [a, b, test] == load_control(of)[1]["trained_on"]
+    assert load_surrogate(mapped)[1]["trained_on"] == ["of the control.mp4 1", test]
 
 
 @pytest.mark.parametrize("judge", ["ladder", "frames"])
