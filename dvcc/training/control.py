@@ -17,7 +17,7 @@ from dvcc.surrogates import load_surrogate
 from dvcc.tasks import build_task
 from dvcc.training.control_module import ControlModule, log_bits_to_bits_per_pixel
 from dvcc.training.offset_module import BASELINES, OffsetModule
-from dvcc.training.run import build_codec, build_samples, check_surrogate, fit, trained_on, versions
+from dvcc.training.run import build_codec, build_samples, check_resumed, check_surrogate, fit, trained_on, versions
 from dvcc.training.visuals import ControlPictures
 
 
@@ -33,6 +33,7 @@ def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int
 
 def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of its weights."""
+    check_resumed(config)
     L.seed_everything(config.seed, verbose=False)
     offset, on_ladder = config.control.mode == "offset", config.objective.judge == "ladder"
     if offset and not on_ladder:

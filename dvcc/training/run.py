@@ -79,8 +79,28 @@ def build_samples(
     )
 
 
+_MAY_CHANGE = ("trainer.", "logger.", "learning_rate", "data.num_workers", "data.cache", "resume", "out")
+"""What a resumed run may set anew: how long and where it runs. All else would make it a run of two halves."""
+
+
+def check_resumed(config: Any) -> None:
+    """With `resume`, raise `CheckpointError` when there is no run in `out`, and `ConfigError` when that had other settings."""
+    if not config.resume:
+        return
+    out = Path(config.out)
+    for path in (out / "last.ckpt", out / "config.yaml"):
+        if not path.is_file():
+            raise CheckpointError(f"there is no {path} to resume from: run once without resume=true")
+    for key, (before, now) in configs.differences(config, (out / "config.yaml").read_text()).items():
+        if not key.startswith(_MAY_CHANGE):
+            raise ConfigError(
+                f"resume=true goes on with the run in {out}, whose {key} is {before} and not {now}: set it to that, "
+                f"or start another run with out=DIR"
+            )
+
+
 def fit(module: L.LightningModule, samples: LadderSamples | ClipFrames, config: Any, *, callbacks: list[Callback]) -> None:
-    """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume`.
+    """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume` (see `check_resumed`).
 
     Raises `CheckpointError` for a checkpoint that is damaged or of another model, `DvccError` when the loss is not
     finite or the disk is full.
@@ -146,8 +166,6 @@ def quiet_lightning() -> None:
 def _resume_path(out: Path, module: L.LightningModule) -> str:
     """`out/last.ckpt`, after its checksums (CRC-32 of every zip member) and its names have been verified."""
     path = out / "last.ckpt"
-    if not path.is_file():
-        raise CheckpointError(f"there is no {path} to resume from: run once without resume=true")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -29,6 +29,7 @@ from dvcc.training.run import (
     build_samples,
     check_finite,
     check_finite_gradients,
+    check_resumed,
     check_surrogate,
     fit,
     seed_step,
@@ -168,6 +169,7 @@ def run(config: SurrogateConfig) -> Path:
 
     Raises `ConfigError` when `start` is a surrogate of another shape, or of another encoder.
     """
+    check_resumed(config)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     model: dict[str, Any] = {

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc.codecs import X264
-from dvcc.config import parse
+from dvcc.config import parse, to_yaml
 from dvcc.control import ControlNetwork, load_control
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
@@ -284,8 +284,40 @@ def test_a_bad_checkpoint_to_resume_from_is_named(damage, tiny, trained, tmp_pat
         config = dataclasses.replace(config, surrogate=dataclasses.replace(config.surrogate, width=8))
     if damage != "missing":
         (tmp_path / "last.ckpt").write_bytes(content)
+        (tmp_path / "config.yaml").write_text(to_yaml(config))
     with pytest.raises(CheckpointError, match=r"last\.ckpt"):
         surrogate.run(config)
+
+
+@pytest.mark.parametrize(
+    "word, values",
+    [
+        ("data.max_clips=1", "data.max_clips is None and not 1"),
+        ("data.size=[48,64]", r"data.size is \[64, 96\] and not \[48, 64\]"),
+        ("codec.preset=fast", "codec.preset is medium and not fast"),
+        ("seed=3", "seed is 0 and not 3"),
+    ],
+)
+def test_other_settings_than_those_of_the_run_are_refused_on_resume(word, values, tiny, trained):
+    kept = (trained.parent / "config.yaml").read_text()
+    words = ["trainer.max_steps=14", "learning_rate=0.01", "resume=true", word]
+    with pytest.raises(ConfigError, match=f"whose {values}.*out=DIR"):
+        surrogate.run(configure("surrogate", tiny, trained.parent, *words))
+    assert (trained.parent / "config.yaml").read_text() == kept
+
+
+def test_how_long_and_where_a_run_goes_on_may_change(tiny, tmp_path):
+    words = ["surrogate.width=8", "data.max_clips=2", "data.augment=1"]
+    surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words, "trainer.max_steps=1"))
+    words += [
+        "trainer.max_steps=2",
+        "trainer.gradient_clip_val=1",
+        "learning_rate=1e-5",
+        "logger.pictures_every=7",
+        "resume=true",
+    ]
+    surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words, f"data.cache={tmp_path / 'cache'}"))
+    assert set(losses(tmp_path / "run", log="log_resumed_1")) == {1}
 
 
 def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_path):
