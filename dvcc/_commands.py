@@ -24,7 +24,10 @@ def guarded(run: Callable[[], Any]) -> int:
         if error.errno is None:
             raise
         where = f" ({error.filename})" if error.filename else " while a file was written"
-        print(f"error: {error.strerror}{where}: free some space, check permissions, or write elsewhere", file=sys.stderr)
+        advice = "free some space, check permissions, or write elsewhere"
+        if isinstance(error, (NotADirectoryError, FileExistsError)):
+            advice = "a file stands where a folder is needed, so write elsewhere"
+        print(f"error: {error.strerror}{where}: {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

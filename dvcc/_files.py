@@ -9,6 +9,16 @@ from pathlib import Path
 from dvcc.errors import DvccError
 
 
+def check_writable(folder: str | Path) -> None:
+    """Make `folder` and raise `DvccError` unless a file can be written there: before the hours of work that end in one."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"?")
+    except OSError as error:
+        raise DvccError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with out=DIR") from error
+
+
 def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Write `data` to a temporary name beside `path`, then rename it into place.
 

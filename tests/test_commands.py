@@ -144,5 +144,15 @@ def test_training_on_a_full_disk_is_one_sentence(video, tmp_path):
     assert result.returncode == 2 and "cannot write" in result.stderr.strip().splitlines()[-1]
 
 
+def test_an_out_below_a_file_is_one_sentence(video, tmp_path):
+    words = ["data=folder", "data.root=.", "data.test=[test.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
+    words.append(f"out={video}/run")
+    (tmp_path / "test.mp4").write_bytes(video.read_bytes())
+    evaluated = [*words, "task=reconstruction", "controllers=[abr2]"]
+    refused("evaluate.py", "control", *evaluated, cwd=tmp_path, reason="Not a directory; choose another folder with out=DIR")
+    trained = ["train.py", "surrogate", *words, "trainer.max_steps=1"]
+    refused(*trained, cwd=tmp_path, reason="a file stands where a folder is needed")
+
+
 def test_no_command_needs_a_folder_that_can_be_written_to_say_help():
     assert run("dvcc", "--help", cwd=Path("/")).returncode == 0

@@ -12,6 +12,7 @@ import torch
 from rich.progress import Progress
 
 from dvcc import units
+from dvcc._files import check_writable
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.config import to_dict
@@ -74,18 +75,19 @@ def run(config: EvaluateControlConfig) -> str:
         surrogate, stored = load_surrogate(config.surrogate)
         check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
         means = replace(means, surrogate=surrogate.requires_grad_(False))
+    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
     learned_from = None
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
         control, learned_from = load_control(path)
         check_control(path, learned_from, codec=config.codec)
         means = replace(means, control=control)
-        _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         refuse_training_videos(path, learned_from, videos)
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
-    judged, unstable = load_test_clips(config, task)
+    check_writable(config.out)
+    judged, unstable = load_test_clips(config, videos, task)
     with Progress(transient=True) as progress:
         targets_bpp = find_targets(config, judged, codec, task, progress)
         rows, states = measure(judged, targets_bpp, config.targets_kbps, controllers, codec, task, progress)
@@ -112,13 +114,12 @@ def run(config: EvaluateControlConfig) -> str:
     return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
 
 
-def load_test_clips(config: EvaluateControlConfig, task: Task) -> tuple[list[Judged], list[Judged]]:
-    """(clips to score, clips that fail the stability gate), of the held-out videos.
+def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task: Task) -> tuple[list[Judged], list[Judged]]:
+    """(clips to score, clips that fail the stability gate), of the held-out `videos`.
 
     Raises `ConfigError` when no clip passes.
     """
     data = config.data
-    _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
     clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=data.size, shots=data.shots)
     judged = []
     for index in chosen_clips(clips, per_video=config.clips_per_video, at_most=data.max_clips):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from kornia.metrics import ssim
 from rich.progress import Progress
 from torch.utils.data import default_collate
 
+from dvcc._files import check_writable
 from dvcc.clip import Clip
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.config import to_dict
@@ -107,7 +107,10 @@ def run(config: EvaluateSurrogateConfig) -> str:
     surrogate.eval().requires_grad_(False)
     torch.set_flush_denormal(True)
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval().requires_grad_(False)
-    clips = list(load_clips(config, stored, codec, cache))
+    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+    refuse_training_videos(config.checkpoint, stored, videos)
+    check_writable(config.out)
+    clips = list(load_clips(config, videos, codec, cache))
     maps, steps = [], []
     with Progress(transient=True) as progress:
         bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
@@ -131,11 +134,9 @@ def run(config: EvaluateSurrogateConfig) -> str:
     return write_surrogate_report(Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap)
 
 
-def load_clips(config: EvaluateSurrogateConfig, stored: dict[str, Any], codec: Codec, cache: EncodeCache) -> Iterator[TestClip]:
-    """Clips of the held-out videos. Raises `ConfigError` when the surrogate has seen one of these."""
+def load_clips(config: EvaluateSurrogateConfig, videos: Sequence[Path], codec: Codec, cache: EncodeCache) -> Iterator[TestClip]:
+    """Clips of the held-out `videos`."""
     data = config.data
-    _, videos = split_videos(data_root(data.root), test=data.test, exclude=data.exclude)
-    refuse_training_videos(config.checkpoint, stored, videos)
     chosen = []
     for video in videos:  # the same number of each, or a long one would speak for all
         clips = ClipDataset([video], frames=data.frames, stride=data.stride, size=data.size, max_clips=config.clips_per_video)

@@ -11,7 +11,7 @@ import pytest
 from dvcc.config import parse
 from dvcc.control import ControlNetwork
 from dvcc.data.clips import ClipDataset, list_videos
-from dvcc.errors import CheckpointError, ConfigError
+from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import control as evaluation
 from dvcc.evaluation.control import chosen_clips
 
@@ -135,6 +135,14 @@ def test_refusals(tiny, tmp_path):
     with pytest.raises(ConfigError, match="positive"):
         configure(tiny, tmp_path, "targets_kbps=[-5]")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_out_that_cannot_be_written_is_found_before_any_work(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_test_clips", lambda *arguments: pytest.fail("work before the check"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "report"):
+        with pytest.raises(DvccError, match=f"cannot write to {out}: .*choose another folder with out=DIR"):
+            evaluation.run(configure(tiny, out, "controllers=[abr2]"))
 
 
 def test_another_network_can_be_the_judge(tiny, tmp_path):

@@ -16,7 +16,7 @@ from dvcc.config import parse
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.maps import jittered
 from dvcc.data.module import LadderSamples
-from dvcc.errors import CheckpointError, ConfigError
+from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import surrogate as evaluation
 from dvcc.evaluation.descent import RealLoss, descent_test, task_gradient_at_equal_bits
 from dvcc.evaluation.surrogate import MapRow
@@ -116,6 +116,13 @@ def test_other_rungs_missing_files_and_no_data_are_refused(tiny, checkpoint, tmp
     (tmp_path / "empty").mkdir()
     with pytest.raises(Exception, match="holds no video"):
         evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={checkpoint}", f"data.root={tmp_path / 'empty'}"))
+
+
+def test_an_out_that_cannot_be_written_is_found_before_any_work(tiny, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_clips", lambda *arguments: pytest.fail("work before the check"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DvccError, match="cannot write to .*report: Not a directory; choose another folder with out=DIR"):
+        evaluation.run(configure(tiny, tmp_path / "file" / "report", f"checkpoint={checkpoint}"))
 
 
 @pytest.fixture(scope="module")
