@@ -80,7 +80,7 @@ def _band_table(bands: Sequence[dict[str, Any]]) -> str:
 
 
 def _type_table(bands: Sequence[dict[str, Any]]) -> str:
-    head = ["mean QP", "maps", *(f"{t.upper()}: mean |log error| (bias)" for t in "ipb")]
+    head = ["mean QP", "maps", *(f"{t.upper()}: mean absolute log error (bias)" for t in "ipb")]
     body = []
     for b in bands:
         body.append([str(b["mean_qp"]), b["kind"], *(f"{b[f'log_error_{t}']:.3f} ({b[f'log_bias_{t}']:+.3f})" for t in "ipb")])
@@ -93,8 +93,10 @@ def _video_table(maps: Sequence[MapRow], groups: Sequence[dict[str, Any]], steps
     for video in sorted({row.video for row in maps}):
         errors = np.abs(np.expm1([row.log_error for row in maps if row.video == video]))
         rho = [[g[key] for g in groups if g["video"] == video and np.isfinite(g[key])] for key in ("bits", "task")]
-        fell = [[getattr(s, key) < s.flat for s in steps if s.video == video] for key in ("gradient", "random")]
-        shares = [f"{np.mean(answers):.0%} of {len(answers)}" for answers in fell]
+        losses = [[(getattr(s, key), s.flat) for s in steps if s.video == video] for key in ("gradient", "random")]
+        # NaN, where the encodes did not enclose the bits of the flat map, is no answer, as in the summary.
+        fell = [[loss < flat for loss, flat in pairs if np.isfinite(loss)] for pairs in losses]
+        shares = [f"{np.mean(answers):.0%} of {len(answers)}" if answers else "-" for answers in fell]
         medians = [f"{np.median(values):.3f}" if values else "-" for values in rho]
         body.append([video, f"{np.median(errors):.1%}", f"{np.percentile(errors, 90):.1%}", *medians, *shares])
     return markdown_table(head, body)

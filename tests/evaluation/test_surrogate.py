@@ -18,8 +18,9 @@ from dvcc.data.maps import jittered
 from dvcc.data.module import LadderSamples
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import surrogate as evaluation
+from dvcc.evaluation import surrogate_report
 from dvcc.evaluation.descent import RealLoss, descent_test, task_gradient_at_equal_bits
-from dvcc.evaluation.surrogate import MapRow
+from dvcc.evaluation.surrogate import DescentRow, MapRow
 from dvcc.evaluation.surrogate_summary import correlations, summarise_surrogate
 from dvcc.surrogates import build_surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogates.base import soft_qp
@@ -66,6 +67,8 @@ def test_every_file_is_written_and_the_tables_printed(result):
     assert {"report.json", "rows.csv", "descent.csv", "report.md", "curves.png"} <= {path.name for path in out.iterdir()}
     assert (out / "pictures" / "examples.png").stat().st_size > 10_000
     assert str(out / "report.md") in printed and "rho2_task_activity" in printed and "test.mp4" in printed
+    tables = [[line.count("|") for line in table.splitlines() if line[:1] == "|"] for table in printed.split("\n\n")]
+    assert len(tables) == 4 and all(len(set(pipes)) == 1 for pipes in tables)  # a bare pipe would split a cell
 
 
 def test_the_summary_has_the_fixed_figures_with_intervals(result):
@@ -182,6 +185,19 @@ def row(video: str, index: int, **values: float) -> MapRow:
         video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, index, index, -index, 10 + index, -index, 30 + (index % 2), 30.0
     )
     return replace(base, **values)
+
+
+def test_steps_whose_bits_were_not_enclosed_count_nowhere():
+    """Neither in the summary nor in the table per video: there is no loss at equal bits to compare."""
+    nan = float("nan")
+    losses = {"a": [(0.5, nan), (nan, nan), (2.0, 0.5)], "b": [(nan, 0.5)]}
+    steps = [DescentRow(v, 0, 30, 1.0, gradient, nan, random) for v, pairs in losses.items() for gradient, random in pairs]
+    maps = [row("a", 0), row("b", 0)]
+    of_a, of_b = surrogate_report._video_table(maps, [], steps).splitlines()[2:]
+    assert [cell.strip() for cell in of_a.split("|")[-3:-1]] == ["50% of 2", "100% of 1"]
+    assert [cell.strip() for cell in of_b.split("|")[-3:-1]] == ["-", "100% of 1"]
+    summary = summarise_surrogate(maps, steps, bootstrap=0, seed=0)
+    assert (summary["descent_share"], summary["descent_share_random"]) == (0.5, 1.0)
 
 
 def test_figures_of_rows_made_by_hand():
