@@ -81,8 +81,8 @@ def _figures() -> dict[str, Figure]:
     def correlation(name: str) -> Figure:
         return lambda maps, steps: _median(entry[name] for entry in correlations(maps))
 
-    def gain(floor: str) -> Figure:
-        return lambda maps, steps: _mean(row.psnr - getattr(row, floor) for row in maps if _is_coarse_mixed(row, floor))
+    def gain(floor: str, of: str = "psnr") -> Figure:
+        return lambda maps, steps: _mean(getattr(row, of) - getattr(row, floor) for row in maps if _is_coarse_mixed(row, floor))
 
     def descent(name: str) -> Figure:
         return lambda maps, steps: _share(getattr(row, name) < row.flat for row in steps if np.isfinite(getattr(row, name)))
@@ -95,6 +95,7 @@ def _figures() -> dict[str, Figure]:
         "overestimated_share": lambda maps, steps: _sign(maps),
         "psnr_gain_over_copy_db": gain("copy_psnr"),
         "psnr_gain_over_nearest_db": gain("nearest_psnr"),
+        "psnr_gain_over_nearest_db_second_encode": gain("nearest_psnr", of="second_psnr"),
         "ssim": lambda maps, steps: _mean(row.ssim for row in maps if np.isfinite(row.ssim)),
         "ssim_worst_band": lambda maps, steps: min((b["ssim"] for b in by_band(maps) if np.isfinite(b["ssim"])), default=np.nan),
         "rho2_bits": correlation("bits"),

@@ -180,11 +180,20 @@ def test_soft_qps_have_the_level_as_their_mean():
     assert torch.equal(soft[2].detach(), one_hot_qp(torch.tensor(30)))
 
 
-def row(video: str, index: int, **values: float) -> MapRow:
+def row(video: str, index: int, **values: float | str) -> MapRow:
     base = MapRow(
         video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, index, index, -index, 10 + index, -index, 30 + (index % 2), 30.0
     )
     return replace(base, **values)
+
+
+def test_gains_over_the_nearest_rung_are_of_mixed_maps_that_were_looked_at():
+    shown = {"psnr": 33.0, "nearest_psnr": 30.0, "second_psnr": 38.0, "copy_psnr": 29.0}
+    maps = [row("a", 0, **shown), row("a", 1, **shown, kind="flat"), row("a", 2), row("b", 3, **{**shown, "second_psnr": 36.0})]
+    summary = summarise_surrogate(maps, [], bootstrap=40, seed=0)
+    assert summary["psnr_gain_over_nearest_db"] == pytest.approx(3.0)
+    assert summary["psnr_gain_over_nearest_db_second_encode"] == pytest.approx(7.0)
+    assert summary["psnr_gain_over_nearest_db_second_encode_ci95"] == pytest.approx([6.0, 8.0])
 
 
 def test_steps_whose_bits_were_not_enclosed_count_nowhere():
