@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,7 +119,9 @@ def run(config: EvaluateSurrogateConfig) -> str:
             real = RealLoss(task, test.clip, codec, cache)
             test.sample["ladder_damage"] = judge_ladder(task, test.sample)
             for mean_qp in config.mean_qps:
-                rng = np.random.default_rng([config.seed, test.start, mean_qp])
+                # Of the video too: else the first clips of all videos, which start at 0, would get the same draws.
+                video = hashlib.sha256(test.video.encode()).digest()[:8]
+                rng = np.random.default_rng([config.seed, *video, test.start, mean_qp])
                 group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
                 coded = [[cache.encode(codec, test.clip, one) for one in (qp, jittered(qp, rng))] for qp in group]
                 maps += compare_group(surrogate, test, group, coded, real, mean_qp=mean_qp, num_pictures=config.pictured_maps)

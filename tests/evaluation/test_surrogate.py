@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from dvcc import X264, QPMap
 from dvcc.config import parse
 from dvcc.data.ladder import EncodeCache
-from dvcc.data.maps import jittered
+from dvcc.data.maps import jittered, maps_of_equal_mean
 from dvcc.data.module import LadderSamples
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import surrogate as evaluation
@@ -119,6 +119,18 @@ def test_other_rungs_missing_files_and_no_data_are_refused(tiny, checkpoint, tmp
     (tmp_path / "empty").mkdir()
     with pytest.raises(Exception, match="holds no video"):
         evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={checkpoint}", f"data.root={tmp_path / 'empty'}"))
+
+
+def test_every_clip_and_mean_qp_draws_maps_of_its_own(tiny, checkpoint, tmp_path, monkeypatch):
+    drawn = []
+
+    def record(clip, rng, **settings):
+        drawn.append(str(rng.bit_generator.state))
+        return maps_of_equal_mean(clip, rng, **settings)
+
+    monkeypatch.setattr(evaluation, "maps_of_equal_mean", record)
+    evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "clips_per_video=1", "maps=3", "bootstrap=0"))
+    assert len(drawn) == len(set(drawn)) == 2 * 2
 
 
 def test_an_out_that_cannot_be_written_is_found_before_any_work(tiny, checkpoint, tmp_path, monkeypatch):
