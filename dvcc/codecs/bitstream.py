@@ -48,7 +48,8 @@ class StreamReport:
     """What an H.264 file says of itself, in display order.
 
     realised_qp: QP of every macroblock as coded. frame_types: "I", "P" or "B" per frame. bits_per_frame: int64
-    (T,), packets as stored, x264's settings text excluded. first_frame: the first picture.
+    (T,), packets as stored and in the first frame the parameter sets, x264's settings text excluded, as in
+    `EncodedClip`. first_frame: the first picture.
     """
 
     realised_qp: QPMap
@@ -100,10 +101,12 @@ def inspect_bitstream(source: bytes | str | Path) -> StreamReport:
                     maps.append(_qp_of(frame))
                     types.append(PictureType(frame.pict_type).name)
                     bits.append(frame.opaque or 0)  # type: ignore[arg-type]  # what we put there
+            header_bits = 8 * _parameter_set_bytes(context.extradata or b"")
     except av.FFmpegError as error:
         raise VideoError(f"{name} cannot be decoded ({error.strerror}): check that the file is complete") from error
     if not maps:
         raise VideoError(f"{name} holds no frame")
+    bits[0] += header_bits
     return StreamReport(QPMap(np.stack(maps)), tuple(types), np.array(bits, np.int64), fps, settings, first_frame)
 
 
@@ -112,6 +115,22 @@ def _qp_of(frame: av.VideoFrame) -> np.ndarray:
     if side_data is None:
         raise VideoError("the decoder exported no QPs: use av>=18 with its own FFmpeg")
     return np.clip(side_data.qp_map(), 0, MAX_QP)
+
+
+def _parameter_set_bytes(extradata: bytes) -> int:
+    """Bytes of the parameter sets that an mp4 keeps apart from its packets, each with a start code as the encoder writes it.
+
+    0 for a stream that carries them in its packets (Annex B, whose first byte is 0; here it is a version, 1).
+    """
+    if extradata[:1] != b"\x01":
+        return 0
+    total, place = 0, 5
+    for counted in (0x1F, 0xFF):  # bits of the count of sequence parameter sets, then of picture parameter sets
+        count, place = extradata[place] & counted, place + 1
+        for _ in range(count):
+            size = int.from_bytes(extradata[place : place + 2], "big")
+            total, place = total + 4 + size, place + 2 + size
+    return total
 
 
 def split_settings(packet: bytes) -> tuple[str | None, int]:
