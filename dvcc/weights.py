@@ -53,10 +53,13 @@ def load_weights(path: str | Path, *, kind: str) -> Weights:
     return Weights(kind, json.loads(metadata["config"]), state)
 
 
-def load_published(path: str | Path) -> Mapping[str, torch.Tensor]:
-    """A state dict published by others (.pth, tensors only, or .safetensors). Raises `CheckpointError`."""
+def load_published(path: str | Path, *, key: str) -> Mapping[str, torch.Tensor]:
+    """A state dict published by others (.pth, tensors only, or .safetensors). key: of the setting that names it.
+
+    Raises `CheckpointError`.
+    """
     if not Path(path).is_file():
-        raise CheckpointError(f"there are no weights at {path}: set task.weights=PATH to the published file")
+        raise CheckpointError(f"there are no weights at {path}: set {key}=PATH to the published file")
     try:
         if Path(path).suffix == ".safetensors":
             with safe_open(str(path), "pt") as file:

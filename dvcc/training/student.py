@@ -158,7 +158,7 @@ def train_student(
         raise ValueError(f"{held_out} is held out and among the training videos; remove it from `videos`")
     L.seed_everything(seed, verbose=False)
     teacher = ESPNetv2(num_classes=NUM_CLASSES)
-    load_state(teacher, load_published(teacher_weights), path=teacher_weights)
+    load_state(teacher, load_published(teacher_weights, key="teacher"), path=teacher_weights)
     teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     runs = [read_runs(video, count=100) for video in videos]

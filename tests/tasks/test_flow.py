@@ -107,7 +107,7 @@ def test_rafts_weights_come_from_a_file_and_it_takes_any_size(tmp_path) -> None:
 def test_wrong_flow_networks_are_named(tmp_path, monkeypatch) -> None:
     with pytest.raises(ConfigError, match=r"no optical-flow network 'pwc'.*raft_small"):
         load_flow_net("pwc")
-    with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: set surrogate\.flow_weights=PATH"):
         load_flow_net("raft_small", weights=tmp_path / "nowhere.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)

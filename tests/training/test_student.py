@@ -55,10 +55,12 @@ def test_the_held_out_video_is_one_and_is_not_trained_on(small, teacher, videos,
         stage.run(configure(tmp_path, teacher, videos, "data.test=[a.mp4,test.mp4]"))
 
 
-def test_a_teacher_of_another_kind_is_named(small, videos, tmp_path):
+def test_a_teacher_of_another_kind_or_none_is_named(small, videos, tmp_path):
     torch.save(StudentSegmenter().state_dict(), tmp_path / "wrong.pth")
     with pytest.raises(CheckpointError, match=r"wrong\.pth"):
         stage.run(configure(tmp_path, tmp_path / "wrong.pth", videos))
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: set teacher=PATH"):
+        stage.run(configure(tmp_path, tmp_path / "nowhere.pth", videos))
 
 
 def test_coded_views_are_real_encodes():

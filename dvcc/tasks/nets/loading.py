@@ -60,7 +60,7 @@ def load_student(path: str | Path) -> SegmentationNet:
 
 def load_espnetv2(path: str | Path) -> SegmentationNet:
     """ESPNetv2 from a published state dict; width and classes are read from its shapes."""
-    state = load_published(path)
+    state = load_published(path, key="task.weights")
     try:
         num_classes = state["bu_dec_l4.merge_layer.3.weight"].shape[0]
         scale = 2.0 if state["merge_enc_dec_l2.wt_layer.1.weight"].shape[1] == 256 else 1.0
@@ -79,7 +79,7 @@ def load_torchvision(model: str, *, weights: str | Path | None) -> SegmentationN
     if model not in known:
         raise ConfigError(f"there is no segmentation model {model!r}: choose student, espnetv2 or one of {', '.join(known)}")
     if weights is not None:
-        state = load_published(weights)
+        state = load_published(weights, key="task.weights")
         num_classes = next((tensor.shape[0] for name, tensor in state.items() if name == "classifier.4.weight"), 21)
         net = get_model(model, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=_has_aux(state))
         load_state(net, state, path=weights)
@@ -98,7 +98,7 @@ def load_flow_net(model: str, *, weights: str | Path | None = None) -> nn.Module
     if weights is None:
         return Raft(load_pretrained(model)[0]).eval().requires_grad_(False)
     net = get_model(model, weights=None)
-    load_state(net, load_published(weights), path=weights)
+    load_state(net, load_published(weights, key="surrogate.flow_weights"), path=weights)
     return Raft(net).eval().requires_grad_(False)
 
 
