@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,16 @@ from dvcc.errors import DvccError
 
 
 def guarded(run: Callable[[], Any]) -> int:
-    """Exit status of `run()`: 0, or 2 after one sentence on stderr, or 130 when interrupted. A bug keeps its traceback."""
+    """Exit status of `run()`: 0, or 2 after one sentence on stderr, or 130 when interrupted. A bug keeps its traceback.
+
+    141 in silence when nobody reads the output any more, as with `| head -1`.
+    """
     try:
         run()
+        sys.stdout.flush()  # or Python does it at its end, where nobody can catch what it raises
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still has to flush
+        return 141
     except DvccError as error:
         text = str(error)
         if "Original Traceback" in text:  # raised in a data loader's worker, which sends its traceback as the message
@@ -40,8 +48,7 @@ def run_stage(program: str, words: list[str], package: str) -> int:
     from dvcc import config as configs
 
     if any(word in ("-h", "--help") for word in words):
-        print(configs.help_text(program))
-        return 0
+        return guarded(lambda: print(configs.help_text(program)))
 
     def run() -> None:
         stage, config = configs.parse(program, words)  # before torch: a typo fails at once

@@ -58,6 +58,13 @@ def test_help_lists_stages_groups_and_keys(tmp_path):
         assert result.returncode == 0 and all(word in result.stdout for word in words)
 
 
+def test_output_that_nobody_reads_ends_a_command_in_silence(video, tmp_path):
+    for program in ([str(ROOT / "train.py"), "--help"], ["-m", "dvcc.cli", "inspect", str(video)]):
+        process = subprocess.Popen([sys.executable, *program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()  # what `| head -1` does when it has its line
+        assert process.communicate(timeout=120)[1] == b"" and process.returncode == 141
+
+
 def test_export_writes_the_map_that_the_encoder_takes(video, checkpoint, tmp_path):
     words = ("--format", "npz", "--target-kbps", "100", "--checkpoint", str(checkpoint))
     result = run("dvcc", "export", str(video), *words, cwd=tmp_path)
