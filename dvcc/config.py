@@ -59,6 +59,7 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
     try:
         with initialize_config_dir(str(CONFIGS), version_base=None):
             composed = compose(name, groups)
+        OmegaConf.set_struct(composed, None)  # Hydra's lock; the schema keeps its own, under which a dict takes new names
         config = OmegaConf.merge(OmegaConf.structured(schema), composed)
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(keys))
         missing = sorted(OmegaConf.missing_keys(config))

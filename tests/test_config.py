@@ -19,6 +19,11 @@ def test_trainer_settings_reach_lightning_untouched():
     assert parse("train.py", ["surrogate", "trainer.devices=1"])[1].trainer.devices == 1
 
 
+def test_a_dict_takes_names_of_its_own():
+    data = parse("train.py", ["student", "data.root=x", "data.weights={city-1: 1.5, tos: 3}", "data.weights.other=0.5"])[1].data
+    assert data.weights == {"city-1": 1.5, "tos": 3.0, "other": 0.5}
+
+
 WRONG = {
     "data.sise=[1,2]": "did you mean data.size",
     "nonsense=1": "the keys are",
