@@ -59,6 +59,14 @@ def test_every_stage_is_shown_and_parses():
         parse(line[1], line[2:])
 
 
+def test_the_commands_that_made_the_checkpoints_parse_as_a_shell_reads_them():
+    commands = re.findall(r"`python (train\.py [^`]+)`", (ROOT / "checkpoints/README.md").read_text())
+    assert {shlex.split(command)[1] for command in commands} == {"student", "flow", "surrogate"}
+    for command in commands:
+        program, *words = shlex.split(command)
+        parse(program, words)
+
+
 def test_every_key_in_the_table_exists():
     table = "\n".join(line.split("|")[1] for line in README.splitlines() if line.startswith("| `"))
     words = [
