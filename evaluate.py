@@ -1,6 +1,7 @@
-"""python evaluate.py control task=segmentation [key=value ...]
+"""python evaluate.py control | surrogate [key=value ...]
 
-Compares the learned control with every baseline, on real encodes. `--help` lists stages, groups and keys.
+control: compares the learned control with every baseline, on real encodes. surrogate: its predictions with real encodes
+of maps and videos that it has not seen. `--help` lists stages, groups and keys.
 """
 
 import sys

@@ -1,6 +1,7 @@
-"""python train.py surrogate | control task=segmentation | student ... [key=value ...]
+"""python train.py surrogate | control | student | flow [key=value ...]
 
-Stage 1 trains a surrogate of the codec, stage 2 a control network through it. `--help` lists stages, groups and keys.
+surrogate: stage 1, a stand-in for the codec. control: stage 2, the control network through it. student: the small
+segmentation network of the checkpoints. flow: their optical-flow network. `--help` lists stages, groups and keys.
 """
 
 import sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, QPMap
+from dvcc.config import COMMANDS
 from dvcc.control import ControlNetwork
 from tests.conftest import make_scene
 
@@ -56,6 +58,12 @@ def test_help_lists_stages_groups_and_keys(tmp_path):
     for program, words in expected.items():
         result = run(program, "--help", cwd=tmp_path)
         assert result.returncode == 0 and all(word in result.stdout for word in words)
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_a_command_names_its_stages_in_its_first_line(program):
+    first = ast.get_docstring(ast.parse((ROOT / program).read_text())).splitlines()[0]
+    assert first == f"python {program} {' | '.join(COMMANDS[program])} [key=value ...]"
 
 
 def test_output_that_nobody_reads_ends_a_command_in_silence(video, tmp_path):
