@@ -18,8 +18,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
+from dvcc.errors import ConfigError
 from dvcc.surrogates.anchored_networks import CorrectionNetwork, MacroblockNetwork, to_pixels, zero_
-from dvcc.surrogates.base import Prediction, Sample, Surrogate, activity, log_coding_error, mean_qp, per_macroblock
+from dvcc.surrogates.base import Prediction, Sample, Surrogate, activity, check_qp, log_coding_error, mean_qp, per_macroblock
 from dvcc.surrogates.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
 from dvcc.surrogates.rungs import Rungs, pick_rungs
@@ -77,7 +78,13 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         self.correction = CorrectionNetwork(width)
 
     def analyse(self, sample: Sample) -> LadderAnalysis:
-        """See `Surrogate.analyse`."""
+        """See `Surrogate.analyse`. Raises `ConfigError` for a sample without a ladder, or with one of other rungs."""
+        found = {name: sample[name].shape[1] for name in ("ladder_frames", "ladder_bits") if name in sample}
+        if list(found.values()) != [len(self.rungs.qps)] * 2:
+            raise ConfigError(
+                f"this surrogate reads a ladder of {len(self.rungs.qps)} rungs, and the sample has {found or 'none'}: "
+                f"take a sample of LadderSamples(qps={tuple(int(qp) for qp in self.rungs.qps)})"
+            )
         frames, ladder_bits = as_float(sample["frames"]), sample["ladder_bits"]
         order = coding_order(sample["frame_types"])
         motion = reference_motion(frames, order, self.flow_net)
@@ -117,10 +124,12 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
 
     def predict(self, analysis: LadderAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
         """See `Surrogate.predict`."""
+        b, t, _, h, w = analysis.static.shape
+        check_qp(qp, clips=(b, t, h, w))
         level = mean_qp(qp)
         effective, log_bits = self._propagate(analysis, level)
         shown = list(range(level.shape[1])) if shown is None else list(shown)
-        maps_per_clip = len(qp) // len(analysis.order.frame)
+        maps_per_clip = len(qp) // b
         damage = None
         if analysis.damage is not None:
             table = analysis.damage.repeat_interleave(maps_per_clip, 0)

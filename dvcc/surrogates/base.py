@@ -13,7 +13,7 @@ from torch import nn
 
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP
-from dvcc.units import MACROBLOCK, macroblock_grid
+from dvcc.units import MACROBLOCK
 
 NUM_QPS = MAX_QP + 1
 
@@ -60,7 +60,7 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
 
     @abstractmethod
     def predict(self, analysis: Analysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
-        """Coded frames and log bits of M = B x N maps, those of one clip adjacent.
+        """Coded frames and log bits of M = B x N maps, those of one clip adjacent. Raises `ConfigError` (see `check_qp`).
 
         qp: (M, T, h, w, 52), the weight of every QP, summing to 1 over the last axis: one-hot (hard samples,
         straight-through or not) or soft. Differentiable in `qp`. shown: the frames to predict, by number (None: all);
@@ -72,19 +72,24 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         return analysis
 
     def forward(self, sample: Sample, qp: torch.Tensor) -> Prediction:
-        """`analyse`, then `predict`. Raises `ConfigError` when `qp` does not fit the clips."""
-        b, t, _, height, width = sample["frames"].shape
-        grid = macroblock_grid(height, width)
-        if qp.shape[0] % b or qp.shape[1:] != (t, *grid, NUM_QPS):
-            raise ConfigError(
-                f"QPs of shape {tuple(qp.shape)} do not fit {b} clip(s) of {t} frames, {height}x{width}: "
-                f"give (a multiple of {b}, {t}, {grid[0]}, {grid[1]}, {NUM_QPS})"
-            )
+        """`analyse`, then `predict`."""
         return self.predict(self.analyse(sample), qp)
 
 
+def check_qp(qp: torch.Tensor, *, clips: tuple[int, int, int, int]) -> None:
+    """Raise `ConfigError` unless `qp` (M, T, h, w, 52) holds maps for `clips`: their number, frames, rows and columns."""
+    b, t, h, w = clips
+    if qp.shape[0] % b or qp.shape[1:] != (t, h, w, NUM_QPS):
+        raise ConfigError(
+            f"QPs of shape {tuple(qp.shape)} do not fit {b} clip(s) of {t} frames, {h}x{w} macroblocks: "
+            f"give (a multiple of {b}, {t}, {h}, {w}, {NUM_QPS})"
+        )
+
+
 def one_hot_qp(qp: torch.Tensor) -> torch.Tensor:
-    """int (..., h, w) QPs to float (..., h, w, 52). Raises `ConfigError` for one outside 0..51."""
+    """int64 (..., h, w) QPs to float (..., h, w, 52). Raises `ConfigError` for another type, and for one outside 0..51."""
+    if qp.dtype != torch.int64:
+        raise ConfigError(f"QPs to be made one-hot are int64, got {qp.dtype}: round them first, e.g. qp.round().long()")
     if qp.numel() and (int(qp.min()) < 0 or int(qp.max()) > MAX_QP):
         raise ConfigError(f"QPs go from 0 to {MAX_QP}, got {int(qp.min())}..{int(qp.max())}: clip the map first")
     return nn.functional.one_hot(qp, NUM_QPS).float()

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
-from dvcc.surrogates.base import NUM_QPS, Prediction, Sample, Surrogate
+from dvcc.surrogates.base import NUM_QPS, Prediction, Sample, Surrogate, check_qp
 from dvcc.surrogates.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
 from dvcc.tasks.base import as_float
@@ -79,7 +79,9 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
     def predict(self, analysis: FrameAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
         """See `Surrogate.predict`; fewer frames are not faster here, as each is a reference of the next."""
         order = analysis.order
-        n = len(qp) // len(analysis.frames)
+        b, t, _, height, width = analysis.frames.shape
+        check_qp(qp, clips=(b, t, height // MACROBLOCK, width // MACROBLOCK))
+        n = len(qp) // b
         rows = torch.arange(len(qp), device=qp.device)
         clips = rows // n
         coded: list[torch.Tensor] = []

@@ -7,6 +7,7 @@ from torch.utils.data import default_collate
 from dvcc import X264, read_clip
 from dvcc.data.ladder import FRAME_TYPES, EncodeCache
 from dvcc.data.module import LadderSamples
+from dvcc.errors import ConfigError
 from dvcc.surrogates import build_surrogate, one_hot_qp
 from dvcc.surrogates.base import soft_qp
 from tests.conftest import make_scene
@@ -44,6 +45,14 @@ def test_flat_maps_at_a_rung_are_exact_whatever_was_learned(rung, surrogate, sam
     predicted = surrogate.eval()(sample, one_hot_qp(flat(sample, QPS[rung])))
     torch.testing.assert_close(predicted.frames, sample["ladder_frames"][:, rung].float() / 255, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(predicted.log_bits, torch.log(sample["ladder_bits"][:, rung]), rtol=1e-5, atol=1e-4)
+
+
+def test_a_sample_without_the_ladder_of_the_surrogate_is_refused(surrogate, sample):
+    without = {name: value for name, value in sample.items() if not name.startswith("ladder")}
+    fewer = {name: value[:, :3] if name.startswith("ladder") else value for name, value in sample.items()}
+    for wrong, found in ((without, "none"), (fewer, "{'ladder_frames': 3, 'ladder_bits': 3}")):
+        with pytest.raises(ConfigError, match=rf"ladder of 5 rungs, and the sample has {found}: .*qps=\(16, 24, 32, 40, 48\)"):
+            surrogate.analyse(wrong)
 
 
 def test_every_macroblock_is_one_rung_never_a_blend(surrogate, sample):

@@ -105,6 +105,8 @@ def test_qps_that_do_not_fit_the_clip_are_named(surrogate, sample, qp):
     for wrong in (qp[:, :4], qp[..., :3, :, :], qp[..., :40], qp[:1]):
         with pytest.raises(ConfigError, match=r"do not fit 2 clip.*give \(a multiple of 2, 8, 5, 6, 52\)"):
             surrogate(sample, wrong)
+        with pytest.raises(ConfigError, match="do not fit 2 clip"):
+            surrogate.predict(surrogate.analyse(sample), wrong)
 
 
 def test_a_few_steps_on_one_map_learn_its_bits(surrogate, sample, qp):
@@ -154,6 +156,8 @@ def test_qps_out_of_range_are_named():
     for wrong in (-1, 52):
         with pytest.raises(ConfigError, match=rf"QPs go from 0 to 51, got .*{wrong}"):
             one_hot_qp(torch.tensor([[30, wrong]]))
+    with pytest.raises(ConfigError, match=r"int64, got torch\.float32: round them first"):
+        one_hot_qp(torch.tensor([[30.5]]))
 
 
 def test_unknown_names_list_the_choices():
