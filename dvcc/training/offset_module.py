@@ -27,7 +27,7 @@ _PROBE_QPS = 2.0
 """Slopes are taken over so many QPs to the finer side: a single one is within the ladder's noise, and coarser than 51 is none."""
 
 _LEAST_LOG_BITS = 0.02  # that a QP can change; it is 0.06 to 0.12 but at the ends
-_LARGEST_SHIFT = 6.0  # beyond it the first order says nothing
+_NEWTON_STEPS, _LARGEST_STEP = 2, 10.0
 
 
 class Baseline(NamedTuple):
@@ -64,19 +64,29 @@ class OffsetModule(ControlModule):
         # Not sampled: noise from macroblock to macroblock has to be signalled, and at low rates costs more than the picture.
         qp = soft_qp((level + shift).clamp(0, MAX_QP))
         loss, log_bits = self.off_the_ladder(batch, qp)
-        terms = lagrangian(loss / base.loss, log_bits, base.log_bits, multiplier=price, deviation_weight=0)
+        terms = lagrangian(
+            loss / base.loss,
+            log_bits,
+            base.log_bits,
+            multiplier=price,
+            deviation_weight=settings.deviation_weight,
+            margin=settings.margin,
+        )
         return Step(qp, base.log_bpp, terms)
 
     @torch.no_grad()
     def at_equal_bits(self, batch: Sample, level: torch.Tensor, base: Baseline) -> tuple[torch.Tensor, torch.Tensor]:
-        """The shift (M, 1, 1, 1) in QPs that gives maps (M, T, h, w) the bits of their base, to first order, and the relative
+        """The shift (M, 1, 1, 1) in QPs that gives maps (M, T, h, w) the bits of their base, by Newton's method, and the relative
         task loss that one log bit buys there (M,), 0 or more."""
-        loss, log_bits = self.off_the_ladder(batch, soft_qp(level.clamp(0, MAX_QP)))
-        finer = self.off_the_ladder(batch, soft_qp((level - _PROBE_QPS).clamp(0, MAX_QP)))
-        spent = (finer[1] - log_bits).clamp(min=_LEAST_LOG_BITS * _PROBE_QPS)
-        shift = (_PROBE_QPS * (log_bits - base.log_bits) / spent).clamp(-_LARGEST_SHIFT, _LARGEST_SHIFT)
-        price = ((loss - finer[0]) / spent / base.loss).clamp(min=0)
-        return shift[:, None, None, None], price
+        shift, price = level.new_zeros(len(level), 1, 1, 1), level.new_zeros(len(level))
+        for _ in range(_NEWTON_STEPS):
+            loss, log_bits = self.off_the_ladder(batch, soft_qp((level + shift).clamp(0, MAX_QP)))
+            finer = self.off_the_ladder(batch, soft_qp((level + shift - _PROBE_QPS).clamp(0, MAX_QP)))
+            spent = (finer[1] - log_bits).clamp(min=_LEAST_LOG_BITS * _PROBE_QPS)
+            step = (_PROBE_QPS * (log_bits - base.log_bits) / spent).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+            shift = shift + step[:, None, None, None]
+            price = ((loss - finer[0]) / spent / base.loss).clamp(min=0)
+        return shift, price
 
     def learn_of(self, clip: int, sample: Sample) -> tuple[Any, torch.Tensor]:
         """Also of x264's own maps."""
