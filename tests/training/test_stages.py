@@ -157,7 +157,7 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
     network, config = load_control(path)
     assert network.mode == "offset" and config["control"]["mode"] == "offset"
     relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
-    assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.95
+    assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades
     assert abs(sum(excess[-10:]) / 10) < 0.1
     frames = build_samples(parse("train.py", ["control", *words[:1], *tiny])[1].data, X264(), seed=0, with_maps=False)[0][
         "frames"
