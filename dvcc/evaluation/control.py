@@ -50,6 +50,7 @@ class Row:
     achieved_kbps: float
     bits_per_pixel: float
     metric: float
+    loss: float
     num_encodes: int
     seconds_per_frame: float
     status: str = "ok"
@@ -210,8 +211,10 @@ def measure(
                     began = time.perf_counter()
                     coded = controller.encode(j.clip, target)
                     seconds = (time.perf_counter() - began) / j.clip.num_frames
-                    state = state_of(task.metric(), predict_frames(task, coded.frames), j.reference)
-                    row = _filled(row, coded, pooled(task.metric(), [state]), seconds)
+                    prediction = predict_frames(task, coded.frames)
+                    state = state_of(task.metric(), prediction, j.reference)
+                    loss = float(task.loss(prediction[None], j.reference[None])[0])
+                    row = _filled(row, coded, pooled(task.metric(), [state]), loss, seconds)
                 rows.append(row)
                 states.append(state)
                 progress.advance(bar)
@@ -229,18 +232,20 @@ def _unreachable(judged: Judged, controller: str, target_index: int, target_kbps
         achieved_kbps=float("nan"),
         bits_per_pixel=float("nan"),
         metric=float("nan"),
+        loss=float("nan"),
         num_encodes=0,
         seconds_per_frame=float("nan"),
         status="unreachable",
     )
 
 
-def _filled(row: Row, coded: EncodedClip, metric: float, seconds: float) -> Row:
+def _filled(row: Row, coded: EncodedClip, metric: float, loss: float, seconds: float) -> Row:
     return replace(
         row,
         achieved_kbps=coded.bitrate_kbps,
         bits_per_pixel=coded.bits_per_pixel,
         metric=metric,
+        loss=loss,
         num_encodes=coded.num_encodes,
         seconds_per_frame=seconds,
         status="ok",

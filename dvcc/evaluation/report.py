@@ -54,16 +54,27 @@ def _rate_matched(report: dict[str, Any]) -> str:
     """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
     summary = report["summary"]
     targets = [number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
-    head = ["controller", *[f"{t} kbit/s" for t in targets], "BD-rate", "95 % interval", "encodes"]
+    head = [
+        "controller",
+        *[f"{t} kbit/s" for t in targets],
+        "BD-rate",
+        "95 % interval",
+        "at equal loss",
+        "95 % interval",
+        "encodes",
+    ]
     body = []
     for name, s in summary.items():
         cells = [f"{number(m, '.3f')} @ {number(r, '.1f')}" for m, r in zip(s["metric"], s["achieved_kbps"], strict=True)]
-        interval = "-" if s["bd_rate_ci95"] is None else "[{:+.1f}, {:+.1f}]".format(*s["bd_rate_ci95"])
-        change = "baseline" if name == "abr2" else f"{number(s['bd_rate_percent'], '+.1f')} %"
-        body.append([name, *cells, change, interval, f"{s['num_encodes']:.1f}"])
+        figures = []
+        for kind in ("bd_rate", "bd_rate_of_loss"):
+            interval = s[f"{kind}_ci95"]
+            figures.append("baseline" if name == "abr2" else f"{number(s[f'{kind}_percent'], '+.1f')} %")
+            figures.append("-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval))
+        body.append([name, *cells, *figures, f"{s['num_encodes']:.1f}"])
     return (
-        f"Rate-matched: {report['metric']} @ achieved kbit/s, per target (BD-rate: bits at equal metric, negative is better)\n\n"
-        + markdown_table(head, body)
+        f"Rate-matched: {report['metric']} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
+        "negative is better)\n\n" + markdown_table(head, body)
     )
 
 

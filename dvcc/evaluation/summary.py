@@ -32,7 +32,9 @@ def summarise(
 
     `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
     `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass
-    ABR; `met_share` and `strict_metric` per tolerance; `num_encodes` and `seconds_per_frame`, means.
+    ABR; `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts
+    decisions and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `num_encodes` and
+    `seconds_per_frame`, means.
     """
     names = list(dict.fromkeys(row.controller for row in rows))
     num_targets = 1 + max(row.target_index for row in rows)
@@ -50,21 +52,27 @@ def summarise(
         rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
         return rates, [pooled(task.metric(), [state for _, state in found]) for found in per_target]
 
+    def loss_curve(name: str, chosen: Sequence[tuple[str, int]]) -> tuple[list[float], list[float]]:
+        per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
+        rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
+        return rates, [-_mean(row.loss for row, _ in found) for found in per_target]
+
     samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
     anchor, anchors = curve(BASELINE, clips), [curve(BASELINE, sample) for sample in samples]
+    anchor_loss, anchors_loss = loss_curve(BASELINE, clips), [loss_curve(BASELINE, sample) for sample in samples]
     summary = {}
     for name in names:
-        ours = curve(name, clips)
-        resampled = (
-            []
-            if name == BASELINE
-            else [bd_rate_percent(*theirs, *curve(name, sample)) for theirs, sample in zip(anchors, samples, strict=True)]
-        )
+        ours, others = curve(name, clips), [] if name == BASELINE else list(zip(anchors, anchors_loss, samples, strict=True))
+        resampled = [bd_rate_percent(*theirs, *curve(name, sample)) for theirs, _, sample in others]
+        resampled_loss = [bd_rate_percent(*theirs, *loss_curve(name, sample)) for _, theirs, sample in others]
+        of_loss = bd_rate_percent(*anchor_loss, *loss_curve(name, clips))
         found = [items(name, target, clips) for target in range(num_targets)]
         everything = [row for per_target in found for row, _ in per_target]
         summary[name] = {
             "bd_rate_percent": 0.0 if name == BASELINE else _or_none(bd_rate_percent(*anchor, *ours)),
             "bd_rate_ci95": interval95(resampled),
+            "bd_rate_of_loss_percent": 0.0 if name == BASELINE else _or_none(of_loss),
+            "bd_rate_of_loss_ci95": interval95(resampled_loss),
             "bd_metric": 0.0 if name == BASELINE else _or_none(bd_metric(*anchor, *ours)),
             "metric": [_or_none(pooled(task.metric(), [s for _, s in per_target])) for per_target in found],
             "target_kbps": [_or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],

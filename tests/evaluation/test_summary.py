@@ -15,12 +15,13 @@ def state(mse: float) -> State:
     return {"squared_error": torch.tensor(mse, dtype=torch.float64), "count": torch.tensor(1.0, dtype=torch.float64)}
 
 
-def rows_of(controller: str, video: str, *, spent: float, gain_db: float) -> list[tuple[Row, State]]:
-    """Spends `spent` times the target; 3 dB better per octave of bits, and `gain_db` on top."""
+def rows_of(controller: str, video: str, *, spent: float, gain_db: float, less_loss: float = 0.0) -> list[tuple[Row, State]]:
+    """Spends `spent` times the target; 3 dB better per octave of bits, and `gain_db` on top. The loss falls by 1 per octave."""
     rows = []
     for index, target in enumerate(TARGETS):
         psnr = 30 + 3 * index + gain_db
-        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, psnr, 2, 0.5)
+        loss = 5.0 - index - less_loss
+        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, psnr, loss, 2, 0.5)
         rows.append((row, state(10 ** (-psnr / 10))))
     return rows
 
@@ -45,11 +46,13 @@ def test_tolerances_decide_who_met_the_target():
 
 def test_bd_figures_of_a_constant_gain():
     base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abc"]
-    better = [rows_of("ours", video, spent=1.0, gain_db=1.0) for video in "abc"]
+    better = [rows_of("ours", video, spent=1.0, gain_db=1.0, less_loss=0.5) for video in "abc"]
     found = summary_of(*base, *better, bootstrap=50)["ours"]
     assert found["bd_metric"] == pytest.approx(1.0)
     assert found["bd_rate_percent"] == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=0.5)  # 3 dB an octave
     assert found["bd_rate_ci95"] == pytest.approx((found["bd_rate_percent"],) * 2, abs=0.01)  # all videos alike
+    assert found["bd_rate_of_loss_percent"] == pytest.approx(100 * (2**-0.5 - 1), abs=0.5)  # half an octave
+    assert found["bd_rate_of_loss_ci95"] == pytest.approx((found["bd_rate_of_loss_percent"],) * 2, abs=0.01)
     assert found["num_encodes"] == 2 and found["seconds_per_frame"] == 0.5
 
 
@@ -63,7 +66,7 @@ def test_the_interval_covers_videos_that_differ():
 
 def test_unreachable_rows_are_counted_and_not_scored():
     base = rows_of("abr2", "a", spent=1.0, gain_db=0)
-    nothing = Row("b", 0, "abr2", 0, 100.0, float("nan"), float("nan"), float("nan"), 0, float("nan"), "unreachable")
+    nothing = Row("b", 0, "abr2", 0, 100.0, *[float("nan")] * 4, 0, float("nan"), "unreachable")
     task = build_task("reconstruction", model="psnr")
     found = summarise(
         [*(r for r, _ in base), nothing], [*(s for _, s in base), None], task, clips=[("a", 0), ("b", 0)], bootstrap=0, seed=0
