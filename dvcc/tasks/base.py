@@ -23,6 +23,10 @@ class Task(nn.Module, AbstractBase):
     metric_range: tuple[float, float]
     """Where coding moves the metric: test rates are spread from the lower to the upper value of the baseline."""
 
+    def train(self, mode: bool = True) -> Task:
+        """A task is a fixed judge: it stays in evaluation mode inside a module that trains."""
+        return super().train(False)
+
     @abstractmethod
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Prediction for every frame, differentiable in float frames."""

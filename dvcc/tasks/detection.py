@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from einops import einsum, rearrange
-from torch import nn
 from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
@@ -40,12 +39,6 @@ class DetectionTask(Task):
         self.net = load_detection_net(model, weights=weights)
         self.net.requires_grad_(False).eval()
         self.model = model
-
-    def train(self, mode: bool = True) -> DetectionTask:
-        """The network is a fixed judge: it stays in evaluation mode inside a module that trains."""
-        nn.Module.train(self, mode)
-        self.net.eval()
-        return self
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Answers (.., 5 + K, h, w)."""

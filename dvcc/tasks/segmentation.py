@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from einops import rearrange, reduce
-from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -47,12 +46,6 @@ class SegmentationTask(Task):
         self.model = model
         self.register_buffer("_mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
-
-    def train(self, mode: bool = True) -> SegmentationTask:
-        """The network is a fixed judge: it stays in evaluation mode inside a module that trains."""
-        nn.Module.train(self, mode)
-        self.net.eval()
-        return self
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Logits (.., K, H, W); frames whose sides are no multiple of 32 are scaled up to one and the logits back."""
