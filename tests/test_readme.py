@@ -61,7 +61,7 @@ def test_every_stage_is_shown_and_parses():
 
 def test_the_commands_that_made_the_checkpoints_parse_as_a_shell_reads_them():
     commands = re.findall(r"`python (train\.py [^`]+)`", (ROOT / "checkpoints/README.md").read_text())
-    assert {shlex.split(command)[1] for command in commands} == {"student", "flow", "surrogate"}
+    assert {shlex.split(command)[1] for command in commands} == {"student", "flow", "surrogate", "control"}
     for command in commands:
         program, *words = shlex.split(command)
         parse(program, words)
