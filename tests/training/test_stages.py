@@ -9,35 +9,16 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from dvcc.codecs import X264
 from dvcc.config import parse, to_yaml
 from dvcc.control import ControlNetwork, load_control
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogates import Prediction, load_surrogate, mean_qp, one_hot_qp
-from dvcc.tasks import ReconstructionTask, build_task
-from dvcc.training import control, control_module, offset_module, surrogate
+from dvcc.surrogates import Prediction, load_surrogate, one_hot_qp
+from dvcc.tasks import build_task
+from dvcc.training import control, control_module, surrogate
 from dvcc.training.control import fit_prior
 from dvcc.training.run import build_codec, build_samples
-
-
-def losses(out, *, term: str = "loss", log: str = "log") -> dict[int, float]:
-    """A term at every logged step."""
-    with (out / log / "metrics.csv").open() as file:
-        return {int(row["step"]): float(row[term]) for row in csv.DictReader(file)}
-
-
-def configure(stage: str, tiny: list[str], out, *words: str):
-    always = ["logger.every_n_steps=1", "logger.pictures_every=1000", f"out={out}", "trainer.accelerator=cpu"]
-    return parse("train.py", [stage, *tiny, *always, *words])[1]
-
-
-@pytest.fixture(scope="module")
-def trained(tiny, tmp_path_factory):
-    """A surrogate after 12 steps."""
-    out = tmp_path_factory.mktemp("surrogate")
-    path = surrogate.run(configure("surrogate", tiny, out, "trainer.max_steps=12", "learning_rate=0.01"))
-    return path
+from tests.training.conftest import configure, losses
 
 
 def test_surrogate_run_leaves_weights_log_config_and_pictures(trained):
@@ -142,59 +123,6 @@ def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
     words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.augment=1", "trainer.max_steps=7"]
     control.run(configure("control", tiny, tmp_path, *words))
     assert sorted(asked) == [0, 1, 2]
-
-
-def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, monkeypatch):
-    """A task that cares for the left half only: its loss must fall below that of x264's own map at equal bits."""
-
-    class LeftHalf(ReconstructionTask):
-        def damage(self, prediction, reference):
-            return super().damage(prediction, reference) * (torch.arange(prediction.shape[-1]) < 48)
-
-    monkeypatch.setattr(control, "build_task", lambda name, **settings: LeftHalf())
-    words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "trainer.max_steps=60", "learning_rate=0.01"]
-    path = control.run(configure("control", [*tiny, "data.augment=1"], tmp_path, *words))
-    network, config = load_control(path)
-    assert network.mode == "offset" and config["control"]["mode"] == "offset"
-    relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
-    assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades
-    assert abs(sum(excess[-10:]) / 10) < 0.1
-    frames = build_samples(parse("train.py", ["control", *words[:1], *tiny])[1].data, X264(), seed=0, with_maps=False)[0][
-        "frames"
-    ]
-    offsets = network.offsets(frames[None], torch.tensor([-2.0]))
-    assert offsets[..., :3].mean() < offsets[..., 3:].mean() - 1
-
-
-def test_offsets_are_judged_at_the_bits_of_their_base(tiny, trained, tmp_path, monkeypatch):
-    """With a surrogate whose loss and log bits are straight lines in the mean QP, the shift and the price are known."""
-    words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset"]
-    config = configure("control", [*tiny, "data.augment=1"], tmp_path, *words)
-    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
-    network, task = ControlNetwork(width=8, mode="offset"), build_task("reconstruction", model="ssim")
-    module = offset_module.OffsetModule(network, load_surrogate(trained)[0], task, config, samples)
-
-    def lines(batch, qp):
-        level = mean_qp(qp).mean((1, 2, 3))
-        return 0.1 + 0.02 * level, 9 - 0.12 * level
-
-    monkeypatch.setattr(module, "off_the_ladder", lines)
-    module.known(0)
-    base = module._baselines[0]
-    level = base.qp.float().mean((1, 2, 3))
-    torch.testing.assert_close(base.loss, 0.1 + 0.02 * level)
-    assert (base.log_bpp.diff() > 0).all() and (level.diff() < 0).all()  # more bits, finer
-    shift, price = module.at_equal_bits({}, base.qp.float() - 3, base)
-    torch.testing.assert_close(shift.flatten(), torch.full((3,), 3.0), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(price, (0.02 / 0.12) / base.loss, rtol=1e-3, atol=1e-4)
-
-
-def test_offsets_need_a_judged_ladder(tiny, trained, tmp_path):
-    words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "objective.judge=frames"]
-    with pytest.raises(ConfigError, match=r"control\.mode=offset.*objective\.judge=ladder"):
-        control.run(configure("control", tiny, tmp_path, *words))
-    with pytest.raises(ConfigError, match="absolute or offset, got 'both'"):
-        configure("control", tiny, tmp_path, "control.mode=both")
 
 
 def test_a_surrogate_without_a_ladder_needs_the_frames_judged(tiny, tmp_path):
