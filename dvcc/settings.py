@@ -138,11 +138,11 @@ class ControlModel:
 
 @dataclass
 class ObjectiveConfig:
-    multiplier: float = 0.5  # lambda at the start
-    dual_step: float = 0.02  # 0 keeps lambda fixed: the published form
+    multiplier: float = 0.5  # lambda at the start; in offset mode it is the price of bits at every map
+    dual_step: float = 0.02  # 0 keeps lambda fixed: the published form (absolute mode)
     deviation_weight: float = 1.0  # mu of |log(bits / target)|
     margin: float = 0.0
-    temperature: float = 0.7  # of the Gumbel-softmax
+    temperature: float = 0.7  # of the Gumbel-softmax (absolute mode: offsets are not sampled)
     targets: int = 4  # of a clip in one step
     judge: str = "ladder"  # the task judges the rungs, once per clip; or "frames": the predicted frames, at every step
 

@@ -124,7 +124,7 @@ class ClipFrames(Dataset[Sample]):
     ladders, too."""
 
     def __init__(self, samples: LadderSamples) -> None:
-        self.clips, self.qps = samples.clips, samples.qps
+        self.clips = samples.clips
         self._frames: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ TOLERANCES = (0.0, 0.05, 0.1)
 BASELINE = "abr2"
 
 Item = tuple["Row", State]
+Curve = tuple[list[float], list[float]]  # bits per pixel, and what rises with them
 
 
 def summarise(
@@ -47,33 +48,30 @@ def summarise(
     def items(name: str, target: int, chosen: Sequence[tuple[str, int]]) -> list[Item]:
         return [table[name, target, clip] for clip in chosen if (name, target, clip) in table]
 
-    def curve(name: str, chosen: Sequence[tuple[str, int]]) -> tuple[list[float], list[float]]:
+    def curves(name: str, chosen: Sequence[tuple[str, int]]) -> list[Curve]:
         per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
         rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
-        return rates, [pooled(task.metric(), [state for _, state in found]) for found in per_target]
+        metric = [pooled(task.metric(), [state for _, state in found]) for found in per_target]
+        return [(rates, metric), (rates, [-_mean(row.loss for row, _ in found) for found in per_target])]
 
-    def loss_curve(name: str, chosen: Sequence[tuple[str, int]]) -> tuple[list[float], list[float]]:
-        per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
-        rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
-        return rates, [-_mean(row.loss for row, _ in found) for found in per_target]
+    def bd_rates(name: str, chosen: Sequence[tuple[str, int]], anchors: list[Curve]) -> list[float]:
+        """At equal metric and at equal loss."""
+        return [bd_rate_percent(*theirs, *ours) for theirs, ours in zip(anchors, curves(name, chosen), strict=True)]
 
     samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
-    anchor, anchors = curve(BASELINE, clips), [curve(BASELINE, sample) for sample in samples]
-    anchor_loss, anchors_loss = loss_curve(BASELINE, clips), [loss_curve(BASELINE, sample) for sample in samples]
+    anchor, anchors = curves(BASELINE, clips), [curves(BASELINE, sample) for sample in samples]
     summary = {}
     for name in names:
-        ours, others = curve(name, clips), [] if name == BASELINE else list(zip(anchors, anchors_loss, samples, strict=True))
-        resampled = [bd_rate_percent(*theirs, *curve(name, sample)) for theirs, _, sample in others]
-        resampled_loss = [bd_rate_percent(*theirs, *loss_curve(name, sample)) for _, theirs, sample in others]
-        of_loss = bd_rate_percent(*anchor_loss, *loss_curve(name, clips))
+        whole = [0.0, 0.0] if name == BASELINE else bd_rates(name, clips, anchor)
+        resampled = [] if name == BASELINE else [bd_rates(name, *both) for both in zip(samples, anchors, strict=True)]
         found = [items(name, target, clips) for target in range(num_targets)]
         everything = [row for per_target in found for row, _ in per_target]
         summary[name] = {
-            "bd_rate_percent": 0.0 if name == BASELINE else _or_none(bd_rate_percent(*anchor, *ours)),
-            "bd_rate_ci95": interval95(resampled),
-            "bd_rate_of_loss_percent": 0.0 if name == BASELINE else _or_none(of_loss),
-            "bd_rate_of_loss_ci95": interval95(resampled_loss),
-            "bd_metric": 0.0 if name == BASELINE else _or_none(bd_metric(*anchor, *ours)),
+            "bd_rate_percent": _or_none(whole[0]),
+            "bd_rate_ci95": interval95([of_metric for of_metric, _ in resampled]),
+            "bd_rate_of_loss_percent": _or_none(whole[1]),
+            "bd_rate_of_loss_ci95": interval95([of_loss for _, of_loss in resampled]),
+            "bd_metric": 0.0 if name == BASELINE else _or_none(bd_metric(*anchor[0], *curves(name, clips)[0])),
             "metric": [_or_none(pooled(task.metric(), [s for _, s in per_target])) for per_target in found],
             "target_kbps": [_or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
             "achieved_kbps": [_or_none(_mean(row.achieved_kbps for row, _ in per_target)) for per_target in found],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dvcc.clip import Clip
@@ -24,8 +24,13 @@ class AverageBitrate(RateController):
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
         check_target(target_kbps)
-        first = self.codec.encode(clip, ABR(target_kbps, passes=self.passes))
-        if not self.corrected or not needs_correction(first, target_kbps):
-            return first
-        asked = corrected_kbps(target_kbps, first.bitrate_kbps, target_kbps)
-        return best_within([first, self.codec.encode(clip, ABR(asked, passes=self.passes))], target_kbps)
+        return encode_abr(self.codec, clip, ABR(target_kbps, passes=self.passes), corrected=self.corrected)
+
+
+def encode_abr(codec: X264, clip: Clip, rate: ABR, *, corrected: bool) -> EncodedClip:
+    """Encode at `rate`, whose kbps are the target, and once more when that misses it and `corrected` is set."""
+    first = codec.encode(clip, rate)
+    if not corrected or not needs_correction(first, rate.kbps):
+        return first
+    asked = corrected_kbps(rate.kbps, first.bitrate_kbps, rate.kbps)
+    return best_within([first, codec.encode(clip, replace(rate, kbps=asked))], rate.kbps)

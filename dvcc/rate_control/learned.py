@@ -14,7 +14,8 @@ from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
-from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
+from dvcc.rate_control.abr import encode_abr
+from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
 _LEAST_PER_QP, _MOST_PER_QP = 0.09, 0.14
@@ -85,12 +86,8 @@ class OffsetControl(LearnedControl):
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
         check_target(target_kbps)
-        offsets = self.map_of(clip, target_kbps)
-        first = self.codec.encode(clip, ABR(target_kbps, offsets=offsets))
-        if not self.corrected or not needs_correction(first, target_kbps):
-            return first
-        asked = corrected_kbps(target_kbps, first.bitrate_kbps, target_kbps)
-        return best_within([first, self.codec.encode(clip, ABR(asked, offsets=offsets))], target_kbps)
+        rate = ABR(target_kbps, offsets=self.map_of(clip, target_kbps))
+        return encode_abr(self.codec, clip, rate, corrected=self.corrected)
 
     @torch.inference_mode()
     def map_of(self, clip: Clip, target_kbps: float) -> QPOffsets:

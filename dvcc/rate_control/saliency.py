@@ -45,8 +45,8 @@ class BinarySaliency(RateController):
     """AccMPEG's two levels (Du et al., MLSys 2022): the most salient macroblocks at one QP, the others `gap` coarser. The
     published pair 30 and 40 knows no target; here it is moved as a whole until the bits fit, within `max_encodes` tries.
 
-    Saliency: |d loss / d pixel| x |coarse - fine|, of encodes at the pair itself. share: of the macroblocks at the finer QP,
-    before they are dilated by one.
+    Saliency: |d loss / d pixel| x |coding error| of the clip at QP 40; AccMPEG takes the difference to QP 30.
+    share: of the macroblocks at the finer QP, before they are dilated by one.
     """
 
     task: Task

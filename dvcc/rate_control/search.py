@@ -96,7 +96,8 @@ class Search(RateController):
 
     def descend(self, clip: Clip, base: torch.Tensor) -> torch.Tensor:
         """(T, h, w): offsets from x264's own QPs `base` that lower the task loss at equal bits, as read off the clip's ladder."""
-        sample = default_collate([LadderSamples([clip], codec=self.codec, cache=self.cache, qps=self._rungs())[0]])
+        rungs = tuple(int(qp) for qp in self.surrogate.rungs.qps)
+        sample = default_collate([LadderSamples([clip], codec=self.codec, cache=self.cache, qps=rungs)[0]])
         with torch.no_grad():
             analysis = self.surrogate.analyse({**sample, "ladder_damage": judge_ladder(self.task, sample)})
         analysis = self.surrogate.without_pixels(analysis)
@@ -114,9 +115,6 @@ class Search(RateController):
             with torch.no_grad():
                 offsets.sub_(offsets.mean()).clamp_(-_LARGEST_OFFSET, _LARGEST_OFFSET)
         return offsets.detach()[0]
-
-    def _rungs(self) -> tuple[int, ...]:
-        return tuple(int(qp) for qp in self.surrogate.rungs.qps)
 
 
 def smooth_noise(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:

@@ -58,9 +58,9 @@ class DetectionTask(Task):
         What is left of an object is the best score x IoU that a box of its class has with it, relative to the reference's own. A
         false alarm is a score above the reference's in a cell whose box covers no object.
         """
-        items = [rearrange(answers[None], "one ... c h w -> (one ...) c h w") for answers in (*prediction, *reference)]
-        maps = [self._of_item(*pair) for pair in zip(items[: len(prediction)], items[len(prediction) :], strict=True)]
-        return torch.stack(maps).unflatten(1, prediction.shape[1:-3]) if prediction.ndim > 4 else torch.cat(maps)
+        items = (answers.reshape(len(answers), -1, *answers.shape[-3:]) for answers in (prediction, reference))
+        maps = torch.stack([self._of_item(*pair) for pair in zip(*items, strict=True)])
+        return maps.view(*prediction.shape[:-3], *maps.shape[-2:])
 
     def _of_item(self, answers: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
         """(F, 4h, 4w) of the frames of an item."""

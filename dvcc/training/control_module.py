@@ -35,7 +35,8 @@ class Step(NamedTuple):
 class ControlModule(L.LightningModule):
     """Trains a `ControlNetwork` for a `Task` through a frozen `Surrogate`; logs every term of the Lagrangian.
 
-    Here absolute mode; `OffsetModule` is the other. ladders: the samples of all clips, asked for what the batches lack.
+    Here absolute mode; `OffsetModule` is the other. ladders: the samples of all clips; with objective.judge=ladder the batches
+    have the frames only.
     """
 
     def __init__(
@@ -76,7 +77,10 @@ class ControlModule(L.LightningModule):
         settings = self.config.objective
         n = settings.targets
         frames = as_float(batch["frames"]).repeat_interleave(n, 0)
-        ladder_log_bits = torch.stack([self.known(clip)[1] for clip in batch["clip"].tolist()])
+        if settings.judge == "ladder":
+            ladder_log_bits = torch.stack([self.known(clip)[1] for clip in batch["clip"].tolist()])
+        else:
+            ladder_log_bits = batch["ladder_bits"].sum(-1).log()
         log_target = draw_log_target(ladder_log_bits.repeat_interleave(n, 0), self.config.data.rungs)
         log_bpp = log_target + log_bits_to_bits_per_pixel(frames[0])
         qp = sample_qp(self.control(frames, log_bpp), temperature=settings.temperature)
@@ -98,17 +102,14 @@ class ControlModule(L.LightningModule):
         """The analysis of a clip, its ladder judged, and its log bits (R,) at every rung: made once."""
         if clip not in self._known:
             one = {name: value.to(self.device) for name, value in default_collate([self.ladders[clip]]).items()}
-            self._known[clip] = self.learn_of(clip, one)
+            self.learn_of(clip, one)
         return self._known[clip]
 
-    def learn_of(self, clip: int, sample: Sample) -> tuple[Any, torch.Tensor]:
-        """What `known` returns, of a batch of one."""
-        log_bits = sample["ladder_bits"][0].sum(-1).log()
-        if self.config.objective.judge == "frames":
-            return None, log_bits
-        with torch.no_grad():
-            analysis = self.surrogate.analyse({**sample, "ladder_damage": judge_ladder(self.task, sample)})
-        return self.surrogate.without_pixels(analysis), log_bits
+    @torch.no_grad()
+    def learn_of(self, clip: int, sample: Sample) -> None:
+        """Keep what `known` returns, of a batch of one."""
+        analysis = self.surrogate.analyse({**sample, "ladder_damage": judge_ladder(self.task, sample)})
+        self._known[clip] = self.surrogate.without_pixels(analysis), sample["ladder_bits"][0].sum(-1).log()
 
     def off_the_ladder(self, batch: Sample, qp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent: macroblocks are all it takes."""

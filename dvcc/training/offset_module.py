@@ -88,15 +88,13 @@ class OffsetModule(ControlModule):
             price = ((loss - finer[0]) / spent / base.loss).clamp(min=0)
         return shift, price
 
-    def learn_of(self, clip: int, sample: Sample) -> tuple[Any, torch.Tensor]:
+    @torch.no_grad()
+    def learn_of(self, clip: int, sample: Sample) -> None:
         """Also of x264's own maps."""
-        known = super().learn_of(clip, sample)
-        self._known[clip] = known  # `off_the_ladder` asks for it
+        super().learn_of(clip, sample)
         qp, kbps = sample["baseline_qp"][0], sample["baseline_kbps"][0]
         height, width = sample["frames"].shape[-2:]
         per_kbps = units.kbps_to_bits_per_pixel(1.0, fps=self.ladders.clips[clip].fps, height=height, width=width)
-        with torch.no_grad():
-            loss, log_bits = self.off_the_ladder(sample, one_hot_qp(qp))
+        loss, log_bits = self.off_the_ladder(sample, one_hot_qp(qp))
         # A clip that loses nothing asks for nothing.
         self._baselines[clip] = Baseline(qp, torch.log(kbps * per_kbps).float(), loss.clamp(min=1e-4), log_bits)
-        return known

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from dvcc import units
 from dvcc.control import ControlNetwork
-from dvcc.data.module import LadderSamples
+from dvcc.data.module import LadderSamples, nearest_rung
 from dvcc.surrogates import Surrogate, one_hot_qp
 from dvcc.tasks.base import as_float
 from dvcc.visuals import amplified_difference, rgb, strip
@@ -65,7 +65,7 @@ class ControlPictures(_Pictures):
         frames = as_float(sample["frames"])
         panels, maps = {"input": rgb(frames[0, -1])}, {}
         for qp in (42, 28):
-            rung = min(range(len(self.samples.qps)), key=lambda k: abs(self.samples.qps[k] - qp))
+            rung = nearest_rung(self.samples.qps, qp)
             size = {"num_frames": frames.shape[1], "height": frames.shape[3], "width": frames.shape[4]}
             bpp = units.bits_per_pixel(float(sample["ladder_bits"][0, rung].sum()), **size)
             log_bpp = torch.tensor([math.log(bpp)], device=frames.device)

@@ -118,6 +118,15 @@ def test_an_untrained_offset_control_is_two_pass_abr_to_the_bit(scene):
     assert np.array_equal(control.encode(scene, 120.0).bits_per_frame, X264().encode(scene, ABR(120.0)).bits_per_frame)
 
 
+def test_offsets_have_nothing_in_common(scene):
+    """Or x264 would have to take it back, which its two passes do badly."""
+    control = ControlNetwork(width=8, mode="offset")
+    control.head.bias.data.fill_(0.2)
+    torch.nn.init.normal_(control.head.weight, std=0.1)
+    offsets = OffsetControl(control).map_of(scene, 120.0).values
+    assert np.ptp(offsets) > 1 and abs(offsets.mean()) < 0.2
+
+
 def test_an_offset_control_moves_quality_where_it_says(scene):
     """Finer on the left, coarser on the right, on top of x264's own decisions, at nearly the same bits."""
 
