@@ -31,7 +31,13 @@ def main(root: str, seeds: int, words: list[str]) -> None:
             training = [*common, "data.max_clips=60", "data.groups=2", "losses.frames=2", f"out={run}"]
             training += ["trainer.max_steps=250", "learning_rate=0.003", f"losses.cv_bits={bits}", f"losses.cv_task={task}"]
             path = surrogate.run(parse("train.py", ["surrogate", *training])[1])
-            report = ["mean_qps=[28,40]", "pictured_maps=2", "clips_per_video=2", f"checkpoint={path}", f"out={run}/evaluation"]
+            report = [
+                "mean_qps=[28,40]",
+                "pictured_maps=2",
+                "data.clips_per_video=2",
+                f"checkpoint={path}",
+                f"out={run}/evaluation",
+            ]
             evaluate_surrogate.run(parse("evaluate.py", ["surrogate", *judged, *report])[1])
             words_of_control = ["task=segmentation", f"surrogate={path}", "data.max_clips=60", "trainer.max_steps=150"]
             words_of_control += ["learning_rate=0.003", f"out={run}/control"]

@@ -62,10 +62,16 @@ def _export(arguments: argparse.Namespace) -> None:
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
     from dvcc.export import FORMATS
-    from dvcc.rate_control.learned import AbsoluteControl
+    from dvcc.qp import QPMap
+    from dvcc.rate_control import LEARNED
 
     control, _ = load_control(arguments.checkpoint)
-    qp = AbsoluteControl(control).map_of(clip, arguments.target_kbps)
+    qp = LEARNED[control.mode](control).map_of(clip, arguments.target_kbps)
+    if not isinstance(qp, QPMap):
+        raise ConfigError(
+            f"{arguments.checkpoint} decides offsets on top of x264's rate control, not QPs: "
+            f"export a control of absolute or analysed mode"
+        )
     out = Path(arguments.out or f"{Path(arguments.video).stem}.{arguments.format}")
     FORMATS[arguments.format](qp, out)
     print(f"{out}: {qp!r} for {clip!r} at {arguments.target_kbps:g} kbit/s")

@@ -35,7 +35,9 @@ class DataConfig:
     frames: int = 8  # the published protocol: 8 frames, stride 3
     stride: int = 3
     size: tuple[int, int] = (224, 512)
+    clips_per_video: int | None = None  # at most so many of every video, or shot
     max_clips: int | None = None
+    shortest: int | None = None  # shots of so many frames up to data.frames are taken whole
     shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
     augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
     maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare, three at least
@@ -47,9 +49,8 @@ class DataConfig:
     batch_size: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(
-            self, frames=1, stride=1, max_clips=1, augment=1, maps_per_clip=3, groups=1, frames_of=1, num_workers=0, batch_size=1
-        )
+        counts = ("frames", "stride", "shortest", "clips_per_video", "max_clips", "augment", "groups", "frames_of", "batch_size")
+        _at_least(self, **dict.fromkeys(counts, 1), maps_per_clip=3, num_workers=0)
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
         if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:
@@ -126,14 +127,15 @@ class LossWeights:
 
 @dataclass
 class ControlModel:
-    mode: str = "absolute"  # decides every QP; or "offset": on top of x264's two-pass ABR
+    mode: str = "absolute"  # decides every QP; or "analysed": from those of one encode; or "offset": on top of two-pass ABR
     width: int = 32
     reach: float = 12.0  # QPs that the map may depart from the flat one, or from x264's
+    smoothness: float = 1.5  # macroblocks, deviation of the Gaussian that smooths the departure
 
     def __post_init__(self) -> None:
-        if self.mode not in ("absolute", "offset"):
-            raise ConfigError(f"control.mode is absolute or offset, got {self.mode!r}")
-        _at_least(self, width=2, reach=0.0)
+        if self.mode not in ("absolute", "analysed", "offset"):
+            raise ConfigError(f"control.mode is absolute, analysed or offset, got {self.mode!r}")
+        _at_least(self, width=2, reach=0.0, smoothness=0)
 
 
 @dataclass
@@ -144,12 +146,18 @@ class ObjectiveConfig:
     margin: float = 0.0
     temperature: float = 0.7  # of the Gumbel-softmax (absolute mode: offsets are not sampled)
     targets: int = 4  # of a clip in one step
+    gradient: str = "surrogate"  # or, with real encodes at every step, "relax" (LAX) or "straight_through"
+    refresh_every: int | None = None  # steps after which the surrogate is trained on maps of the control, too
+    refresh_steps: int = 100  # of such a training
     judge: str = "ladder"  # the task judges the rungs, once per clip; or "frames": the predicted frames, at every step
 
     def __post_init__(self) -> None:
         if self.judge not in ("ladder", "frames"):
             raise ConfigError(f"objective.judge is ladder or frames, got {self.judge!r}")
+        if self.gradient not in ("surrogate", "relax", "straight_through"):
+            raise ConfigError(f"objective.gradient is surrogate, relax or straight_through, got {self.gradient!r}")
         _at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0, targets=1)
+        _at_least(self, refresh_every=1, refresh_steps=1)
 
 
 @dataclass
@@ -251,7 +259,6 @@ class EvaluateControlConfig(_Run):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
-    clips_per_video: int | None = None  # at most so many of every video, or shot (data.shots)
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
     )
@@ -261,7 +268,7 @@ class EvaluateControlConfig(_Run):
     bootstrap: int = 200
 
     def __post_init__(self) -> None:
-        _at_least(self, num_targets=2, bootstrap=0, seed=0, clips_per_video=1)
+        _at_least(self, num_targets=2, bootstrap=0, seed=0)
         if self.seed >= 2**32:
             raise ConfigError(f"seed is below 2**32, got {self.seed}")
         if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):
@@ -275,10 +282,9 @@ class EvaluateSurrogateConfig(_Run):
     mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])
     maps: int = 16  # per clip and mean QP
     pictured_maps: int = 5  # of these, those whose frames are compared
-    clips_per_video: int = 3
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
-        _at_least(self, maps=3, pictured_maps=2, clips_per_video=1, bootstrap=0, seed=0)
+        _at_least(self, maps=3, pictured_maps=2, bootstrap=0, seed=0)
         if not self.mean_qps or not all(2 <= qp <= MAX_QP for qp in self.mean_qps):
             raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")

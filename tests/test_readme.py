@@ -16,7 +16,7 @@ from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-EVALUATED = ("targets_kbps", "controllers", "clips_per_video")
+EVALUATED = ("targets_kbps", "controllers")
 
 
 def blocks(language: str) -> list[str]:

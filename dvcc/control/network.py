@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from einops import rearrange, reduce
+from kornia.filters import gaussian_blur2d
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,10 +17,10 @@ from dvcc.control.relaxation import gaussian_logits
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP
 from dvcc.tasks.base import as_float
-from dvcc.units import MACROBLOCK
+from dvcc.units import MACROBLOCK, macroblock_grid
 from dvcc.weights import Weights, load_state, load_weights, save_weights
 
-MODES = ("absolute", "offset")
+MODES = ("absolute", "analysed", "offset")
 
 _PATCH = MACROBLOCK // 4  # of the reduced frames, per macroblock
 _DILATIONS = (1, 2, 4)  # a macroblock sees eight to every side
@@ -81,21 +83,32 @@ def _prior_features(activity: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tens
 
 class ControlNetwork(nn.Module):
     """A learned departure of at most `reach` QPs from a base map: in absolute mode from the flat map that meets the target, in
-    offset mode from whatever x264's own rate control decides.
+    analysed mode from the QPs that x264 took in an analysis encode, which are an input, in offset mode from whatever x264's own
+    rate control is going to decide.
 
-    width: channels. gop: frames per GOP; the position in it is an input. Causal: a frame's QPs depend on it and the
-    frame before, apart from the prior, which sees the clip as a first pass does. One network serves the whole range
-    of targets (feature-wise modulation by log bits per pixel). Raises `ConfigError` for another mode.
+    width: channels. gop: frames per GOP; the position in it is an input. smoothness: deviation, in macroblocks, of the Gaussian
+    that the departure is smoothed with: what a macroblock's quality does to a task depends on its neighbours', and QPs that
+    change from one to the next have to be signalled; 0 is none. Causal: a frame's QPs depend on it and the frame before, apart
+    from the prior, which sees the clip as a first pass does. One network serves the whole range of targets (feature-wise
+    modulation by log bits per pixel). Raises `ConfigError` for another mode.
     """
 
     def __init__(
-        self, *, width: int = 32, gop: int = 8, reach: float = 12.0, spread: float = 0.7, mode: str = "absolute"
+        self,
+        *,
+        width: int = 32,
+        gop: int = 8,
+        reach: float = 12.0,
+        spread: float = 0.7,
+        smoothness: float = 1.5,
+        mode: str = "absolute",
     ) -> None:
         super().__init__()
         if mode not in MODES:
             raise ConfigError(f"there is no control mode {mode!r}: choose one of {', '.join(MODES)}")
         self.mode = mode
-        self.config: dict[str, Any] = {"width": width, "gop": gop, "reach": reach, "spread": spread, "mode": mode}
+        self.config: dict[str, Any] = {"width": width, "gop": gop, "reach": reach, "spread": spread}
+        self.config |= {"smoothness": smoothness, "mode": mode}
         self.prior = RatePrior()
         self.stem = nn.Sequential(
             nn.Conv2d(6, width, 4, stride=4),
@@ -105,6 +118,7 @@ class ControlNetwork(nn.Module):
         )
         self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 2 * len(_DILATIONS) * width))
         self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS])
+        self.of_base = nn.Conv2d(1, width, 1) if mode == "analysed" else None
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         for parameter in self.head.parameters():  # the first map is the flat one
             nn.init.zeros_(parameter)
@@ -114,30 +128,53 @@ class ControlNetwork(nn.Module):
         return gaussian_logits(self.mean_qp(frames, log_bpp), spread=self.config["spread"])
 
     def mean_qp(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B, T, h, w): the QP at the peak of the logits of absolute mode, not rounded, 0..51."""
+        """(B, T, h, w): the QP at the peak of the logits of absolute mode, not rounded, 0..51; in other modes, what the network
+        makes of the flat map."""
         small = reduced(frames)
         level = self.prior(small, log_bpp)
-        return (level[:, None, None, None] + self._departure(small, log_bpp, level)).clamp(0, MAX_QP)
+        grid = (frames.shape[1], *macroblock_grid(*frames.shape[-2:]))
+        flat = level[:, None, None, None].expand(-1, *grid)
+        return (flat + self._departure(small, log_bpp, level, flat)).clamp(0, MAX_QP)
 
-    def offsets(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B, T, h, w): QPs from those that x264 chooses, in offset mode, not rounded, -reach..reach."""
+    def offsets(
+        self, frames: torch.Tensor, log_bpp: torch.Tensor, base_qp: torch.Tensor | None = None, *, gop: int | None = None
+    ) -> torch.Tensor:
+        """(B, T, h, w): QPs from those that x264 chooses, in offset and analysed mode, not rounded, -reach..reach.
+
+        base_qp: (B, T, h, w), those of the analysis encode; needed in analysed mode, not used in offset mode. gop: frames per
+        GOP, if it is another than that of training.
+        """
         small = reduced(frames)
-        return self._departure(small, log_bpp, self.prior(small, log_bpp))
+        return self._departure(small, log_bpp, self.prior(small, log_bpp), base_qp, gop=gop)
 
-    def _departure(self, small: torch.Tensor, log_bpp: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def _departure(
+        self,
+        small: torch.Tensor,
+        log_bpp: torch.Tensor,
+        level: torch.Tensor,
+        base_qp: torch.Tensor | None = None,
+        *,
+        gop: int | None = None,
+    ) -> torch.Tensor:
         b, t, _, height, width = small.shape
         padding = (0, -width % _PATCH, 0, -height % _PATCH)
         small = F.pad(small.flatten(0, 1), padding, mode="replicate").unflatten(0, (b, t))
         before = torch.cat([small[:, :1], small[:, :-1]], 1)
         seen = rearrange(torch.cat([small - 0.5, small - before], 2), "b t c h w -> (b t) c h w")
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
-        position = torch.arange(t, device=small.device) % self.config["gop"]
+        if self.of_base is not None:
+            if base_qp is None:
+                raise ConfigError("a control of analysed mode needs the QPs of an analysis encode: give base_qp")
+            level = base_qp.mean((1, 2, 3))
+            features = features + self.of_base(rearrange((base_qp - level[:, None, None, None]) / 5, "b t h w -> (b t) 1 h w"))
+        gop = gop or self.config["gop"]
+        position = torch.arange(t, device=small.device) % gop
         condition = torch.stack(
             [
                 ((log_bpp[:, None] + 3) / 2).expand(b, t),
                 ((level[:, None] - 32) / 10).expand(b, t),
                 (position == 0).float().expand(b, t),
-                (position / self.config["gop"]).expand(b, t),
+                (position / gop).expand(b, t),
             ],
             -1,
         )
@@ -145,6 +182,9 @@ class ControlNetwork(nn.Module):
         for block, (scale, shift) in zip(self.blocks, scales, strict=True):
             features = features + F.silu(block(features) * (1 + scale) + shift)
         departure = self.config["reach"] * torch.tanh(self.head(features))
+        if sigma := self.config["smoothness"]:
+            side = 2 * math.ceil(2 * sigma) + 1
+            departure = gaussian_blur2d(departure, (side, side), (sigma, sigma), border_type="replicate")
         return rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
 
     def save(self, path: str | Path, config: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -16,6 +17,8 @@ from torch.utils.data import Dataset
 from dvcc.clip import IMAGE_SUFFIXES, Clip, cityscapes_sequences, read_clip
 from dvcc.data.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
+
+T = TypeVar("T")
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".ts", ".y4m"})
 
@@ -66,15 +69,18 @@ class ClipSpan:
     left: int = 0
     flip: bool = False
     shot: int | None = None  # its number in the video, where there are several
+    frames: int = 0
 
 
 class ClipDataset(Dataset[Clip]):
     """Clips of `frames` frames, every `stride`-th, scaled so that the frame covers `size`, then cut to it.
 
-    videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. max_clips:
-    keep so many, spread evenly over all videos (None: all that do not overlap). augment: number of windows and
+    videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. per_video: at most so
+    many of every video, or of every shot, spread evenly over it (None: all that do not overlap), or a long one would speak for
+    all. max_clips: at most so many in all, spread evenly. augment: number of windows and
     flips per span; a finite bank, so that the cache of real encodes is hit. seed: of the bank. shots: look for cuts, so that
-    a clip lies within one shot; shots too short for a clip are left out.
+    a clip lies within one shot; shots too short for a clip are left out. shortest: but those with so many frames (taken every
+    `stride`-th) or more are taken whole (None: none are).
 
     Items are `Clip`s; `spans[i].video` tells where clip `i` is from. Raises `VideoError` for a video that cannot
     be read or is too short.
@@ -87,10 +93,12 @@ class ClipDataset(Dataset[Clip]):
         frames: int = 8,
         stride: int = 3,
         size: tuple[int, int] = (224, 512),
+        per_video: int | None = None,
         max_clips: int | None = None,
         augment: int = 1,
         seed: int = 0,
         shots: bool = False,
+        shortest: int | None = None,
     ) -> None:
         if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(size)}")
@@ -102,30 +110,40 @@ class ClipDataset(Dataset[Clip]):
         for video in videos:
             span = (frames - 1) * stride + 1
             cut = find_shots(video) if shots and video.is_file() else [(0, _num_frames(video))]
-            starts = [(start, number) for number, (first, end) in enumerate(cut) for start in range(first, end - span + 1, span)]
+            starts = []
+            for number, (first, end) in enumerate(cut):
+                length = min(frames, -(-(end - first) // stride))
+                found = list(range(first, end - span + 1, span)) or [first] * (shortest is not None and length >= shortest)
+                starts += [(start, number, length) for start in _spread(found, per_video)]
             if not starts:
                 longest = max(end - first for first, end in cut)
                 raise VideoError(
                     f"{video} has at most {longest} frames in a row, too few for {frames} with stride {stride} ({span})"
                 )
-            for start, number in starts:
+            for start, number, length in starts:
+                shot = number if len(cut) > 1 else None
                 windows = [_window(video, start, self.size, variant, seed) for variant in range(augment)]
-                spans += [replace(window, shot=number) for window in windows] if len(cut) > 1 else windows
-        if max_clips is not None and max_clips < len(spans):
-            spans = [spans[round(i)] for i in np.linspace(0, len(spans) - 1, max_clips)]
-        self.spans = spans
+                spans += [replace(window, shot=shot, frames=length) for window in windows]
+        self.spans = _spread(spans, max_clips)
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, index: int) -> Clip:
-        return _read_span(self.spans[index], self.frames, self.stride, self.size)
+        return _read_span(self.spans[index], self.stride, self.size)
+
+
+def _spread(items: list[T], count: int | None) -> list[T]:
+    """At most `count` of the items, evenly."""
+    if count is None or count >= len(items):
+        return items
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
 
 
 @lru_cache(maxsize=16)  # a clip in the middle of a video costs the decoding of everything before it
-def _read_span(span: ClipSpan, frames: int, stride: int, size: tuple[int, int]) -> Clip:
+def _read_span(span: ClipSpan, stride: int, size: tuple[int, int]) -> Clip:
     source = _cover(_frame_size(span.video), size)
-    clip = read_clip(span.video, frames=frames, start=span.start, stride=stride, size=source)
+    clip = read_clip(span.video, frames=span.frames, start=span.start, stride=stride, size=source)
     return clip.crop(top=span.top, left=span.left, height=size[0], width=size[1], flip=span.flip)
 
 

@@ -17,11 +17,10 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.config import to_dict
 from dvcc.control import load_control
-from dvcc.data.clips import ClipDataset
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import State, pooled, predict_frames, state_of
+from dvcc.evaluation.metrics import State, judge, pooled, predict_frames
 from dvcc.evaluation.report import write_report
 from dvcc.evaluation.summary import summarise
 from dvcc.qp import MAX_QP, QPMap
@@ -29,7 +28,15 @@ from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.settings import EvaluateControlConfig
 from dvcc.surrogates import load_surrogate
 from dvcc.tasks import Task, build_task
-from dvcc.training.run import build_codec, check_control, check_surrogate, data_root, refuse_training_videos, versions
+from dvcc.training.run import (
+    build_clips,
+    build_codec,
+    check_control,
+    check_surrogate,
+    data_root,
+    refuse_training_videos,
+    versions,
+)
 
 _SWEEP_BPP = (0.004, 0.6, 9)
 """Lowest and highest bits per pixel, and how many between, at which the baseline is tried."""
@@ -58,12 +65,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A test clip with its reference prediction."""
+    """A test clip, and how far the network agrees with itself on it. The reference prediction is made when it is needed: those of
+    many long clips do not fit into memory."""
 
     clip: Clip
     video: str
     start: int
-    reference: torch.Tensor
     agreement: float
 
 
@@ -121,17 +128,17 @@ def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task:
     Raises `ConfigError` when no clip passes.
     """
     data = config.data
-    clips = ClipDataset(videos, frames=data.frames, stride=data.stride, size=data.size, shots=data.shots)
+    clips = build_clips(data, videos)
     judged = []
-    for index in chosen_clips(clips, per_video=config.clips_per_video, at_most=data.max_clips):
-        clip, span = clips[index], clips.spans[index]
+    for index, span in enumerate(clips.spans):
+        clip = clips[index]
         reference = predict_frames(task, clip.frames)
         generator = torch.Generator().manual_seed(config.seed)
         noise = torch.randint(-1, 2, clip.frames.shape, generator=generator)
         noisy = (clip.frames.int() + noise).clamp(0, 255).to(torch.uint8)
         agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
         name = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
-        judged.append(Judged(clip, name, span.start, reference, agreement))
+        judged.append(Judged(clip, name, span.start, agreement))
     stable = [j for j in judged if j.agreement >= config.stability]
     if not stable:
         best = max(j.agreement for j in judged)
@@ -140,21 +147,6 @@ def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task:
             f"{config.stability}): use another network or larger frames, or lower stability"
         )
     return stable, [j for j in judged if j.agreement < config.stability]
-
-
-def chosen_clips(clips: ClipDataset, *, per_video: int | None, at_most: int | None) -> list[int]:
-    """Indices of up to `per_video` clips of every video or shot, or a long one speaks for all; `at_most` so many of these."""
-    of_video: dict[tuple[Path, int | None], list[int]] = {}
-    for index, span in enumerate(clips.spans):
-        of_video.setdefault((span.video, span.shot), []).append(index)
-    chosen = [index for indices in of_video.values() for index in _spread(indices, per_video)]
-    return _spread(chosen, at_most)
-
-
-def _spread(items: list[int], count: int | None) -> list[int]:
-    if count is None or count >= len(items):
-        return items
-    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
 
 
 def find_targets(
@@ -168,14 +160,15 @@ def find_targets(
         return []
     some = judged[:: max(1, len(judged) // 4)]
     least = max(_REACH * codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bits_per_pixel for j in some)
+    references = [predict_frames(task, j.clip.frames) for j in some]
     curve = []
     tried = np.geomspace(max(_SWEEP_BPP[0], least), max(_SWEEP_BPP[1], 2 * least), _SWEEP_BPP[2])
     for rate in progress.track(tried, description="finding the rates where the metric moves"):
         states = []
-        for j in some:
+        for j, reference in zip(some, references, strict=True):
             kbps = units.bits_per_pixel_to_kbps(rate, fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
             coded = codec.encode(j.clip, ABR(max(1.0, kbps)))
-            states.append((coded.bits_per_pixel, state_of(task.metric(), predict_frames(task, coded.frames), j.reference)))
+            states.append((coded.bits_per_pixel, judge(task, coded.frames, reference).state))
         curve.append((float(np.mean([s[0] for s in states])), pooled(task.metric(), [s[1] for s in states])))
     rates, values = (np.array(column) for column in zip(*curve, strict=True))
     values = np.maximum.accumulate(values)
@@ -200,6 +193,7 @@ def measure(
     total = len(judged) * len(targets_kbps or targets_bpp) * len(controllers)
     bar = progress.add_task("encoding and judging", total=total)
     for j in judged:
+        reference = predict_frames(task, j.clip.frames)
         size = {"fps": j.clip.fps, "height": j.clip.height, "width": j.clip.width}
         targets = targets_kbps or [units.bits_per_pixel_to_kbps(rate, **size) for rate in targets_bpp]
         least_kbps = codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bitrate_kbps
@@ -211,10 +205,9 @@ def measure(
                     began = time.perf_counter()
                     coded = controller.encode(j.clip, target)
                     seconds = (time.perf_counter() - began) / j.clip.num_frames
-                    prediction = predict_frames(task, coded.frames)
-                    state = state_of(task.metric(), prediction, j.reference)
-                    loss = float(task.loss(prediction[None], j.reference[None])[0])
-                    row = _filled(row, coded, pooled(task.metric(), [state]), loss, seconds)
+                    verdict = judge(task, coded.frames, reference)
+                    state = verdict.state
+                    row = _filled(row, coded, verdict.metric, verdict.loss, seconds)
                 rows.append(row)
                 states.append(state)
                 progress.advance(bar)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import bjontegaard
@@ -22,10 +23,38 @@ def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
     return torch.cat([task.predict(part) for part in frames.split(2)])
 
 
+_PART = 8  # frames: the logits of a long clip do not fit into memory
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of at most eight frames."""
+
+    state: State
+    metric: float
+    loss: float
+
+
+@torch.inference_mode()
+def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
+    """Of coded frames (T, 3, H, W), against the `reference` prediction of the uncoded ones."""
+    metric, loss = task.metric(), 0.0
+    for part, wanted in zip(frames.split(_PART), reference.split(_PART), strict=True):
+        prediction = predict_frames(task, part)
+        metric.update(prediction, wanted)
+        loss += float(task.loss(prediction[None], wanted[None])[0]) * len(part) / len(frames)
+    state = _state(metric)
+    return Verdict(state, pooled(task.metric(), [state]), loss)
+
+
 def state_of(metric: Metric, prediction: torch.Tensor, reference: torch.Tensor) -> State:
     """The state of one clip, so that any set of clips can be pooled later."""
     metric.reset()
     metric.update(prediction, reference)
+    return _state(metric)
+
+
+def _state(metric: Metric) -> State:
     return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dvcc.evaluation.control import Row
 
 TOLERANCES = (0.0, 0.05, 0.1)
-BASELINE = "abr2"
+BASELINE, CORRECTED = "abr2", "abr2_corrected"
 
 Item = tuple["Row", State]
 Curve = tuple[list[float], list[float]]  # bits per pixel, and what rises with them
@@ -32,10 +32,11 @@ def summarise(
     """Per controller: the rate-matched and the strict-bandwidth figures.
 
     `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
-    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass
-    ABR; `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts
-    decisions and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `num_encodes` and
-    `seconds_per_frame`, means.
+    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass ABR;
+    `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts decisions
+    and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `strict_gain_percent` with
+    `strict_gain_ci95`: the strict metric at tolerance 0, mean over targets, over that of corrected two-pass ABR (null without
+    it); `rate_ratio`: least, median and largest achieved over target; `num_encodes` and `seconds_per_frame`, means.
     """
     names = list(dict.fromkeys(row.controller for row in rows))
     num_targets = 1 + max(row.target_index for row in rows)
@@ -58,6 +59,12 @@ def summarise(
         """At equal metric and at equal loss."""
         return [bd_rate_percent(*theirs, *ours) for theirs, ours in zip(anchors, curves(name, chosen), strict=True)]
 
+    def strict_gain(name: str, chosen: Sequence[tuple[str, int]]) -> float:
+        """Percent over corrected ABR."""
+        both = [[_strict(items(one, target, chosen), 0.0, task) for target in range(num_targets)] for one in (name, CORRECTED)]
+        ours, theirs = (_mean(value for value in values if value is not None) for values in both)
+        return 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
+
     samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
     anchor, anchors = curves(BASELINE, clips), [curves(BASELINE, sample) for sample in samples]
     summary = {}
@@ -65,7 +72,9 @@ def summarise(
         whole = [0.0, 0.0] if name == BASELINE else bd_rates(name, clips, anchor)
         resampled = [] if name == BASELINE else [bd_rates(name, *both) for both in zip(samples, anchors, strict=True)]
         found = [items(name, target, clips) for target in range(num_targets)]
+        strict = [] if name == CORRECTED else [strict_gain(name, sample) for sample in samples]
         everything = [row for per_target in found for row, _ in per_target]
+        ratios = [row.achieved_kbps / row.target_kbps for row in everything]
         summary[name] = {
             "bd_rate_percent": _or_none(whole[0]),
             "bd_rate_ci95": interval95([of_metric for of_metric, _ in resampled]),
@@ -78,6 +87,9 @@ def summarise(
             "bits_per_pixel": [_or_none(_mean(row.bits_per_pixel for row, _ in per_target)) for per_target in found],
             "met_share": {f"{t:g}": _mean(_met(row, t) for row in everything) for t in TOLERANCES},
             "strict_metric": {f"{t:g}": [_strict(per_target, t, task) for per_target in found] for t in TOLERANCES},
+            "strict_gain_percent": _or_none(strict_gain(name, clips)) if name != CORRECTED else None,
+            "strict_gain_ci95": interval95(strict),
+            "rate_ratio": [float(q) for q in np.percentile(ratios, [0, 50, 100])] if ratios else None,
             "num_encodes": _mean(row.num_encodes for row in everything),
             "seconds_per_frame": _mean(row.seconds_per_frame for row in everything),
             "unreachable": sum(row.status == "unreachable" for row in rows if row.controller == name),

@@ -17,7 +17,6 @@ from dvcc._files import check_writable
 from dvcc.clip import Clip
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.config import to_dict
-from dvcc.data.clips import ClipDataset
 from dvcc.data.ladder import FRAME_TYPES, EncodeCache
 from dvcc.data.maps import jittered, maps_of_equal_mean
 from dvcc.data.module import LadderSamples, Sample, split_videos
@@ -30,7 +29,7 @@ from dvcc.surrogates.base import activity, per_macroblock
 from dvcc.surrogates.judged import judge_ladder
 from dvcc.tasks import build_task
 from dvcc.tasks.base import as_float
-from dvcc.training.run import build_codec, check_surrogate, data_root, refuse_training_videos, versions
+from dvcc.training.run import build_clips, build_codec, check_surrogate, data_root, refuse_training_videos, versions
 
 _MSE_FLOOR = 1e-5
 """50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
@@ -139,13 +138,9 @@ def run(config: EvaluateSurrogateConfig) -> str:
 
 def load_clips(config: EvaluateSurrogateConfig, videos: Sequence[Path], codec: Codec, cache: EncodeCache) -> Iterator[TestClip]:
     """Clips of the held-out `videos`."""
-    data = config.data
-    chosen = []
-    for video in videos:  # the same number of each, or a long one would speak for all
-        clips = ClipDataset([video], frames=data.frames, stride=data.stride, size=data.size, max_clips=config.clips_per_video)
-        chosen += [(clips, i) for i in range(len(clips))]
-    for clips, i in chosen:
-        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(data.rungs))
+    clips = build_clips(config.data, videos)
+    for i in range(len(clips)):
+        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(config.data.rungs))
         span = clips.spans[i]
         yield TestClip(clips[i], span.video.name, span.start, default_collate([samples[0]]), samples.qps)
 

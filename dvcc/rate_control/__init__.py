@@ -13,7 +13,7 @@ from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
-from dvcc.rate_control.learned import LEARNED, LearnedControl
+from dvcc.rate_control.learned import LEARNED, LearnedControl, OffsetControl
 from dvcc.rate_control.oracle import BoxOracle
 from dvcc.rate_control.saliency import BinarySaliency, GradedSaliency
 from dvcc.rate_control.search import Search
@@ -38,8 +38,12 @@ def _without(codec: X264, **params: str) -> AverageBitrate:
     return AverageBitrate(replace(codec, params={**codec.params, **params}))
 
 
+def _control(means: Means) -> ControlNetwork:
+    return _needed(means.control, ControlNetwork, "a learned controller needs a trained control: set checkpoint=PATH")
+
+
 def _learned(means: Means, *, corrected: bool) -> RateController:
-    control = _needed(means.control, ControlNetwork, "a learned controller needs a trained control: set checkpoint=PATH")
+    control = _control(means)
     return LEARNED[control.mode](control, means.codec, corrected=corrected)
 
 
@@ -67,6 +71,7 @@ def _needed(value: object, kind: type[T], message: str) -> T:
 
 RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "abr1": lambda means: AverageBitrate(means.codec, passes=1),
+    "abr1_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True),
     "abr2": lambda means: AverageBitrate(means.codec),
     "abr2_corrected": lambda means: AverageBitrate(means.codec, corrected=True),
     "abr2_no_psy": lambda means: _without(means.codec, psy="0"),
@@ -79,6 +84,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "search": _search,
     "learned": lambda means: _learned(means, corrected=False),
     "learned_corrected": lambda means: _learned(means, corrected=True),
+    "learned_vbv": lambda means: OffsetControl(_control(means), means.codec, vbv=True),
 }
 
 
@@ -89,4 +95,4 @@ def build_rate_controller(name: str, means: Means) -> RateController:
     return RATE_CONTROLLERS[name](means)
 
 
-__all__ = ["RATE_CONTROLLERS", "LearnedControl", "Means", "RateController", "best_within", "build_rate_controller"]
+__all__ = ["LEARNED", "RATE_CONTROLLERS", "LearnedControl", "Means", "RateController", "best_within", "build_rate_controller"]

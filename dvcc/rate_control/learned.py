@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from dvcc import units
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, X264, EncodedClip
-from dvcc.control.network import ControlNetwork
+from dvcc.codecs import ABR, CRF, X264, EncodedClip
+from dvcc.control.network import ControlNetwork, reduced
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
-from dvcc.rate_control.abr import encode_abr
+from dvcc.rate_control.abr import encode_abr, streamed
 from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
-_LEAST_PER_QP, _MOST_PER_QP = 0.09, 0.14
+_LEAST_PER_QP, _TYPICAL_PER_QP, _MOST_PER_QP = 0.09, 0.115, 0.14
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ class AbsoluteControl(LearnedControl):
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
         check_target(target_kbps)
-        mean_qp = self.mean_qp(clip, target_kbps)
+        return self._encode_near(clip, self.mean_qp(clip, target_kbps), target_kbps)
+
+    def _encode_near(self, clip: Clip, mean_qp: torch.Tensor, target_kbps: float) -> EncodedClip:
+        """Encode at `mean_qp` (T, h, w), and once more, shifted, when that misses the target and `corrected` is set."""
         first = self.codec.encode(clip, dithered(mean_qp))
         if not self.corrected or not needs_correction(first, target_kbps):
             return first
@@ -78,25 +81,60 @@ class AbsoluteControl(LearnedControl):
         return self.control.mean_qp(*self._inputs(clip, target_kbps))[0].cpu()
 
 
+@dataclass(frozen=True)
 class OffsetControl(LearnedControl):
-    """The network moves quality on top of x264's two-pass ABR, which keeps the rate; a correction asks it for more or less."""
+    """The network moves quality on top of x264's two-pass ABR, which keeps the rate; a correction asks it for more or less.
 
+    vbv: on top of one-pass ABR with a buffer instead (`streamed`), no frame waiting for a later one.
+    """
+
+    vbv: bool = False
     mode = "offset"
 
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
         check_target(target_kbps)
-        rate = ABR(target_kbps, offsets=self.map_of(clip, target_kbps))
+        offsets = self.map_of(clip, target_kbps)
+        rate = streamed(target_kbps, offsets) if self.vbv else ABR(target_kbps, offsets=offsets)
         return encode_abr(self.codec, clip, rate, corrected=self.corrected)
 
     @torch.inference_mode()
     def map_of(self, clip: Clip, target_kbps: float) -> QPOffsets:
-        """Offsets, 0 on average: what they have in common x264 would take back, if its two passes could foretell it."""
-        offsets = self.control.offsets(*self._inputs(clip, target_kbps))[0].cpu()
-        return QPOffsets((offsets - offsets.mean()).round().to(torch.int64).numpy())
+        """Offsets; with two passes 0 on average: what they have in common x264 would take back, if its two passes could foretell
+        it. A stream does not know the average."""
+        offsets = self.control.offsets(*self._inputs(clip, target_kbps), gop=self.codec.gop)[0].cpu()
+        common = 0.0 if self.vbv else offsets.mean()
+        return QPOffsets((offsets - common).round().to(torch.int64).numpy())
 
 
-LEARNED = {controller.mode: controller for controller in (AbsoluteControl, OffsetControl)}
+class AnalysedControl(AbsoluteControl):
+    """An analysis encode tells the QPs that x264 itself would take; the network sees them too and decides how far to depart from
+    them; a common shift meets the target. As many encodes as two-pass ABR, and absolute QPs.
+
+    The analysis is at constant rate factor, near the target by the network's prior: one-pass ABR drifts on a short clip.
+    """
+
+    mode = "analysed"
+
+    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `RateController.encode`."""
+        check_target(target_kbps)
+        coded = self._encode_near(clip, self.mean_qp(clip, target_kbps), target_kbps)
+        return replace(coded, num_encodes=coded.num_encodes + 1)
+
+    @torch.inference_mode()
+    def mean_qp(self, clip: Clip, target_kbps: float) -> torch.Tensor:
+        """(T, h, w): what the network decides, whole QPs but for the shift. Encodes once."""
+        frames, log_bpp = self._inputs(clip, target_kbps)
+        analysis = self.codec.encode(clip, CRF(float(self.control.prior(reduced(frames), log_bpp))))
+        base = torch.from_numpy(analysis.realised_qp().values.astype("float32")).to(frames.device)
+        offsets = self.control.offsets(frames, log_bpp, base[None], gop=self.codec.gop)[0]
+        shift = math.log(analysis.bitrate_kbps / target_kbps) / _TYPICAL_PER_QP
+        # Whole but for what all have in common: only that has to be dithered.
+        return ((base + offsets - offsets.mean()).round() + shift).cpu()
+
+
+LEARNED = {controller.mode: controller for controller in (AbsoluteControl, AnalysedControl, OffsetControl)}
 
 
 def dithered(mean_qp: torch.Tensor) -> QPMap:

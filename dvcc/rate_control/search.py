@@ -69,7 +69,7 @@ class Search(RateController):
         asked = target_kbps
         plain, loss = real(None, asked)
         if needs_correction(plain, target_kbps):
-            asked = corrected_kbps(asked, plain.bitrate_kbps, target_kbps)
+            asked = corrected_kbps(asked, plain, target_kbps)
             plain, loss = real(None, asked)
         richer, less = real(None, 1.2 * asked)
         price = max(0.0, (loss - less) / max(1e-3, np.log(richer.bits / plain.bits)))
@@ -89,7 +89,7 @@ class Search(RateController):
             best = better(best, (best.offsets + smooth_noise(zero.shape, generator)).clamp(-_LARGEST_OFFSET, _LARGEST_OFFSET))
         final = best.coded
         if needs_correction(final, target_kbps):
-            again, _ = real(best.offsets, corrected_kbps(asked, final.bitrate_kbps, target_kbps))
+            again, _ = real(best.offsets, corrected_kbps(asked, final, target_kbps))
             final = best_within([final, again], target_kbps)
         passes = sum(coded.num_encodes for coded in spent) + len(self.surrogate.rungs.qps)
         return replace(final, num_encodes=passes)

@@ -6,9 +6,18 @@ what that picture's own noise asks for; the next encode has other noise. The lad
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import io
+import zipfile
+
+import av
+import numpy as np
 import torch
 from torch.nn import functional as F
 
+from dvcc._files import write_atomic
+from dvcc.data.module import LadderSamples
 from dvcc.surrogates.base import Prediction, Sample, per_macroblock
 from dvcc.tasks.base import Task, as_float
 
@@ -22,6 +31,36 @@ def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
         damage = torch.cat([task.damage(task.predict(as_float(rung))[None], reference) for rung in ladder])
         clips.append(F.interpolate(damage, frames.shape[-2:]) if damage.shape[-2:] != frames.shape[-2:] else damage)
     return per_macroblock(torch.stack(clips))
+
+
+class JudgedLadders:
+    """The ladders of `samples` as a frozen task network judges them, each once: the verdicts are kept with the encodes."""
+
+    def __init__(self, task: Task, samples: LadderSamples) -> None:
+        self.task, self.samples, self._task_key = task, samples, task_key(task)
+
+    def damage(self, clip: int, sample: Sample) -> torch.Tensor:
+        """(1, R, T, h, w): damage of every rung of clip number `clip`, whose `sample` is a batch of one."""
+        samples = self.samples
+        words = [1, self._task_key, samples.clips[clip].digest, samples.codec, samples.qps, av.ffmpeg_version_info]
+        path = samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
+        try:
+            damage = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["damage"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+            damage = judge_ladder(self.task, sample).cpu().numpy()
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, damage=damage)
+            write_atomic(path, buffer.getvalue())
+        return torch.from_numpy(damage).to(sample["frames"].device)
+
+
+def task_key(task: Task) -> str:
+    """What a task's judgements depend on: its weights, what it measures, and its source."""
+    found = hashlib.sha256(inspect.getsource(inspect.getmodule(type(task)) or type(task)).encode())
+    found.update(task.metric_name.encode())
+    for name, value in task.state_dict().items():
+        found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 class Judge:

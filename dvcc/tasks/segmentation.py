@@ -42,7 +42,7 @@ class SegmentationTask(Task):
     def __init__(self, *, model: str = "student", weights: str | Path | None = None) -> None:
         super().__init__()
         self.net: SegmentationNet = load_segmentation_net(model, weights=weights)
-        self.net.requires_grad_(False).eval()
+        self.net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # ESPNetv2: 1.5 times as fast on a CPU
         self.model = model
         self.register_buffer("_mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -13,12 +15,16 @@ from torch.utils.data import default_collate
 from dvcc import units
 from dvcc.control import ControlNetwork, DualAscent, Lagrangian, lagrangian, sample_qp
 from dvcc.data.module import TARGET_QPS, LadderSamples, Sample, nearest_rung
+from dvcc.qp import MAX_QP
 from dvcc.settings import ControlConfig
-from dvcc.surrogates import Surrogate
-from dvcc.surrogates.judged import imitated_loss, judge_ladder
+from dvcc.surrogates import Surrogate, mean_qp
+from dvcc.surrogates.base import soft_qp
+from dvcc.surrogates.judged import JudgedLadders, imitated_loss
 from dvcc.tasks.base import Task, as_float
+from dvcc.training.gradients import RealCodec, Response, lax_response, straight_through_response
 from dvcc.training.run import check_finite, check_finite_gradients, seed_step
 from dvcc.training.surrogate import adam_with_cosine
+from dvcc.units import MACROBLOCK
 
 _BAND_BOUNDS = (math.log(0.02), math.log(0.05), math.log(0.12))
 """Log bits per pixel between the bands that have a Lagrange multiplier of their own."""
@@ -44,7 +50,8 @@ class ControlModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.control, self.surrogate, self.task, self.config = control, surrogate, task, config
-        self.ladders = ladders
+        self.ladders, self.judged = ladders, JudgedLadders(task, ladders)
+        self.real = RealCodec(ladders.codec, task)
         self.dual = DualAscent(bounds=_BAND_BOUNDS, start=config.objective.multiplier, step=config.objective.dual_step)
         self.surrogate.requires_grad_(False)
         # Of every clip seen: its ladder, judged and analysed, and its log bits at every rung. Nothing in it changes.
@@ -83,8 +90,8 @@ class ControlModule(L.LightningModule):
             ladder_log_bits = batch["ladder_bits"].sum(-1).log()
         log_target = draw_log_target(ladder_log_bits.repeat_interleave(n, 0), self.config.data.rungs)
         log_bpp = log_target + log_bits_to_bits_per_pixel(frames[0])
-        qp = sample_qp(self.control(frames, log_bpp), temperature=settings.temperature)
-        task_loss, log_bits = (self.off_the_ladder if settings.judge == "ladder" else self._of_the_frames)(batch, qp)
+        qp = sample_qp(self.either_way_round(lambda seen: self.control(seen, log_bpp), frames), temperature=settings.temperature)
+        task_loss, log_bits = self.respond(batch, qp)
         terms = lagrangian(
             task_loss,
             log_bits,
@@ -98,6 +105,12 @@ class ControlModule(L.LightningModule):
         self.dual.ascend(*torch.as_tensor(everyone).reshape(-1, 2).T)
         return Step(qp, log_bpp, terms)
 
+    def either_way_round(self, decide: Callable[..., torch.Tensor], *seen: torch.Tensor) -> torch.Tensor:
+        """What `decide` says of frames (M, T, 3, H, W) and maps (M, T, h, w), (M, T, h, w, ..): half of the time of their mirror
+        images, mirrored. The codec and the task do not care, and a control finds it harder to know a clip by heart."""
+        mirrored = bool(torch.rand(()) < 0.5) and seen[0].shape[-1] % MACROBLOCK == 0  # else the grid is another
+        return decide(*(x.flip(-1) for x in seen)).flip(3) if mirrored else decide(*seen)
+
     def known(self, clip: int) -> tuple[Any, torch.Tensor]:
         """The analysis of a clip, its ladder judged, and its log bits (R,) at every rung: made once."""
         if clip not in self._known:
@@ -108,11 +121,33 @@ class ControlModule(L.LightningModule):
     @torch.no_grad()
     def learn_of(self, clip: int, sample: Sample) -> None:
         """Keep what `known` returns, of a batch of one."""
-        analysis = self.surrogate.analyse({**sample, "ladder_damage": judge_ladder(self.task, sample)})
+        analysis = self.surrogate.analyse({**sample, "ladder_damage": self.judged.damage(clip, sample)})
         self._known[clip] = self.surrogate.without_pixels(analysis), sample["ladder_bits"][0].sum(-1).log()
 
-    def off_the_ladder(self, batch: Sample, qp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent: macroblocks are all it takes."""
+    def respond(self, batch: Sample, qp: torch.Tensor) -> Response:
+        """Task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent, with the gradient that
+        `objective.gradient` names."""
+        objective = self.config.objective
+        predicted = self.off_the_ladder if objective.judge == "ladder" else self._of_the_frames
+        if objective.gradient == "surrogate":
+            return predicted(batch, qp)
+        found = []
+        for i, level in enumerate(mean_qp(qp).split(len(qp) // len(batch["clip"]))):
+            clip = self.ladders.clips[int(batch["clip"][i])]
+            one = {name: value[i : i + 1] for name, value in batch.items()}
+
+            def variate(moved: torch.Tensor, one: Sample = one) -> Response:
+                return predicted(one, soft_qp(moved.clamp(0, MAX_QP)))
+
+            if objective.gradient == "straight_through":
+                found.append(straight_through_response(level, clip=clip, real=self.real))
+            else:
+                found.append(lax_response(level, predicted=variate, real=partial(self.real.respond, clip)))
+        losses, log_bits = zip(*found, strict=True)
+        return torch.cat(losses), torch.cat(log_bits)
+
+    def off_the_ladder(self, batch: Sample, qp: torch.Tensor) -> Response:
+        """What the surrogate predicts of it: macroblocks are all it takes."""
         parts = zip(batch["clip"].tolist(), qp.split(len(qp) // len(batch["clip"])), strict=True)
         predictions = [self.surrogate.predict(self.known(clip)[0], part, shown=[]) for clip, part in parts]
         return (
@@ -120,13 +155,18 @@ class ControlModule(L.LightningModule):
             torch.cat([predicted.log_clip_bits for predicted in predictions]),
         )
 
-    def _of_the_frames(self, batch: Sample, qp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _of_the_frames(self, batch: Sample, qp: torch.Tensor) -> Response:
         """The same, of the predicted frames, judged by the task network."""
         predicted = self.surrogate(batch, qp)
         with torch.no_grad():
             reference = self.task.predict(as_float(batch["frames"]))
         reference = reference.repeat_interleave(len(qp) // len(reference), 0)
         return imitated_loss(self.task, predicted, reference), predicted.log_clip_bits
+
+    def renew(self, surrogate: Surrogate) -> None:
+        """Learn through another surrogate from now on."""
+        self.surrogate = surrogate.requires_grad_(False)
+        self._known.clear()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A finite loss can have a gradient that is not."""

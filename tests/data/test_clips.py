@@ -96,3 +96,29 @@ def test_a_pan_is_no_cut(folder):
     (folder / "bad.mp4").write_bytes(b"no video")
     with pytest.raises(VideoError, match=r"bad\.mp4 cannot be read"):
         find_shots(folder / "bad.mp4")
+
+
+def test_a_long_video_does_not_speak_for_all(videos):
+    """Three clips of each of three videos."""
+
+    def starts(**chosen):
+        return [span.start for span in ClipDataset(list_videos(videos), frames=4, stride=1, size=(64, 96), **chosen).spans]
+
+    whole = starts()
+    assert len(whole) == 9
+    assert starts(per_video=1) == [whole[i] for i in (0, 3, 6)]
+    assert starts(per_video=2) == [whole[i] for i in (0, 2, 3, 5, 6, 8)]
+    assert starts(max_clips=3) == [whole[i] for i in (0, 4, 8)]
+    assert starts(per_video=2, max_clips=3) == [whole[i] for i in (0, 3, 8)]
+
+
+def test_short_shots_are_taken_whole_if_asked(videos):
+    video = list_videos(videos)[:1]
+    with pytest.raises(VideoError, match="too few"):
+        ClipDataset(video, frames=40, stride=1, size=(64, 96))
+    with pytest.raises(VideoError, match="too few"):
+        ClipDataset(video, frames=40, stride=1, size=(64, 96), shortest=20)
+    whole = ClipDataset(video, frames=40, stride=1, size=(64, 96), shortest=8)
+    assert len(whole) == 1 and 8 <= whole[0].num_frames < 20
+    thinned = ClipDataset(video, frames=40, stride=3, size=(64, 96), shortest=3)
+    assert thinned[0].num_frames == -(-whole[0].num_frames // 3)

@@ -10,10 +10,8 @@ import pytest
 
 from dvcc.config import parse
 from dvcc.control import ControlNetwork
-from dvcc.data.clips import ClipDataset, list_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import control as evaluation
-from dvcc.evaluation.control import chosen_clips
 
 FIGURES = {
     *("bd_rate_percent", "bd_rate_ci95", "bd_metric", "met_share", "strict_metric", "metric"),
@@ -110,8 +108,8 @@ def test_a_control_is_not_judged_on_a_video_it_was_trained_on(tiny, videos, tmp_
 
 
 def test_a_control_is_not_judged_on_another_encoder(tiny, checkpoint, tmp_path):
-    with pytest.raises(ConfigError, match=r"another encoder.*'gop': 8.*codec\.\*"):
-        evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "codec.gop=4"))
+    with pytest.raises(ConfigError, match=r"another encoder.*'medium'.*codec\.\*"):
+        evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "codec.preset=fast"))
 
 
 def test_the_report_says_when_the_judge_is_the_trainee(result):
@@ -160,9 +158,16 @@ def test_another_network_can_be_the_judge(tiny, tmp_path):
     assert all(0 <= value <= 1 for value in report["summary"]["abr2"]["metric"])
 
 
-def test_a_long_video_does_not_speak_for_all(videos):
-    clips = ClipDataset(list_videos(videos), frames=4, stride=1, size=(64, 96))  # three clips of each of three videos
-    assert chosen_clips(clips, per_video=1, at_most=None) == [0, 3, 6]
-    assert chosen_clips(clips, per_video=2, at_most=None) == [0, 2, 3, 5, 6, 8]
-    assert chosen_clips(clips, per_video=None, at_most=3) == [0, 4, 8]
-    assert chosen_clips(clips, per_video=2, at_most=3) == [0, 3, 8]
+def test_streams_are_longer_and_of_other_gops_than_what_a_control_was_trained_for(tiny, checkpoint, tmp_path):
+    """A GOP of 25 and whole shots; the figures of the strict question are there, too."""
+    words = [word for word in tiny if not word.startswith(("data.frames", "data.stride"))]
+    words += ["setting=stream", "data.frames=40", "data.shortest=8", f"checkpoint={checkpoint}", "targets_kbps=[100,300]"]
+    controllers = "controllers=[abr1_vbv,abr2,abr2_corrected,learned_corrected]"
+    evaluation.run(configure(words, tmp_path, *words[-4:], controllers))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["config"]["codec"]["gop"] == 25 and report["config"]["data"]["stride"] == 1
+    assert "keyint=25" in report["settings"]
+    for name, figures in report["summary"].items():
+        low, middle, high = figures["rate_ratio"]
+        assert 0 < low <= middle <= high
+        assert (figures["strict_gain_percent"] is None) == (name == "abr2_corrected")

@@ -129,7 +129,7 @@ def test_every_clip_and_mean_qp_draws_maps_of_its_own(tiny, checkpoint, tmp_path
         return maps_of_equal_mean(clip, rng, **settings)
 
     monkeypatch.setattr(evaluation, "maps_of_equal_mean", record)
-    evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "clips_per_video=1", "maps=3", "bootstrap=0"))
+    evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "data.clips_per_video=1", "maps=3", "bootstrap=0"))
     assert len(drawn) == len(set(drawn)) == 2 * 2
 
 

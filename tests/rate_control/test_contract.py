@@ -11,14 +11,21 @@ from dvcc.control import ControlNetwork
 from dvcc.data.ladder import EncodeCache
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
 from dvcc.rate_control.base import corrected_kbps
-from dvcc.rate_control.learned import AbsoluteControl, OffsetControl, dithered
+from dvcc.rate_control.learned import AbsoluteControl, AnalysedControl, OffsetControl, dithered
 from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
 from dvcc.surrogates import build_surrogate
 from dvcc.tasks import ReconstructionTask, build_task
 from tests.conftest import make_scene
 
 LIMITS = {"abr1": 1, "abr2": 2, "abr2_no_psy": 2, "abr2_no_aq": 2, "abr2_corrected": 4, "learned": 1, "learned_corrected": 2}
-LIMITS |= {"saliency": 4, "saliency_binary": 7, "boxes": 2, "search": 3 + 2 * 13}  # its ladder has three rungs here
+LIMITS |= {
+    "abr1_vbv": 1,
+    "learned_vbv": 1,
+    "saliency": 4,
+    "saliency_binary": 7,
+    "boxes": 2,
+    "search": 3 + 2 * 13,
+}  # its ladder has three rungs here
 
 
 def trained(mode: str) -> ControlNetwork:
@@ -53,7 +60,8 @@ def name(request):
 
 @pytest.fixture
 def controller(name, means, tmp_path):
-    return build_rate_controller(name, replace(means, cache=EncodeCache(tmp_path)))
+    control = trained("offset") if name == "learned_vbv" else means.control
+    return build_rate_controller(name, replace(means, control=control, cache=EncodeCache(tmp_path)))
 
 
 def test_encodes_are_real_and_near_the_target(controller, scene):
@@ -85,7 +93,7 @@ def test_searches_come_close_from_below(searching, scene):
     assert 0.8 * 150 < result.bitrate_kbps <= 150
 
 
-@pytest.mark.parametrize("mode", ["absolute", "offset"])
+@pytest.mark.parametrize("mode", ["absolute", "analysed", "offset"])
 @pytest.mark.parametrize("pair", [("abr2", "abr2_corrected"), ("learned", "learned_corrected")])
 def test_correction_does_not_leave_more_over_the_target(pair, mode, scene):
     means = Means(control=trained(mode))
@@ -104,7 +112,13 @@ def test_best_within_prefers_the_largest_that_fits(scene):
 def test_unknown_and_unfounded_controllers_are_refused(means):
     with pytest.raises(ConfigError, match="abr2_corrected"):
         build_rate_controller("vbr", Means())
-    for name, missing in {"learned": "checkpoint", "saliency": "task", "boxes": "detection", "search": "surrogate"}.items():
+    for name, missing in {
+        "learned": "checkpoint",
+        "learned_vbv": "checkpoint",
+        "saliency": "task",
+        "boxes": "detection",
+        "search": "surrogate",
+    }.items():
         with pytest.raises(ConfigError, match=missing):
             build_rate_controller(name, Means())
     with pytest.raises(ConfigError, match="cache"):
@@ -165,6 +179,22 @@ def test_graded_saliency_spends_more_where_the_task_looks(scene, monkeypatch):
     assert np.corrcoef(offsets[0].ravel(), saliency.log().flatten())[0, 1] < -0.95 and np.ptp(offsets) > 0
 
 
+def test_an_untrained_analysed_control_codes_what_x264_would(scene):
+    """As many encodes as two-pass ABR, absolute QPs, and about its quality at its bits."""
+    network = trained("analysed")
+    torch.nn.init.zeros_(network.head.weight)
+    network.prior.coefficients.copy_(torch.tensor([30.0, 0, 0, 0, 0]))
+    analysis = X264().encode(scene, CRF(30))
+    coded = AnalysedControl(network).encode(scene, 120.0)
+    assert coded.num_encodes == 2 and coded.requested_qp is not None
+    departure = coded.requested_qp.values - analysis.realised_qp().values
+    assert np.ptp(departure) <= 2  # a common shift, dithered
+    anchors = [X264().encode(scene, ABR(rate)) for rate in (80.0, 110.0, 140.0, 170.0)]
+    distortion = [float((c.frames.float() - scene.frames.float()).square().mean().log10()) for c in [coded, *anchors]]
+    at_its_bits = np.interp(np.log(coded.bits), [np.log(c.bits) for c in anchors], distortion[1:])
+    assert distortion[0] < at_its_bits + 0.05  # half a dB
+
+
 def test_search_finds_room_where_there_is_some(means, scene):
     """A task that cares for the left half only: x264 spends evenly, the search must not."""
 
@@ -214,6 +244,18 @@ def test_unusual_clips_are_coded_by_every_controller(kind, controller):
 
 
 def test_a_correction_aims_below_its_target():
-    assert corrected_kbps(100.0, 120.0, 100.0) == pytest.approx(0.93 * 100 / 1.2)
-    assert corrected_kbps(100.0, 50.0, 100.0) == pytest.approx(0.93 * 200)
-    assert corrected_kbps(2.0, 1e6, 2.0) == 1.0  # x264 counts in whole kbit/s
+    coded = X264().encode(make_scene(), ABR(100.0))
+    assert corrected_kbps(100.0, coded, 100.0) == pytest.approx(0.93 * 100 * 100 / coded.bitrate_kbps)
+    long = replace(coded, bits_per_frame=np.repeat(coded.bits_per_frame, 10))  # the same rate, on eighty frames
+    assert corrected_kbps(100.0, long, 100.0) == pytest.approx(0.993 * 100 * 100 / coded.bitrate_kbps)
+    assert corrected_kbps(2.0, coded, 2.0) == 1.0  # x264 counts in whole kbit/s
+
+
+def test_a_stream_keeps_its_channel(scene):
+    """One pass with a buffer of a second; an untrained control changes nothing."""
+    stream = make_scene(frames=60)
+    plain = build_rate_controller("abr1_vbv", Means()).encode(stream, 120.0)
+    assert plain.num_encodes == 1 and "vbv_maxrate=120" in plain.settings and "rc=cbr" in plain.settings
+    control = ControlNetwork(width=8, mode="offset")
+    learned = build_rate_controller("learned_vbv", Means(control=control)).encode(stream, 120.0)
+    assert np.array_equal(learned.bits_per_frame, plain.bits_per_frame)

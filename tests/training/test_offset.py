@@ -1,9 +1,10 @@
-"""Offset mode: learned at the bits of x264's own map, on a task with a side."""
+"""Offset and analysed mode: learned at the bits of x264's own map, on a task with an upper side."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from dvcc.codecs import X264
 from dvcc.config import parse
@@ -16,26 +17,28 @@ from dvcc.training.run import build_samples
 from tests.training.conftest import configure, losses
 
 
-def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, monkeypatch):
-    """A task that cares for the left half only: its loss must fall below that of x264's own map at equal bits."""
+@pytest.mark.parametrize("mode", ["offset", "analysed"])
+def test_offsets_learn_to_beat_x264_where_the_task_is(mode, tiny, trained, tmp_path, monkeypatch):
+    """A task that cares for the upper half only: its loss must fall below that of x264's own map at equal bits. (Not the left
+    half: half of what the control sees is mirrored.)"""
 
-    class LeftHalf(ReconstructionTask):
+    class UpperHalf(ReconstructionTask):
         def damage(self, prediction, reference):
-            return super().damage(prediction, reference) * (torch.arange(prediction.shape[-1]) < 48)
+            return super().damage(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
 
-    monkeypatch.setattr(control, "build_task", lambda name, **settings: LeftHalf())
-    words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "trainer.max_steps=60", "learning_rate=0.01"]
+    monkeypatch.setattr(control, "build_task", lambda name, **settings: UpperHalf())
+    words = ["task=reconstruction", f"surrogate={trained}", f"control.mode={mode}", "control.smoothness=0"]
+    words += ["trainer.max_steps=60", "learning_rate=0.01"]
     path = control.run(configure("control", [*tiny, "data.augment=1"], tmp_path, *words))
     network, config = load_control(path)
-    assert network.mode == "offset" and config["control"]["mode"] == "offset"
+    assert network.mode == mode and config["control"]["mode"] == mode
     relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
     assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades
     assert abs(sum(excess[-10:]) / 10) < 0.1
-    frames = build_samples(parse("train.py", ["control", *words[:1], *tiny])[1].data, X264(), seed=0, with_maps=False)[0][
-        "frames"
-    ]
-    offsets = network.offsets(frames[None], torch.tensor([-2.0]))
-    assert offsets[..., :3].mean() < offsets[..., 3:].mean() - 1
+    data = parse("train.py", ["control", *words[:1], *tiny])[1].data
+    sample = default_collate([build_samples(data, X264(), seed=0, with_maps=False, baselines=3)[0]])
+    offsets = network.offsets(sample["frames"], torch.tensor([-2.0]), sample["baseline_qp"][:, 1].float())
+    assert offsets[..., :2, :].mean() < offsets[..., 2:, :].mean() - 1
 
 
 def test_offsets_are_judged_at_the_bits_of_their_base(tiny, trained, tmp_path, monkeypatch):
@@ -65,5 +68,5 @@ def test_offsets_need_a_judged_ladder(tiny, trained, tmp_path):
     words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "objective.judge=frames"]
     with pytest.raises(ConfigError, match=r"control\.mode=offset.*objective\.judge=ladder"):
         control.run(configure("control", tiny, tmp_path, *words))
-    with pytest.raises(ConfigError, match="absolute or offset, got 'both'"):
+    with pytest.raises(ConfigError, match="absolute, analysed or offset, got 'both'"):
         configure("control", tiny, tmp_path, "control.mode=both")

@@ -13,9 +13,9 @@ from dvcc.config import parse, to_yaml
 from dvcc.control import ControlNetwork, load_control
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogates import Prediction, load_surrogate, one_hot_qp
+from dvcc.surrogates import Prediction, judged, load_surrogate, one_hot_qp
 from dvcc.tasks import build_task
-from dvcc.training import control, control_module, surrogate
+from dvcc.training import control, surrogate
 from dvcc.training.control import fit_prior
 from dvcc.training.run import build_codec, build_samples
 from tests.training.conftest import configure, losses
@@ -113,16 +113,19 @@ def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path):
 
 
 def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
-    asked, original = [], control_module.judge_ladder
+    asked, original = [], judged.judge_ladder
 
     def judge(task, sample):
         asked.append(int(sample["clip"]))
         return original(task, sample)
 
-    monkeypatch.setattr(control_module, "judge_ladder", judge)
+    monkeypatch.setattr(judged, "judge_ladder", judge)
     words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.augment=1", "trainer.max_steps=7"]
     control.run(configure("control", tiny, tmp_path, *words))
     assert sorted(asked) == [0, 1, 2]
+    control.run(configure("control", tiny, tmp_path / "again", *words))  # nor in the next run
+    control.run(configure("control", tiny, tmp_path / "other", *words, "task.model=ssim", "data.max_clips=2"))
+    assert sorted(asked[3:]) == [0, 1]
 
 
 def test_a_surrogate_without_a_ladder_needs_the_frames_judged(tiny, tmp_path):
@@ -321,3 +324,20 @@ def test_a_run_that_stops_early_leaves_no_final_weights(tiny, tmp_path, monkeypa
     with pytest.raises(DvccError, match="stopped at step 1 of 5"):
         surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=5"))
     assert not (tmp_path / "surrogate.safetensors").exists()
+
+
+def test_the_surrogate_is_refreshed_on_the_controls_own_maps(tiny, trained, tmp_path, monkeypatch):
+    """Two parts of three steps with a training of the surrogate between them, after which it is another one."""
+    asked = []
+    monkeypatch.setattr(surrogate, "run", lambda config, original=surrogate.run: asked.append(config) or original(config))
+    words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "data.max_clips=2", "data.augment=1"]
+    words += ["objective.refresh_every=3", "objective.refresh_steps=2", "trainer.max_steps=6"]
+    path = control.run(configure("control", tiny, tmp_path, *words))
+    (config,) = asked
+    assert config.start == str(trained) and config.control == str(path) and config.trainer.max_steps == 2
+    before, after = (load_surrogate(p)[0].state_dict() for p in (trained, tmp_path / "surrogate-3" / "surrogate.safetensors"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert len(losses(tmp_path)) == 3  # the second part logs to a folder of its own
+    assert (tmp_path / "log_resumed_1" / "metrics.csv").read_text().count("\n") == 4
+    with pytest.raises(ConfigError, match=r"refresh_every cannot be resumed"):
+        control.run(configure("control", tiny, tmp_path, *words, "resume=true"))
