@@ -258,6 +258,7 @@ class FlowConfig:
 class EvaluateControlConfig(_Run):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
+    others: list[str] = field(default_factory=list)  # further controls to compare, each as `learned NAME` by its file's name
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]

@@ -84,7 +84,8 @@ def _prior_features(activity: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tens
 class ControlNetwork(nn.Module):
     """A learned departure of at most `reach` QPs from a base map: in absolute mode from the flat map that meets the target, in
     analysed mode from the QPs that x264 took in an analysis encode, which are an input, in offset mode from whatever x264's own
-    rate control is going to decide.
+    rate control is going to decide. In these two the departure is 0 on average in every frame, and the mean over the frames of
+    the GOP so far: where to spend, while when to spend is left to x264.
 
     width: channels. gop: frames per GOP; the position in it is an input. smoothness: deviation, in macroblocks, of the Gaussian
     that the departure is smoothed with: what a macroblock's quality does to a task depends on its neighbours', and QPs that
@@ -139,7 +140,7 @@ class ControlNetwork(nn.Module):
     def offsets(
         self, frames: torch.Tensor, log_bpp: torch.Tensor, base_qp: torch.Tensor | None = None, *, gop: int | None = None
     ) -> torch.Tensor:
-        """(B, T, h, w): QPs from those that x264 chooses, in offset and analysed mode, not rounded, -reach..reach.
+        """(B, T, h, w): QPs from those that x264 chooses, in offset and analysed mode, not rounded.
 
         base_qp: (B, T, h, w), those of the analysis encode; needed in analysed mode, not used in offset mode. gop: frames per
         GOP, if it is another than that of training.
@@ -181,15 +182,30 @@ class ControlNetwork(nn.Module):
         scales = rearrange(self.modulate(condition), "b t (n k c) -> n k (b t) c 1 1", n=len(self.blocks), k=2)
         for block, (scale, shift) in zip(self.blocks, scales, strict=True):
             features = features + F.silu(block(features) * (1 + scale) + shift)
-        departure = self.config["reach"] * torch.tanh(self.head(features))
+        decided = self.head(features)
+        if self.mode != "absolute":  # x264 decides the level of every frame
+            decided = decided - decided.mean((1, 2, 3), keepdim=True)
+        departure = self.config["reach"] * torch.tanh(decided)
         if sigma := self.config["smoothness"]:
             side = 2 * math.ceil(2 * sigma) + 1
             departure = gaussian_blur2d(departure, (side, side), (sigma, sigma), border_type="replicate")
-        return rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
+        departure = rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
+        if self.mode == "absolute":
+            return departure
+        steady = mean_so_far(departure, gop=gop)
+        return steady - steady.mean((2, 3), keepdim=True)
 
     def save(self, path: str | Path, config: dict[str, Any]) -> None:
         """Write the weights with what they were trained for."""
         save_weights(path, Weights("control", {**config, "control": self.config}, self.state_dict()))
+
+
+def mean_so_far(x: torch.Tensor, *, gop: int) -> torch.Tensor:
+    """(B, T, ..): the mean of x over the frames of its GOP up to each one."""
+    sums = torch.cat([torch.zeros_like(x[:, :1]), x.cumsum(1)], 1)
+    place = torch.arange(x.shape[1], device=x.device)
+    count = place % gop + 1
+    return (sums[:, 1:] - sums[:, place + 1 - count]) / count.view(-1, *[1] * (x.dim() - 2))
 
 
 def load_control(path: str | Path) -> tuple[ControlNetwork, dict[str, Any]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from dvcc._files import check_writable
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.config import to_dict
-from dvcc.control import load_control
+from dvcc.control import ControlNetwork, load_control
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
@@ -87,11 +88,12 @@ def run(config: EvaluateControlConfig) -> str:
     learned_from = None
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
-        control, learned_from = load_control(path)
-        check_control(path, learned_from, codec=config.codec)
+        control, learned_from = load_fitting_control(path, config, videos)
         means = replace(means, control=control)
-        refuse_training_videos(path, learned_from, videos)
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
+    for path in map(Path, config.others):
+        other, _ = load_fitting_control(path, config, videos)
+        controllers[f"learned {path.stem}"] = build_rate_controller("learned", replace(means, control=other))
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
     check_writable(config.out)
@@ -120,6 +122,16 @@ def run(config: EvaluateControlConfig) -> str:
         "settings": codec.encode(judged[0].clip, ABR(max(reached))).settings,
     }
     return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
+
+
+def load_fitting_control(
+    path: Path, config: EvaluateControlConfig, videos: Sequence[Path]
+) -> tuple[ControlNetwork, dict[str, Any]]:
+    """The control at `path` and its config. Raises `ConfigError` when it is for another encoder or has seen a test video."""
+    control, stored = load_control(path)
+    check_control(path, stored, codec=config.codec)
+    refuse_training_videos(path, stored, list(videos))
+    return control, stored
 
 
 def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task: Task) -> tuple[list[Judged], list[Judged]]:

@@ -100,11 +100,9 @@ class OffsetControl(LearnedControl):
 
     @torch.inference_mode()
     def map_of(self, clip: Clip, target_kbps: float) -> QPOffsets:
-        """Offsets; with two passes 0 on average: what they have in common x264 would take back, if its two passes could foretell
-        it. A stream does not know the average."""
+        """Offsets, 0 on average in every frame but for rounding: what they have in common x264 would take back."""
         offsets = self.control.offsets(*self._inputs(clip, target_kbps), gop=self.codec.gop)[0].cpu()
-        common = 0.0 if self.vbv else offsets.mean()
-        return QPOffsets((offsets - common).round().to(torch.int64).numpy())
+        return QPOffsets(offsets.round().to(torch.int64).numpy())
 
 
 class AnalysedControl(AbsoluteControl):
@@ -131,7 +129,7 @@ class AnalysedControl(AbsoluteControl):
         offsets = self.control.offsets(frames, log_bpp, base[None], gop=self.codec.gop)[0]
         shift = math.log(analysis.bitrate_kbps / target_kbps) / _TYPICAL_PER_QP
         # Whole but for what all have in common: only that has to be dithered.
-        return ((base + offsets - offsets.mean()).round() + shift).cpu()
+        return ((base + offsets).round() + shift).cpu()
 
 
 LEARNED = {controller.mode: controller for controller in (AbsoluteControl, AnalysedControl, OffsetControl)}

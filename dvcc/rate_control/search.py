@@ -18,7 +18,7 @@ from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
 from dvcc.surrogates import AnchoredSurrogate
 from dvcc.surrogates.base import soft_qp
-from dvcc.surrogates.judged import judge_ladder
+from dvcc.surrogates.judged import JudgedLadders
 from dvcc.tasks.base import Task, as_float
 
 _STRENGTHS = (0.5, 1.0)
@@ -95,13 +95,16 @@ class Search(RateController):
         return replace(final, num_encodes=passes)
 
     def descend(self, clip: Clip, base: torch.Tensor) -> torch.Tensor:
-        """(T, h, w): offsets from x264's own QPs `base` that lower the task loss at equal bits, as read off the clip's ladder."""
+        """(T, h, w): offsets from x264's own QPs `base`, the same in all frames, that lower the task loss at equal bits, as
+        read off the clip's ladder. (What it promises of offsets that change in time the codec does not keep.)"""
         rungs = tuple(int(qp) for qp in self.surrogate.rungs.qps)
-        sample = default_collate([LadderSamples([clip], codec=self.codec, cache=self.cache, qps=rungs)[0]])
+        samples = LadderSamples([clip], codec=self.codec, cache=self.cache, qps=rungs)
+        sample = default_collate([samples[0]])
+        damage = JudgedLadders(self.task, samples).damage(0, sample)
         with torch.no_grad():
-            analysis = self.surrogate.analyse({**sample, "ladder_damage": judge_ladder(self.task, sample)})
+            analysis = self.surrogate.analyse({**sample, "ladder_damage": damage})
         analysis = self.surrogate.without_pixels(analysis)
-        offsets = torch.zeros_like(base)[None].requires_grad_()
+        offsets = torch.zeros_like(base[:1])[None].requires_grad_()
         optimizer = torch.optim.Adam([offsets], lr=_STEP_QPS)
         for _ in range(_STEPS):
             predicted = self.surrogate.predict(analysis, soft_qp(base + offsets), shown=[])
@@ -114,7 +117,7 @@ class Search(RateController):
             optimizer.step()
             with torch.no_grad():
                 offsets.sub_(offsets.mean()).clamp_(-_LARGEST_OFFSET, _LARGEST_OFFSET)
-        return offsets.detach()[0]
+        return offsets.detach()[0].expand_as(base)
 
 
 def smooth_noise(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:

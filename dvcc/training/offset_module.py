@@ -27,7 +27,6 @@ _PROBE_QPS = 2.0
 """Slopes are taken over so many QPs to the finer side: a single one is within the ladder's noise, and coarser than 51 is none."""
 
 _LEAST_LOG_BITS = 0.02  # that a QP can change; it is 0.06 to 0.12 but at the ends
-_COMMON_WEIGHT = 0.01  # per squared QP
 _NEWTON_STEPS, _LARGEST_STEP = 2, 10.0
 
 
@@ -62,8 +61,7 @@ class OffsetModule(ControlModule):
         offsets = self.either_way_round(
             lambda seen, base_qp: self.control.offsets(seen, base.log_bpp, base_qp), frames, base.qp.float()
         )
-        common = offsets.mean((1, 2, 3), keepdim=True)
-        level = base.qp + offsets - common
+        level = base.qp + offsets
         shift, price = self.at_equal_bits(batch, level.detach(), base)
         # Not sampled: noise from macroblock to macroblock has to be signalled, and at low rates costs more than the picture.
         qp = soft_qp((level + shift).clamp(0, MAX_QP))
@@ -76,10 +74,7 @@ class OffsetModule(ControlModule):
             deviation_weight=settings.deviation_weight,
             margin=settings.margin,
         )
-        # What all macroblocks have in common x264 takes back, so nothing else keeps it from using up the reach.
-        pull = _COMMON_WEIGHT * common.flatten().square()
-        self.log("common_offset", common.mean())
-        return Step(qp, base.log_bpp, terms._replace(total=terms.total + pull))
+        return Step(qp, base.log_bpp, terms)
 
     @torch.no_grad()
     def at_equal_bits(self, batch: Sample, level: torch.Tensor, base: Baseline) -> tuple[torch.Tensor, torch.Tensor]:

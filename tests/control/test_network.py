@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dvcc.control import ControlNetwork, load_control
-from dvcc.control.network import reduced
+from dvcc.control.network import mean_so_far, reduced
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.weights import Weights, save_weights
 
@@ -87,3 +87,53 @@ def test_weights_survive_the_disk_and_bad_files_are_named(control, frames, tmp_p
     save_weights(tmp_path / "s.safetensors", Weights("surrogate", {}, {"a": torch.ones(1)}))
     with pytest.raises(CheckpointError, match="'surrogate'.*'control'"):
         load_control(tmp_path / "s.safetensors")
+
+
+def test_the_mean_so_far_begins_anew_with_every_gop():
+    x = torch.arange(7.0).view(1, 7, 1, 1)
+    expected = [0, 0.5, 1, 3, 3.5, 4, 6]
+    torch.testing.assert_close(mean_so_far(x, gop=3).flatten(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("mode", ["offset", "analysed"])
+def test_offsets_say_where_to_spend_and_not_when(mode, frames):
+    """0 on average in every frame, and of no later frame; a new GOP forgets."""
+    torch.manual_seed(0)
+    control = ControlNetwork(width=16, mode=mode)
+    train_a_little(control)
+    log_bpp, base = torch.tensor([-3.0, -2.0]), torch.full((2, 5, 5, 6), 30.0)
+    offsets = control.offsets(frames, log_bpp, base)
+    torch.testing.assert_close(offsets.mean((2, 3)), torch.zeros(2, 5), atol=1e-5, rtol=0)
+    assert offsets.abs().max() > 0.5
+    small, level = reduced(frames), torch.tensor([30.0, 30.0])
+    changed = small.clone()
+    changed[:, 3:] = 1 - changed[:, 3:]
+    before, after = (control._departure(x, log_bpp, level, base, gop=4) for x in (small, changed))
+    torch.testing.assert_close(after[:, :3], before[:, :3])
+    assert not torch.allclose(after[:, 3], before[:, 3])
+    changed = small.clone()
+    changed[:, :3] = 1 - changed[:, :3]
+    torch.testing.assert_close(control._departure(changed, log_bpp, level, base, gop=4)[:, 4], before[:, 4])
+
+
+def test_an_analysed_control_sees_the_base(frames):
+    torch.manual_seed(0)
+    control = ControlNetwork(width=16, mode="analysed")
+    train_a_little(control)
+    log_bpp = torch.tensor([-3.0, -2.0])
+    base = 30 + 4 * torch.randn(2, 5, 5, 6)
+    one, other = (control.offsets(frames, log_bpp, b) for b in (base, base.flip(-1)))
+    assert (one - other).abs().max() > 0.1
+    with pytest.raises(ConfigError, match="give base_qp"):
+        control.offsets(frames, log_bpp)
+
+
+def test_smoothness_is_what_is_left_of_a_step(frames):
+    """A departure of random macroblocks changes less from one to the next."""
+    torch.manual_seed(0)
+    rough, smooth = (ControlNetwork(width=16, smoothness=value) for value in (0.0, 1.5))
+    train_a_little(rough)
+    smooth.load_state_dict(rough.state_dict())
+    small, level = reduced(frames), torch.tensor([30.0, 30.0])
+    steps = [c._departure(small, torch.tensor([-3.0, -2.0]), level).diff(dim=-1).abs().mean() for c in (rough, smooth)]
+    assert steps[1] < 0.4 * steps[0]

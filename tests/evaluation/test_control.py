@@ -10,6 +10,7 @@ import pytest
 
 from dvcc.config import parse
 from dvcc.control import ControlNetwork
+from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import control as evaluation
 
@@ -100,8 +101,6 @@ def test_an_unstable_network_is_gated(tiny, tmp_path):
 
 
 def test_a_control_is_not_judged_on_a_video_it_was_trained_on(tiny, videos, tmp_path):
-    from dvcc.data.clips import video_key
-
     ControlNetwork(width=8).save(tmp_path / "c.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
     with pytest.raises(ConfigError, match=r"was trained on test\.mp4"):
         evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={tmp_path / 'c.safetensors'}"))
@@ -117,6 +116,18 @@ def test_the_report_says_when_the_judge_is_the_trainee(result):
     report = json.loads((out / "report.json").read_text())
     same = report["trained_for"]["task"] == report["config"]["task"]
     assert same == ("is the network that the control was trained for" in printed)
+
+
+def test_other_controls_are_rows_of_their_own(tiny, videos, checkpoint, tmp_path):
+    ControlNetwork(width=8, mode="offset").save(tmp_path / "idle.safetensors", {"run": {}})
+    words = [f"checkpoint={checkpoint}", f"others=[{tmp_path / 'idle.safetensors'}]", "controllers=[abr2,learned]"]
+    evaluation.run(configure(tiny, tmp_path / "out", *words, "targets_kbps=[100,300]"))
+    summary = json.loads((tmp_path / "out" / "report.json").read_text())["summary"]
+    assert set(summary) == {"abr2", "learned", "learned idle"}
+    assert summary["learned idle"]["metric"] == summary["abr2"]["metric"]  # an untrained control of offset mode is the baseline
+    ControlNetwork(width=8).save(tmp_path / "seen.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
+    with pytest.raises(ConfigError, match=r"seen\.safetensors was trained on test\.mp4"):
+        evaluation.run(configure(tiny, tmp_path / "out", *words, f"others=[{tmp_path / 'seen.safetensors'}]"))
 
 
 def test_refusals(tiny, tmp_path):
