@@ -16,7 +16,7 @@ from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-EVALUATED = ("targets_kbps", "controllers")
+EVALUATED = ("targets_kbps", "controllers", "others", "setting")
 
 
 def blocks(language: str) -> list[str]:
