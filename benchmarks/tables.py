@@ -29,6 +29,7 @@ JUDGES = {  # what judges: words of the command, and the control that was traine
 CONTROLLERS = {
     "abr2_corrected": "two-pass ABR, corrected",
     "saliency": "saliency of the judge itself",
+    "boxes": "boxes of the uncoded clip (oracle)",
     "learned": "learned offsets",
     "learned_corrected": "learned offsets, corrected",
     "learned {own}_analysed": "learned absolute QPs, analysed",
@@ -55,7 +56,7 @@ def report_of(judge: str, words: list[str]) -> dict[str, Any]:
         others = [control_path(other) for _, other in JUDGES.values() if other != own]
         others += [path for path in [control_path(f"{own}_analysed")] if Path(path).is_file()]
         videos = ["data=folder", f"data.root={words[0]}", f"data.test=[{TEST}]", "data.shots=true", "data.clips_per_video=3"]
-        asked = [name for name in CONTROLLERS if " " not in name]
+        asked = [name for name in CONTROLLERS if " " not in name and (name != "boxes" or own == "detection")]
         chosen = [f"checkpoint={control_path(own)}", f"others=[{','.join(others)}]", f"controllers=[abr2,{','.join(asked)}]"]
         config = parse("evaluate.py", ["control", *videos, *task, *chosen, f"out={out}", *words[1:]])[1]
         print(evaluation.run(config))

@@ -7,8 +7,8 @@ from torch.utils.data import default_collate
 from dvcc import X264
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import LadderSamples
-from dvcc.surrogates import SURROGATES, build_surrogate, one_hot_qp
-from dvcc.surrogates.judged import Judge, imitated_loss, judge_ladder
+from dvcc.surrogates import SURROGATES, build_surrogate, judged, one_hot_qp
+from dvcc.surrogates.judged import Judge, JudgedLadders, imitated_loss, judge_ladder, task_key
 from dvcc.tasks import build_task
 from tests.conftest import make_scene
 
@@ -72,17 +72,17 @@ def test_the_loss_falls_where_the_damage_is_and_for_what_others_are_copied_from(
 
 def test_maps_of_one_clip_read_its_own_damage(sample):
     surrogate = build_surrogate("anchored", qps=QPS, gop=8, width=8).eval()
-    judged = torch.cat([torch.full((1, 5, *GRID), value) for value in (1.0, 2.0)])
+    damages = torch.cat([torch.full((1, 5, *GRID), value) for value in (1.0, 2.0)])
     qp = one_hot_qp(torch.randint(20, 44, (4, *GRID), generator=torch.Generator().manual_seed(0)))
-    damage = surrogate.predict(surrogate.analyse({**sample, "ladder_damage": judged}), qp, shown=[]).damage
+    damage = surrogate.predict(surrogate.analyse({**sample, "ladder_damage": damages}), qp, shown=[]).damage
     torch.testing.assert_close(damage, torch.tensor([1.0, 1.0, 2.0, 2.0]))
 
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_an_analysis_without_pixels_says_the_same_of_bits_and_damage(name, sample):
     surrogate = build_surrogate(name, qps=QPS, gop=8, width=8).eval()
-    judged = torch.rand(2, 5, *GRID, generator=torch.Generator().manual_seed(0))
-    analysis = surrogate.analyse({**sample, "ladder_damage": judged})
+    damages = torch.rand(2, 5, *GRID, generator=torch.Generator().manual_seed(0))
+    analysis = surrogate.analyse({**sample, "ladder_damage": damages})
     qp = one_hot_qp(torch.randint(20, 44, (4, *GRID), generator=torch.Generator().manual_seed(1)))
     whole, small = (surrogate.predict(a, qp, shown=[]) for a in (analysis, surrogate.without_pixels(analysis)))
     torch.testing.assert_close(small.log_bits, whole.log_bits)
@@ -114,3 +114,27 @@ def test_a_judge_remembers_what_it_said_of_every_group(tmp_path):
     black = {**batch, "coded_frames": torch.zeros_like(batch["coded_frames"])}
     torch.testing.assert_close(judge.losses(black), first)  # not judged again
     torch.testing.assert_close(judge.with_damage(batch)["ladder_damage"], judge_ladder(task, batch))
+
+
+def test_verdicts_are_kept_per_task_and_judged_again_when_damaged(tmp_path, monkeypatch):
+    samples = LadderSamples([make_scene(height=32, width=48)], codec=X264(), cache=EncodeCache(tmp_path), qps=QPS)
+    sample = default_collate([samples[0]])
+    asked = []
+    monkeypatch.setattr(judged, "judge_ladder", lambda task, s: asked.append(task.metric_name) or judge_ladder(task, s))
+    psnr, ssim = (build_task("reconstruction", model=model) for model in ("psnr", "ssim"))
+    expected = judge_ladder(psnr, sample)
+    for _ in range(2):
+        torch.testing.assert_close(JudgedLadders(psnr, samples).damage(0, sample), expected, rtol=0, atol=0)
+    assert len(asked) == 1
+    assert not torch.equal(JudgedLadders(ssim, samples).damage(0, sample), expected) and len(asked) == 2
+    for path in (tmp_path / "judged").iterdir():
+        path.write_bytes(path.read_bytes()[:-20])
+    torch.testing.assert_close(JudgedLadders(psnr, samples).damage(0, sample), expected, rtol=0, atol=0)
+    assert len(asked) == 3
+
+
+def test_a_tasks_key_is_of_its_weights():
+    one, other = (build_task("segmentation", model="student") for _ in range(2))
+    assert task_key(one) == task_key(other)
+    next(other.net.parameters()).data.add_(1e-3)
+    assert task_key(one) != task_key(other)
