@@ -19,7 +19,7 @@ from dvcc.evaluation.report import markdown_table
 from dvcc.training import control
 
 OUT = Path("runs/gradients")
-STEPS = 150
+STEPS = 100
 WAYS = {
     "surrogate": ["objective.gradient=surrogate"],
     "refreshed": ["objective.gradient=surrogate", f"objective.refresh_every={STEPS // 2}", "objective.refresh_steps=50"],
@@ -35,7 +35,7 @@ def main(words: list[str]) -> None:
     seconds, paths = {}, []
     for way, chosen in WAYS.items():
         training = ["surrogate=checkpoints/surrogate_anchored.safetensors", "control.mode=offset", "objective.targets=2"]
-        training += [f"trainer.max_steps={STEPS}", "learning_rate=0.003", "data.augment=1", f"out={OUT / way}"]
+        training += [f"trainer.max_steps={STEPS}", "learning_rate=0.006", "data.augment=1", f"out={OUT / way}"]
         path = OUT / way / f"{way}.safetensors"
         if not path.is_file():
             began = time.perf_counter()

@@ -142,8 +142,8 @@ class ControlModel:
 class ObjectiveConfig:
     multiplier: float = 0.5  # lambda at the start; in offset mode it is the price of bits at every map
     dual_step: float = 0.02  # 0 keeps lambda fixed: the published form (absolute mode)
-    deviation_weight: float = 1.0  # mu of |log(bits / target)|
-    margin: float = 0.0
+    deviation_weight: float = 1.0  # mu of |log(bits / target)| (absolute mode)
+    margin: float = 0.0  # asks for that much less, in log bits (absolute mode)
     temperature: float = 0.7  # of the Gumbel-softmax (absolute mode: offsets are not sampled)
     targets: int = 4  # of a clip in one step
     gradient: str = "surrogate"  # or, with real encodes at every step, "relax" (LAX) or "straight_through"

@@ -64,6 +64,18 @@ def test_offsets_are_judged_at_the_bits_of_their_base(tiny, trained, tmp_path, m
     torch.testing.assert_close(price, (0.02 / 0.12) / base.loss, rtol=1e-3, atol=1e-4)
 
 
+def test_a_rounding_error_of_the_bits_is_no_reason(tiny, trained, tmp_path):
+    """At equal bits the sign of the excess is chance: no term may push along it."""
+    words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "objective.deviation_weight=100"]
+    config = configure("control", [*tiny, "data.augment=1"], tmp_path, *words)
+    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
+    task = build_task("reconstruction", model="ssim")
+    module = offset_module.OffsetModule(ControlNetwork(width=8, mode="offset"), load_surrogate(trained)[0], task, config, samples)
+    terms = module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}])).terms
+    assert terms.excess.abs().max() < 1e-3
+    torch.testing.assert_close(terms.total, terms.task + terms.multiplier * terms.excess)
+
+
 def test_offsets_need_a_judged_ladder(tiny, trained, tmp_path):
     words = ["task=reconstruction", f"surrogate={trained}", "control.mode=offset", "objective.judge=frames"]
     with pytest.raises(ConfigError, match=r"control\.mode=offset.*objective\.judge=ladder"):
