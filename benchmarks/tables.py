@@ -21,9 +21,9 @@ from dvcc.evaluation.report import markdown_table
 ROOT = Path(__file__).parents[1]
 TEST = "bikes.mp4,carnd_test_video.mp4,intel_car-detection.mp4,vtest.avi,Megamind.avi,tree.avi"
 JUDGES = {  # what judges: words of the command, and the control that was trained for it
-    "segmentation, ESPNetv2": (["task=segmentation", "task.model=espnetv2"], "segmentation_espnetv2"),
+    "segmentation, ESPNetv2": (["task=segmentation", "task.model=espnetv2", "data.clips_per_video=1"], "segmentation_espnetv2"),
     "segmentation, student": (["task=segmentation"], "segmentation"),
-    "detection, FastestDet": (["task=detection", "data.clips_per_video=6"], "detection"),
+    "detection, FastestDet": (["task=detection", "data.clips_per_video=3"], "detection"),
     "reconstruction, PSNR": (["task=reconstruction"], "reconstruction"),
 }
 CONTROLLERS = {
@@ -55,7 +55,7 @@ def report_of(judge: str, words: list[str]) -> dict[str, Any]:
     if not (out / "report.json").is_file():
         others = [control_path(other) for _, other in JUDGES.values() if other != own]
         others += [path for path in [control_path(f"{own}_analysed")] if Path(path).is_file()]
-        videos = ["data=folder", f"data.root={words[0]}", f"data.test=[{TEST}]", "data.shots=true", "data.clips_per_video=3"]
+        videos = ["data=folder", f"data.root={words[0]}", f"data.test=[{TEST}]", "data.shots=true", "data.clips_per_video=2"]
         asked = [name for name in CONTROLLERS if " " not in name and (name != "boxes" or own == "detection")]
         chosen = [f"checkpoint={control_path(own)}", f"others=[{','.join(others)}]", f"controllers=[abr2,{','.join(asked)}]"]
         config = parse("evaluate.py", ["control", *videos, *task, *chosen, f"out={out}", *words[1:]])[1]
