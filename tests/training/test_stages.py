@@ -121,6 +121,7 @@ def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(judged, "judge_ladder", judge)
     words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.augment=1", "trainer.max_steps=7"]
+    words.append(f"data.cache={tmp_path / 'cache'}")  # other tests judge the same clips
     control.run(configure("control", tiny, tmp_path, *words))
     assert sorted(asked) == [0, 1, 2]
     control.run(configure("control", tiny, tmp_path / "again", *words))  # nor in the next run
