@@ -105,7 +105,7 @@ class ClipDataset(Dataset[Clip]):
         if augment < 1:
             raise ConfigError(f"augment counts the windows per clip and must be at least 1, got {augment}")
         height, width = size  # a config gives a list
-        self.frames, self.stride, self.size = frames, stride, (height, width)
+        self.stride, self.size = stride, (height, width)
         spans: list[ClipSpan] = []
         for video in videos:
             span = (frames - 1) * stride + 1

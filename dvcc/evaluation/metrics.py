@@ -43,18 +43,12 @@ def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
         prediction = predict_frames(task, part)
         metric.update(prediction, wanted)
         loss += float(task.loss(prediction[None], wanted[None])[0]) * len(part) / len(frames)
-    state = _state(metric)
+    state = state_of(metric)
     return Verdict(state, pooled(task.metric(), [state]), loss)
 
 
-def state_of(metric: Metric, prediction: torch.Tensor, reference: torch.Tensor) -> State:
-    """The state of one clip, so that any set of clips can be pooled later."""
-    metric.reset()
-    metric.update(prediction, reference)
-    return _state(metric)
-
-
-def _state(metric: Metric) -> State:
+def state_of(metric: Metric) -> State:
+    """What a metric has been updated with, of one clip say, so that any set of clips can be pooled later."""
     return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
 
 
