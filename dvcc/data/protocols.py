@@ -1,0 +1,166 @@
+"""How a picture is scaled and cut before it is coded, and its labels with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from dvcc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+LabelledTask = Literal["segmentation", "detection", "optical_flow", "classification"]
+IGNORED = 255
+"""The class of a pixel that no metric counts."""
+
+
+class Window(NamedTuple):
+    """A rectangle of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """First scale (antialiased bilinear), then cut from the centre, then drop an odd last row and column, as 4:2:0 needs.
+
+    resize_smaller: pixels that the smaller side is scaled to; the shape is kept. resize: (H, W) to scale to, whatever the shape.
+    crop: (H, W) of the centre. All in pixels, at least 16. `Protocol()` only drops odd rows and columns.
+
+    Raises `ConfigError` for a number below 16, for two ways to scale, and for a crop that no scaled picture could hold.
+    """
+
+    resize_smaller: int | None = None
+    resize: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.resize_smaller is not None and self.resize is not None:
+            raise ConfigError(
+                f"resize_smaller={self.resize_smaller} and resize={self.resize} are two ways to scale a picture: give one"
+            )
+        if self.resize_smaller is not None and self.resize_smaller < 16:
+            raise ConfigError(f"resize_smaller must be at least 16, got {self.resize_smaller}")
+        for name in ("resize", "crop"):
+            size = getattr(self, name)
+            if size is None:
+                continue
+            if len(size) != 2 or min(size) < 16:
+                raise ConfigError(f"{name} must be (height, width), each at least 16, got {tuple(size)}")
+            object.__setattr__(self, name, tuple(size))  # a config gives a list
+        if self.resize is not None:
+            self.window(*self.resize)
+        if self.resize_smaller is not None and self.crop is not None and min(self.crop) > self.resize_smaller:
+            raise ConfigError(f"crop={self.crop} does not fit pictures whose smaller side is {self.resize_smaller}")
+
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) that a picture of (height, width) pixels is scaled to."""
+        if self.resize_smaller is None:
+            return self.resize or (height, width)
+        longer = int(self.resize_smaller * max(height, width) / min(height, width))
+        return (self.resize_smaller, longer) if height <= width else (longer, self.resize_smaller)
+
+    def window(self, height: int, width: int) -> Window:
+        """What is kept of the scaled picture of (height, width) pixels. Raises `ConfigError` when the crop is larger than it."""
+        wanted = self.crop or (height, width)
+        if wanted[0] > height or wanted[1] > width:
+            raise ConfigError(
+                f"a crop of {wanted[0]}x{wanted[1]} is larger than the {height}x{width} picture: choose a smaller crop, "
+                "or scale the picture first"
+            )
+        top, left = round((height - wanted[0]) / 2), round((width - wanted[1]) / 2)
+        return Window(top, left, wanted[0] - wanted[0] % 2, wanted[1] - wanted[1] % 2)
+
+
+AS_IT_IS = Protocol()
+
+# Segmentation: the paper says 769x769 and not how. Its networks were trained on crops of that size at the pictures' own shape,
+# and MMSegmentation tests them by sliding such a window over the picture. So a crop of the centre: scaling 1024x2048 to a
+# square would halve every object's width, a shape that no network has learned. What is coded is 768x768, since 4:2:0 has no
+# odd sizes.
+PAPER: dict[LabelledTask, Protocol] = {
+    "segmentation": Protocol(crop=(769, 769)),
+    "detection": Protocol(resize=(480, 640)),
+    "classification": Protocol(resize_smaller=256, crop=(224, 224)),
+    "optical_flow": Protocol(crop=(512, 512)),
+}
+"""The input protocols of Reich et al., "A Perspective on Deep Vision Performance with Standard Image and Video Codecs" (2024)."""
+
+
+def fit_frames(frames: torch.Tensor, protocol: Protocol) -> torch.Tensor:
+    """uint8 RGB (T, 3, H, W) as the protocol wants them, uint8 (T, 3, H', W') with H' and W' even.
+
+    Raises `ConfigError` when the crop is larger than the picture.
+    """
+    height, width = frames.shape[-2:]
+    size = protocol.scaled(height, width)
+    window = protocol.window(*size)
+    if size != (height, width):
+        from torchvision.transforms.v2 import functional
+
+        frames = functional.resize(frames, list(size), antialias=True)
+    return _cut(frames, window)
+
+
+def fit_labels(labels: torch.Tensor, protocol: Protocol, *, task: LabelledTask, size: tuple[int, int]) -> torch.Tensor:
+    """Labels that stay true to frames of `size` (H, W) that the protocol is applied to.
+
+    Segmentation: integers (T, H, W), scaled to the nearest pixel. Detection: (T, O, 5), left, top, right, bottom as shares 0..1
+    of the sides and the class number, -1 where there is no box; cut at the window, and left out when nothing remains, so O may
+    shrink. Optical flow: (T-1, 2, H, W) in pixels, x then y, scaled to the nearest pixel and by the scale. Classification: as
+    they are.
+    """
+    scaled = protocol.scaled(*size)
+    return _FITTERS[task](labels, size, scaled, protocol.window(*scaled))
+
+
+def _cut(tensor: torch.Tensor, window: Window) -> torch.Tensor:
+    return tensor[..., window.top : window.top + window.height, window.left : window.left + window.width]
+
+
+def _nearest(tensor: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(N, C, H, W) scaled to the nearest pixel: class numbers have no averages, and NaN would spread in one."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    return functional.resize(tensor, list(size), InterpolationMode.NEAREST_EXACT)
+
+
+def _fit_label_map(labels: torch.Tensor, size: tuple[int, int], scaled: tuple[int, int], window: Window) -> torch.Tensor:
+    return _cut(labels if scaled == size else _nearest(labels[:, None], scaled)[:, 0], window)
+
+
+def _fit_boxes(boxes: torch.Tensor, size: tuple[int, int], scaled: tuple[int, int], window: Window) -> torch.Tensor:
+    """Scaling leaves shares as they are."""
+    sides = boxes.new_tensor([scaled[1], scaled[0]]).repeat(2)
+    offset = boxes.new_tensor([window.left, window.top]).repeat(2)
+    shown = boxes.new_tensor([window.width, window.height]).repeat(2)
+    corners = ((boxes[..., :4] * sides - offset) / shown).clamp(0, 1)
+    kept = (corners[..., 2:] > corners[..., :2]).all(-1) & (boxes[..., 4] >= 0)
+    no_box = boxes.new_tensor([0, 0, 0, 0, -1])
+    fitted = boxes.new_empty(boxes.shape)
+    fitted[..., :4], fitted[..., 4] = corners, boxes[..., 4]
+    fitted = fitted.where(kept[..., None], no_box)
+    order = kept.int().argsort(dim=-1, descending=True, stable=True)
+    most = int(kept.sum(-1).max()) if kept.numel() else 0
+    return fitted.gather(-2, order[..., None].expand_as(fitted))[..., :most, :]
+
+
+def _fit_flow(flow: torch.Tensor, size: tuple[int, int], scaled: tuple[int, int], window: Window) -> torch.Tensor:
+    if scaled != size:
+        scale = flow.new_tensor([scaled[1] / size[1], scaled[0] / size[0]])
+        flow = _nearest(flow, scaled) * scale[:, None, None]
+    return _cut(flow, window)
+
+
+_FITTERS: dict[LabelledTask, Callable[[torch.Tensor, tuple[int, int], tuple[int, int], Window], torch.Tensor]] = {
+    "segmentation": _fit_label_map,
+    "detection": _fit_boxes,
+    "optical_flow": _fit_flow,
+    "classification": lambda labels, *_: labels,
+}
