@@ -108,23 +108,11 @@ class ClipDataset(Dataset[Clip]):
         self.stride, self.size = stride, (height, width)
         spans: list[ClipSpan] = []
         for video in videos:
-            span = (frames - 1) * stride + 1
-            cut = find_shots(video) if shots and video.is_file() else [(0, _num_frames(video))]
-            starts = []
-            for number, (first, end) in enumerate(cut):
-                length = min(frames, -(-(end - first) // stride))
-                found = list(range(first, end - span + 1, span)) or [first] * (shortest is not None and length >= shortest)
-                starts += [(start, number, length) for start in _spread(found, per_video)]
-            if not starts:
-                longest = max(end - first for first, end in cut)
-                raise VideoError(
-                    f"{video} has at most {longest} frames in a row, too few for {frames} with stride {stride} ({span})"
-                )
-            for start, number, length in starts:
-                shot = number if len(cut) > 1 else None
+            starts = clip_starts(video, frames=frames, stride=stride, per_video=per_video, shots=shots, shortest=shortest)
+            for start, shot, length in starts:
                 windows = [_window(video, start, self.size, variant, seed) for variant in range(augment)]
                 spans += [replace(window, shot=shot, frames=length) for window in windows]
-        self.spans = _spread(spans, max_clips)
+        self.spans = spread(spans, max_clips)
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -133,7 +121,33 @@ class ClipDataset(Dataset[Clip]):
         return _read_span(self.spans[index], self.stride, self.size)
 
 
-def _spread(items: list[T], count: int | None) -> list[T]:
+def clip_starts(
+    video: Path,
+    *,
+    frames: int,
+    stride: int,
+    per_video: int | None = None,
+    shots: bool = False,
+    shortest: int | None = None,
+) -> list[tuple[int, int | None, int]]:
+    """Where the clips of a video begin: (first frame, number of the shot if there are several, frames of the clip).
+
+    The options are those of `ClipDataset`. Raises `VideoError` when the video cannot be read or no clip fits in.
+    """
+    span = (frames - 1) * stride + 1
+    cut = find_shots(video) if shots and video.is_file() else [(0, _num_frames(video))]
+    starts: list[tuple[int, int | None, int]] = []
+    for number, (first, end) in enumerate(cut):
+        length = min(frames, -(-(end - first) // stride))
+        found = list(range(first, end - span + 1, span)) or [first] * (shortest is not None and length >= shortest)
+        starts += [(start, number if len(cut) > 1 else None, length) for start in spread(found, per_video)]
+    if not starts:
+        longest = max(end - first for first, end in cut)
+        raise VideoError(f"{video} has at most {longest} frames in a row, too few for {frames} with stride {stride} ({span})")
+    return starts
+
+
+def spread(items: list[T], count: int | None) -> list[T]:
     """At most `count` of the items, evenly."""
     if count is None or count >= len(items):
         return items

@@ -32,7 +32,7 @@ def test_grey_alpha_palette_and_16_bits_read_as_rgb(tmp_path):
     palette = Image.fromarray(GREY % 4, "L").convert("P")
     palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
     painted = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]], np.uint8)[GREY % 4]
-    for name, options in (("palette.png", {}), ("see-through.png", {"transparency": bytes([0, 255, 255, 255])})):
+    for name, options in (("palette.png", {}), ("see-through.png", {"transparency": bytes([0, 128, 255, 255])})):
         assert np.array_equal(read(save(tmp_path / name, palette, **options)), painted)
     bits = read(save(tmp_path / "bits.png", Image.fromarray(GREY > 99)))
     assert np.array_equal(bits[..., 0], np.where(GREY > 99, 255, 0))
