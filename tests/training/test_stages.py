@@ -14,7 +14,7 @@ from dvcc.control import ControlNetwork, load_control
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogates import Prediction, judged, load_surrogate, one_hot_qp
-from dvcc.tasks import build_task
+from dvcc.tasks import TASKS, build_task
 from dvcc.training import control, surrogate
 from dvcc.training.control import fit_prior
 from dvcc.training.run import build_codec, build_samples
@@ -101,9 +101,11 @@ def test_a_run_has_seen_the_videos_of_what_it_began_from(tiny, trained, videos, 
 
 
 @pytest.mark.parametrize("judge", ["ladder", "frames"])
-@pytest.mark.parametrize("task", ["reconstruction", "segmentation"])
-def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path):
+@pytest.mark.parametrize("task", TASKS)
+def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path, detector, classifier):
     words = [f"surrogate={trained}", "trainer.max_steps=2", f"objective.judge={judge}"]
+    if task == "detection":
+        words.append(f"task.weights={detector}")
     path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, *words))
     network, config = load_control(path)
     assert config["run"]["task"]["name"] == task and network.config["gop"] == 8
