@@ -26,7 +26,7 @@ class OpticalFlowTask(Task):
     """
 
     metric_name = "EPE (px)"
-    metric_range = (2.0, 0.2)
+    metric_range = (4.0, 1.0)
     overlap = 1
     lost_as = "no motion"
 

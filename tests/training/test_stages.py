@@ -52,6 +52,16 @@ def test_every_loss_is_logged_and_can_be_switched_off(tiny, tmp_path):
     assert losses(tmp_path / "one")[0] == pytest.approx(logged["clip_bits"], rel=1e-4)
 
 
+def test_l_cv_of_motion_looks_at_frames_in_a_row(tiny, tmp_path, monkeypatch):
+    """Of any others there is no motion to tell."""
+    asked, original = [], surrogate.SurrogateModule._cv_task
+    monkeypatch.setattr(surrogate.SurrogateModule, "_cv_task", lambda *words: asked.append(words[-1]) or original(*words))
+    words = ["task=optical_flow", "losses.cv_task=0.3", "losses.cv_frames=3", "surrogate.name=network", "surrogate.width=8"]
+    surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=4", "data.augment=1", "data.max_clips=2"))
+    assert len(asked) == 4 and all(frames in ([0, 1, 2], [1, 2, 3]) for frames in asked)
+    assert all(0 < value < 2 for value in losses(tmp_path, term="cv_task").values())
+
+
 def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypatch):
     """A surrogate that is the codec leaves no variance: maps must not be matched with each other's frames."""
     config = configure("surrogate", [*tiny, "data.maps_per_clip=5", "data.frames_of=5"], tmp_path)
