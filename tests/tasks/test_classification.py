@@ -33,6 +33,14 @@ def test_accuracies_count_the_surest_and_the_five_surest():
     assert found == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
 
 
+def test_the_figures_are_top_1_and_top_5(task):
+    found = []
+    for metric in task.metrics().values():
+        metric.update(logits_of([3, 1, 4, 5, 9, 2], num_classes=40), torch.tensor([9]))
+        found.append(float(metric.compute()))
+    assert dict(zip(task.metrics(), found, strict=True)) == {"top-1": 0, "top-5": 1}
+
+
 def test_with_fewer_classes_than_five_every_answer_is_among_them():
     metric = Accuracy(3, top_k=5)
     metric.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))

@@ -130,6 +130,21 @@ def test_what_the_reference_half_saw_there_is_no_false_alarm(task):
     assert losses[1] == pytest.approx(0.5 * (0.8 - 0.5), rel=1e-3) and losses[2] == pytest.approx(0.5 * (0.5 - 0.4), rel=1e-3)
 
 
+def test_a_surer_box_half_on_an_object_is_half_a_false_alarm(task):
+    reference = candidates_of((1, 1, 0, 0.7))
+    # A second box of the object, 0.25 wide, moved by a third of that: IoU 1/2.
+    beside = moved(candidates_of((1, 1, 0, 0.7), (1, 2, 0, 0.95)), (1, 2), right=0.25 / 3 - 1 / GRID)
+    assert float(task.loss(beside[None], reference[None])) == pytest.approx(0.5 * (0.95 - 0.7) * 0.5, rel=1e-3)
+
+
+def test_an_object_of_any_class_counts_in_the_metric(task):
+    both, one = candidates_of((1, 1, 0, 0.9), (3, 3, 2, 0.9)), candidates_of((3, 3, 2, 0.9))
+    for prediction, expected in ((both, 1.0), (one, 0.5)):
+        metric = task.metric()
+        metric.update(prediction, task.labels(both))
+        assert float(metric.compute()) == pytest.approx(expected)
+
+
 def test_loss_gradient_in_float64(task):
     generator = torch.Generator().manual_seed(0)
     reference = torch.stack([candidates_of((1, 1, 0, 0.9)), candidates_of((2, 2, 2, 0.8), (0, 3, 1, 0.45))]).double()[None]
