@@ -116,7 +116,7 @@ class LossWeights:
     cv_bits: float = 0.1  # L_cv of the clip's log bits
     cv_task: float = 0.0  # L_cv of the task loss: the task judges every real encode once, seconds per clip on a CPU
     frames: int = 4  # frames of a clip that the losses look at, drawn at every step
-    cv_frames: int = 2  # of these, those that the task is asked about (network; anchored takes all)
+    cv_frames: int = 2  # in a row, that the task is asked about (network; anchored takes all)
 
     def __post_init__(self) -> None:
         counts = ("frames", "cv_frames")

@@ -87,6 +87,30 @@ def detector(tmp_path_factory) -> Path:
     return write_detector(tmp_path_factory.mktemp("detector") / "tiny.onnx")
 
 
+class TinyClassifier(torch.nn.Module):
+    """Looks at texture, which coding and noise change, like `write_detector`'s."""
+
+    num_classes = 40
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(24, 3, 4, 4, generator=generator)
+        self.register_buffer("weight", weight - weight.mean((2, 3), keepdim=True))
+        self.head = torch.nn.Parameter(torch.randn(24, self.num_classes, generator=generator))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        texture = torch.nn.functional.conv2d(images, self.weight, stride=2).relu().mean((2, 3))
+        return torch.nn.functional.layer_norm(texture, texture.shape[1:]) @ self.head  # which kinds, not how much of it
+
+
+@pytest.fixture
+def classifier(monkeypatch) -> type[TinyClassifier]:
+    """Every classification task has this network, whatever is asked for."""
+    monkeypatch.setattr("dvcc.tasks.classification.load_classification_net", lambda *_, **__: TinyClassifier())
+    return TinyClassifier
+
+
 @pytest.fixture
 def noise() -> Clip:
     return make_noise()

@@ -52,7 +52,12 @@ def checkpoint(tmp_path) -> Path:
 
 def test_help_lists_stages_groups_and_keys(tmp_path):
     expected = {
-        "train.py": ["surrogate", "control", "task=detection|reconstruction|segmentation", "data.root"],
+        "train.py": [
+            "surrogate",
+            "control",
+            "task=classification|detection|optical_flow|reconstruction|segmentation",
+            "data.root",
+        ],
         "evaluate.py": ["control", "targets_kbps"],
     }
     for program, words in expected.items():
@@ -99,7 +104,13 @@ def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path):
     refused("train.py", "surrogat", cwd=tmp_path, reason="surrogate, control")
     refused("train.py", "surrogate", "data.sise=[1,2]", cwd=tmp_path, reason="did you mean data.size")
     refused("train.py", "surrogate", "data.frames=many", cwd=tmp_path, reason="data.frames")
-    refused("train.py", "control", "task=segmentatoin", cwd=tmp_path, reason="task=detection|reconstruction|segmentation")
+    refused(
+        "train.py",
+        "control",
+        "task=segmentatoin",
+        cwd=tmp_path,
+        reason="task=classification|detection|optical_flow|reconstruction|segmentation",
+    )
     refused("train.py", "surrogate", "data.frames", cwd=tmp_path, reason="key=value")
     refused("evaluate.py", "control", "controllers=[abr2,vbr]", "task=reconstruction", cwd=tmp_path, reason="vbr")
     refused("evaluate.py", "control", "task=reconstruction", cwd=tmp_path, reason="no checkpoint at runs/control-reconstruction")

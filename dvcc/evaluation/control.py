@@ -21,7 +21,7 @@ from dvcc.control import ControlNetwork, load_control
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import State, judge, pooled, predict_frames
+from dvcc.evaluation.metrics import State, judge, label_frames, measure_frames, pooled, predict_frames
 from dvcc.evaluation.report import write_report
 from dvcc.evaluation.summary import summarise
 from dvcc.qp import MAX_QP, QPMap
@@ -111,6 +111,8 @@ def run(config: EvaluateControlConfig) -> str:
     report = {
         "summary": summary,
         "metric": task.metric_name,
+        "higher_is_better": bool(task.metric().higher_is_better),
+        "lost_as": task.lost_as,
         "judge": config.task.model,
         "trained_for": learned_from and {key: learned_from["run"].get(key) for key in ("task", "data", "codec")},
         "targets_kbps": config.targets_kbps,
@@ -164,7 +166,7 @@ def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task:
 def find_targets(
     config: EvaluateControlConfig, judged: Sequence[Judged], codec: Codec, task: Task, progress: Progress
 ) -> list[float]:
-    """Bits per pixel from where the baseline's metric is at the lower end of the task's range to its upper end.
+    """Bits per pixel from where the baseline's metric is at the worse end of the task's range to the better end.
 
     Only two-pass ABR is looked at, so the choice favours no control. Not needed when `targets_kbps` are given.
     """
@@ -172,19 +174,20 @@ def find_targets(
         return []
     some = judged[:: max(1, len(judged) // 4)]
     least = max(_REACH * codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bits_per_pixel for j in some)
-    references = [predict_frames(task, j.clip.frames) for j in some]
+    labels = [label_frames(task, j.clip.frames) for j in some]
+    sign = 1 if task.metric().higher_is_better else -1
     curve = []
     tried = np.geomspace(max(_SWEEP_BPP[0], least), max(_SWEEP_BPP[1], 2 * least), _SWEEP_BPP[2])
     for rate in progress.track(tried, description="finding the rates where the metric moves"):
         states = []
-        for j, reference in zip(some, references, strict=True):
+        for j, true in zip(some, labels, strict=True):
             kbps = units.bits_per_pixel_to_kbps(rate, fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
             coded = codec.encode(j.clip, ABR(max(1.0, kbps)))
-            states.append((coded.bits_per_pixel, judge(task, coded.frames, reference).state))
-        curve.append((float(np.mean([s[0] for s in states])), pooled(task.metric(), [s[1] for s in states])))
+            states.append((coded.bits_per_pixel, measure_frames(task, coded.frames, true)))
+        curve.append((float(np.mean([s[0] for s in states])), sign * pooled(task.metric(), [s[1] for s in states])))
     rates, values = (np.array(column) for column in zip(*curve, strict=True))
     values = np.maximum.accumulate(values)
-    low, high = (float(np.exp(np.interp(wanted, values, np.log(rates)))) for wanted in task.metric_range)
+    low, high = (float(np.exp(np.interp(sign * wanted, values, np.log(rates)))) for wanted in task.metric_range)
     if high < 1.5 * low:
         low, high = float(rates[0]), float(rates[-1])
     return [float(rate) for rate in np.geomspace(low, high, config.num_targets)]

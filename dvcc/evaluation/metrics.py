@@ -17,18 +17,40 @@ from dvcc.tasks.base import Task
 State = dict[str, torch.Tensor | list[torch.Tensor]]
 
 
+_AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
+_PART = 8  # predictions: the logits of a long clip do not fit into memory
+
+
+def parts_of(frames: torch.Tensor, count: int, *, overlap: int) -> list[torch.Tensor]:
+    """Frames (T, 3, H, W) in parts that are enough for `count` predictions each (see `Task.overlap`)."""
+    predictions = max(0, len(frames) - overlap)
+    return [frames[start : min(start + count, predictions) + overlap] for start in range(0, max(1, predictions), count)]
+
+
 @torch.inference_mode()
 def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
-    """Prediction for (T, 3, H, W) frames, two at a time: the logits of a whole clip are large."""
-    return torch.cat([task.predict(part) for part in frames.split(2)])
+    """Predictions for a clip (T, 3, H, W), two at a time."""
+    return torch.cat([task.predict(part) for part in parts_of(frames, _AT_ONCE, overlap=task.overlap)])
 
 
-_PART = 8  # frames: the logits of a long clip do not fit into memory
+@torch.inference_mode()
+def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
+    """What is true of a clip (T, 3, H, W) if its predictions are, which may be far smaller than they."""
+    return torch.cat([task.labels(task.predict(part)) for part in parts_of(frames, _AT_ONCE, overlap=task.overlap)])
+
+
+@torch.inference_mode()
+def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor) -> State:
+    """The state of the task's metric for a clip (T, 3, H, W) and the labels of all its predictions."""
+    metric = task.metric()
+    for part, true in zip(parts_of(frames, _PART, overlap=task.overlap), labels.split(_PART), strict=True):
+        metric.update(predict_frames(task, part), true)
+    return state_of(metric)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of at most eight frames."""
+    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of eight predictions."""
 
     state: State
     metric: float
@@ -39,10 +61,10 @@ class Verdict:
 def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
     """Of coded frames (T, 3, H, W), against the `reference` prediction of the uncoded ones."""
     metric, loss = task.metric(), 0.0
-    for part, wanted in zip(frames.split(_PART), reference.split(_PART), strict=True):
+    for part, wanted in zip(parts_of(frames, _PART, overlap=task.overlap), reference.split(_PART), strict=True):
         prediction = predict_frames(task, part)
-        metric.update(prediction, wanted)
-        loss += float(task.loss(prediction[None], wanted[None])[0]) * len(part) / len(frames)
+        metric.update(prediction, task.labels(wanted))
+        loss += float(task.loss(prediction[None], wanted[None])[0]) * len(wanted) / len(reference)
     state = state_of(metric)
     return Verdict(state, pooled(task.metric(), [state]), loss)
 
@@ -52,12 +74,18 @@ def state_of(metric: Metric) -> State:
     return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
 
 
-def pooled(metric: Metric, states: Sequence[State]) -> float:
-    """The metric over a set of clips, their states added up, lists joined; NaN for an empty set."""
-    if not states:
-        return float("nan")
+def merged(metric: Metric, states: Sequence[State]) -> Metric:
+    """The metric as if updated with every clip of a set: states are added up, lists joined."""
     metric.reset()
     metric.merge_state({name: _added([state[name] for state in states]) for name in states[0]})
+    return metric
+
+
+def pooled(metric: Metric, states: Sequence[State]) -> float:
+    """The metric over a set of clips; NaN for an empty set."""
+    if not states:
+        return float("nan")
+    merged(metric, states)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torchmetrics counts updates, and merging a state is none
         return float(metric.compute())
@@ -72,7 +100,8 @@ def _added(values: Sequence[torch.Tensor | list[torch.Tensor]]) -> torch.Tensor 
 def bd_rate_percent(
     anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
 ) -> float:
-    """Bjontegaard delta rate in percent of the anchor's bits at equal metric; negative is better.
+    """Bjontegaard delta rate in percent of the anchor's bits at equal metric; negative is better. Of a metric where less is
+    better, give the negative.
 
     Piecewise-cubic interpolation of log rate over the metric, by the package `bjontegaard`. It needs the metric to
     rise with the rate: each curve is replaced by its running maximum, and points that add nothing are dropped. NaN

@@ -53,6 +53,7 @@ def _tables(report: dict[str, Any]) -> str:
 def _rate_matched(report: dict[str, Any]) -> str:
     """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
     summary = report["summary"]
+    metric = report["metric"] if report["higher_is_better"] else f"{report['metric']}, less is better,"
     targets = [number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
     head = [
         "controller",
@@ -73,13 +74,13 @@ def _rate_matched(report: dict[str, Any]) -> str:
             figures.append("-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval))
         body.append([name, *cells, *figures, f"{s['num_encodes']:.1f}"])
     return (
-        f"Rate-matched: {report['metric']} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
+        f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
         "negative is better)\n\n" + markdown_table(head, body)
     )
 
 
 def _strict(report: dict[str, Any]) -> str:
-    """Share of clips within the target, and the metric where the others count as 0."""
+    """Share of clips within the target, and the metric where the others are lost."""
     head = ["controller", "met +0 %", "met +5 %", "met +10 %", f"{report['metric']} at +0 %, mean over targets"]
     head += ["over abr2_corrected", "95 % interval", "achieved / target", "s / frame"]
     body = []
@@ -97,8 +98,8 @@ def _strict(report: dict[str, Any]) -> str:
             ]
         )
     return (
-        "Strict bandwidth: share of clips with achieved <= target x (1 + tolerance); a clip over its target counts as 0. "
-        "Achieved over target: least, median, most\n\n" + markdown_table(head, body)
+        "Strict bandwidth: share of clips with achieved <= target x (1 + tolerance); a clip over its target counts as "
+        f"{report['lost_as']}. Achieved over target: least, median, most\n\n" + markdown_table(head, body)
     )
 
 
@@ -146,26 +147,27 @@ def _pictures(
     rates = [rate for rate in summary["abr2"]["bits_per_pixel"] if rate is not None]
     target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
     last = j.clip.num_frames - 1
-    frame = j.clip.frames[last]
-    with torch.inference_mode():
-        reference = task.picture(frame, task.predict(frame[None])[0])
-    first_column = {"uncoded": rgb(frame), "prediction on the uncoded frame": rgb(reference)}
+    first_column = {"uncoded": rgb(j.clip.frames[last]), "prediction on the uncoded frame": _last_picture(task, j.clip.frames)}
     learned = [name for name, controller in controllers.items() if isinstance(controller, LearnedControl)]
     panels: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
     for (title, picture), name in zip(first_column.items(), ["abr2", *learned[-1:]], strict=False):
         coded = controllers[name].encode(j.clip, target)
         shown = coded.frames[last]
-        with torch.inference_mode():
-            prediction = task.picture(shown, task.predict(shown[None])[0])
         panels |= {
             title: picture,
             f"{name}: QPs": rgb(shown),
             f"{name}: coded, {coded.bitrate_kbps:.0f} kbit/s": rgb(shown),
-            f"{name}: prediction": rgb(prediction),
+            f"{name}: prediction": _last_picture(task, coded.frames),
         }
         maps[f"{name}: QPs"] = (coded.requested_qp or coded.realised_qp()).values[last]
     strip(panels, out / "pictures" / "middle_target.png", qp=maps)
+
+
+@torch.inference_mode()
+def _last_picture(task: Task, frames: torch.Tensor) -> np.ndarray:
+    """The last prediction for a clip, drawn on the last frame."""
+    return rgb(task.picture(frames[-1], task.predict(frames[-1 - task.overlap :])[-1]))
 
 
 def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dvcc.evaluation.metrics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, pooled
+from dvcc.evaluation.metrics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, merged, pooled
 from dvcc.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -32,13 +32,16 @@ def summarise(
     """Per controller: the rate-matched and the strict-bandwidth figures.
 
     `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
-    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass ABR;
+    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass ABR (positive is
+    better, whichever way the metric goes);
     `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts decisions
     and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `strict_gain_percent` with
-    `strict_gain_ci95`: the strict metric at tolerance 0, mean over targets, over that of corrected two-pass ABR (null without
-    it); `rate_ratio`: least, median and largest achieved over target; `num_encodes` and `seconds_per_frame`, means.
+    `strict_gain_ci95`: by how many percent the strict metric at tolerance 0, mean over targets, is better than that of corrected
+    two-pass ABR (null without it); `rate_ratio`: least, median and largest achieved over target; `num_encodes` and
+    `seconds_per_frame`, means.
     """
     names = list(dict.fromkeys(row.controller for row in rows))
+    sign = 1 if task.metric().higher_is_better else -1
     num_targets = 1 + max(row.target_index for row in rows)
     table: dict[tuple[str, int, tuple[str, int]], Item] = {
         (row.controller, row.target_index, (row.video, row.start)): (row, state)
@@ -52,7 +55,7 @@ def summarise(
     def curves(name: str, chosen: Sequence[tuple[str, int]]) -> list[Curve]:
         per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
         rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
-        metric = [pooled(task.metric(), [state for _, state in found]) for found in per_target]
+        metric = [sign * pooled(task.metric(), [state for _, state in found]) for found in per_target]
         return [(rates, metric), (rates, [-_mean(row.loss for row, _ in found) for found in per_target])]
 
     def bd_rates(name: str, chosen: Sequence[tuple[str, int]], anchors: list[Curve]) -> list[float]:
@@ -63,7 +66,7 @@ def summarise(
         """Percent over corrected ABR."""
         both = [[_strict(items(one, target, chosen), 0.0, task) for target in range(num_targets)] for one in (name, CORRECTED)]
         ours, theirs = (_mean(value for value in values if value is not None) for values in both)
-        return 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
+        return sign * 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
 
     samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
     anchor, anchors = curves(BASELINE, clips), [curves(BASELINE, sample) for sample in samples]
@@ -98,11 +101,14 @@ def summarise(
 
 
 def _strict(items: Sequence[Item], tolerance: float, task: Task) -> float | None:
-    """The metric over the clips that met the target, times their share: a clip that exceeds it counts as 0."""
+    """The metric over the clips that met the target and that of a lost answer (`Task.lost`) over the others, by their shares."""
     if not items:
         return None
-    met = [state for row, state in items if _met(row, tolerance)]
-    return pooled(task.metric(), met) * len(met) / len(items) if met else 0.0
+    met, over = ([state for row, state in items if _met(row, tolerance) is wanted] for wanted in (True, False))
+    total = len(met) * pooled(task.metric(), met) if met else 0.0
+    if over:
+        total += len(over) * task.lost(merged(task.metric(), over))
+    return total / len(items)
 
 
 def _met(row: Row, tolerance: float) -> bool:

@@ -7,7 +7,9 @@ from typing import Any
 
 from dvcc.errors import ConfigError
 from dvcc.tasks.base import Task
+from dvcc.tasks.classification import ClassificationTask
 from dvcc.tasks.detection import DetectionTask
+from dvcc.tasks.optical_flow import OpticalFlowTask
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.tasks.segmentation import SegmentationTask
 
@@ -19,7 +21,9 @@ def _reconstruction(model: Any, weights: str | Path | None) -> ReconstructionTas
 
 
 TASKS = {
+    "classification": lambda model, weights: ClassificationTask(model=model, weights=weights),
     "detection": lambda model, weights: DetectionTask(model=model, weights=weights),
+    "optical_flow": lambda model, weights: OpticalFlowTask(model=model, weights=weights),
     "reconstruction": _reconstruction,
     "segmentation": lambda model, weights: SegmentationTask(model=model, weights=weights),
 }
@@ -32,4 +36,13 @@ def build_task(name: str, *, model: str, weights: str | Path | None = None) -> T
     return TASKS[name](model, weights)
 
 
-__all__ = ["TASKS", "DetectionTask", "ReconstructionTask", "SegmentationTask", "Task", "build_task"]
+__all__ = [
+    "TASKS",
+    "ClassificationTask",
+    "DetectionTask",
+    "OpticalFlowTask",
+    "ReconstructionTask",
+    "SegmentationTask",
+    "Task",
+    "build_task",
+]

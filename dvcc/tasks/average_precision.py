@@ -17,18 +17,20 @@ _MOST_PER_PICTURE = 100
 
 
 class AveragePrecision(Metric):
-    """COCO's mAP, mAP50 and mAP75; `compute()` is mAP50.
+    """COCO's mean average precision, at one IoU of `IOU_THRESHOLDS`, or by itself over all ten.
 
     torchmetrics' own asks COCO's tools, which match all boxes of a set anew whenever they are asked: too slow for a bootstrap
     over every controller and target. A match concerns one picture only, so here it is made once; the figures are the same.
     """
 
     full_state_update = False
+    higher_is_better = True
     matches: list[torch.Tensor] | torch.Tensor
     objects: torch.Tensor
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, iou: float | None = None) -> None:
         super().__init__()
+        self._iou = iou
         # Per found box: its class, its score, and whether it matches an object, at every threshold.
         self.add_state("matches", [], dist_reduce_fx="cat")
         self.add_state("objects", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
@@ -43,8 +45,9 @@ class AveragePrecision(Metric):
             self.objects += torch.bincount(truth.labels, minlength=len(self.objects)).to(self.objects)
 
     def compute(self) -> torch.Tensor:
-        """mAP50, 0..1; NaN without any object."""
-        return self.average_precisions()[0]
+        """0..1; NaN without any object."""
+        found = self.average_precisions()
+        return found.mean() if self._iou is None else found[IOU_THRESHOLDS.tolist().index(self._iou)]
 
     def average_precisions(self) -> torch.Tensor:
         """(10,): the mean average precision over the classes that have objects, at IoU 0.5, 0.55 .. 0.95."""

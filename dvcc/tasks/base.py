@@ -9,19 +9,30 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
+from dvcc.errors import ConfigError
+
 
 class Task(nn.Module, AbstractBase):
-    """A downstream task. The reference is always a prediction: the task's own on the uncoded clip, unless stated.
+    """A downstream task. A loss compares with a reference prediction, the task's own on the uncoded clip unless stated; a metric
+    compares with labels, those of a data set or what a reference prediction says (`labels`).
 
-    Frames are RGB, uint8 0..255 or float 0..1, shape (B, 3, H, W) or (B, T, 3, H, W). A prediction keeps the leading
-    dimensions; a loss has one value per item of the first dimension.
+    Frames are RGB, uint8 0..255 or float 0..1, shape (T, 3, H, W) or (B, T, 3, H, W). A prediction keeps the leading
+    dimensions, less `overlap` frames of every clip; a loss has one value per item of the first dimension.
     """
 
     metric_name: str
-    """Name and unit of what `metric()` computes, for tables; larger is better."""
+    """Name, with its unit, of the metric that `metric()` computes: one of `metrics()`."""
 
     metric_range: tuple[float, float]
-    """Where coding moves the metric: test rates are spread from the lower to the upper value of the baseline."""
+    """Where coding moves the metric, the worse value first: test rates are spread from where the baseline has the one to where it
+    has the other."""
+
+    overlap: int = 0
+    """Frames that a part of a clip must share with the next part if clips are predicted in parts: a prediction is made of so many
+    frames and one more."""
+
+    lost_as: str = "0"
+    """In words, what `lost` is."""
 
     def train(self, mode: bool = True) -> Task:
         """A task is a fixed judge: it stays in evaluation mode inside a module that trains."""
@@ -29,12 +40,16 @@ class Task(nn.Module, AbstractBase):
 
     @abstractmethod
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
-        """Prediction for every frame, differentiable in float frames."""
+        """Predictions for a clip or a batch of them, differentiable in float frames."""
+
+    @abstractmethod
+    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
+        """What counts as true where this prediction is the reference, in the format of a data set's labels; no gradient."""
 
     @abstractmethod
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, .., rows, columns), 0 or more, differentiable in the prediction: what coding has done to the prediction, and where,
-        on any even grid over the frame (its pixels, a detector's cells). The loss is a function of its mean over an item."""
+        """(B, T, rows, columns), 0 or more, differentiable in the prediction: what coding has done to the prediction, and where,
+        on any even grid over the frames (pixels, coarse cells, one cell). The loss is a function of its mean over an item."""
 
     def loss_of(self, mean_damage: torch.Tensor) -> torch.Tensor:
         """(B,): the loss, rising in the mean damage (B,)."""
@@ -45,11 +60,21 @@ class Task(nn.Module, AbstractBase):
         return self.loss_of(self.damage(prediction, reference).flatten(1).mean(1))
 
     @abstractmethod
-    def metric(self) -> Metric:
-        """A new metric over a whole test set: `update(prediction, reference)`, then `compute()` to a scalar.
+    def metrics(self) -> dict[str, Metric]:
+        """New metrics over a whole test set, every figure of the task by its name: `update(prediction, labels)`, then `compute()`
+        to a scalar; `higher_is_better` says which way.
 
-        Its states are sums or lists, so that the states of single clips can be added up, or joined, and resampled.
+        Their states are sums or lists, so that the states of single clips can be added up, or joined, and resampled.
         """
+
+    def metric(self) -> Metric:
+        """A new one of the principal figure, `metric_name`."""
+        return self.metrics()[self.metric_name]
+
+    def lost(self, metric: Metric) -> float:
+        """What is put down, where the bandwidth is strict, for clips that exceed it: the figure of an answer that never arrives.
+        metric: one of `metric()`, updated with these clips."""
+        return 0.0
 
     @abstractmethod
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -63,3 +88,9 @@ class Task(nn.Module, AbstractBase):
 def as_float(frames: torch.Tensor) -> torch.Tensor:
     """uint8 0..255 to float 0..1; float frames are returned as they are."""
     return frames.float() / 255 if frames.dtype == torch.uint8 else frames
+
+
+def check_rgb(frames: torch.Tensor, *, task: str) -> None:
+    """Raise `ConfigError` unless frames are (T, 3, H, W) or (B, T, 3, H, W)."""
+    if frames.ndim not in (4, 5) or frames.shape[-3] != 3:
+        raise ConfigError(f"{task} takes RGB frames (T, 3, H, W) or (B, T, 3, H, W), got {tuple(frames.shape)}")

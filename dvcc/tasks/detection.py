@@ -1,4 +1,4 @@
-"""Object detection, judged by AP50 against the network's own detections on the uncoded clip."""
+"""Object detection, judged by mAP50: against the network's own detections on the uncoded clip, or the boxes of a data set."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from einops import einsum, rearrange
+from torchmetrics import Metric
 from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
-from dvcc.errors import ConfigError
 from dvcc.tasks.average_precision import AveragePrecision
-from dvcc.tasks.base import Task, as_float
-from dvcc.tasks.nets.detector import Boxes, decode, detect, load_detection_net
+from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.tasks.nets.detector import Boxes, detect, load_detection_net
 
 REFERENCE_SCORE = 0.6
 """A detection on the uncoded clip counts as an object from this score on."""
@@ -21,17 +21,18 @@ REFERENCE_SCORE = 0.6
 _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the unsure ones too
 _DOUBT = 0.4  # a box below this score does no harm as a false alarm
 _FALSE_ALARM = 0.5  # what a false alarm of score 1 costs, in lost objects
-_FINER = 4  # the damage's grid has so many points per cell of the network's
+_GRID = 88  # rows and columns of the damage: finer than macroblocks up to 1408 pixels, and a whole multiple of FastestDet's 22
 
 
 class DetectionTask(Task):
-    """Predictions are the network's answers (.., 5 + K, h, w) on its grid (see `nets.detector`).
+    """Predictions are the network's candidates (.., M, 4 + K): corners as shares of the sides, then class scores (see
+    `nets.detector`).
 
     model: "fastestdet" (COCO's 80 classes; `weights`: its ONNX file). Raises `ConfigError` for an unknown name or without the
     packages of the extra `detection`, `CheckpointError` for weights that do not fit.
     """
 
-    metric_name = "AP50"
+    metric_name = "mAP50"
     metric_range = (0.5, 0.97)
 
     def __init__(self, *, model: str = "fastestdet", weights: str | Path | None = None) -> None:
@@ -41,38 +42,53 @@ class DetectionTask(Task):
         self.model = model
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
-        """Answers (.., 5 + K, h, w)."""
-        if frames.ndim not in (4, 5) or frames.shape[-3] != 3:
-            raise ConfigError(f"detection takes RGB frames (B, 3, H, W) or (B, T, 3, H, W), got {tuple(frames.shape)}")
+        """Candidates (.., M, 4 + K)."""
+        check_rgb(frames, task="detection")
         return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
 
     def objects(self, frames: torch.Tensor) -> list[Boxes]:
         """What counts as an object in every one of the frames (T, 3, H, W)."""
         with torch.no_grad():
-            return [detect(answer, least_score=REFERENCE_SCORE) for answer in self.predict(frames)]
+            return [self._objects(candidates) for candidates in self.predict(frames)]
+
+    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
+        """(.., M, 5): corners and class number of every object, those of detections at `REFERENCE_SCORE` or more; then rows of
+        class -1."""
+        flat = rearrange(prediction.detach(), "... m c -> (...) m c")
+        labels = flat.new_zeros(*flat.shape[:2], 5)
+        labels[..., 4] = -1
+        for rows, candidates in zip(labels, flat, strict=True):
+            objects = self._objects(candidates)
+            rows[: len(objects.labels)] = torch.cat([objects.corners, objects.labels[:, None]], 1)
+        return labels.view(*prediction.shape[:-1], 5)
+
+    def _objects(self, candidates: torch.Tensor) -> Boxes:
+        return detect(candidates, least_score=REFERENCE_SCORE, suppress=self.net.suppress)
 
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, .., 4h, 4w): how much of every object's detection is lost, and every false alarm, each spread over its box. Its
+        """(B, .., 88, 88): how much of every object's detection is lost, and every false alarm, each spread over its box. Its
         mean is the share of the objects that is lost.
 
-        What is left of an object is the best score x IoU that a box of its class has with it, relative to the reference's own. A
-        false alarm is a score above the reference's in a cell whose box covers no object.
+        What is left of an object is the best score x IoU that a candidate of its class has with it, relative to the reference's
+        own. A false alarm is a candidate that covers no object, with a score above that of the reference's candidates there.
         """
-        items = (answers.reshape(len(answers), -1, *answers.shape[-3:]) for answers in (prediction, reference))
+        items = (candidates.reshape(len(candidates), -1, *candidates.shape[-2:]) for candidates in (prediction, reference))
         maps = torch.stack([self._of_item(*pair) for pair in zip(*items, strict=True)])
-        return maps.view(*prediction.shape[:-3], *maps.shape[-2:])
+        return maps.view(*prediction.shape[:-2], *maps.shape[-2:])
 
-    def _of_item(self, answers: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-        """(F, 4h, 4w) of the frames of an item."""
-        objects = [detect(reference, least_score=REFERENCE_SCORE) for reference in references]
-        frames = zip(answers, references, objects, strict=True)
+    def _of_item(self, candidates: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+        """(F, 88, 88) of the frames of an item."""
+        objects = [self._objects(reference) for reference in references]
+        frames = zip(candidates, references, objects, strict=True)
         maps = torch.stack([_damage_of_frame(*frame) for frame in frames])
         count = max(1, sum(len(boxes.labels) for boxes in objects))
         return maps * (maps.numel() / count)
 
-    def metric(self) -> DetectionMetric:
-        """AP50 over the classes with objects in the reference of everything it is updated with."""
-        return DetectionMetric(self.net.num_classes)
+    def metrics(self) -> dict[str, Metric]:
+        """COCO's figures over the classes with objects in the labels of everything they are updated with."""
+        thresholds = {"mAP": None, "mAP50": 0.5, "mAP75": 0.75}
+        net = self.net
+        return {name: DetectionMetric(net.num_classes, suppress=net.suppress, iou=iou) for name, iou in thresholds.items()}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,): share of the objects of either that the other sees too."""
@@ -82,7 +98,7 @@ class DetectionTask(Task):
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Boxes, with class and score, over the frame."""
         shown = (as_float(frame).cpu() * 255).round().to(torch.uint8)
-        boxes = detect(prediction, least_score=REFERENCE_SCORE)
+        boxes = self._objects(prediction)
         if not len(boxes.labels):
             return shown
         corners = boxes.corners.cpu() * torch.tensor([shown.shape[2], shown.shape[1]] * 2)
@@ -91,42 +107,57 @@ class DetectionTask(Task):
 
 
 class DetectionMetric(AveragePrecision):
-    """AP50 of answers on a grid."""
+    """Average precision of candidates."""
 
-    def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:  # type: ignore[override]
-        """Both are answers (.., 5 + K, h, w)."""
-        found, objects = (rearrange(answers, "... c h w -> (...) c h w") for answers in (prediction, reference))
+    def __init__(self, num_classes: int, *, suppress: bool, iou: float | None) -> None:
+        super().__init__(num_classes, iou=iou)
+        self._suppress = suppress
+
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:  # type: ignore[override]
+        """prediction: candidates (.., M, 4 + K); labels: corners and class number (.., O, 5), padded with class -1."""
+        found, objects = (rearrange(x, "... n c -> (...) n c") for x in (prediction, labels))
+        truths = [rows[rows[:, 4] >= 0] for rows in objects]
         super().update(
-            [detect(answer, least_score=_LEAST_SCORE) for answer in found],
-            [detect(answer, least_score=REFERENCE_SCORE) for answer in objects],
+            [detect(candidates, least_score=_LEAST_SCORE, suppress=self._suppress) for candidates in found],
+            [Boxes(rows[:, :4], rows[:, 4].long(), torch.ones_like(rows[:, 4])) for rows in truths],
         )
 
 
-def _damage_of_frame(answer: torch.Tensor, reference: torch.Tensor, objects: Boxes) -> torch.Tensor:
-    """(4h, 4w), summing to the lost objects and false alarms of one frame."""
-    grid = [_FINER * side for side in answer.shape[-2:]]
-    corners, scores = decode(answer)
-    surest = scores.amax(1)
-    with torch.no_grad():
-        reference_corners, reference_scores = decode(reference)
-        expected = reference_scores.amax(1)
-    covered = torch.zeros_like(surest)
-    damage = answer.new_zeros(grid)
-    if len(objects.labels):
-        iou = box_iou(objects.corners.to(corners), corners)
-        left = (scores[:, objects.labels].T * iou).amax(1)
-        own = (reference_scores[:, objects.labels].T * box_iou(objects.corners.to(corners), reference_corners)).amax(1)
-        damage = damage + _spread((1 - left / own).clamp(min=0), objects.corners.to(corners), grid)
-        covered = iou.amax(0)
-    alarm = (surest - expected.clamp(min=_DOUBT)).clamp(min=0) * (1 - covered)
-    return damage + _spread(_FALSE_ALARM * alarm, corners.detach(), grid)
+def _damage_of_frame(candidates: torch.Tensor, reference: torch.Tensor, objects: Boxes) -> torch.Tensor:
+    """(88, 88), summing to the lost objects and false alarms of one frame."""
+    corners, scores = candidates[:, :4], candidates[:, 4:]
+    truth = objects.corners.to(corners)
+    damage = candidates.new_zeros(_GRID, _GRID)
+    if len(truth):
+        left = (scores[:, objects.labels].T * box_iou(truth, corners)).amax(1)
+        own = (reference[:, 4 + objects.labels].T * box_iou(truth, reference[:, :4])).amax(1)
+        damage = damage + _spread((1 - left / own).clamp(min=0), truth)
+    heard, known = _not_doubtful(candidates), _not_doubtful(reference)
+    alarm = heard[:, 4:].amax(1) - _expected(heard[:, :4], known)
+    covered = box_iou(heard[:, :4], truth).amax(1) if len(truth) else torch.zeros_like(alarm)
+    return damage + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), heard[:, :4].detach())
 
 
-def _spread(amounts: torch.Tensor, corners: torch.Tensor, grid: list[int]) -> torch.Tensor:
-    """(rows, columns): every amount (N,) spread evenly over its box (N, 4); the sum is kept."""
+def _not_doubtful(candidates: torch.Tensor) -> torch.Tensor:
+    """Those that could be a false alarm."""
+    corners, scores = candidates[:, :4], candidates[:, 4:]
+    return candidates[(scores.amax(1) > _DOUBT) & (corners[:, 2:] > corners[:, :2]).all(1)]
+
+
+def _expected(corners: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """(N,): the surest score that the reference's candidates `known` have at boxes (N, 4), where those that overlap by less than
+    half count by how far they do; at least the score of doubt."""
+    if not len(known):
+        return corners.new_full((len(corners),), _DOUBT)
+    there = (2 * box_iou(corners, known[:, :4])).clamp(max=1)
+    return (there * known[:, 4:].amax(1)).amax(1).clamp(min=_DOUBT)
+
+
+def _spread(amounts: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
+    """(88, 88): every amount (N,) spread evenly over its box (N, 4); the sum is kept."""
     covers = []
-    for side, (low, high) in zip(grid, ((1, 3), (0, 2)), strict=True):
-        edges = torch.linspace(0, 1, side + 1, dtype=corners.dtype, device=corners.device)
+    for low, high in ((1, 3), (0, 2)):
+        edges = torch.linspace(0, 1, _GRID + 1, dtype=corners.dtype, device=corners.device)
         ends = torch.maximum(corners[:, high, None], corners[:, low, None] + 1e-3)
         cover = (torch.minimum(ends, edges[1:]) - torch.maximum(corners[:, low, None], edges[:-1])).clamp(min=0)
         covers.append(cover / cover.sum(1, keepdim=True).clamp(min=1e-9))

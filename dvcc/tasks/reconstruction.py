@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from dvcc.errors import ConfigError
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task, as_float, check_rgb
 
 _MSE_FLOOR = 1e-6  # 60 dB: beyond it a better picture earns nothing
 _WINDOW = 11
@@ -30,7 +30,12 @@ class ReconstructionTask(Task):
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """The frames as float 0..1."""
+        check_rgb(frames, task="reconstruction")
         return as_float(frames)
+
+    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
+        """The frames themselves."""
+        return prediction.detach()
 
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): squared error, or 1 - SSIM, mean over the colours."""
@@ -45,9 +50,9 @@ class ReconstructionTask(Task):
             return mean_damage
         return torch.log10(mean_damage + _MSE_FLOOR) - math.log10(_MSE_FLOOR)
 
-    def metric(self) -> Metric:
+    def metrics(self) -> dict[str, Metric]:
         """PSNR in dB or SSIM, of frames in 0..1."""
-        return _PSNR() if self._metric == "psnr" else _SSIM(data_range=1.0)
+        return {self.metric_name: _PSNR() if self._metric == "psnr" else _SSIM(data_range=1.0)}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Always 1: there is no network that could disagree with itself."""
@@ -62,6 +67,7 @@ class _PSNR(Metric):
     """torchmetrics' own keeps the data range as a state that is averaged; here every state is a sum."""
 
     full_state_update = False
+    higher_is_better = True
     squared_error: torch.Tensor
     count: torch.Tensor
 
@@ -70,8 +76,8 @@ class _PSNR(Metric):
         self.add_state("squared_error", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:
-        self.squared_error += (prediction - reference).double().square().sum()
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
+        self.squared_error += (prediction - labels).double().square().sum()
         self.count += prediction.numel()
 
     def compute(self) -> torch.Tensor:
@@ -81,5 +87,5 @@ class _PSNR(Metric):
 class _SSIM(StructuralSimilarityIndexMeasure):
     """torchmetrics' own takes (N, C, H, W) only."""
 
-    def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:
-        super().update(*(rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference)))
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
+        super().update(*(rearrange(x, "... c h w -> (...) c h w") for x in (prediction, labels)))

@@ -1,4 +1,4 @@
-"""Semantic segmentation, judged by mIoU against the network's own labels on the uncoded clip."""
+"""Semantic segmentation, judged by mIoU: against the network's own labels on the uncoded clip, or those of a data set."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 import torch
 from einops import rearrange, reduce
 from torch.nn import functional as F
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from dvcc.errors import ConfigError
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task, as_float, check_rgb
 from dvcc.tasks.nets import SegmentationNet, load_segmentation_net
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, what every network here was trained with
 _SIZE_MULTIPLE = 32
+
+IGNORED = 255
+"""The label of a pixel that no metric looks at."""
 
 # Cityscapes' customary colours of the 19 train ids, then background.
 _PALETTE = torch.tensor(
@@ -49,8 +52,7 @@ class SegmentationTask(Task):
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Logits (.., K, H, W); frames whose sides are no multiple of 32 are scaled up to one and the logits back."""
-        if frames.ndim not in (4, 5) or frames.shape[-3] != 3:
-            raise ConfigError(f"segmentation takes RGB frames (B, 3, H, W) or (B, T, 3, H, W), got {tuple(frames.shape)}")
+        check_rgb(frames, task="segmentation")
         images = (rearrange(as_float(frames), "... c h w -> (...) c h w") - self._mean) / self._std
         size = images.shape[-2:]
         padded = tuple(-(-side // _SIZE_MULTIPLE) * _SIZE_MULTIPLE for side in size)
@@ -61,6 +63,11 @@ class SegmentationTask(Task):
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         return logits.unflatten(0, frames.shape[:-3])
 
+    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
+        """int64 (.., H, W): the surest class of every pixel."""
+        # `max` is three times faster than `argmax` on a CPU.
+        return prediction.detach().max(-3).indices
+
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): how much of the class probabilities has moved (total variation distance, 0..1), times the pixel's weight
         (1 on average).
@@ -69,7 +76,7 @@ class SegmentationTask(Task):
         and a plain mean would let rare ones go for the road. Why not cross-entropy: it is unbounded, so a few pixels decide
         it. Over encodes of nearly the same map it says the same less often, and it foretells mIoU worse.
         """
-        labels = _labels(reference)
+        labels = self.labels(reference)
         moved = (prediction.softmax(-3) - reference.softmax(-3)).abs().sum(-3) / 2
         flat = rearrange(labels, "b ... -> b (...)")
         pixels = moved.new_zeros(len(flat), reference.shape[-3])
@@ -77,13 +84,13 @@ class SegmentationTask(Task):
         weights = pixels.clamp(min=1).rsqrt().gather(1, flat)
         return moved * (weights / weights.mean(1, keepdim=True)).view_as(moved)
 
-    def metric(self) -> MeanIoU:
-        """mIoU over the classes present in the reference of everything it is updated with."""
-        return MeanIoU(self.net.num_classes)
+    def metrics(self) -> dict[str, Metric]:
+        """mIoU over the classes present in the labels of everything it is updated with."""
+        return {self.metric_name: MeanIoU(self.net.num_classes)}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,): share of pixels with the same arg-max."""
-        same = _labels(prediction) == _labels(reference)
+        same = self.labels(prediction) == self.labels(reference)
         return reduce(same.float(), "b ... -> b", "mean")
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
@@ -93,28 +100,25 @@ class SegmentationTask(Task):
         return (0.35 * grey + 0.65 * colours).round().to(torch.uint8)
 
 
-def _labels(logits: torch.Tensor) -> torch.Tensor:
-    """Arg-max over the classes: (..., K, H, W) to (..., H, W). `max` is three times faster than `argmax` on a CPU."""
-    return logits.max(-3).indices
-
-
 class MeanIoU(MulticlassConfusionMatrix):
-    """mIoU summed over a set, over the classes that its reference contains.
+    """mIoU summed over a set, over the classes that its labels contain.
 
     torchmetrics' Jaccard index also averages over classes that only a prediction contains, so one stray pixel of
     a class that is nowhere in the set would move the figure.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes=num_classes, validate_args=False)
+    higher_is_better = True
 
-    def update(self, prediction: torch.Tensor, reference: torch.Tensor) -> None:
-        """Both are logits (.., K, H, W)."""
-        super().update(_labels(prediction), _labels(reference))
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, ignore_index=IGNORED, validate_args=False)
+
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
+        """prediction: logits (.., K, H, W); labels: int64 (.., H, W), 255 where a pixel is not looked at."""
+        super().update(prediction.max(-3).indices, labels)
 
     def compute(self) -> torch.Tensor:
         """Scalar in 0..1."""
         matrix = super().compute().double()
-        hits, in_reference = matrix.diagonal(), matrix.sum(1)
-        union = in_reference + matrix.sum(0) - hits
-        return (hits / union.clamp(min=1))[in_reference > 0].mean()
+        hits, in_labels = matrix.diagonal(), matrix.sum(1)
+        union = in_labels + matrix.sum(0) - hits
+        return (hits / union.clamp(min=1))[in_labels > 0].mean()

@@ -117,7 +117,7 @@ class SurrogateModule(L.LightningModule):
             imitated = self._judge.task.loss_of(bits.damage).view(b, n).gather(1, batch["shown"])
             losses["cv_task"] = control_variate_loss(self._judge.losses(batch), imitated)
         elif self.task is not None:
-            losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, asked[: self.config.losses.cv_frames])
+            losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, self._adjacent(asked[0], qp.shape[2]))
         weights = self.config.losses
         total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
         check_finite(total, step=self.global_step, terms=losses)
@@ -125,6 +125,12 @@ class SurrogateModule(L.LightningModule):
         for name, value in {**losses, "copy_l1": copy, "loss": total}.items():
             self.log(name, value, prog_bar=name in ("l1", "clip_bits"))
         return total
+
+    def _adjacent(self, frame: int, num_frames: int) -> list[int]:
+        """`losses.cv_frames` frames in a row, from this one if there are enough: a task may look at motion."""
+        count = min(self.config.losses.cv_frames, num_frames)
+        first = min(frame, num_frames - count)
+        return list(range(first, first + count))
 
     def _cv_task(self, task: Task, analysis: Any, qp: torch.Tensor, batch: Sample, asked: list[int]) -> torch.Tensor:
         """L_cv of the task's loss on the predicted frames `asked`, over all maps of a clip: without a ladder to read."""

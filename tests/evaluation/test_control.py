@@ -13,6 +13,7 @@ from dvcc.control import ControlNetwork
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation import control as evaluation
+from dvcc.tasks import TASKS, ReconstructionTask
 
 FIGURES = {
     *("bd_rate_percent", "bd_rate_ci95", "bd_metric", "met_share", "strict_metric", "metric"),
@@ -167,6 +168,61 @@ def test_another_network_can_be_the_judge(tiny, tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["judge"] == "espnetv2" and report["metric"] == "mIoU" and report["trained_for"] is None
     assert all(0 <= value <= 1 for value in report["summary"]["abr2"]["metric"])
+
+
+def test_an_error_is_judged_like_an_accuracy(tiny, tmp_path):
+    """Of optical flow less is better: targets go from more of it to less."""
+    words = ["task=optical_flow", "controllers=[abr2,abr2_corrected,crf]", "num_targets=3", "stability=0"]
+    printed = evaluation.run(configure(tiny, tmp_path, *words))
+    assert "EPE (px), less is better, @" in printed and "counts as no motion" in printed
+    summary = json.loads((tmp_path / "report.json").read_text())["summary"]
+    metric, rates = summary["abr2"]["metric"], summary["abr2"]["bits_per_pixel"]
+    assert rates == sorted(rates) and metric == sorted(metric, reverse=True) and metric[0] > 0
+    reached = [row for row in read_rows(tmp_path) if row["status"] == "ok"]
+    assert reached and all(float(row["loss"]) > 0 for row in reached)
+
+
+def test_a_clip_of_one_frame_has_no_flow(tiny, tmp_path):
+    words = [word for word in tiny if not word.startswith("data.frames")]
+    with pytest.raises(ConfigError, match=r"two frames or more.*data\.frames"):
+        evaluation.run(configure(words, tmp_path, "task=optical_flow", "data.frames=1", "controllers=[abr2]"))
+
+
+class Rising(ReconstructionTask):
+    """PSNR, over a range that tiny clips reach."""
+
+    def __init__(self):
+        super().__init__(metric="psnr")
+        self.metric_range = (30.0, 36.0)
+
+
+class Falling(Rising):
+    """The same, as an error."""
+
+    def __init__(self):
+        super().__init__()
+        self.metric_range = (-30.0, -36.0)
+
+    def metrics(self):
+        return {self.metric_name: NegativePSNR()}
+
+
+class NegativePSNR(type(Rising().metric())):
+    higher_is_better = False
+
+    def compute(self):
+        return -super().compute()
+
+
+def test_targets_lead_from_the_worse_end_of_the_range_to_the_better(tiny, tmp_path, monkeypatch):
+    found = []
+    for kind in (Rising, Falling):
+        monkeypatch.setitem(TASKS, "reconstruction", lambda model, weights, kind=kind: kind())
+        evaluation.run(configure(tiny, tmp_path / kind.__name__, "controllers=[abr2]", "num_targets=3"))
+        found.append(json.loads((tmp_path / kind.__name__ / "report.json").read_text()))
+    assert found[0]["targets_bits_per_pixel"] == pytest.approx(found[1]["targets_bits_per_pixel"])
+    metric = [report["summary"]["abr2"]["metric"] for report in found]
+    assert metric[0] == pytest.approx([-value for value in metric[1]]) and 28 < metric[0][0] < metric[0][-1] < 38
 
 
 def test_streams_are_longer_and_of_other_gops_than_what_a_control_was_trained_for(tiny, checkpoint, tmp_path):

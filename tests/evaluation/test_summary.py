@@ -6,7 +6,7 @@ import torch
 from dvcc.evaluation.control import Row
 from dvcc.evaluation.metrics import State
 from dvcc.evaluation.summary import summarise
-from dvcc.tasks import build_task
+from dvcc.tasks import OpticalFlowTask, build_task
 
 TARGETS = (100.0, 200.0, 400.0)
 
@@ -72,3 +72,42 @@ def test_unreachable_rows_are_counted_and_not_scored():
         [*(r for r, _ in base), nothing], [*(s for _, s in base), None], task, clips=[("a", 0), ("b", 0)], bootstrap=0, seed=0
     )
     assert found["abr2"]["unreachable"] == 1 and found["abr2"]["metric"] == pytest.approx([30, 33, 36])
+
+
+def flow_rows(controller: str, video: str, *, spent: float, better: float, motion: float = 5.0) -> list[tuple[Row, State]]:
+    """The end-point error halves per octave of bits, from 0.8 px, and is `better` times smaller; the motion is of `motion` px."""
+    rows = []
+    for index, target in enumerate(TARGETS):
+        error = 0.8 / 2**index / better
+        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, error, 3.0 - index, 2, 0.5)
+        found = {"error": 10 * error, "motion": 10 * motion, "pixels": 10.0}
+        rows.append((row, {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}))
+    return rows
+
+
+def flow_summary(*rows: list[tuple[Row, State]]) -> dict:
+    flat = [item for some in rows for item in some]
+    clips = list(dict.fromkeys((row.video, row.start) for row, _ in flat))
+    task = OpticalFlowTask.__new__(OpticalFlowTask)  # no network is asked
+    return summarise([r for r, _ in flat], [s for _, s in flat], task, clips=clips, bootstrap=0, seed=0)
+
+
+def test_less_of_an_error_is_better():
+    base = [flow_rows(name, video, spent=1.0, better=1.0) for name in ("abr2", "abr2_corrected") for video in "ab"]
+    ours = [flow_rows("ours", video, spent=1.0, better=1.25) for video in "ab"]
+    found = flow_summary(*base, *ours)["ours"]
+    assert found["metric"] == pytest.approx([0.64, 0.32, 0.16])
+    assert found["bd_metric"] == pytest.approx(0.2 * (0.8 + 2 * 0.4 + 0.2) / 4, rel=0.01)  # positive: better
+    assert found["bd_rate_percent"] == pytest.approx(-20, abs=3)  # an octave halves the error
+    assert found["strict_gain_percent"] == pytest.approx(20)
+    worse = flow_summary(*base, *[flow_rows("ours", video, spent=1.0, better=0.8) for video in "ab"])["ours"]
+    assert worse["strict_gain_percent"] == pytest.approx(-25) and worse["bd_rate_percent"] > 0 > worse["bd_metric"]
+
+
+def test_a_lost_flow_is_no_motion():
+    base = [flow_rows(name, video, spent=1.0, better=1.0) for name in ("abr2", "abr2_corrected") for video in "ab"]
+    ours = [flow_rows("ours", "a", spent=1.0, better=1.0), flow_rows("ours", "b", spent=1.07, better=8.0, motion=3.0)]
+    found = flow_summary(*base, *ours)["ours"]
+    assert found["strict_metric"]["0"] == pytest.approx([(error + 3.0) / 2 for error in (0.8, 0.4, 0.2)])
+    assert found["strict_metric"]["0.1"] == pytest.approx([error * (1 + 1 / 8) / 2 for error in (0.8, 0.4, 0.2)])
+    assert found["strict_gain_percent"] < -200

@@ -27,8 +27,17 @@ def sample(tmp_path_factory):
     return default_collate([samples[0], samples[1]])
 
 
-@pytest.fixture(params=[("segmentation", "student"), ("reconstruction", "psnr"), ("reconstruction", "ssim")], ids="-".join)
-def task(request):
+JUDGES = [
+    ("segmentation", "student"),
+    ("reconstruction", "psnr"),
+    ("reconstruction", "ssim"),
+    ("optical_flow", "ours"),
+    ("classification", "tiny"),
+]
+
+
+@pytest.fixture(params=JUDGES, ids="-".join)
+def task(request, classifier):
     name, model = request.param
     return build_task(name, model=model).eval().requires_grad_(False)
 

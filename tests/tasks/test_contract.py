@@ -4,15 +4,21 @@ import pytest
 import torch
 
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import pooled, state_of
+from dvcc.evaluation.metrics import judge, label_frames, measure_frames, pooled, predict_frames, state_of
 from dvcc.tasks import TASKS, Task, build_task
 
-MODELS = {"detection": ["fastestdet"], "reconstruction": ["psnr", "ssim"], "segmentation": ["student"]}
+MODELS = {
+    "classification": ["tiny"],
+    "detection": ["fastestdet"],
+    "optical_flow": ["ours"],
+    "reconstruction": ["psnr", "ssim"],
+    "segmentation": ["student"],
+}
 CASES = [(name, model) for name, models in MODELS.items() for model in models]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join(case), scope="module")
-def task(request, detector) -> Task:
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
+def task(request, detector, classifier) -> Task:
     name, model = request.param
     return build_task(name, model=model, weights=detector if name == "detection" else None).eval()
 
@@ -33,9 +39,9 @@ def test_every_task_is_covered():
     assert set(MODELS) == set(TASKS)
 
 
-def test_clips_and_single_frames_are_predicted_alike(task, frames):
+def test_clips_and_batches_of_clips_are_predicted_alike(task, frames):
     clip = task.predict(frames)
-    assert clip.shape[:2] == (2, 3)
+    assert clip.shape[:2] == (2, 3 - task.overlap)
     torch.testing.assert_close(task.predict(frames[0]), clip[0], rtol=1e-4, atol=1e-4)
 
 
@@ -50,6 +56,13 @@ def test_loss_is_per_clip_nothing_for_the_reference_itself_and_grows_with_damage
     assert all(loss.shape == (2,) and torch.isfinite(loss).all() for loss in losses)
     assert losses[0].abs().max() < 1e-4 and (losses[0] < losses[2]).all()
     assert (losses[1] < losses[2]).all()
+
+
+def test_damage_is_a_grid_over_every_frame_and_its_mean_the_loss(task, frames):
+    prediction, reference = task.predict(noisy(frames, 0.2)), task.predict(frames)
+    damage = task.damage(prediction, reference)
+    assert damage.ndim == 4 and damage.shape[:2] == (2, 3) and (damage >= 0).all()
+    torch.testing.assert_close(task.loss_of(damage.mean((1, 2, 3))), task.loss(prediction, reference))
 
 
 def test_loss_of_a_clip_does_not_depend_on_its_neighbours_in_the_batch(task, frames):
@@ -71,21 +84,65 @@ def test_training_mode_changes_no_prediction(task, frames):
     torch.testing.assert_close(task.train().predict(frames), expected)
 
 
-def test_metric_falls_with_noise_and_pools_over_clips(task, frames):
+def test_every_metric_is_worse_with_noise_and_pools_over_clips(task, frames):
+    labels = task.labels(task.predict(frames))
+    assert not labels.requires_grad and task.metric_name in task.metrics()
+    predictions = [task.predict(noisy(frames, amount)) for amount in (0.01, 0.4)]
+    for name, principal in task.metrics().items():
+        values = []
+        for prediction in predictions:
+            whole = task.metrics()[name]
+            whole.update(prediction, labels)
+            states = []
+            for i in range(2):
+                metric = task.metrics()[name]
+                metric.update(prediction[i], labels[i])
+                states.append(state_of(metric))
+            assert pooled(task.metrics()[name], states) == pytest.approx(float(whole.compute()), rel=1e-5), name
+            values.append(float(whole.compute()))
+        assert values[0] != values[1] and (values[0] > values[1]) == principal.higher_is_better, name
+
+
+def test_nothing_is_better_than_what_the_labels_are_made_of(task, frames):
     reference = task.predict(frames)
-    values = []
-    for amount in (0.02, 0.4):
-        prediction = task.predict(noisy(frames, amount))
-        whole = task.metric()
-        whole.update(prediction, reference)
-        states = []
-        for i in range(2):
-            metric = task.metric()
-            metric.update(prediction[i], reference[i])
-            states.append(state_of(metric))
-        assert pooled(task.metric(), states) == pytest.approx(float(whole.compute()), rel=1e-5)
-        values.append(float(whole.compute()))
-    assert values[0] > values[1]
+    for name, metric in task.metrics().items():
+        metric.update(reference, task.labels(reference))
+        best = 0 if not metric.higher_is_better else float("inf") if name == "PSNR (dB)" else 1
+        assert float(metric.compute()) == pytest.approx(best), name
+
+
+def test_the_range_leads_from_worse_to_better_and_a_lost_answer_is_worse(task, frames):
+    metric = task.metric()
+    metric.update(task.predict(noisy(frames, 0.01)), task.labels(task.predict(frames)))
+    worse, better = task.metric_range
+    assert (worse < better) == metric.higher_is_better
+    assert (
+        task.lost(metric) != float(metric.compute()) and (task.lost(metric) < float(metric.compute())) == metric.higher_is_better
+    )
+
+
+def test_a_clip_in_parts_is_judged_like_the_whole(task, frames):
+    """Parts of two predictions, and of eight: nothing between them may be lost."""
+    clip = torch.cat([*frames, *noisy(frames, 0.1), *noisy(frames, 0.2)])[:17]
+    coded = noisy(clip, 0.05)
+    reference = predict_frames(task, clip)
+    torch.testing.assert_close(reference, task.predict(clip), rtol=1e-4, atol=1e-4)
+    labels = label_frames(task, clip)
+    assert len(labels) == len(reference) == 17 - task.overlap
+    verdict, state = judge(task, coded, reference), measure_frames(task, coded, labels)
+    metric = task.metric()
+    metric.update(task.predict(coded), task.labels(reference))
+    assert verdict.metric == pytest.approx(float(metric.compute()), rel=1e-4) == pooled(task.metric(), [state])
+    parts = [(a, min(a + 8, len(reference))) for a in range(0, len(reference), 8)]
+    prediction = task.predict(coded)
+    losses = [float(task.loss(prediction[None, a:b], reference[None, a:b])) * (b - a) for a, b in parts]
+    assert verdict.loss == pytest.approx(sum(losses) / len(reference), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 64, 96), (3, 64, 96), (1, 1, 2, 3, 64, 96)])
+def test_frames_must_be_rgb(task, shape):
+    with pytest.raises(ConfigError, match=r"RGB frames \(T, 3, H, W\) or \(B, T, 3, H, W\), got"):
+        task.predict(torch.zeros(shape))
 
 
 def test_agreement_is_full_with_itself(task, frames):
@@ -99,7 +156,7 @@ def test_picture_has_the_shape_of_the_frame(task, frames):
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ConfigError, match="detection, reconstruction, segmentation"):
+    with pytest.raises(ConfigError, match="classification, detection, optical_flow, reconstruction, segmentation"):
         build_task("segmentatio", model="student")
     with pytest.raises(ConfigError, match="psnr or ssim"):
         build_task("reconstruction", model="vmaf")
@@ -107,3 +164,7 @@ def test_unknown_names_list_the_choices():
         build_task("segmentation", model="no_such_net")
     with pytest.raises(ConfigError, match="fastestdet"):
         build_task("detection", model="no_such_net")
+    with pytest.raises(ConfigError, match="raft_small"):
+        build_task("optical_flow", model="no_such_net")
+    with pytest.raises(ConfigError, match="mobilenet_v3_small"):
+        build_task("classification", model="no_such_net")

@@ -14,7 +14,7 @@ from dvcc.control import ControlNetwork, load_control
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogates import Prediction, judged, load_surrogate, one_hot_qp
-from dvcc.tasks import build_task
+from dvcc.tasks import TASKS, build_task
 from dvcc.training import control, surrogate
 from dvcc.training.control import fit_prior
 from dvcc.training.run import build_codec, build_samples
@@ -50,6 +50,16 @@ def test_every_loss_is_logged_and_can_be_switched_off(tiny, tmp_path):
     off = [f"losses.{term}=0" for term in terms if term != "clip_bits"]
     surrogate.run(configure("surrogate", tiny, tmp_path / "one", *words[:2], *off, "data.augment=1"))
     assert losses(tmp_path / "one")[0] == pytest.approx(logged["clip_bits"], rel=1e-4)
+
+
+def test_l_cv_of_motion_looks_at_frames_in_a_row(tiny, tmp_path, monkeypatch):
+    """Of any others there is no motion to tell."""
+    asked, original = [], surrogate.SurrogateModule._cv_task
+    monkeypatch.setattr(surrogate.SurrogateModule, "_cv_task", lambda *words: asked.append(words[-1]) or original(*words))
+    words = ["task=optical_flow", "losses.cv_task=0.3", "losses.cv_frames=3", "surrogate.name=network", "surrogate.width=8"]
+    surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=4", "data.augment=1", "data.max_clips=2"))
+    assert len(asked) == 4 and all(frames in ([0, 1, 2], [1, 2, 3]) for frames in asked)
+    assert all(0 < value < 2 for value in losses(tmp_path, term="cv_task").values())
 
 
 def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypatch):
@@ -101,9 +111,11 @@ def test_a_run_has_seen_the_videos_of_what_it_began_from(tiny, trained, videos, 
 
 
 @pytest.mark.parametrize("judge", ["ladder", "frames"])
-@pytest.mark.parametrize("task", ["reconstruction", "segmentation"])
-def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path):
+@pytest.mark.parametrize("task", TASKS)
+def test_a_control_trains_for_every_task(task, judge, tiny, trained, tmp_path, detector, classifier):
     words = [f"surrogate={trained}", "trainer.max_steps=2", f"objective.judge={judge}"]
+    if task == "detection":
+        words.append(f"task.weights={detector}")
     path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, *words))
     network, config = load_control(path)
     assert config["run"]["task"]["name"] == task and network.config["gop"] == 8

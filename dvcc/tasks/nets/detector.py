@@ -1,4 +1,4 @@
-"""Detection networks that answer on a grid: FastestDet, or any ONNX file of its layout."""
+"""Detection networks: FastestDet, or any ONNX file of its layout."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ class Boxes(NamedTuple):
 
 
 class DetectionNet(nn.Module):
-    """A network from RGB 0..1 (N, 3, H, W) of any size to answers (N, 5 + num_classes, h, w): for every cell of a grid the
-    objectness, four numbers that place a box (see `decode`) and the class probabilities."""
+    """A network from RGB 0..1 (N, 3, H, W) of any size to candidates (N, M, 4 + num_classes): the corners of a box, left, top,
+    right, bottom as shares 0..1 of the picture's sides, then the class scores 0..1.
+
+    suppress: candidates of one object overlap, so all but the best must be dropped.
+    """
+
+    suppress = True
 
     def __init__(self, net: nn.Module, *, side: int, num_classes: int) -> None:
         super().__init__()
@@ -39,7 +44,7 @@ class DetectionNet(nn.Module):
         """Pictures are scaled to the square that the network was exported for; it takes BGR."""
         square = F.interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False).flip(1)
         # The file is for one picture: its reshapes say so in numbers.
-        return torch.vmap(lambda image: self.net(image[None])[0])(square)
+        return decode(torch.vmap(lambda image: self.net(image[None])[0])(square))
 
 
 def load_detection_net(model: str, *, weights: str | Path | None = None) -> DetectionNet:
@@ -67,28 +72,28 @@ def load_detection_net(model: str, *, weights: str | Path | None = None) -> Dete
     return DetectionNet(net, side=shapes[0][2], num_classes=shapes[1][1] - 5)
 
 
-def decode(answer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Corners (N, 4), as in `Boxes`, and class scores (N, C) of the N = h w cells of one answer (5 + C, h, w); differentiable.
+def decode(answers: torch.Tensor) -> torch.Tensor:
+    """Candidates (N, h w, 4 + C) of answers (N, 5 + C, h, w) on a grid; differentiable.
 
-    FastestDet: centre = (cell + tanh) / grid, size = sigmoid, score = objectness^0.6 class^0.4.
+    FastestDet answers, in every cell, objectness, place and size of a box, and class probabilities: centre = (cell + tanh) /
+    grid, size = sigmoid, score = objectness^0.6 class^0.4.
     """
-    objectness, across, down, width, height = (channel.flatten() for channel in answer[:5])
-    rows, columns = answer.shape[-2:]
-    cell = torch.arange(rows * columns, device=answer.device)
+    objectness, across, down, width, height = answers[:, :5].flatten(2).unbind(1)
+    rows, columns = answers.shape[-2:]
+    cell = torch.arange(rows * columns, device=answers.device)
     x, y = (cell % columns + across.tanh()) / columns, (cell // columns + down.tanh()) / rows
     half = width.sigmoid() / 2, height.sigmoid() / 2
     corners = torch.stack([x - half[0], y - half[1], x + half[0], y + half[1]], -1).clamp(0, 1)
-    scores = objectness[:, None] ** _OBJECTNESS_POWER * answer[5:].flatten(1).T ** _CLASS_POWER
-    return corners, scores
+    scores = objectness[..., None] ** _OBJECTNESS_POWER * answers[:, 5:].flatten(2).mT ** _CLASS_POWER
+    return torch.cat([corners, scores], -1)
 
 
 @torch.no_grad()
-def detect(answer: torch.Tensor, *, least_score: float) -> Boxes:
-    """The boxes of one answer (5 + C, h, w), best first: every cell's best class at `least_score` or more, less those that a
-    better box of the class covers (non-maximum suppression at IoU 0.45)."""
-    corners, scores = decode(answer.float())
-    best, labels = scores.max(1)
-    sure = best >= least_score
+def detect(candidates: torch.Tensor, *, least_score: float, suppress: bool) -> Boxes:
+    """The boxes of one picture's candidates (M, 4 + K), best first: each candidate's best class at `least_score` or more. With
+    `suppress`, less those that a better box of the class covers (non-maximum suppression at IoU 0.45)."""
+    corners, (best, labels) = candidates[:, :4].float(), candidates[:, 4:].float().max(1)
+    sure = (best >= least_score) & (corners[:, 2:] > corners[:, :2]).all(1)  # what lies outside the picture is clamped to nothing
     corners, best, labels = corners[sure], best[sure], labels[sure]
-    kept = batched_nms(corners, best, labels, _SUPPRESSED_AT_IOU)
+    kept = batched_nms(corners, best, labels, _SUPPRESSED_AT_IOU) if suppress else best.argsort(descending=True, stable=True)
     return Boxes(corners[kept], labels[kept], best[kept])

@@ -1,0 +1,92 @@
+"""Classification of every frame, judged by top-1 accuracy."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from einops import rearrange, reduce
+from PIL import Image, ImageDraw
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms.functional import pil_to_tensor
+
+from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.tasks.nets import load_classification_net
+
+
+class ClassificationTask(Task):
+    """Predictions are logits (.., K).
+
+    model: "efficientnet_lite0", or the name of another network (see `dvcc.tasks.nets`). Raises `ConfigError` for an unknown
+    name, `CheckpointError` for weights that do not fit.
+    """
+
+    metric_name = "top-1"
+    metric_range = (0.5, 0.97)
+
+    def __init__(self, *, model: str = "efficientnet_lite0", weights: str | Path | None = None) -> None:
+        super().__init__()
+        self.net = load_classification_net(model, weights=weights)
+        self.net.requires_grad_(False).eval()
+        self.model = model
+
+    def predict(self, frames: torch.Tensor) -> torch.Tensor:
+        """Logits (.., K)."""
+        check_rgb(frames, task="classification")
+        return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
+
+    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
+        """int64 (..,): the surest class."""
+        return prediction.detach().argmax(-1)
+
+    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """(B, T, 1, 1): how much of the class probabilities has moved (total variation distance, 0..1), of the frame as a whole.
+
+        Bounded like the loss of segmentation, for its reasons. A classifier does not say where: the slope at one coded picture
+        would, but it is that of the picture's own coding noise, so every macroblock answers alike.
+        """
+        moved = (prediction.softmax(-1) - reference.softmax(-1)).abs().sum(-1) / 2
+        return moved[..., None, None]
+
+    def metrics(self) -> dict[str, Metric]:
+        """Share of the frames whose label is the surest class, and is among the five surest."""
+        return {f"top-{k}": Accuracy(self.net.num_classes, top_k=k) for k in (1, 5)}
+
+    def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """(B,): share of the frames with the same surest class."""
+        return reduce((self.labels(prediction) == self.labels(reference)).float(), "b ... -> b", "mean")
+
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The surest class and its probability, written on the frame."""
+        shown = (as_float(frame).cpu() * 255).round().to(torch.uint8)
+        probability, label = prediction.softmax(-1).max(-1)
+        image = Image.fromarray(rearrange(shown, "c h w -> h w c").numpy())
+        words = f"{_name_of(int(label), len(prediction))} {float(probability):.2f}"
+        ImageDraw.Draw(image).text(
+            (4, 4), words, fill="white", stroke_fill="black", stroke_width=2, font_size=shown.shape[1] / 12
+        )
+        return pil_to_tensor(image)
+
+
+class Accuracy(MulticlassAccuracy):
+    """Share of right answers over a set, in 0..1."""
+
+    def __init__(self, num_classes: int, *, top_k: int) -> None:
+        super().__init__(num_classes=num_classes, top_k=min(top_k, num_classes), average="micro", validate_args=False)
+
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
+        """prediction: logits (.., K); labels: int64 (..,)."""
+        super().update(rearrange(prediction, "... k -> (...) k"), labels.flatten())
+
+
+@lru_cache(maxsize=1)
+def _imagenet() -> list[str]:
+    from torchvision.models import ResNet18_Weights
+
+    return ResNet18_Weights.DEFAULT.meta["categories"]
+
+
+def _name_of(label: int, num_classes: int) -> str:
+    return _imagenet()[label] if num_classes == len(_imagenet()) else f"class {label}"
