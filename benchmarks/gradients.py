@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from tables import interval_cell
+
 from dvcc._commands import guarded
 from dvcc.config import parse
 from dvcc.evaluation import control as evaluation
@@ -50,7 +52,7 @@ def main(words: list[str]) -> None:
     body = []
     for way in WAYS:
         figures = summary[f"learned {way}"]
-        cells = [f"{figures[f'{kind}_percent']:+.1f} % {figures[f'{kind}_ci95']}" for kind in ("bd_rate", "bd_rate_of_loss")]
+        cells = [interval_cell(figures, kind) for kind in ("bd_rate", "bd_rate_of_loss")]
         body.append([way, f"{seconds.get(way, float('nan')):.1f}", *cells])
     print(markdown_table(["gradient", "seconds per step", "BD-rate", "at equal loss"], body))
 

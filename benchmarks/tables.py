@@ -24,6 +24,7 @@ JUDGES = {  # what judges: words of the command, and the control that was traine
     "segmentation, ESPNetv2": (["task=segmentation", "task.model=espnetv2", "data.clips_per_video=1"], "segmentation_espnetv2"),
     "segmentation, student": (["task=segmentation"], "segmentation"),
     "detection, FastestDet": (["task=detection", "data.clips_per_video=3"], "detection"),
+    "optical flow, ours": (["task=optical_flow"], "optical_flow"),
     "reconstruction, PSNR": (["task=reconstruction"], "reconstruction"),
 }
 CONTROLLERS = {

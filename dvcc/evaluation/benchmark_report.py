@@ -1,0 +1,187 @@
+"""The folder of a benchmark: report.json, rows.csv, report.md, curves.png, bits.png and strips of what the networks see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dvcc._files import write_atomic
+from dvcc.config import to_dict
+from dvcc.data.datasets import DataSet, Example
+from dvcc.evaluation.benchmark_rows import Row
+from dvcc.evaluation.benchmark_summary import audit, not_monotone, summarise
+from dvcc.evaluation.metrics import pooled
+from dvcc.evaluation.report import csv_text, markdown_table, number
+from dvcc.settings import BenchmarkConfig
+from dvcc.tasks import Task
+from dvcc.training.run import versions
+from dvcc.visuals import band_curves, rgb, strip
+
+if TYPE_CHECKING:
+    from dvcc.evaluation.benchmark import Sweep
+
+_SPECIAL = ("uncoded", "noise")
+_LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
+_LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality"}
+_PICTURED = 4  # levels of a strip
+
+
+def write_report(
+    config: BenchmarkConfig,
+    sweep: Sweep,
+    networks: dict[str, Task],
+    rows: Sequence[Row],
+    skipped: Sequence[str],
+    seconds: dict[str, float],
+    examples: DataSet,
+) -> str:
+    """Write every file; returns the tables and the path of report.md, for the terminal."""
+    out = Path(config.out)
+    finest_first = sorted(sweep.levels, reverse=sweep.rate in ("quality", "abr"))
+    summary = summarise(rows, networks, [*_SPECIAL, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
+    principal = {name: task.metric_name for name, task in networks.items()}  # reconstruction's differ from network to network
+    better = bool(next(iter(networks.values())).metric().higher_is_better)
+    at = config.at if config.at is not None else finest_first[len(finest_first) // 2]
+    allowed = config.lose_at_most if config.lose_at_most is not None else _LOSE_AT_MOST[better]
+    coded = {name: [p for p in points if p["level"] not in _SPECIAL] for name, points in summary.items()}
+    report = {
+        "summary": summary,
+        "audit": {
+            name: audit(points, principal[name], higher_is_better=better, at=at, lose_at_most=allowed)
+            for name, points in coded.items()
+        },
+        "not_monotone": {name: not_monotone(points, principal[name], higher_is_better=better) for name, points in coded.items()},
+        "metric": principal,
+        "lose_at_most": allowed,
+        "rate": sweep.rate,
+        "examples": len({row.example for row in rows}),
+        "groups": len({row.group for row in rows}),
+        "skipped": list(skipped),
+        "codec": repr(sweep.codec),
+        "protocol": repr(sweep.protocol),
+        "seconds": seconds,
+        "config": to_dict(config),
+        "versions": versions(),
+    }
+    write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
+    write_atomic(out / "rows.csv", csv_text([line for row in rows for line in _flat(row, networks[row.network])]))
+    _draw(out, coded, sweep, principal)
+    named = {example.name: example for example in examples}
+    shown = [row.example for row in rows if row.example in named]
+    pictures = _strips(out, named[shown[len(shown) // 2]], sweep, networks, finest_first, rows)
+    tables = "\n".join([_metric_table(report, coded), _audit_table(report)])
+    notes = _notes(report, sweep)
+    images = [f"![{path}]({path})" for path in ("curves.png", "bits.png", *pictures)]
+    text = "\n".join([f"# What coding costs: {config.task.name}", "", tables, *notes, "", *images, ""])
+    write_atomic(out / "report.md", text)
+    return "\n".join([tables, *notes, f"report: {out / 'report.md'}"])
+
+
+def _flat(row: Row, task: Task) -> list[dict[str, Any]]:
+    """A row as numbers, one line per metric."""
+    about = ("example", "group", "network", "level", "bits", "seconds", "num_frames", "height", "width", "fps")
+    lines = []
+    for name, metric in task.metrics().items():
+        relative, absolute = (states and pooled(metric, [states[name]]) for states in (row.relative, row.absolute))
+        lines.append({**{key: getattr(row, key) for key in about}, "metric": name, "relative": relative, "absolute": absolute})
+    return lines
+
+
+def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]) -> str:
+    """Every level's bits, and the metric of every network."""
+    metrics = report["metric"]
+    title = ", ".join(dict.fromkeys(metrics.values()))
+    head = [_LABELS[report["rate"]], "bits / pixel", "kB / frame", *coded]
+    body = []
+    for row in zip(*coded.values(), strict=True):
+        cells = [number(row[0]["level"], "g"), number(row[0]["bits_per_pixel"], ".3f"), number(row[0]["kilobytes"], ".1f")]
+        body.append([*cells, *[_figure(point["relative"][metrics[name]]) for name, point in zip(coded, row, strict=True)]])
+    noise = {name: next(p for p in points if p["level"] == "noise") for name, points in report["summary"].items()}
+    body.append(["+-1 noise", "-", "-", *[_figure(point["relative"][metrics[name]]) for name, point in noise.items()]])
+    text = f"{title} against the network's own answer on the uncoded pictures (95 % intervals)\n\n{markdown_table(head, body)}"
+    if not any(point["absolute"] for points in coded.values() for point in points):
+        return text
+    body = []
+    for points in zip(*report["summary"].values(), strict=True):
+        level = points[0]["level"]
+        cells = [_figure(p["absolute"][metrics[name]]) for name, p in zip(coded, points, strict=True)]
+        body.append([level if isinstance(level, str) else f"{level:g}", *cells])
+    return f"{text}\n{title} against the labels of the data set\n\n{markdown_table([head[0], *coded], body)}"
+
+
+def _audit_table(report: dict[str, Any]) -> str:
+    """The auditor's answer, one line per network."""
+    allowed = report["lose_at_most"]
+    label = _LABELS[report["rate"]]
+    head = ["network", f"at {label}", "lost", "95 % interval", "kB / frame"]
+    head += [f"loses at most {allowed:g} at", "kB / frame", "bandwidth"]
+    body = []
+    for name, found in report["audit"].items():
+        interval = "-" if found["lost_ci95"] is None else "[{:.3f}, {:.3f}]".format(*found["lost_ci95"])
+        enough = "none of these" if found["enough"] is None else f"{found['enough']:g}"
+        ratio = "-" if found["bandwidth_ratio"] is None else f"x {found['bandwidth_ratio']:.2f}"
+        cells = [name, f"{found['at']:g}", number(found["lost"], ".3f"), interval, number(found["kilobytes"], ".1f")]
+        body.append([*cells, enough, number(found["enough_kilobytes"], ".1f"), ratio])
+    return f"Audit: what is lost at your setting, and the setting that loses at most {allowed:g}\n\n{markdown_table(head, body)}"
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    interval = "" if figure["ci95"] is None else " [{:.3f}, {:.3f}]".format(*figure["ci95"])
+    return f"{number(figure['value'], '.3f')}{interval}"
+
+
+def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
+    data = report["config"]["data"]
+    total = sum(report["seconds"].values())
+    shares = ", ".join(f"{name} {value / total:.0%}" for name, value in report["seconds"].items())
+    lines = [
+        f"- {report['examples']} pictures or clips in {report['groups']} groups ({data['name']}, {data['root']})",
+        f"- {sweep.protocol}",
+        f"- Codec: {report['codec']}, 4:2:0, bits without container and settings text.",
+        f"- {total:.0f} s: {shares}.",
+    ]
+    lines += [f"- {name}: not monotone within its interval at {odd}" for name, odd in report["not_monotone"].items() if odd]
+    if report["skipped"]:
+        lines.append(f"- {len(report['skipped'])} left out that cannot be read: {'; '.join(report['skipped'][:5])}")
+    return lines
+
+
+def _draw(out: Path, coded: dict[str, list[dict[str, Any]]], sweep: Sweep, metrics: dict[str, str]) -> None:
+    """Metric over the level, and over real bits."""
+    for file, key, label, log in (
+        ("curves.png", "level", _LABELS[sweep.rate], sweep.rate == "abr"),
+        ("bits.png", "bits_per_pixel", "bits per pixel (real encodes)", True),
+    ):
+        series = {
+            name: [
+                (point[key], figure["value"], figure["ci95"]) for point in points if (figure := point["relative"][metrics[name]])
+            ]
+            for name, points in coded.items()
+        }
+        y_label = f"{', '.join(dict.fromkeys(metrics.values()))}, relative to uncoded"
+        band_curves(series, out / file, x_label=label, y_label=y_label, log=log)
+
+
+def _strips(
+    out: Path, example: Example, sweep: Sweep, networks: dict[str, Task], levels: Sequence[float], rows: Sequence[Row]
+) -> list[str]:
+    """One picture per network: coded frames above, what the network says of them below; returns their paths in `out`."""
+    clip, _ = example.load(sweep.protocol)
+    chosen = [levels[round(i * (len(levels) - 1) / (_PICTURED - 1))] for i in range(_PICTURED)]
+    coded = {level: sweep.codec.encode(clip, sweep.rate_at(level)) for level in dict.fromkeys(chosen)}
+    paths = []
+    for name, task in networks.items():
+        frames = {"uncoded": clip.frames}
+        label = _LABELS[sweep.rate]
+        frames |= {f"{label} {level:g}: {one.bits / 8000:.1f} kB": one.frames for level, one in coded.items()}
+        above = {title: rgb(shown[0]) for title, shown in frames.items()}
+        with torch.inference_mode():
+            below = {f"{title}, {name}": rgb(task.picture(f[0], task.predict(f[:2][None])[0][0])) for title, f in frames.items()}
+        path = f"pictures/{name.replace('/', '_')}.png"
+        strip({**above, **below}, out / path, columns=len(frames))
+        paths.append(path)
+    return paths

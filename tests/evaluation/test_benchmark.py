@@ -1,0 +1,171 @@
+"""`evaluate.py benchmark` on tiny real encodes: every codec, what is kept, what is shared, every refusal."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dvcc.codecs import JPEG, X264
+from dvcc.config import parse
+from dvcc.errors import CodecError, ConfigError, VideoError
+from dvcc.evaluation import benchmark
+from dvcc.tasks.reconstruction import ReconstructionTask
+
+
+def configure(*words):
+    return parse("evaluate.py", ["benchmark", "task=reconstruction", "bootstrap=30", *words])[1]
+
+
+def write_pictures(folder, count=4):
+    folder.mkdir(exist_ok=True)
+    y, x = np.mgrid[0:64, 0:96]
+    for i in range(count):
+        waves = [120 + 60 * np.sin(x / (3 + i) + k) + 40 * np.cos(y / (2 + k)) for k in range(3)]
+        Image.fromarray(np.stack(waves, -1).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def words(tmp_path):
+    pictures = write_pictures(tmp_path / "pictures")
+    return [f"data.root={pictures}", f"data.cache={tmp_path / 'cache'}", f"out={tmp_path / 'out'}"]
+
+
+def report_of(tmp_path):
+    return json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_jpeg_loses_more_at_lower_quality_and_costs_less(words, tmp_path):
+    printed = benchmark.run(configure("codec=jpeg", "levels=[95,50,5]", *words))
+    points = report_of(tmp_path)["summary"]["psnr"]
+    assert [point["level"] for point in points] == ["uncoded", "noise", 95, 50, 5]
+    psnr = [point["relative"]["PSNR (dB)"]["value"] for point in points]
+    assert psnr[0] is None and psnr[1] > psnr[2] > psnr[3] > psnr[4]  # without any difference it is infinite
+    bits = [point["bits_per_pixel"] for point in points[2:]]
+    assert bits[0] > bits[1] > bits[2] > 0 and points[0]["bits_per_pixel"] is None
+    assert points[2]["relative"]["PSNR (dB)"]["ci95"] is not None
+    assert str(tmp_path / "out" / "report.md") in printed and "Audit" in printed
+    for name in ("report.md", "rows.csv", "curves.png", "bits.png", "pictures/psnr.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines()))
+    assert len(rows) == 4 * 5 and {row["example"] for row in rows} == {"0.png", "1.png", "2.png", "3.png"}
+
+
+@pytest.mark.parametrize("rate, levels", [("cqp", "[10,40]"), ("crf", "[10,40]"), ("abr", "[400,40]")])
+def test_video_at_every_kind_of_rate(rate, levels, tiny, tmp_path):
+    root = next(word for word in tiny if word.startswith("data.root="))
+    size = ["data.frames=4", "data.stride=1", "data.size=[32,48]", "data.max_clips=2", f"data.cache={tmp_path / 'cache'}"]
+    benchmark.run(configure(root, *size, f"rate={rate}", f"levels={levels}", f"out={tmp_path / 'out'}"))
+    fine, coarse = report_of(tmp_path)["summary"]["psnr"][2:]
+    assert fine["kbps"] > coarse["kbps"]
+    assert fine["relative"]["PSNR (dB)"]["value"] > coarse["relative"]["PSNR (dB)"]["value"]
+
+
+def test_constant_qp_is_the_papers_encoder():
+    assert benchmark.build_sweep(configure("data.root=x")).codec == X264.perspective()
+    assert benchmark.build_sweep(configure("data.root=x", "rate=crf", "codec.gop=30")).codec == X264(gop=30)
+    assert benchmark.build_sweep(configure("data.root=x", "codec=jpeg")).codec == JPEG()
+
+
+def count_calls(monkeypatch):
+    calls = {"encode": 0, "predict": 0}
+    encode, predict = JPEG.encode, ReconstructionTask.predict
+
+    def counted_encode(self, *arguments):
+        calls["encode"] += 1
+        return encode(self, *arguments)
+
+    def counted_predict(self, frames):
+        calls["predict"] += 1
+        return predict(self, frames)
+
+    monkeypatch.setattr(JPEG, "encode", counted_encode)
+    monkeypatch.setattr(ReconstructionTask, "predict", counted_predict)
+    return calls
+
+
+PICTURED = 2  # encodes for the strips, of two levels
+
+
+def test_an_encode_serves_every_network(words, tmp_path, monkeypatch):
+    calls = count_calls(monkeypatch)
+    benchmark.run(configure("codec=jpeg", "levels=[90,20]", "networks=[psnr,ssim]", *words))
+    assert calls["encode"] == 4 * 2 + PICTURED
+    assert set(report_of(tmp_path)["summary"]) == {"psnr", "ssim"}
+
+
+def test_an_interrupted_sweep_goes_on_and_a_finished_one_is_only_read(words, tmp_path, monkeypatch):
+    calls = count_calls(monkeypatch)
+    measured = JPEG.encode
+
+    def interrupted(self, clip, rate):
+        if calls["encode"] == 3:
+            raise KeyboardInterrupt
+        return measured(self, clip, rate)
+
+    monkeypatch.setattr(JPEG, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    monkeypatch.setattr(JPEG, "encode", measured)
+    benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    assert calls["encode"] == 4 * 2 + PICTURED
+    first = report_of(tmp_path)["summary"]
+    calls["encode"] = calls["predict"] = 0
+    benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    assert calls["encode"] == PICTURED and calls["predict"] == 1 + PICTURED  # the pictures of the report
+    assert report_of(tmp_path)["summary"] == first
+
+
+def test_a_damaged_row_is_measured_again(words, tmp_path):
+    benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    first = report_of(tmp_path)["summary"]["psnr"][2]["relative"]
+    for path in (tmp_path / "cache" / "rows").rglob("*.pt"):
+        path.write_bytes(path.read_bytes()[:50])
+    benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    assert report_of(tmp_path)["summary"]["psnr"][2]["relative"] == first
+
+
+def test_unreadable_pictures_are_named_and_left_out_only_when_asked(words, tmp_path):
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(VideoError, match=r"broken\.png.*skip_bad=true"):
+        benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    printed = benchmark.run(configure("codec=jpeg", "levels=[90,20]", "skip_bad=true", *words))
+    assert "1 left out" in printed and "broken.png" in printed
+    assert len(report_of(tmp_path)["skipped"]) == 1 and report_of(tmp_path)["examples"] == 4
+
+
+def test_nothing_readable_is_an_error_even_then(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
+    words = [f"data.root={tmp_path / 'pictures'}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}", "skip_bad=true"]
+    with pytest.raises(VideoError, match=r"none of the 1.*broken\.png"):
+        benchmark.run(configure("codec=jpeg", *words))
+
+
+WRONG = {
+    ("codec=jpeg", "levels=[0]"): (CodecError, "Quality"),
+    ("levels=[52]",): (ConfigError, "0 to 51"),
+    ("levels=[20.5]",): (ConfigError, "whole numbers"),
+    ("levels=[20,20]",): (ConfigError, "different numbers"),
+    ("rate=vbr",): (ConfigError, "cqp|crf|abr"),
+    ("codec=jpeg", "rate=cqp"): (ConfigError, "quality"),
+    ("at=23",): (ConfigError, "none of the levels"),
+    ("protocol=paper",): (ConfigError, "no protocol for reconstruction"),
+    ("protocol=native",): (ConfigError, "none or paper"),
+    ("task=segmentation", "protocol=paper", "data.size=[64,64]"): (ConfigError, "leave data.size out"),
+    ("weights={vmaf: x.pth}",): (ConfigError, "vmaf"),
+    ("networks=[psnr,vmaf]",): (ConfigError, "vmaf"),
+    ("lose_at_most=0",): (ConfigError, "lose_at_most"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
+def test_wrong_words_say_what_and_how(wrong, words):
+    kind, text = WRONG[wrong]
+    with pytest.raises((ConfigError, kind)) as caught:
+        benchmark.run(configure(*words, *wrong))
+    assert text in str(caught.value) and "\n" not in str(caught.value)
