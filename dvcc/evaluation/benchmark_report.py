@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dvcc._files import write_atomic
+from dvcc.codecs import X264, Codec
 from dvcc.config import to_dict
 from dvcc.data.datasets import DataSet, Example
 from dvcc.evaluation.benchmark_rows import Row
@@ -141,13 +142,20 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
     lines = [
         f"- {report['examples']} pictures or clips in {report['groups']} groups ({data['name']}, {data['root']})",
         f"- {sweep.protocol}",
-        f"- Codec: {report['codec']}, 4:2:0, bits without container and settings text.",
+        f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",
         f"- {total:.0f} s: {shares}.",
     ]
     lines += [f"- {name}: not monotone within its interval at {odd}" for name, odd in report["not_monotone"].items() if odd]
     if report["skipped"]:
         lines.append(f"- {len(report['skipped'])} left out that cannot be read: {'; '.join(report['skipped'][:5])}")
     return lines
+
+
+def _codec_words(codec: Codec) -> str:
+    if not isinstance(codec, X264):
+        return type(codec).__name__
+    more = " ".join([codec.flags, *(f"{name}={value}" for name, value in codec.params.items())]).strip()
+    return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}"
 
 
 def _draw(out: Path, coded: dict[str, list[dict[str, Any]]], sweep: Sweep, metrics: dict[str, str]) -> None:
