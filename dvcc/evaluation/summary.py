@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torchmetrics import Metric
 
 from dvcc.evaluation.metrics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, merged, pooled
 from dvcc.tasks.base import Task
@@ -41,7 +42,8 @@ def summarise(
     `seconds_per_frame`, means.
     """
     names = list(dict.fromkeys(row.controller for row in rows))
-    sign = 1 if task.metric().higher_is_better else -1
+    metric = task.metric()  # one for all: to make one takes longer than to pool a few clips
+    sign = 1 if metric.higher_is_better else -1
     num_targets = 1 + max(row.target_index for row in rows)
     table: dict[tuple[str, int, tuple[str, int]], Item] = {
         (row.controller, row.target_index, (row.video, row.start)): (row, state)
@@ -55,8 +57,8 @@ def summarise(
     def curves(name: str, chosen: Sequence[tuple[str, int]]) -> list[Curve]:
         per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
         rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
-        metric = [sign * pooled(task.metric(), [state for _, state in found]) for found in per_target]
-        return [(rates, metric), (rates, [-_mean(row.loss for row, _ in found) for found in per_target])]
+        figures = [sign * pooled(metric, [state for _, state in found]) for found in per_target]
+        return [(rates, figures), (rates, [-_mean(row.loss for row, _ in found) for found in per_target])]
 
     def bd_rates(name: str, chosen: Sequence[tuple[str, int]], anchors: list[Curve]) -> list[float]:
         """At equal metric and at equal loss."""
@@ -64,7 +66,7 @@ def summarise(
 
     def strict_gain(name: str, chosen: Sequence[tuple[str, int]]) -> float:
         """Percent over corrected ABR."""
-        both = [[_strict(items(one, target, chosen), 0.0, task) for target in range(num_targets)] for one in (name, CORRECTED)]
+        both = [[_strict(items(one, target, chosen), 0.0, task, metric) for target in range(num_targets)] for one in (name, CORRECTED)]
         ours, theirs = (_mean(value for value in values if value is not None) for values in both)
         return sign * 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
 
@@ -84,12 +86,12 @@ def summarise(
             "bd_rate_of_loss_percent": _or_none(whole[1]),
             "bd_rate_of_loss_ci95": interval95([of_loss for _, of_loss in resampled]),
             "bd_metric": 0.0 if name == BASELINE else _or_none(bd_metric(*anchor[0], *curves(name, clips)[0])),
-            "metric": [_or_none(pooled(task.metric(), [s for _, s in per_target])) for per_target in found],
+            "metric": [_or_none(pooled(metric, [s for _, s in per_target])) for per_target in found],
             "target_kbps": [_or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
             "achieved_kbps": [_or_none(_mean(row.achieved_kbps for row, _ in per_target)) for per_target in found],
             "bits_per_pixel": [_or_none(_mean(row.bits_per_pixel for row, _ in per_target)) for per_target in found],
             "met_share": {f"{t:g}": _mean(_met(row, t) for row in everything) for t in TOLERANCES},
-            "strict_metric": {f"{t:g}": [_strict(per_target, t, task) for per_target in found] for t in TOLERANCES},
+            "strict_metric": {f"{t:g}": [_strict(per_target, t, task, metric) for per_target in found] for t in TOLERANCES},
             "strict_gain_percent": _or_none(strict_gain(name, clips)) if name != CORRECTED else None,
             "strict_gain_ci95": interval95(strict),
             "rate_ratio": [float(q) for q in np.percentile(ratios, [0, 50, 100])] if ratios else None,
@@ -100,14 +102,14 @@ def summarise(
     return summary
 
 
-def _strict(items: Sequence[Item], tolerance: float, task: Task) -> float | None:
+def _strict(items: Sequence[Item], tolerance: float, task: Task, metric: Metric) -> float | None:
     """The metric over the clips that met the target and that of a lost answer (`Task.lost`) over the others, by their shares."""
     if not items:
         return None
     met, over = ([state for row, state in items if _met(row, tolerance) is wanted] for wanted in (True, False))
-    total = len(met) * pooled(task.metric(), met) if met else 0.0
+    total = len(met) * pooled(metric, met) if met else 0.0
     if over:
-        total += len(over) * task.lost(merged(task.metric(), over))
+        total += len(over) * task.lost(merged(metric, over))
     return total / len(items)
 
 
