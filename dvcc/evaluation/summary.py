@@ -64,10 +64,15 @@ def summarise(
         """At equal metric and at equal loss."""
         return [bd_rate_percent(*theirs, *ours) for theirs, ours in zip(anchors, curves(name, chosen), strict=True)]
 
+    def strict_at(name: str, target: int, chosen: Sequence[tuple[str, int]]) -> float | None:
+        return _strict(items(name, target, chosen), 0.0, task, metric)
+
     def strict_gain(name: str, chosen: Sequence[tuple[str, int]]) -> float:
         """Percent over corrected ABR."""
-        both = [[_strict(items(one, target, chosen), 0.0, task, metric) for target in range(num_targets)] for one in (name, CORRECTED)]
-        ours, theirs = (_mean(value for value in values if value is not None) for values in both)
+        ours, theirs = (
+            _mean(found for target in range(num_targets) if (found := strict_at(one, target, chosen)) is not None)
+            for one in (name, CORRECTED)
+        )
         return sign * 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
 
     samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
