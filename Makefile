@@ -31,7 +31,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dvcc
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra demo --extra detection --extra dev -c constraints.txt -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra demo --extra detection --extra classification --extra zoo --extra dev -c constraints.txt -o requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) runs

@@ -1,4 +1,4 @@
-"""The `dvcc` program: export a control's QP maps, inspect a coded file."""
+"""The `dvcc` program: export a control's QP maps, inspect a coded file, list the networks of the zoo."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.add_argument("--heat-map", metavar="PNG", help="write the mean QP of every macroblock over the first frame")
     inspect.set_defaults(run=_inspect)
+
+    zoo = commands.add_parser("zoo", help="the networks that can be judged, and whose weights are on this machine")
+    zoo.add_argument("--json", action="store_true", help="print JSON")
+    zoo.set_defaults(run=_zoo)
     return parser
 
 
@@ -101,6 +105,38 @@ def _inspect(arguments: argparse.Namespace) -> None:
             qp={"mean realised QP": mean},
         )
         print(f"heat map: {arguments.heat_map}", file=sys.stderr)
+
+
+def _zoo(arguments: argparse.Namespace) -> None:
+    from dvcc.zoo import DEFAULTS, PAPER
+
+    entries = (*DEFAULTS, *PAPER)
+    found = {entry.name: entry.weights.found() for entry in entries}
+    if arguments.json:
+        rows = [
+            {
+                "name": entry.name,
+                "task": entry.task,
+                "source": entry.source,
+                "identifier": entry.identifier,
+                "label": entry.label,
+                "protocol": str(entry.protocol),
+                "present": found[entry.name] is not None,
+                "weights": str(found[entry.name] or entry.weights.path),
+                "remedy": "" if found[entry.name] else entry.weights.remedy,
+            }
+            for entry in entries
+        ]
+        print(json.dumps(rows))
+        return
+    table = [["name", "in the paper", "task", "source", "input", "weights"]]
+    for entry in entries:
+        state = "present" if found[entry.name] else "missing"
+        table.append([entry.name, entry.label or "-", entry.task, entry.source, str(entry.protocol), state])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("missing weights are downloaded when they are needed; dvcc zoo --json says which file to put where without a network")
 
 
 def _figures(report: StreamReport) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from dvcc._files import write_atomic
 from dvcc.errors import CheckpointError
+from dvcc.published import CHECKPOINTS
 
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-"""The small trained weights that are part of the repository."""
+__all__ = ["CHECKPOINTS", "Weights", "load_published", "load_state", "load_weights", "save_weights"]
 
 
 @dataclass(frozen=True)

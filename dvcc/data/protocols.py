@@ -58,6 +58,12 @@ class Protocol:
         if self.resize_smaller is not None and self.crop is not None and min(self.crop) > self.resize_smaller:
             raise ConfigError(f"crop={self.crop} does not fit pictures whose smaller side is {self.resize_smaller}")
 
+    def __str__(self) -> str:
+        steps = [f"smaller side {self.resize_smaller}"] if self.resize_smaller else []
+        steps += ["x".join(map(str, self.resize))] if self.resize else []
+        steps += [f"crop {'x'.join(map(str, self.crop))}"] if self.crop else []
+        return ", ".join(steps) or "as they are"
+
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) that a picture of (height, width) pixels is scaled to."""
         if self.resize_smaller is None:

@@ -63,7 +63,7 @@ def write_report(
         "groups": len({row.group for row in rows}),
         "skipped": list(skipped),
         "codec": repr(sweep.codec),
-        "protocol": repr(sweep.protocol),
+        "protocol": str(sweep.protocol),
         "seconds": seconds,
         "config": to_dict(config),
         "versions": versions(),
@@ -141,7 +141,7 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
     shares = ", ".join(f"{name} {value / total:.0%}" for name, value in report["seconds"].items())
     lines = [
         f"- {report['examples']} pictures or clips in {report['groups']} groups ({data['name']}, {data['root']})",
-        f"- {sweep.protocol}",
+        f"- Pictures before coding: {sweep.protocol}.",
         f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",
         f"- {total:.0f} s: {shares}.",
     ]

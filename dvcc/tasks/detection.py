@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -13,7 +12,8 @@ from torchvision.utils import draw_bounding_boxes
 
 from dvcc.tasks.average_precision import AveragePrecision
 from dvcc.tasks.base import Task, as_float, check_rgb
-from dvcc.tasks.nets.detector import Boxes, detect, load_detection_net
+from dvcc.tasks.nets import Boxes, detect, load_detection_net
+from dvcc.tasks.nets.detector import coco_classes
 
 REFERENCE_SCORE = 0.6
 """A detection on the uncoded clip counts as an object from this score on."""
@@ -164,12 +164,6 @@ def _spread(amounts: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
     return einsum(amounts, covers[0], covers[1], "n, n h, n w -> h w")
 
 
-@lru_cache(maxsize=1)
-def _names() -> list[str]:
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as Coco
-
-    return [name for name in Coco.DEFAULT.meta["categories"] if name not in ("__background__", "N/A")]
-
-
 def _name_of(label: int) -> str:
-    return _names()[label] if label < len(_names()) else str(label)
+    names = list(coco_classes().values())
+    return names[label] if label < len(names) else str(label)

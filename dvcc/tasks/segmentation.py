@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from einops import rearrange, reduce
-from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -14,7 +13,6 @@ from dvcc.tasks.base import Task, as_float, check_rgb
 from dvcc.tasks.nets import SegmentationNet, load_segmentation_net
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, what every network here was trained with
-_SIZE_MULTIPLE = 32
 
 IGNORED = 255
 """The label of a pixel that no metric looks at."""
@@ -51,17 +49,10 @@ class SegmentationTask(Task):
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
-        """Logits (.., K, H, W); frames whose sides are no multiple of 32 are scaled up to one and the logits back."""
+        """Logits (.., K, H, W)."""
         check_rgb(frames, task="segmentation")
         images = (rearrange(as_float(frames), "... c h w -> (...) c h w") - self._mean) / self._std
-        size = images.shape[-2:]
-        padded = tuple(-(-side // _SIZE_MULTIPLE) * _SIZE_MULTIPLE for side in size)
-        if padded != tuple(size):
-            images = F.interpolate(images, padded, mode="bilinear", align_corners=False)
-        logits = self.net(images)
-        if padded != tuple(size):
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        return logits.unflatten(0, frames.shape[:-3])
+        return self.net(images).unflatten(0, frames.shape[:-3])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """int64 (.., H, W): the surest class of every pixel."""

@@ -26,11 +26,11 @@ from dvcc._files import write_atomic
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
 from dvcc.settings import StudentConfig
-from dvcc.tasks.nets import ESPNetv2, StudentSegmenter, assets_folder
-from dvcc.tasks.nets.loading import ESPNETV2_FILE
+from dvcc.tasks.nets import ESPNetv2, StudentSegmenter
 from dvcc.training.run import quiet_lightning
 from dvcc.training.student_views import EqualSizeBatches, LabelledViews, normalise, read_frames, read_runs
 from dvcc.weights import Weights, load_published, load_state, save_weights
+from dvcc.zoo import ZOO
 
 NUM_CLASSES = 20
 """The 19 Cityscapes train ids, then background."""
@@ -244,7 +244,7 @@ def run(config: StudentConfig) -> Path:
     videos, held_out = split_videos(config.data.root, test=config.data.test)
     if len(held_out) != 1 or not videos:
         raise ConfigError(f"data.test names the one video to measure on, out of several in data.root; got {config.data.test}")
-    teacher = Path(config.teacher or assets_folder() / ESPNETV2_FILE)
+    teacher = Path(config.teacher or ZOO["espnetv2"].weights.path)
     path = Path(config.out) / "segmentation_student.safetensors"
     figures = train_student(
         videos=videos,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from dvcc.config import parse
 from dvcc.errors import CodecError, ConfigError, VideoError
 from dvcc.evaluation import benchmark
 from dvcc.tasks.reconstruction import ReconstructionTask
+from dvcc.zoo import PAPER
 
 
 def configure(*words):
@@ -169,3 +172,28 @@ def test_wrong_words_say_what_and_how(wrong, words):
     with pytest.raises((ConfigError, kind)) as caught:
         benchmark.run(configure(*words, *wrong))
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "detection", "optical_flow", "segmentation"])
+def test_the_papers_networks_go_through_the_whole_benchmark(task, tiny, tmp_path, monkeypatch):
+    """All 23, with random weights."""
+    module = importlib.import_module(f"dvcc.tasks.{task}")
+    loader = "load_flow_net" if task == "optical_flow" else f"load_{task}_net"
+    monkeypatch.setattr(module, loader, partial(getattr(module, loader), random=True))
+    names = [entry.name for entry in PAPER if entry.task == task]
+    root = next(word for word in tiny if word.startswith("data.root="))
+    # Wide pictures: detectors scale the smaller side to 800, but the larger to 1333 at most.
+    data = [
+        root,
+        "data.frames=2",
+        "data.stride=1",
+        "data.max_clips=2",
+        f"data.size={'[16,64]' if task == 'detection' else '[32,48]'}",
+    ]
+    keys = [f"task={task}", f"networks=[{','.join(names)}]", "levels=[30]", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
+    benchmark.run(configure(*keys, *data))
+    summary = report_of(tmp_path)["summary"]
+    assert list(summary) == names
+    for points in summary.values():
+        assert [point["level"] for point in points] == ["uncoded", "noise", 30] and points[2]["bits_per_pixel"] > 0

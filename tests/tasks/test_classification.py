@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from dvcc.errors import CheckpointError, ConfigError
 from dvcc.tasks import build_task
 from dvcc.tasks.classification import Accuracy
-from dvcc.tasks.nets import load_classification_net
 
 
 @pytest.fixture
@@ -64,18 +62,3 @@ def test_the_picture_names_imagenets_classes(task):
     dog, cat = (torch.nn.functional.one_hot(torch.tensor(label), 1000) * 20.0 for label in (207, 281))
     pictures = [task.picture(frame, logits) for logits in (dog, cat)]
     assert not torch.equal(*pictures) and torch.equal(pictures[0][:, 48:], frame[:, 48:])
-
-
-def test_any_torchvision_model_is_built_at_random_or_from_a_file(tmp_path):
-    torch.manual_seed(0)
-    net = load_classification_net("squeezenet1_1", random=True)
-    torch.save(net.net.state_dict(), tmp_path / "net.pth")
-    task = build_task("classification", model="squeezenet1_1", weights=tmp_path / "net.pth")
-    images = torch.rand(2, 3, 64, 64)
-    assert task.predict(images).shape == (2, 1000)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    torch.testing.assert_close(task.predict(images), net.net.eval()((images - mean[:, None, None]) / std[:, None, None]))
-    with pytest.raises(CheckpointError, match=r"net\.pth"):
-        build_task("classification", model="mobilenet_v3_small", weights=tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match="squeezenet1_1"):
-        load_classification_net("squeezenet", random=True)

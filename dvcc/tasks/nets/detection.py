@@ -1,0 +1,29 @@
+"""Detection networks by name, with their weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchvision.models import detection as family
+
+from dvcc.tasks.nets.detector import DetectionNet
+from dvcc.tasks.nets.detr import DETR_NETS, load_detr
+from dvcc.tasks.nets.faster_rcnn import load_torchvision_detector
+from dvcc.tasks.nets.fastestdet import load_fastestdet
+from dvcc.tasks.nets.loading import is_onnx, refuse_random, torchvision_names
+from dvcc.zoo import ZOO, names
+
+
+def load_detection_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> DetectionNet:
+    """The network `model`: "fastestdet", a DETR of the zoo, a detection model of torchvision, or the path of an ONNX file of
+    FastestDet's layout.
+
+    weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
+    """
+    if model == "fastestdet" or is_onnx(model):
+        refuse_random(model, random)
+        return load_fastestdet(weights or (model if is_onnx(model) else ZOO[model].weights.fetch(model)))
+    if model in DETR_NETS:
+        return load_detr(model, weights=weights, random=random)
+    torchvision_names(family, model, task="detection", also=names("detection"))
+    return load_torchvision_detector(model, weights=weights, random=random)

@@ -1,0 +1,50 @@
+"""FastestDet, or any ONNX file of its layout: a network that answers on a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dvcc.errors import CheckpointError
+from dvcc.tasks.nets.detector import DetectionNet
+from dvcc.tasks.nets.loading import OnnxNet, load_onnx
+
+_OBJECTNESS_POWER, _CLASS_POWER = 0.6, 0.4  # FastestDet's score
+
+
+class FastestDet(DetectionNet):
+    """Its candidates are the cells of the grid."""
+
+    def __init__(self, net: OnnxNet, *, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, suppress=True)
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Candidates (N, h w, 4 + num_classes), row by row. The network takes BGR."""
+        return decode(self.net(images.flip(1)))
+
+
+def load_fastestdet(path: str | Path) -> FastestDet:
+    """From an ONNX file. Raises `CheckpointError` for another layout."""
+    net = load_onnx(path)
+    inputs, outputs = net.inputs, net.outputs
+    if inputs[2] != inputs[3] or inputs[2] == 0 or len(outputs) != 4 or outputs[1] < 6:
+        raise CheckpointError(f"{path} maps {inputs} to {outputs}: FastestDet's layout is [1, 3, S, S] to [1, 5 + classes, h, w]")
+    return FastestDet(net, num_classes=outputs[1] - 5)
+
+
+def decode(answers: torch.Tensor) -> torch.Tensor:
+    """Candidates (N, h w, 4 + C) of the cells of answers (N, 5 + C, h, w); differentiable.
+
+    Every cell gives the objectness, four numbers that place a box, and the class probabilities. FastestDet: centre =
+    (cell + tanh) / grid, size = sigmoid, score = objectness^0.6 class^0.4.
+    """
+    objectness, across, down, width, height = answers[:, :5].flatten(2).unbind(1)
+    rows, columns = answers.shape[-2:]
+    cell = torch.arange(rows * columns, device=answers.device)
+    x, y = (cell % columns + across.tanh()) / columns, (cell // columns + down.tanh()) / rows
+    half = width.sigmoid() / 2, height.sigmoid() / 2
+    corners = torch.stack([x - half[0], y - half[1], x + half[0], y + half[1]], -1).clamp(0, 1)
+    scores = objectness[..., None] ** _OBJECTNESS_POWER * answers[:, 5:].flatten(2).mT ** _CLASS_POWER
+    return torch.cat([corners, scores], -1)

@@ -1,0 +1,29 @@
+"""Networks of the zoo, built. The list itself is `dvcc.zoo`, which needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from dvcc.tasks.nets import load_classification_net, load_detection_net, load_flow_net, load_segmentation_net
+from dvcc.zoo import DEFAULTS, PAPER, ZOO, ZooEntry, zoo_entry
+
+_LOADERS = {
+    "segmentation": load_segmentation_net,
+    "detection": load_detection_net,
+    "classification": load_classification_net,
+    "optical_flow": load_flow_net,
+}
+
+
+def build(name: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
+    """The network `name` of the zoo, frozen and in eval mode.
+
+    weights: a file; None: its own, fetched once. random: random weights instead, for tests. Raises `ConfigError` for an unknown
+    name, `CheckpointError` for weights that are missing (it says which file to put where) or do not fit.
+    """
+    return _LOADERS[zoo_entry(name).task](name, weights=weights, random=random).eval().requires_grad_(False)
+
+
+__all__ = ["DEFAULTS", "PAPER", "ZOO", "ZooEntry", "build", "zoo_entry"]
