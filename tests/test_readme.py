@@ -47,7 +47,7 @@ def test_the_python_example_runs(workplace):
 
 def test_every_dvcc_line_runs(workplace, capsys):
     lines = shell_lines("dvcc ")
-    assert {line[1] for line in lines} == {"export", "inspect"}
+    assert {line[1] for line in lines} == {"export", "inspect", "zoo"}
     for line in lines:
         assert main(line[1:]) == 0, line
     assert (workplace / "video.npz").exists() and (workplace / "heat.png").exists()
