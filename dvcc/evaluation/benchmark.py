@@ -96,7 +96,9 @@ def run(config: BenchmarkConfig) -> str:
     weights = {**dict.fromkeys(names), config.task.model: config.task.weights, **config.weights}
     networks = {name: build_task(config.task.name, model=name, weights=weights[name]).eval() for name in names}
     clock = Clock()
-    rows, skipped = measure(examples, sweep, networks, RowStore(config.data.cache), clock, skip_bad=config.skip_bad)
+    labelled = {name for name, task in networks.items() if speaks_of(examples, config.task.name, task)}
+    store = RowStore(config.data.cache)
+    rows, skipped = measure(examples, sweep, networks, store, clock, labelled=labelled, skip_bad=config.skip_bad)
     return write_report(config, sweep, networks, rows, skipped, clock.seconds(), examples)
 
 
@@ -105,6 +107,13 @@ def build_examples(data: BenchmarkData) -> DataSet:
     options = {"frames": data.frames, "stride": data.stride, "per_video": data.clips_per_video, "shots": data.shots}
     found = build_dataset(data.name, data.root, **{name: options[name] for name in _OPTIONS.get(data.name, ())})
     return found if data.max_clips is None else found.spread(data.max_clips)
+
+
+def speaks_of(data: DataSet, task_name: str, task: Task) -> bool:
+    """Whether the labels of a data set mean what a network answers: they are of its task and number as many classes, or one less
+    for a network that has a background. Else the network is compared with itself alone."""
+    classes = getattr(getattr(task, "net", None), "num_classes", None)
+    return data.task == task_name and (data.num_classes is None or classes in (data.num_classes, data.num_classes + 1))
 
 
 def build_sweep(config: BenchmarkConfig) -> Sweep:
@@ -145,9 +154,11 @@ def measure(
     store: RowStore,
     clock: Clock,
     *,
+    labelled: set[str],
     skip_bad: bool,
 ) -> tuple[list[Row], list[str]]:
-    """Rows of every example, level and network, and the names of those that could not be read."""
+    """Rows of every example, level and network, and the names of those that could not be read. labelled: the networks that are
+    also compared with the labels of the data set."""
     rows: list[Row] = []
     skipped: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -162,7 +173,8 @@ def measure(
                 skipped.append(f"{example.name}: {error}")
                 progress.advance(bar, len(networks) * (2 + len(sweep.levels)))
                 continue
-            for row in _rows_of(example, clip, truth, sweep, networks, store, clock):
+            truths = {name: truth if name in labelled else None for name in networks}
+            for row in _rows_of(example, clip, truths, sweep, networks, store, clock):
                 rows.append(row)
                 progress.advance(bar)
     if not rows:
@@ -173,7 +185,7 @@ def measure(
 def _rows_of(
     example: Example,
     clip: Clip,
-    truth: torch.Tensor | None,
+    truths: dict[str, torch.Tensor | None],
     sweep: Sweep,
     networks: dict[str, Task],
     store: RowStore,
@@ -185,7 +197,7 @@ def _rows_of(
     for level in tried:
         coded: EncodedClip | None = None
         for name, task in networks.items():
-            key = store.key(clip, truth, sweep, level, task)
+            key = store.key(clip, truths[name], sweep, level, task)
             row = store.read(key)
             if row is None:
                 if name not in references:
@@ -200,7 +212,7 @@ def _rows_of(
                         coded = coded or sweep.codec.encode(clip, sweep.rate_at(float(level)))
                         frames = coded.frames
                 began = time.perf_counter()
-                relative, absolute = _judge(task, frames, references[name], truth, clock)
+                relative, absolute = _judge(task, frames, references[name], truths[name], clock)
                 seconds = time.perf_counter() - began
                 row = Row(bits=coded.bits if coded else None, seconds=seconds, relative=relative, absolute=absolute)
                 store.write(key, row)

@@ -62,6 +62,8 @@ def write_report(
         "examples": len({row.example for row in rows}),
         "groups": len({row.group for row in rows}),
         "skipped": list(skipped),
+        "labels_of": examples.task and f"{examples.task}, {examples.num_classes} classes",
+        "labels_compared": any(row.absolute is not None for row in rows),
         "codec": repr(sweep.codec),
         "protocol": str(sweep.protocol),
         "seconds": seconds,
@@ -139,7 +141,12 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
     data = report["config"]["data"]
     total = sum(report["seconds"].values())
     shares = ", ".join(f"{name} {value / total:.0%}" for name, value in report["seconds"].items())
-    lines = [
+    lines = []
+    if report["labels_of"] and not report["labels_compared"]:
+        lines.append(
+            f"- The labels are of {report['labels_of']} and were left out: they do not speak of what these networks answer."
+        )
+    lines += [
         f"- {report['examples']} pictures or clips in {report['groups']} groups ({data['name']}, {data['root']})",
         f"- Pictures before coding: {sweep.protocol}.",
         f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",

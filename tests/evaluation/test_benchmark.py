@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+from argparse import Namespace
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dvcc.codecs import JPEG, X264
 from dvcc.config import parse
 from dvcc.errors import CodecError, ConfigError, VideoError
 from dvcc.evaluation import benchmark
+from dvcc.tasks import SegmentationTask, Task
+from dvcc.tasks.base import as_float
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.zoo import PAPER
 
@@ -172,6 +176,45 @@ def test_wrong_words_say_what_and_how(wrong, words):
     with pytest.raises((ConfigError, kind)) as caught:
         benchmark.run(configure(*words, *wrong))
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def write_camvid(root):
+    """Two pictures whose labels, in SegNet's numbers, are what a colour says: 0 on the left, 1 on the right, a void line."""
+    for folder in ("val", "valannot"):
+        (root / folder).mkdir(parents=True)
+    for i in range(2):
+        labels = np.zeros((64, 96), np.uint8)
+        labels[:, 48:], labels[:4] = 1, 11
+        Image.fromarray(labels).save(root / "valannot" / f"{i}.png")
+        picture = np.where(labels[..., None] == 1, 200 - i, 60 + i).repeat(3, -1).astype(np.uint8)
+        Image.fromarray(picture).save(root / "val" / f"{i}.png")
+    return root
+
+
+class Thresholds(SegmentationTask):
+    """Class 1 where a pixel is bright."""
+
+    def __init__(self, num_classes):
+        Task.__init__(self)
+        self.net, self.model = Namespace(num_classes=num_classes), "thresholds"
+
+    def predict(self, frames):
+        bright = as_float(frames).mean(-3) - 0.5
+        others = [torch.full_like(bright, -9.0)] * (self.net.num_classes - 2)
+        return torch.stack([-bright, bright, *others], -3)
+
+
+@pytest.mark.parametrize("num_classes, compared", [(11, True), (12, True), (20, False)])
+def test_labels_count_where_they_mean_what_the_network_answers(num_classes, compared, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "build_task", lambda *_, **__: Thresholds(num_classes))
+    words = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
+    printed = benchmark.run(configure("task=segmentation", "data=camvid", "codec=jpeg", "levels=[95]", *words))
+    uncoded = report_of(tmp_path)["summary"]["student"][0]
+    assert uncoded["relative"]["mIoU"]["value"] == 1
+    if compared:
+        assert uncoded["absolute"]["mIoU"]["value"] == pytest.approx(1) and "labels of the data set" in printed
+    else:
+        assert uncoded["absolute"] is None and "segmentation, 11 classes and were left out" in printed
 
 
 @pytest.mark.slow
