@@ -108,14 +108,14 @@ def summarise(
 
 
 def _strict(items: Sequence[Item], tolerance: float, task: Task, metric: Metric) -> float | None:
-    """The metric over the clips that met the target and that of a lost answer (`Task.lost`) over the others, by their shares."""
-    if not items:
-        return None
+    """The metric over the clips that met the target and that of a lost answer (`Task.lost`) over the others, by their shares.
+    Clips that met it but have nothing to find, for which the metric is not defined, count as none. None when all are such."""
     met, over = ([state for row, state in items if _met(row, tolerance) is wanted] for wanted in (True, False))
-    total = len(met) * pooled(metric, met) if met else 0.0
+    kept = pooled(metric, met)
+    shares = [(len(met), kept)] if np.isfinite(kept) else []
     if over:
-        total += len(over) * task.lost(merged(metric, over))
-    return total / len(items)
+        shares.append((len(over), task.lost(merged(metric, over))))
+    return sum(count * value for count, value in shares) / sum(count for count, _ in shares) if shares else None
 
 
 def _met(row: Row, tolerance: float) -> bool:

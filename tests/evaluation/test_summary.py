@@ -1,11 +1,13 @@
 """Summaries of hand-made rows, where every figure is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dvcc.evaluation.control import Row
-from dvcc.evaluation.metrics import State
-from dvcc.evaluation.summary import summarise
+from dvcc.evaluation.metrics import State, state_of
+from dvcc.evaluation.summary import _strict, summarise
 from dvcc.tasks import OpticalFlowTask, build_task
 
 TARGETS = (100.0, 200.0, 400.0)
@@ -111,3 +113,18 @@ def test_a_lost_flow_is_no_motion():
     assert found["strict_metric"]["0"] == pytest.approx([(error + 3.0) / 2 for error in (0.8, 0.4, 0.2)])
     assert found["strict_metric"]["0.1"] == pytest.approx([error * (1 + 1 / 8) / 2 for error in (0.8, 0.4, 0.2)])
     assert found["strict_gain_percent"] < -200
+
+
+def test_clips_without_anything_to_find_leave_the_strict_metric_defined(detector):
+    """Of two clips the one without objects meets its target: average precision is not defined over it."""
+    task = build_task("detection", model="fastestdet", weights=detector)
+    row = rows_of("abr2", "a", spent=1.0, gain_db=0)[0][0]
+    empty = state_of(task.metric())
+    seen = task.metric()
+    candidates = torch.zeros(1, 1, 7)
+    candidates[..., 2:5] = 1.0
+    seen.update(candidates, task.labels(candidates))
+    items = [(row, empty), (replace(row, video="b", achieved_kbps=2 * row.target_kbps), state_of(seen))]
+    assert _strict(items, 0.0, task, task.metric()) == 0.0
+    assert _strict(items[:1], 0.0, task, task.metric()) is None
+    assert _strict(items, 1.0, task, task.metric()) == pytest.approx(1.0)
