@@ -114,7 +114,7 @@ def band_curves(
         (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=3, label=name)
         bands = np.array(sorted((x, *interval) for x, _, interval in points if interval is not None)).reshape(-1, 3)
         axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
-    if log:
+    if log and any(y is not None for points in series.values() for _, y, _ in points):  # no axis without a point has a logarithm
         axis.set_xscale("log")
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)

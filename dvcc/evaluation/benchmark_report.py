@@ -152,6 +152,8 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
         f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",
         f"- {total:.0f} s: {shares}.",
     ]
+    empty = [name for name, points in report["summary"].items() if points[1]["relative"][report["metric"][name]]["value"] is None]
+    lines += [f"- {name} finds nothing in the uncoded pictures, so there is nothing to lose" for name in empty]
     lines += [f"- {name}: not monotone within its interval at {odd}" for name, odd in report["not_monotone"].items() if odd]
     if report["skipped"]:
         lines.append(f"- {len(report['skipped'])} left out that cannot be read: {'; '.join(report['skipped'][:5])}")

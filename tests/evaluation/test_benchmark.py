@@ -145,6 +145,13 @@ def test_unreadable_pictures_are_named_and_left_out_only_when_asked(words, tmp_p
     assert len(report_of(tmp_path)["skipped"]) == 1 and report_of(tmp_path)["examples"] == 4
 
 
+def test_a_detector_that_finds_nothing_says_so(words, detector, tmp_path, monkeypatch):
+    monkeypatch.setattr("dvcc.tasks.detection.REFERENCE_SCORE", 2.0)
+    printed = benchmark.run(configure("task=detection", f"task.model={detector}", "codec=jpeg", "levels=[90,20]", *words))
+    assert "finds nothing in the uncoded pictures" in printed
+    assert report_of(tmp_path)["audit"][str(detector)]["lost"] is None
+
+
 def test_nothing_readable_is_an_error_even_then(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
