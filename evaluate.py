@@ -1,7 +1,8 @@
 """python evaluate.py control | surrogate | benchmark [key=value ...]
 
 control: compares the learned control with every baseline, on real encodes. surrogate: its predictions with real encodes
-of maps and videos that it has not seen. benchmark: what coding costs any networks, on any data set. `--help` lists stages, groups and keys.
+of maps and videos that it has not seen. benchmark: what coding costs any networks, on any data set. `--help` lists stages,
+groups and keys.
 """
 
 import sys
