@@ -111,7 +111,7 @@ def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]
     body = []
     for points in zip(*report["summary"].values(), strict=True):
         level = points[0]["level"]
-        cells = [_figure(p["absolute"][metrics[name]]) for name, p in zip(coded, points, strict=True)]
+        cells = [_figure(p["absolute"][metrics[name]]) if p["absolute"] else "-" for name, p in zip(coded, points, strict=True)]
         body.append([level if isinstance(level, str) else f"{level:g}", *cells])
     return f"{text}\n{title} against the labels of the data set\n\n{markdown_table([head[0], *coded], body)}"
 

@@ -63,7 +63,7 @@ class BenchmarkData:
 
     def __post_init__(self) -> None:
         at_least(self, frames=1, stride=1, max_clips=1, clips_per_video=1)
-        if self.size is not None and (min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2):
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2):
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
 
 
