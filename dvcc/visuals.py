@@ -74,52 +74,37 @@ def strip(
     save_figure(figure, path)
 
 
+Point = tuple[float, float | None, tuple[float, float] | None]
+"""Of a curve: x, y, and the interval of y; what is None is left out."""
+
+
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    series: Mapping[str, Sequence[Point]],
     path: str | Path,
     *,
     x_label: str,
     y_label: str,
     title: str = "",
+    log: bool = True,
 ) -> None:
-    """Metric over rate, one line per name; the baseline `abr2` in black."""
+    """Metric over rate or level, one line per name with a band of its intervals; the baseline `abr2` in black. log: of x."""
     figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for name, (x, y) in series.items():
+    for name, points in series.items():
         style: dict[str, Any] = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
-        axis.plot(x, y, marker="o", markersize=4, label=name, **style)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}")
-    axis.tick_params(axis="x", which="both", labelsize=7)
+        known = [(x, y) for x, y, _ in points if y is not None]
+        (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=4, label=name, **style)
+        bands = np.array([(x, *interval) for x, _, interval in points if interval is not None]).reshape(-1, 3)
+        axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
+    if log and any(y is not None for points in series.values() for _, y, _ in points):  # no axis without a point has a logarithm
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="x", which="both", labelsize=7)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=8)
-    save_figure(figure, path)
-
-
-def band_curves(
-    series: Mapping[str, Sequence[tuple[float, float | None, tuple[float, float] | None]]],
-    path: str | Path,
-    *,
-    x_label: str,
-    y_label: str,
-    log: bool,
-) -> None:
-    """One line per name through points (x, y, interval of y), with a band where the intervals are known; y None is left out."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for name, points in series.items():
-        known = sorted((x, y) for x, y, _ in points if y is not None)
-        (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=3, label=name)
-        bands = np.array(sorted((x, *interval) for x, _, interval in points if interval is not None)).reshape(-1, 3)
-        axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
-    if log and any(y is not None for points in series.values() for _, y, _ in points):  # no axis without a point has a logarithm
-        axis.set_xscale("log")
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(fontsize=7)
     save_figure(figure, path)
 
 

@@ -15,9 +15,6 @@ from safetensors.torch import save
 
 from dvcc._files import write_atomic
 from dvcc.errors import CheckpointError
-from dvcc.published import CHECKPOINTS
-
-__all__ = ["CHECKPOINTS", "Weights", "load_published", "load_state", "load_weights", "save_weights"]
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,13 @@ class X264(Codec):
         return X264, (self.preset, self.gop, self.bframes, self.threads, self.flags, dict(self.params))
 
     @classmethod
-    def perspective(cls, *, preset: str = "medium", gop: int = 8) -> X264:
+    def perspective(cls) -> X264:
         """The constant-QP settings of "A Perspective on Deep Vision Performance" (use with `CQP`).
 
         `-preset medium -g 8 -flags +cgop+mv4 -mbtree 0 -aq-mode 0 -b_strategy 0 -psy 0`; here on 4:2:0 planes,
         where the paper's command, given PNG frames, codes yuv444p.
         """
-        return cls(preset=preset, gop=gop, flags="+cgop+mv4", params={"mbtree": "0", "aq-mode": "0", "b-adapt": "0", "psy": "0"})
+        return cls(flags="+cgop+mv4", params={"mbtree": "0", "aq-mode": "0", "b-adapt": "0", "psy": "0"})
 
     def encode(self, clip: Clip, rate: Rate) -> EncodedClip:
         """Encode `clip` with `rate` (`QPMap`, `CQP`, `CRF` or `ABR`).

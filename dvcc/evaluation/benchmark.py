@@ -10,26 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dvcc._files import check_writable
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, Codec, EncodedClip, Quality, Rate
+from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, Codec, Quality, Rate
 from dvcc.data.datasets import DataSet, Example, build_dataset
 from dvcc.data.protocols import PAPER, Protocol
 from dvcc.errors import ConfigError, VideoError
 from dvcc.evaluation.benchmark_report import write_report
-from dvcc.evaluation.benchmark_rows import Row, RowStore
-from dvcc.evaluation.metrics import PART, State, label_frames, parts_of, predict_frames, state_of
+from dvcc.evaluation.benchmark_rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
+from dvcc.evaluation.metrics import PART, State, label_frames, parts_of, predict_frames, state_of, with_noise
 from dvcc.settings import BenchmarkConfig, BenchmarkData
 from dvcc.tasks import Task, build_task
-
-UNCODED, NOISE = "uncoded", "noise"
-"""Levels beside those of the codec: the pictures themselves, and with noise of one grey level, which no codec can stay below."""
+from dvcc.training.run import build_codec
 
 RATES = {"x264": ("cqp", "crf", "abr"), "jpeg": ("quality",)}
 """How a codec can be told how much to keep; the first is the default."""
@@ -40,7 +38,6 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "abr": (50, 100, 200, 400, 800, 1600, 3200, 6400),
     "quality": (1, 3, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99),
 }
-
 
 _OPTIONS = {"folder": ("frames", "stride", "per_video", "shots"), "cityscapes_sequence": ("frames", "stride")}
 
@@ -127,9 +124,10 @@ def build_sweep(config: BenchmarkConfig) -> Sweep:
     if config.codec.name == "jpeg":
         codec: Codec = JPEG()
     elif rate == "cqp":
-        codec = X264.perspective(preset=config.codec.preset, gop=config.codec.gop)
+        paper = X264.perspective()
+        codec = replace(build_codec(config.codec), flags=paper.flags, params=paper.params)
     else:
-        codec = X264(preset=config.codec.preset, gop=config.codec.gop, bframes=config.codec.bframes)
+        codec = build_codec(config.codec)
     size = config.data.size
     if config.protocol == "paper":
         if size is not None:
@@ -173,7 +171,7 @@ def measure(
                 skipped.append(f"{example.name}: {error}")
                 progress.advance(bar, len(networks) * (2 + len(sweep.levels)))
                 continue
-            truths = {name: truth if name in labelled else None for name in networks}
+            truths = {name: truth for name in labelled if truth is not None}
             for row in _rows_of(example, clip, truths, sweep, networks, store, clock):
                 rows.append(row)
                 progress.advance(bar)
@@ -185,7 +183,7 @@ def measure(
 def _rows_of(
     example: Example,
     clip: Clip,
-    truths: dict[str, torch.Tensor | None],
+    truths: dict[str, torch.Tensor],
     sweep: Sweep,
     networks: dict[str, Task],
     store: RowStore,
@@ -193,50 +191,54 @@ def _rows_of(
 ) -> Iterator[Row]:
     """Level by level, so that an encode serves every network before the next is made; what the store knows is not made."""
     references: dict[str, torch.Tensor] = {}
+    digests = {name: digest_of(truth) for name, truth in truths.items()}
     tried: list[float | str] = [UNCODED, NOISE, *sweep.levels]
     for level in tried:
-        coded: EncodedClip | None = None
+        shown: Shown | None = None
         for name, task in networks.items():
-            key = store.key(clip, truths[name], sweep, level, task)
-            row = store.read(key)
-            if row is None:
+            key = store.key(clip, digests.get(name), sweep, level, task)
+            measured = store.read(key)
+            if measured is None:
                 if name not in references:
                     with clock.spent_on("network"):
                         references[name] = label_frames(task, clip.frames)
-                if level == UNCODED:
-                    frames = clip.frames
-                elif level == NOISE:
-                    frames = _with_noise(clip.frames)
-                else:
-                    with clock.spent_on("codec"):
-                        coded = coded or sweep.codec.encode(clip, sweep.rate_at(float(level)))
-                        frames = coded.frames
+                shown = shown or _shown_at(level, clip, sweep, clock)
                 began = time.perf_counter()
-                relative, absolute = _judge(task, frames, references[name], truths[name], clock)
-                seconds = time.perf_counter() - began
-                row = Row(bits=coded.bits if coded else None, seconds=seconds, relative=relative, absolute=absolute)
-                store.write(key, row)
-            yield row.of(example.name, example.group, level, name, clip)
+                relative, absolute = _judge(task, shown.frames, references[name], truths.get(name), clock)
+                measured = Measured(shown.bits, time.perf_counter() - began, relative, absolute)
+                store.write(key, measured)
+            size = (clip.num_frames, clip.height, clip.width, float(clip.fps))
+            yield Row(example.name, example.group, level, name, *size, measured)
+
+
+class Shown(NamedTuple):
+    """What networks see at a level: uint8 (T, 3, H, W), and the bits it took, None if nothing was coded."""
+
+    frames: torch.Tensor
+    bits: int | None
+
+
+def _shown_at(level: float | str, clip: Clip, sweep: Sweep, clock: Clock) -> Shown:
+    if level == UNCODED:
+        return Shown(clip.frames, None)
+    if level == NOISE:
+        return Shown(with_noise(clip.frames, seed=0), None)
+    with clock.spent_on("codec"):
+        coded = sweep.codec.encode(clip, sweep.rate_at(float(level)))
+        return Shown(coded.frames, coded.bits)
 
 
 def _judge(
     task: Task, frames: torch.Tensor, reference: torch.Tensor, truth: torch.Tensor | None, clock: Clock
 ) -> tuple[dict[str, State], dict[str, State] | None]:
     """States of every metric of the task, against its own labels of the uncoded pictures and against the true ones."""
-    relative, absolute = task.metrics(), task.metrics()
+    compared = [(task.metrics(), labels) for labels in (reference, truth) if labels is not None]
     for i, part in enumerate(parts_of(frames, PART, overlap=task.overlap)):
         with clock.spent_on("network"):
             prediction = predict_frames(task, part)
         where = slice(i * PART, i * PART + len(prediction))
-        for name in relative:
-            relative[name].update(prediction, reference[where])
-            if truth is not None:
-                absolute[name].update(prediction, truth[where])
-    states = [{name: state_of(metric) for name, metric in metrics.items()} for metrics in (relative, absolute)]
-    return states[0], states[1] if truth is not None else None
-
-
-def _with_noise(frames: torch.Tensor) -> torch.Tensor:
-    """Every value one grey level up or down, or as it is."""
-    noise = torch.randint(-1, 2, frames.shape, generator=torch.Generator().manual_seed(0))
-    return (frames.int() + noise).clamp(0, 255).to(torch.uint8)
+        for metrics, labels in compared:
+            for metric in metrics.values():
+                metric.update(prediction, labels[where])
+    relative, *absolute = [{name: state_of(metric) for name, metric in metrics.items()} for metrics, _ in compared]
+    return relative, absolute[0] if absolute else None

@@ -13,19 +13,18 @@ from dvcc._files import write_atomic
 from dvcc.codecs import X264, Codec
 from dvcc.config import to_dict
 from dvcc.data.datasets import DataSet, Example
-from dvcc.evaluation.benchmark_rows import Row
+from dvcc.evaluation.benchmark_rows import NOISE, UNCODED, Row
 from dvcc.evaluation.benchmark_summary import audit, not_monotone, summarise
 from dvcc.evaluation.metrics import pooled
 from dvcc.evaluation.report import csv_text, markdown_table, number
 from dvcc.settings import BenchmarkConfig
 from dvcc.tasks import Task
 from dvcc.training.run import versions
-from dvcc.visuals import band_curves, rgb, strip
+from dvcc.visuals import curves, rgb, strip
 
 if TYPE_CHECKING:
     from dvcc.evaluation.benchmark import Sweep
 
-_SPECIAL = ("uncoded", "noise")
 _LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
 _LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality"}
 _PICTURED = 4  # levels of a strip
@@ -43,12 +42,12 @@ def write_report(
     """Write every file; returns the tables and the path of report.md, for the terminal."""
     out = Path(config.out)
     finest_first = sorted(sweep.levels, reverse=sweep.rate in ("quality", "abr"))
-    summary = summarise(rows, networks, [*_SPECIAL, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
+    summary = summarise(rows, networks, [UNCODED, NOISE, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
     principal = {name: task.metric_name for name, task in networks.items()}  # reconstruction's differ from network to network
     better = bool(next(iter(networks.values())).metric().higher_is_better)
     at = config.at if config.at is not None else finest_first[len(finest_first) // 2]
     allowed = config.lose_at_most if config.lose_at_most is not None else _LOSE_AT_MOST[better]
-    coded = {name: [p for p in points if p["level"] not in _SPECIAL] for name, points in summary.items()}
+    coded = {name: [p for p in points if p["bits_per_pixel"] is not None] for name, points in summary.items()}
     report = {
         "summary": summary,
         "audit": {
@@ -63,7 +62,7 @@ def write_report(
         "groups": len({row.group for row in rows}),
         "skipped": list(skipped),
         "labels_of": examples.task and f"{examples.task}, {examples.num_classes} classes",
-        "labels_compared": any(row.absolute is not None for row in rows),
+        "labels_compared": any(row.measured.absolute is not None for row in rows),
         "codec": repr(sweep.codec),
         "protocol": str(sweep.protocol),
         "seconds": seconds,
@@ -73,9 +72,8 @@ def write_report(
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_atomic(out / "rows.csv", csv_text([line for row in rows for line in _flat(row, networks[row.network])]))
     _draw(out, coded, sweep, principal)
-    named = {example.name: example for example in examples}
-    shown = [row.example for row in rows if row.example in named]
-    pictures = _strips(out, named[shown[len(shown) // 2]], sweep, networks, finest_first, rows)
+    middle = next(example for example in examples if example.name == rows[len(rows) // 2].example)
+    pictures = _strips(out, middle, sweep, networks, finest_first)
     tables = "\n".join([_metric_table(report, coded), _audit_table(report)])
     notes = _notes(report, sweep)
     images = [f"![{path}]({path})" for path in ("curves.png", "bits.png", *pictures)]
@@ -86,11 +84,13 @@ def write_report(
 
 def _flat(row: Row, task: Task) -> list[dict[str, Any]]:
     """A row as numbers, one line per metric."""
-    about = ("example", "group", "network", "level", "bits", "seconds", "num_frames", "height", "width", "fps")
+    about = {name: value for name, value in vars(row).items() if name != "measured"}
+    about |= {"bits": row.measured.bits, "seconds": row.measured.seconds}
     lines = []
     for name, metric in task.metrics().items():
-        relative, absolute = (states and pooled(metric, [states[name]]) for states in (row.relative, row.absolute))
-        lines.append({**{key: getattr(row, key) for key in about}, "metric": name, "relative": relative, "absolute": absolute})
+        both = {"relative": row.measured.relative, "absolute": row.measured.absolute}
+        values = {kind: states and pooled(metric, [states[name]]) for kind, states in both.items()}
+        lines.append({**about, "metric": name, **values})
     return lines
 
 
@@ -103,7 +103,7 @@ def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]
     for row in zip(*coded.values(), strict=True):
         cells = [number(row[0]["level"], "g"), number(row[0]["bits_per_pixel"], ".3f"), number(row[0]["kilobytes"], ".1f")]
         body.append([*cells, *[_figure(point["relative"][metrics[name]]) for name, point in zip(coded, row, strict=True)]])
-    noise = {name: next(p for p in points if p["level"] == "noise") for name, points in report["summary"].items()}
+    noise = {name: next(p for p in points if p["level"] == NOISE) for name, points in report["summary"].items()}
     body.append(["+-1 noise", "-", "-", *[_figure(point["relative"][metrics[name]]) for name, point in noise.items()]])
     text = f"{title} against the network's own answer on the uncoded pictures (95 % intervals)\n\n{markdown_table(head, body)}"
     if not any(point["absolute"] for points in coded.values() for point in points):
@@ -180,12 +180,10 @@ def _draw(out: Path, coded: dict[str, list[dict[str, Any]]], sweep: Sweep, metri
             for name, points in coded.items()
         }
         y_label = f"{', '.join(dict.fromkeys(metrics.values()))}, relative to uncoded"
-        band_curves(series, out / file, x_label=label, y_label=y_label, log=log)
+        curves(series, out / file, x_label=label, y_label=y_label, log=log)
 
 
-def _strips(
-    out: Path, example: Example, sweep: Sweep, networks: dict[str, Task], levels: Sequence[float], rows: Sequence[Row]
-) -> list[str]:
+def _strips(out: Path, example: Example, sweep: Sweep, networks: dict[str, Task], levels: Sequence[float]) -> list[str]:
     """One picture per network: coded frames above, what the network says of them below; returns their paths in `out`."""
     clip, _ = example.load(sweep.protocol)
     chosen = [levels[round(i * (len(levels) - 1) / (_PICTURED - 1))] for i in range(_PICTURED)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from dvcc import units
 from dvcc.evaluation.benchmark_rows import Row
-from dvcc.evaluation.metrics import cluster_samples, interval95, pooled
+from dvcc.evaluation.metrics import cluster_samples, interval95, or_none, pooled
 from dvcc.tasks import Task
 
 
@@ -28,39 +28,36 @@ def summarise(
         points = []
         for level in levels:
             found = [row for row in rows if row.network == name and row.level == level]
-            samples = cluster_samples([row.group for row in found], count=bootstrap, seed=seed)
-            point: dict[str, Any] = {"level": level, **_bits(found), "seconds": sum(row.seconds for row in found)}
-            for kind in ("relative", "absolute"):
-                known = [row for row in found if getattr(row, kind) is not None]
-                point[kind] = _metrics(task, [getattr(row, kind) for row in known], samples) if known else None
-            points.append(point)
+            seconds = sum(row.measured.seconds for row in found)
+            figures = {kind: _metrics(task, found, kind, bootstrap=bootstrap, seed=seed) for kind in ("relative", "absolute")}
+            points.append({"level": level, **_bits(found), "seconds": seconds, **figures})
         summary[name] = points
     return summary
 
 
-def _metrics(task: Task, states: list[Any], samples: Sequence[Sequence[int]]) -> dict[str, Any]:
+def _metrics(task: Task, rows: Sequence[Row], kind: str, *, bootstrap: int, seed: int) -> dict[str, Any] | None:
+    known = [(row.group, states) for row in rows if (states := getattr(row.measured, kind)) is not None]
+    if not known:
+        return None
+    samples = cluster_samples([group for group, _ in known], count=bootstrap, seed=seed)
     figures = {}
     for name, metric in task.metrics().items():  # one for all: to make a metric takes longer than to pool a few clips
-        of_metric = [state[name] for state in states]
+        of_metric = [states[name] for _, states in known]
         drawn = [pooled(metric, [of_metric[i] for i in sample]) for sample in samples]
-        figures[name] = {"value": _or_none(pooled(metric, of_metric)), "ci95": interval95(drawn)}
+        figures[name] = {"value": or_none(pooled(metric, of_metric)), "ci95": interval95(drawn)}
     return figures
 
 
 def _bits(rows: Sequence[Row]) -> dict[str, float | None]:
-    coded = [row for row in rows if row.bits is not None]
+    coded = [(row, row.measured.bits) for row in rows if row.measured.bits is not None]
     if not coded:
         return dict.fromkeys(("bits_per_pixel", "kbps", "kilobytes"))
-    per_pixel = [
-        units.bits_per_pixel(row.bits or 0, num_frames=row.num_frames, height=row.height, width=row.width) for row in coded
-    ]
-    kbps = [units.kbps(row.bits or 0, num_frames=row.num_frames, fps=row.fps) for row in coded]
-    kilobytes = [(row.bits or 0) / 8000 / row.num_frames for row in coded]
-    return {
-        "bits_per_pixel": float(np.mean(per_pixel)),
-        "kbps": float(np.mean(kbps)),
-        "kilobytes": float(np.mean(kilobytes)),
+    means = {
+        "bits_per_pixel": [units.bits_per_pixel(b, num_frames=r.num_frames, height=r.height, width=r.width) for r, b in coded],
+        "kbps": [units.kbps(b, num_frames=r.num_frames, fps=r.fps) for r, b in coded],
+        "kilobytes": [b / 8000 / r.num_frames for r, b in coded],
     }
+    return {name: float(np.mean(values)) for name, values in means.items()}
 
 
 def loss_at(point: dict[str, Any], metric: str, *, higher_is_better: bool) -> tuple[float, tuple[float, float] | None] | None:
@@ -111,8 +108,3 @@ def not_monotone(points: Sequence[dict[str, Any]], metric: str, *, higher_is_bet
         if finer and coarser and finer[1] and coarser[1] and coarser[1][1] < finer[1][0]:
             odd.append(point["level"])
     return odd
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None

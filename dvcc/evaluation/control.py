@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.progress import Progress
 
 from dvcc import units
@@ -21,7 +20,7 @@ from dvcc.control import ControlNetwork, load_control
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import split_videos
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import State, judge, label_frames, measure_frames, pooled, predict_frames
+from dvcc.evaluation.metrics import State, judge, label_frames, measure_frames, pooled, predict_frames, with_noise
 from dvcc.evaluation.report import write_report
 from dvcc.evaluation.summary import summarise
 from dvcc.qp import MAX_QP, QPMap
@@ -147,9 +146,7 @@ def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task:
     for index, span in enumerate(clips.spans):
         clip = clips[index]
         reference = predict_frames(task, clip.frames)
-        generator = torch.Generator().manual_seed(config.seed)
-        noise = torch.randint(-1, 2, clip.frames.shape, generator=generator)
-        noisy = (clip.frames.int() + noise).clamp(0, 255).to(torch.uint8)
+        noisy = with_noise(clip.frames, seed=config.seed)
         agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
         name = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
         judged.append(Judged(clip, name, span.start, agreement))

@@ -69,6 +69,12 @@ def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
     return Verdict(state, pooled(task.metric(), [state]), loss)
 
 
+def with_noise(frames: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """uint8 frames, every value one grey level up or down, or as it is."""
+    noise = torch.randint(-1, 2, frames.shape, generator=torch.Generator().manual_seed(seed))
+    return (frames.int() + noise).clamp(0, 255).to(torch.uint8)
+
+
 def state_of(metric: Metric) -> State:
     """What a metric has been updated with, of one clip say, so that any set of clips can be pooled later."""
     return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
@@ -162,6 +168,11 @@ def interval95(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     low, high = np.percentile(finite, [2.5, 97.5])
     return float(low), float(high)
+
+
+def or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _rising(rates: Sequence[float], metric: Sequence[float]) -> tuple[list[float], list[float]]:

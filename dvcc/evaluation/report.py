@@ -35,7 +35,7 @@ def write_report(
     write_atomic(out / "rows.csv", csv_text(rows))
     summary = report["summary"]
     series = {
-        name: ([r for r in s["bits_per_pixel"] if r is not None], [m for m in s["metric"] if m is not None])
+        name: [(rate, value, None) for rate, value in zip(s["bits_per_pixel"], s["metric"], strict=True) if rate is not None]
         for name, s in summary.items()
     }
     title = f"{report['metric']} against the prediction on the uncoded clip ({report['judge']}), {len(judged)} test clips"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torchmetrics import Metric
 
-from dvcc.evaluation.metrics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, merged, pooled
+from dvcc.evaluation.metrics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, merged, or_none, pooled
 from dvcc.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -86,18 +86,18 @@ def summarise(
         everything = [row for per_target in found for row, _ in per_target]
         ratios = [row.achieved_kbps / row.target_kbps for row in everything]
         summary[name] = {
-            "bd_rate_percent": _or_none(whole[0]),
+            "bd_rate_percent": or_none(whole[0]),
             "bd_rate_ci95": interval95([of_metric for of_metric, _ in resampled]),
-            "bd_rate_of_loss_percent": _or_none(whole[1]),
+            "bd_rate_of_loss_percent": or_none(whole[1]),
             "bd_rate_of_loss_ci95": interval95([of_loss for _, of_loss in resampled]),
-            "bd_metric": 0.0 if name == BASELINE else _or_none(bd_metric(*anchor[0], *curves(name, clips)[0])),
-            "metric": [_or_none(pooled(metric, [s for _, s in per_target])) for per_target in found],
-            "target_kbps": [_or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
-            "achieved_kbps": [_or_none(_mean(row.achieved_kbps for row, _ in per_target)) for per_target in found],
-            "bits_per_pixel": [_or_none(_mean(row.bits_per_pixel for row, _ in per_target)) for per_target in found],
+            "bd_metric": 0.0 if name == BASELINE else or_none(bd_metric(*anchor[0], *curves(name, clips)[0])),
+            "metric": [or_none(pooled(metric, [s for _, s in per_target])) for per_target in found],
+            "target_kbps": [or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
+            "achieved_kbps": [or_none(_mean(row.achieved_kbps for row, _ in per_target)) for per_target in found],
+            "bits_per_pixel": [or_none(_mean(row.bits_per_pixel for row, _ in per_target)) for per_target in found],
             "met_share": {f"{t:g}": _mean(_met(row, t) for row in everything) for t in TOLERANCES},
             "strict_metric": {f"{t:g}": [_strict(per_target, t, task, metric) for per_target in found] for t in TOLERANCES},
-            "strict_gain_percent": _or_none(strict_gain(name, clips)) if name != CORRECTED else None,
+            "strict_gain_percent": or_none(strict_gain(name, clips)) if name != CORRECTED else None,
             "strict_gain_ci95": interval95(strict),
             "rate_ratio": [float(q) for q in np.percentile(ratios, [0, 50, 100])] if ratios else None,
             "num_encodes": _mean(row.num_encodes for row in everything),
@@ -125,8 +125,3 @@ def _met(row: Row, tolerance: float) -> bool:
 def _mean(values: Any) -> float:
     found = list(values)
     return float(np.mean(found)) if found else float("nan")
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dvcc.evaluation.metrics import cluster_samples, interval95
+from dvcc.evaluation.metrics import cluster_samples, interval95, or_none
 
 if TYPE_CHECKING:
     from dvcc.evaluation.surrogate import DescentRow, MapRow
@@ -25,7 +25,7 @@ def summarise_surrogate(maps: Sequence[MapRow], steps: Sequence[DescentRow], *, 
     samples = cluster_samples(videos, count=bootstrap, seed=seed)
     summary: dict[str, Any] = {}
     for name, figure in _figures().items():
-        summary[name] = _or_none(figure(maps, steps))
+        summary[name] = or_none(figure(maps, steps))
         values = []
         for drawn in samples:
             chosen = [videos[i] for i in drawn]
@@ -155,8 +155,3 @@ def _mean(values: Any) -> float:
 def _median(values: Any) -> float:
     found = [value for value in values if np.isfinite(value)]
     return float(np.median(found)) if found else float("nan")
-
-
-def _or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None

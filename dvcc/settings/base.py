@@ -70,7 +70,11 @@ class CodecConfig:
 
 @dataclass
 class Run:
-    data: DataConfig = field(default_factory=DataConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
     seed: int = 0
     out: str = MISSING
+
+
+@dataclass
+class VideoRun(Run):
+    data: DataConfig = field(default_factory=DataConfig)

@@ -9,11 +9,11 @@ from omegaconf import MISSING
 
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP
-from dvcc.settings.base import Run, TaskConfig, at_least
+from dvcc.settings.base import Run, TaskConfig, VideoRun, at_least
 
 
 @dataclass
-class EvaluateControlConfig(Run):
+class EvaluateControlConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
     others: list[str] = field(default_factory=list)  # further controls to compare, each as `learned NAME` by its file's name
@@ -35,7 +35,7 @@ class EvaluateControlConfig(Run):
 
 
 @dataclass
-class EvaluateSurrogateConfig(Run):
+class EvaluateSurrogateConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
     checkpoint: str = "runs/surrogate/surrogate.safetensors"
     mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])
@@ -69,7 +69,7 @@ class BenchmarkData:
 
 @dataclass
 class BenchmarkConfig(Run):
-    data: BenchmarkData = field(default_factory=BenchmarkData)  # type: ignore[assignment]
+    data: BenchmarkData = field(default_factory=BenchmarkData)
     task: TaskConfig = field(default_factory=TaskConfig)
     networks: list[str] = field(default_factory=list)  # names as for task.model; empty: task.model alone
     weights: dict[str, str] = field(default_factory=dict)  # path by network, where it is not the network's own

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from dvcc.errors import ConfigError
-from dvcc.settings.base import Run, TaskConfig, at_least
+from dvcc.settings.base import TaskConfig, VideoRun, at_least
 
 
 @dataclass
@@ -107,7 +107,7 @@ class ObjectiveConfig:
 
 
 @dataclass
-class _TrainingRun(Run):
+class _TrainingRun(VideoRun):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     learning_rate: float = 1e-3

@@ -11,8 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from dvcc.tasks.base import Task, as_float, check_rgb
 from dvcc.tasks.nets import SegmentationNet, load_segmentation_net
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, what every network here was trained with
+from dvcc.tasks.nets.loading import Normalise
 
 IGNORED = 255
 """The label of a pixel that no metric looks at."""
@@ -37,21 +36,18 @@ class SegmentationTask(Task):
 
     metric_name = "mIoU"
     metric_range = (0.5, 0.97)
-    _mean: torch.Tensor
-    _std: torch.Tensor
 
     def __init__(self, *, model: str = "student", weights: str | Path | None = None) -> None:
         super().__init__()
         self.net: SegmentationNet = load_segmentation_net(model, weights=weights)
         self.net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # ESPNetv2: 1.5 times as fast on a CPU
         self.model = model
-        self.register_buffer("_mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.normalise = Normalise()  # as ImageNet's pictures: what every network here was trained with
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Logits (.., K, H, W)."""
         check_rgb(frames, task="segmentation")
-        images = (rearrange(as_float(frames), "... c h w -> (...) c h w") - self._mean) / self._std
+        images = self.normalise(rearrange(as_float(frames), "... c h w -> (...) c h w"))
         return self.net(images).unflatten(0, frames.shape[:-3])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from dvcc.clip import Clip, read_clip
 from dvcc.codecs import CQP, X264
+from dvcc.tasks.nets.loading import IMAGENET_MEAN, IMAGENET_STD
 
 VIEW_SIZES = ((288, 512), (256, 448), (224, 512), (224, 384))
 """Height and width of the views: what the codec experiments use, and smaller ones that train faster."""
@@ -31,8 +32,8 @@ QP_RANGE = (20, 44)
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 RGB (N, 3, H, W) to float with ImageNet's mean and standard deviation."""
-    mean = torch.tensor([0.485, 0.456, 0.406], device=images.device).view(3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225], device=images.device).view(3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
     return (images / 255 - mean) / std
 
 

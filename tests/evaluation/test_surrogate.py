@@ -22,12 +22,12 @@ from dvcc.evaluation import surrogate_report
 from dvcc.evaluation.descent import RealLoss, descent_test, task_gradient_at_equal_bits
 from dvcc.evaluation.surrogate import DescentRow, MapRow
 from dvcc.evaluation.surrogate_summary import correlations, summarise_surrogate
+from dvcc.published import CHECKPOINTS
 from dvcc.surrogates import build_surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogates.base import soft_qp
 from dvcc.tasks import build_task
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.training import surrogate as training
-from dvcc.weights import CHECKPOINTS
 from tests.conftest import make_scene
 
 FIGURES = {"size_error_median", "size_error_p90", "psnr_gain_over_copy_db", "ssim", "rho2_bits", "rho2_task", "descent_share"}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 
 import pytest
 import torch
 from torch.utils.data import default_collate
 
-from dvcc.config import parse, to_yaml
+from dvcc.config import parse
 from dvcc.control import ControlNetwork, load_control
 from dvcc.data.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
@@ -152,33 +151,6 @@ def test_a_surrogate_without_a_ladder_needs_the_frames_judged(tiny, tmp_path):
         configure("control", tiny, tmp_path, "objective.judge=pixels")
 
 
-@pytest.mark.parametrize("stage, stop", [("surrogate", 1), ("surrogate", 5), ("control", 3)])
-def test_a_resumed_run_has_the_same_next_losses(stage, stop, tiny, trained, tmp_path):
-    words = ["trainer.checkpoint_every=1", "trainer.max_steps=7"]
-    if stage == "control":
-        words += ["task=reconstruction", f"surrogate={trained}"]
-    run = {"surrogate": surrogate.run, "control": control.run}[stage]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(configure(stage, tiny, whole, *words))
-    _stop_after(run, configure(stage, tiny, parts, *words), steps=stop)  # whose checkpoint is the last
-    expected = losses(whole)
-    run(configure(stage, tiny, parts, *words, "resume=true"))
-    resumed = losses(parts, log="log_resumed_1")
-    assert set(resumed) == set(range(stop, 7)) and len(expected) == 7
-    for step in resumed:
-        assert resumed[step] == pytest.approx(expected[step], rel=1e-5), step
-    assert len(set(expected.values())) > 3
-    assert stop == 1 or set(losses(parts)) == set(range(stop - 1))  # the first part's log is still there, less its last step
-
-
-def test_a_finished_run_goes_on_for_longer_with_a_longer_cosine(tiny, tmp_path):
-    surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=3"))
-    surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=6", "resume=true"))
-    assert set(losses(tmp_path, log="log_resumed_1")) == {3, 4, 5}
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 6 and state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
-
-
 def test_the_control_learns_to_meet_the_rate(tiny, trained, tmp_path, monkeypatch):
     """Started 8 QPs too fine, about twice the bits: the Lagrangian must bring it to the target, not away from it."""
 
@@ -192,76 +164,6 @@ def test_the_control_learns_to_meet_the_rate(tiny, trained, tmp_path, monkeypatc
     control.run(configure("control", tiny, tmp_path, *words))
     excess = list(losses(tmp_path, term="log_bits_excess").values())
     assert excess[0] > 0.4 and abs(sum(excess[-15:]) / 15) < 0.25
-
-
-class _Interrupted(Exception):
-    pass
-
-
-def _stop_after(run, config, *, steps: int) -> None:
-    """As if the machine had gone down in the middle of the run."""
-    import lightning as L
-
-    original = L.LightningModule.on_train_batch_end
-
-    def stop(self, *arguments):
-        if self.global_step >= steps:
-            raise _Interrupted
-
-    L.LightningModule.on_train_batch_end = stop
-    try:
-        with pytest.raises(_Interrupted):
-            run(config)
-    finally:
-        L.LightningModule.on_train_batch_end = original
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "other model"])
-def test_a_bad_checkpoint_to_resume_from_is_named(damage, tiny, trained, tmp_path):
-    config = configure("surrogate", tiny, tmp_path, "trainer.max_steps=14", "resume=true")
-    content = bytearray((trained.parent / "last.ckpt").read_bytes())
-    if damage == "truncated":
-        content = content[: len(content) // 2]
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 0xFF
-    elif damage == "other model":
-        config = dataclasses.replace(config, surrogate=dataclasses.replace(config.surrogate, width=8))
-    if damage != "missing":
-        (tmp_path / "last.ckpt").write_bytes(content)
-        (tmp_path / "config.yaml").write_text(to_yaml(config))
-    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
-        surrogate.run(config)
-
-
-@pytest.mark.parametrize(
-    "word, values",
-    [
-        ("data.max_clips=1", "data.max_clips is None and not 1"),
-        ("data.size=[48,64]", r"data.size is \[64, 96\] and not \[48, 64\]"),
-        ("codec.preset=fast", "codec.preset is medium and not fast"),
-        ("seed=3", "seed is 0 and not 3"),
-    ],
-)
-def test_other_settings_than_those_of_the_run_are_refused_on_resume(word, values, tiny, trained):
-    kept = (trained.parent / "config.yaml").read_text()
-    words = ["trainer.max_steps=14", "learning_rate=0.01", "resume=true", word]
-    with pytest.raises(ConfigError, match=f"whose {values}.*out=DIR"):
-        surrogate.run(configure("surrogate", tiny, trained.parent, *words))
-    assert (trained.parent / "config.yaml").read_text() == kept
-
-
-def test_how_long_and_where_a_run_goes_on_may_change(tiny, tmp_path):
-    words = ["surrogate.width=8", "data.max_clips=2", "data.augment=1"]
-    surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words, "trainer.max_steps=1"))
-    words += [
-        "trainer.max_steps=2",
-        "trainer.gradient_clip_val=1",
-        "learning_rate=1e-5",
-        "logger.pictures_every=7",
-        "resume=true",
-    ]
-    surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words, f"data.cache={tmp_path / 'cache'}"))
-    assert set(losses(tmp_path / "run", log="log_resumed_1")) == {1}
 
 
 def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_path):

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dvcc.weights import CHECKPOINTS, load_state, load_weights
+from dvcc.published import CHECKPOINTS
+from dvcc.weights import load_state, load_weights
 
 FLOW_FILE = "optical_flow.safetensors"
 
