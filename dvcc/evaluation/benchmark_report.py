@@ -51,7 +51,7 @@ def write_report(
     report = {
         "summary": summary,
         "audit": {
-            name: audit(points, principal[name], higher_is_better=better, at=at, lose_at_most=allowed)
+            name: audit(points, summary[name][0], principal[name], higher_is_better=better, at=at, lose_at_most=allowed)
             for name, points in coded.items()
         },
         "not_monotone": {name: not_monotone(points, principal[name], higher_is_better=better) for name, points in coded.items()},
@@ -125,7 +125,8 @@ def _audit_table(report: dict[str, Any]) -> str:
     body = []
     for name, found in report["audit"].items():
         interval = "-" if found["lost_ci95"] is None else "[{:.3f}, {:.3f}]".format(*found["lost_ci95"])
-        enough = "none of these" if found["enough"] is None else f"{found['enough']:g}"
+        unknown = "-" if found["lost"] is None else "none of these"
+        enough = unknown if found["enough"] is None else f"{found['enough']:g}"
         ratio = "-" if found["bandwidth_ratio"] is None else f"x {found['bandwidth_ratio']:.2f}"
         cells = [name, f"{found['at']:g}", number(found["lost"], ".3f"), interval, number(found["kilobytes"], ".1f")]
         body.append([*cells, enough, number(found["enough_kilobytes"], ".1f"), ratio])

@@ -60,20 +60,30 @@ def _bits(rows: Sequence[Row]) -> dict[str, float | None]:
     return {name: float(np.mean(values)) for name, values in means.items()}
 
 
-def loss_at(point: dict[str, Any], metric: str, *, higher_is_better: bool) -> tuple[float, tuple[float, float] | None] | None:
-    """What is lost at a point relative to the uncoded pictures, with its interval: 1 - metric, or the error itself (end-point
-    error). None when the metric is not defined, e.g. without any object."""
-    figure = point["relative"][metric]
-    if figure["value"] is None:
+def loss_at(
+    point: dict[str, Any], uncoded: dict[str, Any], metric: str, *, higher_is_better: bool
+) -> tuple[float, tuple[float, float] | None] | None:
+    """By how much the metric is worse at a point than on the uncoded pictures, with its interval. None where it is not defined on
+    either: a detector that finds nothing, the infinite PSNR of no difference."""
+    figure, best = point["relative"][metric], uncoded["relative"][metric]["value"]
+    if figure["value"] is None or best is None:
         return None
-    if not higher_is_better:
-        return figure["value"], figure["ci95"]
-    interval = figure["ci95"]
-    return 1 - figure["value"], None if interval is None else (1 - interval[1], 1 - interval[0])
+    sign = 1 if higher_is_better else -1
+    lost = sign * (best - figure["value"])
+    if figure["ci95"] is None:
+        return lost, None
+    ends = [sign * (best - end) for end in figure["ci95"]]
+    return lost, (min(ends), max(ends))
 
 
 def audit(
-    points: Sequence[dict[str, Any]], metric: str, *, higher_is_better: bool, at: float, lose_at_most: float
+    points: Sequence[dict[str, Any]],
+    uncoded: dict[str, Any],
+    metric: str,
+    *,
+    higher_is_better: bool,
+    at: float,
+    lose_at_most: float,
 ) -> dict[str, Any]:
     """What an engineer asks: what do I lose at the level `at`, which level loses at most so much, and what does it cost?
 
@@ -84,11 +94,11 @@ def audit(
     mine = next(point for point in points if point["level"] == at)
     enough = None
     for point in points:
-        lost = loss_at(point, metric, higher_is_better=higher_is_better)
+        lost = loss_at(point, uncoded, metric, higher_is_better=higher_is_better)
         if lost is None or (lost[1][1] if lost[1] else lost[0]) > lose_at_most:
             break
         enough = point
-    lost = loss_at(mine, metric, higher_is_better=higher_is_better)
+    lost = loss_at(mine, uncoded, metric, higher_is_better=higher_is_better)
     return {
         "at": at,
         "lost": lost and lost[0],
@@ -101,10 +111,12 @@ def audit(
 
 
 def not_monotone(points: Sequence[dict[str, Any]], metric: str, *, higher_is_better: bool) -> list[float]:
-    """Levels that lose less than the next finer one by more than both intervals explain. points: from the finest."""
-    losses = [loss_at(point, metric, higher_is_better=higher_is_better) for point in points]
+    """Levels that are better than the next finer one by more than both intervals explain. points: from the finest."""
     odd = []
-    for (finer, coarser), point in zip(itertools.pairwise(losses), points[1:], strict=True):
-        if finer and coarser and finer[1] and coarser[1] and coarser[1][1] < finer[1][0]:
-            odd.append(point["level"])
+    for finer, coarser in itertools.pairwise(points):
+        ends = [point["relative"][metric]["ci95"] for point in (finer, coarser)]
+        if None not in ends:
+            lower, upper = ends if higher_is_better else reversed(ends)
+            if upper[0] > lower[1]:
+                odd.append(coarser["level"])
     return odd
