@@ -1,0 +1,46 @@
+"""`dvcc zoo`: the networks that can be judged, and whose weights are on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The words of `dvcc zoo`."""
+    parser = commands.add_parser("zoo", help="the networks that can be judged, and whose weights are on this machine")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what they say."""
+    from dvcc.zoo import DEFAULTS, PAPER
+
+    entries = (*DEFAULTS, *PAPER)
+    found = {entry.name: entry.weights.found() for entry in entries}
+    if arguments.json:
+        rows = [
+            {
+                "name": entry.name,
+                "task": entry.task,
+                "source": entry.source,
+                "identifier": entry.identifier,
+                "label": entry.label,
+                "protocol": str(entry.protocol),
+                "present": found[entry.name] is not None,
+                "weights": str(found[entry.name] or entry.weights.path),
+                "remedy": "" if found[entry.name] else entry.weights.remedy,
+            }
+            for entry in entries
+        ]
+        print(json.dumps(rows))
+        return
+    table = [["name", "in the paper", "task", "source", "input", "weights"]]
+    for entry in entries:
+        state = "present" if found[entry.name] else "missing"
+        table.append([entry.name, entry.label or "-", entry.task, entry.source, str(entry.protocol), state])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("missing weights are downloaded when they are needed; dvcc zoo --json says which file to put where without a network")
