@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 SWSCALE_MATRIX = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
-_MATRIX_OF_TAG: dict[int, Matrix] = {1: "bt709", 9: "bt2020"}  # every other tag, and none, is read as BT.601 by swscale
+MATRIX_OF_TAG: dict[int, Matrix] = {1: "bt709", 9: "bt2020"}  # every other tag, and none, is read as BT.601 by swscale
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm"})
 _CITYSCAPES = re.compile(r"(?P<sequence>[a-z\-]+_\d{6})_(?P<frame>\d{6})_leftImg8bit$")
@@ -154,7 +154,26 @@ def frames_to_clip(frames: list[av.VideoFrame], fps: Fraction) -> Clip:
     """Decoded yuv420p frames, as they are, with their colour tags."""
     y, u, v = (np.stack([read_plane(frame.planes[i]) for frame in frames]) for i in range(3))
     tag, full = frames[0].colorspace, frames[0].color_range == ColorRange.JPEG
-    return Clip(y, u, v, fps, _MATRIX_OF_TAG.get(int(tag), "bt601"), full)
+    return Clip(y, u, v, fps, MATRIX_OF_TAG.get(int(tag), "bt601"), full)
+
+
+def frame_to_planar(
+    frame: av.VideoFrame, size: tuple[int, int] | None, rgb_matrix: Matrix = "bt601"
+) -> tuple[av.VideoFrame, Matrix, bool]:
+    """A frame of any pixel format as yuv420p, scaled to `size` (H, W) if that is another, with its matrix and whether it is of
+    full range; RGB becomes limited-range `rgb_matrix`."""
+    matrix, full_range = rgb_matrix, False
+    if frame.format.is_rgb:
+        source = {"dst_colorspace": SWSCALE_MATRIX[rgb_matrix], "dst_color_range": ColorRange.MPEG}
+    else:
+        matrix = MATRIX_OF_TAG.get(int(frame.colorspace), "bt601")
+        full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        kept = ColorRange.JPEG if full_range else ColorRange.MPEG
+        source = {"src_color_range": kept, "dst_color_range": kept}
+    height, width = size or (frame.height, frame.width)
+    shrinks = height < frame.height or width < frame.width
+    scaler = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _EXACT
+    return frame.reformat(width, height, "yuv420p", interpolation=scaler, threads=1, **source), matrix, full_range
 
 
 def _from_frames(
@@ -165,19 +184,10 @@ def _from_frames(
     matrix, full_range = rgb_matrix, False
     for frame in frames:
         quarter_turns = round(frame.rotation / 90) % 4
-        if frame.format.is_rgb:
-            source = {"dst_colorspace": SWSCALE_MATRIX[rgb_matrix], "dst_color_range": ColorRange.MPEG}
-        else:
-            matrix = _MATRIX_OF_TAG.get(int(frame.colorspace), "bt601")
-            full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-            kept = ColorRange.JPEG if full_range else ColorRange.MPEG
-            source = {"src_color_range": kept, "dst_color_range": kept}
         height, width = size or (frame.height, frame.width)
         if size and quarter_turns % 2:
             height, width = width, height
-        shrinks = height < frame.height or width < frame.width
-        scaler = (Interpolation.AREA if shrinks else Interpolation.BICUBIC) | _EXACT
-        frame = frame.reformat(width, height, "yuv420p", interpolation=scaler, threads=1, **source)
+        frame, matrix, full_range = frame_to_planar(frame, (height, width), rgb_matrix)
         for store, plane in zip(planes, frame.planes, strict=True):
             pixels = read_plane(plane)[: height // 2 if plane.height < height else height - height % 2]
             pixels = pixels[:, : width // 2 if plane.width < width else width - width % 2]

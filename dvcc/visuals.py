@@ -46,7 +46,12 @@ def draw_qp(axis: plt.Axes, frame: np.ndarray, qp: np.ndarray, *, bounds: tuple[
 
 
 def strip(
-    panels: Mapping[str, np.ndarray], path: str | Path, *, qp: Mapping[str, np.ndarray] | None = None, columns: int = 4
+    panels: Mapping[str, np.ndarray],
+    path: str | Path,
+    *,
+    qp: Mapping[str, np.ndarray] | None = None,
+    columns: int = 4,
+    label: str = "QP",
 ) -> None:
     """A row (or rows) of titled pictures uint8 (H, W, 3). qp: maps (h, w) drawn over the panels of the same name."""
     qp = qp or {}
@@ -70,7 +75,7 @@ def strip(
         else:
             axis.imshow(picture)
     if scale is not None:
-        figure.colorbar(scale, ax=under_map, shrink=0.8, label="QP")
+        figure.colorbar(scale, ax=under_map, shrink=0.8, label=label)
     save_figure(figure, path)
 
 

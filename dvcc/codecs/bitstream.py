@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -98,7 +99,7 @@ def inspect_bitstream(source: bytes | str | Path) -> StreamReport:
                         raise VideoError(f"{name} is {frame.format.name}, and QPs are read from 8-bit video only")
                     if not maps:
                         first_frame = frame.to_ndarray(format="rgb24")
-                    maps.append(_qp_of(frame))
+                    maps.append(qp_of(frame))
                     types.append(PictureType(frame.pict_type).name)
                     bits.append(frame.opaque or 0)  # type: ignore[arg-type]  # what we put there
             header_bits = 8 * _parameter_set_bytes(context.extradata or b"")
@@ -110,7 +111,16 @@ def inspect_bitstream(source: bytes | str | Path) -> StreamReport:
     return StreamReport(QPMap(np.stack(maps)), tuple(types), np.array(bits, np.int64), fps, settings, first_frame)
 
 
-def _qp_of(frame: av.VideoFrame) -> np.ndarray:
+def realised_qps(path: str | Path) -> Iterator[np.ndarray]:
+    """QPs (h, w) of every frame of an H.264 file, in display order, one at a time."""
+    with av.open(str(path), "r") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"export_side_data": "venc_params"}
+        yield from map(qp_of, container.decode(stream))
+
+
+def qp_of(frame: av.VideoFrame) -> np.ndarray:
+    """QPs (h, w) of a frame whose decoder was told to export them. Raises `VideoError` if it did not."""
     side_data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # the stub of `side_data` does not know it
     if side_data is None:
         raise VideoError("the decoder exported no QPs: use av>=18 with its own FFmpeg")

@@ -42,6 +42,8 @@ _EXACT_SETTINGS = {
     **{"rc": "crf", "mbtree": "0", "qcomp": "1.00", "ip_ratio": "1.00", "pb_ratio": "1.00", "aq": "1:0.00"},
     **{"qpmin": "0", "qpmax": "69", "crf": f"{_BASE_QP}.0"},
 }
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
 _MOVES_QPS = ("vbv_maxrate", "zones")
 
 # libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of 64 wide (build 165:
@@ -135,9 +137,7 @@ class StreamEncoder:
         self._borrowed = ExitStack()
         self._canvas = self._borrowed.enter_context(borrow_canvas(picture.height, picture.width)) if mapped else None
 
-    def encode(
-        self, planes: tuple[np.ndarray, np.ndarray, np.ndarray], pts: int, values: np.ndarray | None = None
-    ) -> Iterator[av.Packet]:
+    def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet]:
         """Packets that are ready, in coding order, after a frame of 4:2:0 planes at `pts`, in units of the time base.
 
         values: int (h, w), offsets or QPs; of a mapped encoder.

@@ -133,9 +133,9 @@ class ControlNetwork(nn.Module):
         makes of the flat map."""
         small = reduced(frames)
         level = self.prior(small, log_bpp)
-        grid = (frames.shape[1], *macroblock_grid(*frames.shape[-2:]))
-        flat = level[:, None, None, None].expand(-1, *grid)
-        return (flat + self._departure(small, log_bpp, level, flat)).clamp(0, MAX_QP)
+        flat = level[:, None, None, None].expand(-1, frames.shape[1], *macroblock_grid(*frames.shape[-2:]))
+        departure = self.departure(small, log_bpp, level, flat)
+        return (flat + (departure if self.mode == "absolute" else self._steady(departure))).clamp(0, MAX_QP)
 
     def offsets(
         self, frames: torch.Tensor, log_bpp: torch.Tensor, base_qp: torch.Tensor | None = None, *, gop: int | None = None
@@ -146,9 +146,12 @@ class ControlNetwork(nn.Module):
         GOP, if it is another than that of training.
         """
         small = reduced(frames)
-        return self._departure(small, log_bpp, self.prior(small, log_bpp), base_qp, gop=gop)
+        return self._steady(self.departure(small, log_bpp, self.prior(small, log_bpp), base_qp, gop=gop), gop=gop)
 
-    def _departure(
+    def _steady(self, departure: torch.Tensor, *, gop: int | None = None) -> torch.Tensor:
+        return centred(mean_so_far(departure, gop=gop or self.config["gop"]))
+
+    def departure(
         self,
         small: torch.Tensor,
         log_bpp: torch.Tensor,
@@ -156,12 +159,20 @@ class ControlNetwork(nn.Module):
         base_qp: torch.Tensor | None = None,
         *,
         gop: int | None = None,
+        before: torch.Tensor | None = None,
+        start: int = 0,
     ) -> torch.Tensor:
+        """(B, T, h, w): what the network says of every frame by itself, in QPs. In the modes that depart from x264's QPs,
+        `offsets` are its mean over the GOP so far.
+
+        small: `reduced` frames (B, T, 3, H/4, W/4). level: (B,), the QP of the flat map. before: (B, 1, 3, H/4, W/4), the frame
+        before the first (None: the first itself). start: the first frame's place in its GOP.
+        """
         b, t, _, height, width = small.shape
+        before = small[:, :1] if before is None else before
         padding = (0, -width % _PATCH, 0, -height % _PATCH)
-        small = F.pad(small.flatten(0, 1), padding, mode="replicate").unflatten(0, (b, t))
-        before = torch.cat([small[:, :1], small[:, :-1]], 1)
-        seen = rearrange(torch.cat([small - 0.5, small - before], 2), "b t c h w -> (b t) c h w")
+        seen = torch.cat([small - 0.5, small - torch.cat([before, small[:, :-1]], 1)], 2)
+        seen = F.pad(rearrange(seen, "b t c h w -> (b t) c h w"), padding, mode="replicate")
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
         if self.of_base is not None:
             if base_qp is None:
@@ -169,7 +180,7 @@ class ControlNetwork(nn.Module):
             level = base_qp.mean((1, 2, 3))
             features = features + self.of_base(rearrange((base_qp - level[:, None, None, None]) / 5, "b t h w -> (b t) 1 h w"))
         gop = gop or self.config["gop"]
-        position = torch.arange(t, device=small.device) % gop
+        position = (torch.arange(t, device=small.device) + start) % gop
         condition = torch.stack(
             [
                 ((log_bpp[:, None] + 3) / 2).expand(b, t),
@@ -189,15 +200,16 @@ class ControlNetwork(nn.Module):
         if sigma := self.config["smoothness"]:
             side = 2 * math.ceil(2 * sigma) + 1
             departure = gaussian_blur2d(departure, (side, side), (sigma, sigma), border_type="replicate")
-        departure = rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
-        if self.mode == "absolute":
-            return departure
-        steady = mean_so_far(departure, gop=gop)
-        return steady - steady.mean((2, 3), keepdim=True)
+        return rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
 
     def save(self, path: str | Path, config: dict[str, Any]) -> None:
         """Write the weights with what they were trained for."""
         save_weights(path, Weights("control", {**config, "control": self.config}, self.state_dict()))
+
+
+def centred(steady: torch.Tensor) -> torch.Tensor:
+    """(B, T, h, w) less the mean of every frame, which x264 would take back."""
+    return steady - steady.mean((2, 3), keepdim=True)
 
 
 def mean_so_far(x: torch.Tensor, *, gop: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from dvcc.clip import Clip
 from dvcc.codecs import EncodedClip
@@ -36,7 +37,16 @@ its target by 0.56 / frames, 7 % on a clip of 8: of 94 of these, 62 % exceeded t
 0.94, none at 0.9."""
 
 
-def needs_correction(coded: EncodedClip, target_kbps: float) -> bool:
+class Achieved(Protocol):
+    """A finished encode, of a clip or of a whole video."""
+
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def bitrate_kbps(self) -> float: ...
+
+
+def needs_correction(coded: Achieved, target_kbps: float) -> bool:
     """The rule that every corrected controller follows: a correction is worth an encode when the first one exceeds its target, or
     leaves more unused than a correction would."""
     slack = max(_LEAST_SLACK, 1.5 * _MISS_OF_FRAMES / coded.num_frames)

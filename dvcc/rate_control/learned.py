@@ -66,9 +66,7 @@ class AbsoluteControl(LearnedControl):
         first = self.codec.encode(clip, dithered(mean_qp))
         if not self.corrected or not needs_correction(first, target_kbps):
             return first
-        miss = math.log(first.bitrate_kbps / target_kbps)
-        shift = miss / (_LEAST_PER_QP if miss > 0 else _MOST_PER_QP)
-        second = self.codec.encode(clip, dithered(mean_qp + shift))
+        second = self.codec.encode(clip, dithered(mean_qp + correcting_shift(first.bitrate_kbps, target_kbps)))
         return best_within([first, second], target_kbps)
 
     def map_of(self, clip: Clip, target_kbps: float) -> QPMap:
@@ -127,12 +125,23 @@ class AnalysedControl(AbsoluteControl):
         analysis = self.codec.encode(clip, CRF(float(self.control.prior(reduced(frames), log_bpp))))
         base = torch.from_numpy(analysis.realised_qp().values.astype("float32")).to(frames.device)
         offsets = self.control.offsets(frames, log_bpp, base[None], gop=self.codec.gop)[0]
-        shift = math.log(analysis.bitrate_kbps / target_kbps) / _TYPICAL_PER_QP
+        shift = shift_to_target(analysis.bitrate_kbps, target_kbps)
         # Whole but for what all have in common: only that has to be dithered.
         return ((base + offsets).round() + shift).cpu()
 
 
 LEARNED = {controller.mode: controller for controller in (AbsoluteControl, AnalysedControl, OffsetControl)}
+
+
+def shift_to_target(achieved_kbps: float, target_kbps: float) -> float:
+    """QPs, not rounded, by which to shift a whole map to get from what it came to to the target."""
+    return math.log(achieved_kbps / target_kbps) / _TYPICAL_PER_QP
+
+
+def correcting_shift(achieved_kbps: float, target_kbps: float) -> float:
+    """The same, erring to the cheap side: the target is not to be exceeded again."""
+    miss = math.log(achieved_kbps / target_kbps)
+    return miss / (_LEAST_PER_QP if miss > 0 else _MOST_PER_QP)
 
 
 def dithered(mean_qp: torch.Tensor) -> QPMap:

@@ -1,0 +1,146 @@
+"""`dvcc encode`: a whole video under a trained control."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvcc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dvcc.video.tally import Tally
+
+TASKS = ("segmentation", "detection", "optical_flow", "reconstruction")
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The words of `dvcc encode`."""
+    parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
+    parser.add_argument("video", help="a video file of any length")
+    parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts")
+    parser.add_argument("--target-kbps", type=float, required=True, help="average bitrate of the video stream, kbit/s")
+    add_control_words(parser)
+    parser.add_argument("--preset", default="medium", help="x264's; medium unless given")
+    parser.add_argument("--gop", type=int, help="frames from one I frame to the next (default: one second)")
+    parser.add_argument("--threads", type=int, help="frame threads of x264 (default: one and a half per core)")
+    parser.add_argument("--stream", type=int, help="which stream of the file to code, where it has several with video")
+    parser.add_argument("--report", metavar="DIR", help="write pictures of the maps over frames, and the bitrate, there")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--live", action="store_true", help="from stdin (-), a device or a URL, to .ts, .mp4 or - (stdout)")
+    parser.add_argument("--input-format", metavar="F", help="with --live: FFmpeg's name of what is read, as v4l2 for a camera")
+    parser.set_defaults(run=run)
+
+
+def add_control_words(parser: argparse.ArgumentParser) -> None:
+    """Which trained control: by task and mode, or by path."""
+    parser.add_argument("--task", choices=TASKS, default="segmentation", help="what the video is for")
+    parser.add_argument(
+        "--mode",
+        choices=["offset", "absolute"],
+        default="offset",
+        help="offsets on x264's two-pass rate control, or every QP decided, from those of an analysis encode",
+    )
+    parser.add_argument("--checkpoint", metavar="PATH", help="a trained control of your own instead")
+
+
+def checkpoint_of(arguments: argparse.Namespace) -> Path:
+    """The control that the words ask for. Raises `ConfigError` where the repository has none for the task and mode."""
+    from dvcc.published import CHECKPOINTS
+
+    if arguments.checkpoint:
+        return Path(arguments.checkpoint)
+    name = f"control_{arguments.task}{'' if arguments.mode == 'offset' else '_analysed'}.safetensors"
+    if not (CHECKPOINTS / name).is_file():
+        raise ConfigError(f"there is no trained control for {arguments.task} in {arguments.mode} mode: give --checkpoint PATH")
+    return CHECKPOINTS / name
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what they say."""
+    if not 0 < arguments.target_kbps < float("inf"):
+        raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
+    checkpoint = checkpoint_of(arguments)
+    if arguments.live:
+        _live(arguments, checkpoint)
+    else:
+        _file(arguments, checkpoint)
+
+
+def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
+    from dvcc.codecs import X264
+    from dvcc.video.probe import open_video
+
+    if arguments.input_format:
+        raise ConfigError("--input-format is for --live: a file says what it is")
+    source = open_video(arguments.video, stream=arguments.stream)
+    gop = arguments.gop if arguments.gop is not None else min(250, max(1, round(source.picture.fps)))
+    codec = X264(arguments.preset, gop=gop, threads=_threads(arguments))
+
+    from dvcc.control import load_control  # torch: only once the words and the video are known to be good
+    from dvcc.video.encode import encode_video
+    from dvcc.video.plan import EncodePlan
+    from dvcc.video.report import EncodeReport, progress_bar
+
+    control, _ = load_control(checkpoint)
+    plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
+    print(plan, file=sys.stderr)
+    if arguments.dry_run:
+        return
+    report = EncodeReport(plan, Path(arguments.report)) if arguments.report else None
+    with progress_bar(plan) as progress:
+        result = encode_video(plan, progress=progress, look=report.look if report else None)
+    if report:
+        report.write(result)
+    _say(result.notes[len(source.notes) :], result.damage)
+    print(_closing(arguments, result.tally), f"{result.num_encodes} encodes in {result.elapsed_seconds:.1f} s")
+
+
+def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
+    from dvcc.video.output import check_output
+
+    if arguments.report or arguments.dry_run or arguments.stream is not None:
+        raise ConfigError("--report, --dry-run and --stream are for files: leave them out with --live")
+    if arguments.out != "-":
+        check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
+
+    from dvcc.control import load_control
+    from dvcc.video.live import encode_live
+
+    control, _ = load_control(checkpoint)
+    result = encode_live(
+        arguments.video,
+        Path(arguments.out),
+        target_kbps=arguments.target_kbps,
+        control=control,
+        preset=arguments.preset,
+        gop=arguments.gop,
+        threads=_threads(arguments),
+        form=arguments.input_format,
+        begun=lambda source, codec: print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr),
+    )
+    _say(result.notes, result.damage)
+    line = f"{result.elapsed_seconds:.1f} s, at most {result.most_delay} frames behind"
+    print(_closing(arguments, result.tally), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
+
+
+def _threads(arguments: argparse.Namespace) -> int:
+    return arguments.threads if arguments.threads is not None else max(1, 3 * (os.cpu_count() or 1) // 2)
+
+
+def _say(notes: Sequence[str], damage: object) -> None:
+    for note in notes:
+        print(f"note     {note}", file=sys.stderr)
+    if said := str(damage):
+        print(f"damage   {said}", file=sys.stderr)
+
+
+def _closing(arguments: argparse.Namespace, tally: Tally) -> str:
+    if not tally.num_frames:
+        return f"{arguments.out}: no frame,"
+    qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in tally.mean_qps.items())
+    rate = f"{tally.bitrate_kbps:.1f} kbit/s of {arguments.target_kbps:g} asked"
+    return f"{arguments.out}: {rate}, {tally.num_frames} frames, mean QP {qps},"

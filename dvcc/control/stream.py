@@ -1,0 +1,109 @@
+"""A trained control on frames that come a few at a time, with what it remembers of those before."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from dvcc import units
+from dvcc.control.network import ControlNetwork, centred
+from dvcc.units import MACROBLOCK, macroblock_grid
+
+# Kr and Kb of ITU-R BT.601, BT.709 and BT.2020
+_LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+
+
+def reduced_planes(y: np.ndarray, u: np.ndarray, v: np.ndarray, *, matrix: str, full_range: bool) -> torch.Tensor:
+    """float 0..1 (3, 4h, 4w) for an (h, w) grid of macroblocks: what `reduced` makes of a picture's RGB, from its 4:2:0 planes
+    uint8 (H, W) and twice (H/2, W/2); edges are repeated to whole macroblocks.
+
+    Chroma is taken where it lies instead of interpolated: a full-size conversion to RGB would cost more than the network.
+    """
+    rows, columns = macroblock_grid(*y.shape)
+    pick = [_diagonal(y, 4), _diagonal(u, 2), _diagonal(v, 2)]
+    floor, luma, chroma = (0, 255, 255) if full_range else (16, 219, 224)
+    light, blue, red = (pick[0] - floor) / luma, (pick[1] - 128) / chroma, (pick[2] - 128) / chroma
+    of_red, of_blue = _LUMA[matrix]
+    r, b = light + 2 * (1 - of_red) * red, light + 2 * (1 - of_blue) * blue
+    g = (light - of_red * r - of_blue * b) / (1 - of_red - of_blue)
+    rgb = np.stack([r, g, b]).clip(0, 1)
+    side = MACROBLOCK // 4
+    missing = [(0, 0), (0, rows * side - rgb.shape[1]), (0, columns * side - rgb.shape[2])]
+    return torch.from_numpy(np.pad(rgb, missing, mode="edge"))
+
+
+def _diagonal(plane: np.ndarray, step: int) -> np.ndarray:
+    """float32: the mean of two samples on the diagonal of every step x step square, of one where the square is cut off."""
+    first = plane[::step, ::step].astype(np.float32)
+    second = first.copy()
+    rest = plane[step // 2 :: step, step // 2 :: step]
+    second[: rest.shape[0], : rest.shape[1]] = rest
+    second[rest.shape[0] :] = second[max(0, rest.shape[0] - 1)]
+    second[:, rest.shape[1] :] = second[:, max(0, rest.shape[1] - 1)][:, None]
+    return (first + second) / 2
+
+
+class ControlStream:
+    """What a control decides for a video, frames (at most a GOP) at a time: the same as of a clip, apart from the prior, which
+    sees what has come so far.
+
+    gop: frames from one I frame to the next. quarter_turns: by which a player turns the picture anticlockwise; the network is
+    shown it upright. Memory does not grow with the video.
+    """
+
+    def __init__(
+        self,
+        control: ControlNetwork,
+        target_kbps: float,
+        *,
+        fps: Fraction,
+        height: int,
+        width: int,
+        gop: int,
+        quarter_turns: int = 0,
+    ) -> None:
+        self.control, self.gop, self.quarter_turns = control, gop, quarter_turns
+        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=fps, height=height, width=width)
+        self._log_bpp = torch.tensor([math.log(bpp)])
+        self._before: torch.Tensor | None = None
+        self._sum, self._place = torch.zeros(()), 0
+
+    def level(self, small: torch.Tensor) -> torch.Tensor:
+        """(1,): QP of the flat map that meets the target, for reduced frames (T, 3, 4h, 4w) and the one before them."""
+        known = small if self._before is None else torch.cat([self._before, small])
+        return self.control.prior(known[None], self._log_bpp)
+
+    @torch.inference_mode()
+    def decide(self, small: torch.Tensor, base_qp: np.ndarray | None = None) -> np.ndarray:
+        """float32 (T, h, w) for reduced frames (T, 3, 4h, 4w) that do not cross the start of a GOP: QPs of absolute mode, or
+        departures from x264's, 0 on average in every frame, in the other two. base_qp: (T, h, w), x264's QPs in analysed mode."""
+        shown = self._turned(small)
+        base = None if base_qp is None else self._turned(torch.from_numpy(base_qp.astype(np.float32)))[None]
+        level = self.level(shown)
+        before = None if self._before is None else self._before[None]
+        said = self.control.departure(
+            shown[None],
+            self._log_bpp,
+            level,
+            base,
+            gop=self.gop,
+            before=before,
+            start=self._place,
+        )[0]
+        if self.control.mode == "absolute":
+            decided = level + said
+        else:
+            sums = said.cumsum(0) + self._sum
+            count = torch.arange(1, len(said) + 1) + self._place
+            decided = centred((sums / count.view(-1, 1, 1))[None])[0]
+            self._sum = sums[-1]
+        self._before, self._place = shown[-1:], self._place + len(said)
+        if self._place >= self.gop:
+            self._sum, self._place = torch.zeros(()), 0
+        return torch.rot90(decided, -self.quarter_turns, (-2, -1)).numpy()
+
+    def _turned(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.rot90(pictures, self.quarter_turns, (-2, -1))

@@ -1,0 +1,170 @@
+"""Where coded video goes, with the other streams of its source as they are: a file that appears whole or not at all, or a stream
+that can be played from wherever it was cut."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from abc import ABC as AbstractBase
+from abc import abstractmethod
+from collections.abc import Collection
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+
+from dvcc.errors import ConfigError, DvccError
+from dvcc.video.source import VideoSource
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts"}
+"""FFmpeg's muxer by the suffix of a file."""
+
+_OWN_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")  # of the old container
+
+
+def check_output(path: Path, source: Path, *, suffixes: Collection[str] = tuple(CONTAINERS)) -> None:
+    """Raise `ConfigError` for a name without a known suffix, or that of the source; `DvccError` where none can be written."""
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{path} has no suffix that says what to write: end it in one of {', '.join(suffixes)}")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: give the name of a file")
+    if path.exists() and source.exists() and os.path.samefile(path, source):
+        raise ConfigError(f"{path} is the input itself: write to another file")
+    if not path.parent.is_dir():
+        raise DvccError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise DvccError(f"cannot write {path}: {path.parent} is read-only; write elsewhere")
+
+
+class Output(AbstractBase):
+    """What is being written; a context manager.
+
+    `container` is open for the encoder, which adds the first stream; then `begin` adds the other streams of the source, and says
+    which cannot be carried. `mux` takes the encoder's packets, `copy` the source's.
+    """
+
+    def __init__(self, path: Path, source: VideoSource) -> None:
+        self.path, self.source = path, source
+        self._copied: dict[int, Any] = {}  # by stream of the source
+        self._shift: dict[int, int] = {}
+
+    @abstractmethod
+    def _open(self) -> av.container.OutputContainer: ...
+
+    def __enter__(self) -> Self:
+        try:
+            self.container = self._open()
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from error
+        return self
+
+    def begin(self, original: av.container.InputContainer) -> list[str]:
+        """Carry over tags, chapters and streams of `original`, the opened source. Returns what is left out, one sentence each."""
+        notes = []
+        container, video = self.container, self.container.streams.video[0]
+        container.metadata.update({k: v for k, v in original.metadata.items() if k.lower() not in _OWN_TAGS})
+        source = original.streams[self.source.index]
+        video.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _OWN_TAGS})
+        if self.source.rotation:
+            video.set_display_rotation(-self.source.rotation)
+        if chapters := original.chapters():
+            with contextlib.suppress(av.FFmpegError, ValueError):
+                container.set_chapters(chapters)
+        for stream in original.streams:
+            if stream.type not in ("audio", "subtitle"):
+                continue
+            name = stream.codec_context.name if stream.codec_context else "unknown"
+            if not _carries(container.format.name, stream):
+                notes.append(f"{stream.type} ({name}) cannot be stored in {self.path.suffix} and is left out: .mkv takes most")
+                continue
+            copied = container.add_stream_from_template(stream)
+            copied.metadata.update(stream.metadata)
+            self._copied[stream.index] = copied
+            self._shift[stream.index] = round(Fraction(original.start_time or 0, av.time_base) / (stream.time_base or 1))
+        return notes
+
+    def mux(self, packet: av.Packet) -> None:
+        """Write a packet of the encoder."""
+        try:
+            self.container.mux_one(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from error
+
+    def copy(self, packet: av.Packet) -> None:
+        """Write a packet of another stream of the source, if that stream is carried."""
+        copied = self._copied.get(packet.stream_index)
+        if copied is None or packet.dts is None:  # the end of a stream
+            return
+        shift = self._shift[packet.stream_index]
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts -= shift
+        packet.stream = copied
+        self.mux(packet)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        whole = False
+        try:
+            self.container.close()
+            whole = error is None
+        except (av.FFmpegError, OSError) as failure:
+            if error is None:
+                raise self._failed(failure) from failure
+        finally:
+            self._finish(whole=whole)
+
+    @abstractmethod
+    def _finish(self, *, whole: bool) -> None:
+        """Once it is closed, or cannot be; whole: nothing went wrong."""
+
+    def _failed(self, error: Exception) -> DvccError:
+        reason = getattr(error, "strerror", None) or error
+        return DvccError(f"cannot write {self.path}: {reason}; free some space, or write elsewhere")
+
+
+class WholeFile(Output):
+    """A file that takes its name when the block ends well, and of which nothing is left otherwise. keep: set to False, it does
+    not appear."""
+
+    keep = True
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+    def _open(self) -> av.container.OutputContainer:
+        return av.open(str(self._temporary), "w", format=CONTAINERS[self.path.suffix.lower()])
+
+    def _finish(self, *, whole: bool) -> None:
+        if whole and self.keep:
+            os.replace(self._temporary, self.path)
+        self._temporary.unlink(missing_ok=True)
+
+
+class LiveStream(Output):
+    """A stream that can be played while it is written, and up to wherever it ends: MPEG-TS (.ts, or "-" for stdout), or mp4 in
+    fragments of one GOP."""
+
+    def _open(self) -> av.container.OutputContainer:
+        if str(self.path) == "-":
+            return av.open("pipe:1", "w", format="mpegts", options={"flush_packets": "1"})
+        form, options = CONTAINERS[self.path.suffix.lower()], {"flush_packets": "1"}
+        if form == "mp4":
+            options["movflags"] = "frag_keyframe+empty_moov+default_base_moof"
+        return av.open(str(self.path), "w", format=form, options=options)
+
+    def _finish(self, *, whole: bool) -> None:
+        """What was written can be played."""
+
+
+def _carries(muxer: str, stream: Any) -> bool:
+    """Whether the muxer takes such packets: it says so when it writes its header, and FFmpeg's lists do not."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

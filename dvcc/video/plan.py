@@ -1,0 +1,69 @@
+"""What is to be done with a video, checked before anything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvcc import units
+from dvcc.codecs import X264
+from dvcc.control.network import ControlNetwork
+from dvcc.control.stream import ControlStream
+from dvcc.errors import ConfigError
+from dvcc.video.controlled import control_stream
+from dvcc.video.output import check_output
+from dvcc.video.source import VideoSource
+
+_LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode of x264 is outside
+
+
+@dataclass(frozen=True)
+class EncodePlan:
+    """A source, where to, at which bitrate (kbit/s on average over the video), by which encoder and control.
+
+    control: None is plain two-pass ABR, the rival. Raises `ConfigError` for a target that no encode can have, `ConfigError` or
+    `DvccError` for an output that cannot be written.
+    """
+
+    source: VideoSource
+    out: Path
+    target_kbps: float
+    codec: X264
+    control: ControlNetwork | None
+
+    def __post_init__(self) -> None:
+        check_output(self.out, self.source.path)
+        size = {"fps": self.picture.fps, "height": self.picture.height, "width": self.picture.width}
+        least, most = (units.bits_per_pixel_to_kbps(bpp, **size) for bpp in (_LEAST_BPP, _MOST_BPP))
+        if not max(1.0, least) <= self.target_kbps <= most:
+            raise ConfigError(
+                f"{self.target_kbps:g} kbit/s is out of reach of {self.source}: ask for {max(1.0, least):.0f} to {most:.0f}"
+            )
+
+    picture = property(lambda self: self.source.picture, doc="Size, rate and colour of the video.")
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What will go over the video, in order; a correction only where the target is missed."""
+        if self.control is None or self.control.mode == "offset":
+            return "first pass", "second pass"
+        return (*(("analysis",) if self.control.mode == "analysed" else ()), "encode", "correction")
+
+    def control_stream(self) -> ControlStream:
+        """The control at the beginning of the video."""
+        assert self.control is not None
+        return control_stream(self.source, self.control, self.target_kbps, gop=self.codec.gop)
+
+    def __str__(self) -> str:
+        picture, codec = self.picture, self.codec
+        rows, columns = units.macroblock_grid(picture.height, picture.width)
+        bpp = units.kbps_to_bits_per_pixel(self.target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
+        lines = [
+            f"in       {self.source}",
+            f"out      {self.out}",
+            f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
+            f"encoder  x264 {codec.preset}, GOP {codec.gop}, {codec.threads} threads",
+            f"control  {'none' if self.control is None else self.control.mode}, {rows}x{columns} macroblocks",
+            f"passes   {', '.join(self.passes)}",
+        ]
+        return "\n".join(lines + [f"note     {note}" for note in self.source.notes])

@@ -1,0 +1,84 @@
+"""What a person sees of a long encode: a bar while it runs, pictures of its maps afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from dvcc._files import check_writable
+from dvcc.clip import Clip
+from dvcc.video.encode import EncodeResult
+from dvcc.video.encode import Progress as Told
+from dvcc.video.plan import EncodePlan
+from dvcc.video.source import SourceFrame
+
+_PICTURES = 8
+_GUESS = 250  # frames, of a file that does not say its length
+
+
+@contextmanager
+def progress_bar(plan: EncodePlan) -> Iterator[Told]:
+    """A line per pass on stderr: frames, and the time that is left."""
+    columns = (
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} frames"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+
+        def told(name: str, done: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=plan.source.num_frames)
+            bar.update(tasks[name], completed=done)
+
+        yield told
+
+
+class EncodeReport:
+    """Pictures of some frames with what was asked of their macroblocks, and the bitrate over time, in `folder`.
+
+    Raises `DvccError` at once when nothing can be written there.
+    """
+
+    def __init__(self, plan: EncodePlan, folder: Path) -> None:
+        check_writable(folder)
+        self.plan, self.folder = plan, folder
+        self._every = max(1, (plan.source.num_frames or _GUESS) // _PICTURES)
+        self._seen: dict[int, tuple[Clip, np.ndarray]] = {}
+
+    def look(self, index: int, frame: SourceFrame, values: np.ndarray | None) -> None:
+        """Keep some frames, spread over the video."""
+        if values is None or index % self._every or (len(self._seen) >= _PICTURES and index):
+            return
+        if index == 0:
+            self._seen.clear()  # of an encode that a correction replaces
+        y, u, v = (plane[None].copy() for plane in frame.planes)
+        source = self.plan.source
+        self._seen[index] = (Clip(y, u, v, source.picture.fps, source.matrix, source.picture.full_range), values.copy())
+
+    def write(self, result: EncodeResult) -> None:
+        """maps.png and bitrate.png."""
+        import matplotlib.pyplot as plt
+
+        from dvcc.visuals import rgb, save_figure, strip
+
+        offset = self.plan.control is not None and self.plan.control.mode == "offset"
+        panels = {f"frame {index}": rgb(clip.frames[0]) for index, (clip, _) in self._seen.items()}
+        maps = {f"frame {index}": values for index, (_, values) in self._seen.items()}
+        strip(panels, self.folder / "maps.png", qp=maps, label="QP offset" if offset else "QP")
+        figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
+        seconds = sorted(result.tally.bits_per_second)
+        axis.stairs([result.tally.bits_per_second[s] / 1000 for s in seconds], [*seconds, seconds[-1] + 1], fill=True, alpha=0.6)
+        axis.axhline(self.plan.target_kbps, color="black", linewidth=1, label="target")
+        axis.set_xlabel("second")
+        axis.set_ylabel("kbit")
+        axis.legend()
+        save_figure(figure, self.folder / "bitrate.png")

@@ -1,0 +1,174 @@
+"""A video file of any length, frame by frame, with what belongs to it: time stamps, colour, rotation, damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from dvcc.clip import Matrix, frame_to_planar
+from dvcc.codecs.encoder import Picture, Planes
+from dvcc.errors import VideoError
+
+_MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
+
+
+Others = Callable[[av.Packet], None]
+"""Takes the packets of the streams that are not coded."""
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One picture: 4:2:0 planes uint8 (H, W) and twice (H/2, W/2), and its time stamp in units of the source's time base."""
+
+    planes: Planes
+    pts: int
+
+
+@dataclass
+class Damage:
+    """What was wrong with a file that could be read all the same."""
+
+    packets: int = 0  # that the decoder refused
+    frames: int = 0  # that it marked as broken, and concealed
+    times: int = 0  # time stamps that were missing or did not rise
+    stopped: str = ""  # why reading stopped before the end
+
+    def __str__(self) -> str:
+        counted = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
+        counted += [(self.times, "time stamp", "had to be made up")]
+        said = [f"{count} {what}{'s' * (count != 1)} {how}" for count, what, how in counted if count]
+        return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """The video stream of a file that is to be coded.
+
+    index: of the stream in the file. picture: its size, even (an odd last row or column is left out), rate and colour.
+    num_frames: as the file says or its length suggests, None if it does not. rotation: degrees by which a player turns it,
+    anticlockwise. notes: what is not kept of it, one sentence each.
+    """
+
+    path: Path
+    index: int
+    picture: Picture
+    matrix: Matrix
+    num_frames: int | None
+    rotation: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        length = f", about {self.num_frames} frames" if self.num_frames else ""
+        return f"{self.path.name}: {self.picture.width}x{self.picture.height} at {float(self.picture.fps):.5g} fps{length}"
+
+    def frames(self, damage: Damage | None = None, *, others: Others | None = None) -> Iterator[SourceFrame]:
+        """All frames in order, with rising time stamps that begin where the file does. `others` is given the packets of all other
+        streams as they come.
+
+        Counts in `damage` what could not be decoded, and goes on. Raises `VideoError` if nothing at all can be, or if a later
+        frame is interlaced.
+        """
+        damage = damage or Damage()
+        with opened(self.path) as container:
+            yield from self.read(container, decoded(container, self.index, damage, others), damage)
+
+    def read(
+        self, container: av.container.InputContainer, frames: Iterator[av.VideoFrame], damage: Damage
+    ) -> Iterator[SourceFrame]:
+        """The same of `frames` that the open `container` gives."""
+        start = Fraction(container.start_time or 0, av.time_base)
+        time_base = self.picture.time_base
+        step = max(1, round(1 / self.picture.fps / time_base))
+        last: int | None = None
+        for frame in frames:
+            refuse_interlaced(self.path, frame)
+            damage.frames += frame.is_corrupt
+            pts = None if frame.pts is None else round((frame.pts * (frame.time_base or time_base) - start) / time_base)
+            if pts is None or (last is not None and pts <= last):
+                damage.times += 1
+                pts = 0 if last is None else last + step
+            last = pts
+            yield SourceFrame(self._planes(frame), pts)
+        if last is None:
+            raise nothing_in(self.path)
+
+    def _planes(self, frame: av.VideoFrame) -> Planes:
+        height, width = self.picture.height, self.picture.width
+        # A stream that changes its size half-way is scaled to the size that it began with.
+        same = 0 <= frame.height - height <= 1 and 0 <= frame.width - width <= 1
+        planar, _, _ = frame_to_planar(frame, None if same else (height, width))
+        y, u, v = (np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in planar.planes)
+        return y[:height, :width], u[: height // 2, : width // 2], v[: height // 2, : width // 2]
+
+
+@contextmanager
+def opened(
+    path: str | Path, *, form: str | None = None, options: dict[str, str] | None = None
+) -> Iterator[av.container.InputContainer]:
+    """FFmpeg's reader of a file, or of whatever else FFmpeg opens in that form. Raises `VideoError` when it cannot be read."""
+    try:
+        container = av.open(str(path), "r", format=form, options=options, metadata_errors="replace")
+    except (av.FFmpegError, OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VideoError(f"{path} cannot be read as video ({reason}): check that the file is complete") from error
+    with container:
+        yield container
+
+
+def nothing_in(path: Path) -> VideoError:
+    """The error of a file that opens and has no picture."""
+    return VideoError(f"{path} holds no frame that can be decoded: check that the file is complete")
+
+
+def refuse_interlaced(path: Path, frame: av.VideoFrame) -> None:
+    """Raise `VideoError`: two moments woven into one picture would be coded as comb teeth."""
+    if frame.interlaced_frame:
+        raise VideoError(
+            f"{path} is interlaced, and maps are made for whole pictures: deinterlace it first, e.g. ffmpeg -i IN -vf bwdif OUT"
+        )
+
+
+def decoded(
+    container: av.container.InputContainer,
+    index: int,
+    damage: Damage,
+    others: Others | None,
+) -> Iterator[av.VideoFrame]:
+    """Every frame that the decoder gives, over packets that it refuses."""
+    stream = container.streams[index]
+    assert isinstance(stream, av.VideoStream)
+    stream.thread_type = "AUTO"
+    packets: Iterator[Any] = iter(container.demux() if others else container.demux(stream))
+    in_a_row = 0
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (av.FFmpegError, EOFError) as error:
+            damage.stopped = str(getattr(error, "strerror", None) or error)
+            return
+        if packet.stream_index != index:
+            assert others is not None
+            others(packet)
+            continue
+        try:
+            frames = packet.decode()
+        except EOFError:
+            return
+        except av.FFmpegError as error:
+            damage.packets += 1
+            in_a_row += 1
+            if in_a_row > _MOST_BROKEN:
+                damage.stopped = str(error.strerror or error)
+                return
+            continue
+        in_a_row = 0
+        yield from frames

@@ -1,0 +1,73 @@
+"""What an encode came to, counted while its packets pass by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+from av.video.frame import PictureType
+
+from dvcc.codecs.bitstream import qp_of
+
+_ALL, _EVERY = 1000, 8  # frames from which on only every so many GOPs are decoded: all would be a tenth of the encode
+
+
+@dataclass
+class Tally:
+    """bits: of slices and parameter sets, without x264's version text and the container. bits_per_second: by second of the video.
+    mean_qps: as coded, by frame type; of a long video from every eighth GOP."""
+
+    bits: int = 0
+    num_frames: int = 0
+    bits_per_second: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create("h264", "r")
+        self._reader.options = {"export_side_data": "venc_params"}
+        self._reader.thread_count = 1
+        self._qps: dict[str, tuple[float, int]] = {}
+
+    def add(self, packet: av.Packet) -> None:
+        """Count a packet of the encoder."""
+        assert packet.pts is not None
+        bits = 8 * packet.size
+        self.bits += bits
+        self.num_frames += 1
+        self.bits_per_second[int(packet.pts * packet.time_base)] += bits
+        if self.num_frames == 1:
+            self._reader.extradata = packet.stream.codec_context.extradata  # the parameter sets, where a container keeps them
+        if packet.is_keyframe:
+            self._read(None)
+            self._sampled = self.num_frames <= _ALL or self._gops % _EVERY == 0
+            self._gops += 1
+        self._read(packet)
+
+    def close(self, *, header_bits: int, duration: Fraction) -> None:
+        """All packets have passed; duration: of the video, in seconds."""
+        self._read(None)
+        self.bits += header_bits
+        self.seconds = float(duration)
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Achieved bitrate in kbit/s, over the video's own time."""
+        return self.bits / self.seconds / 1000
+
+    @property
+    def mean_qps(self) -> dict[str, float]:
+        """By frame type, I, P and B."""
+        return {kind: self._qps[kind][0] / self._qps[kind][1] for kind in "IPB" if kind in self._qps}
+
+    def _read(self, packet: av.Packet | None) -> None:
+        """Decode a packet; None: the rest of a GOP."""
+        if not self._sampled:
+            return
+        for frame in self._reader.decode(packet):
+            kind = PictureType(frame.pict_type).name
+            total, count = self._qps.get(kind, (0.0, 0))
+            self._qps[kind] = (total + float(qp_of(frame).mean()), count + 1)
+        if packet is None:
+            self._reader.flush_buffers()
