@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     checkpoint = checkpoint_of(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and x264's threads need the cores
     if arguments.live:
         _live(arguments, checkpoint)
     else:
@@ -74,18 +75,21 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.codecs import X264
     from dvcc.video.probe import open_video
 
+    X264(arguments.preset, threads=_threads(arguments))  # words are checked before torch is imported
+
     if arguments.input_format:
         raise ConfigError("--input-format is for --live: a file says what it is")
     source = open_video(arguments.video, stream=arguments.stream)
     gop = arguments.gop if arguments.gop is not None else min(250, max(1, round(source.picture.fps)))
-    codec = X264(arguments.preset, gop=gop, threads=_threads(arguments))
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
+    from dvcc.video.controlled import obedient_codec
     from dvcc.video.encode import encode_video
     from dvcc.video.plan import EncodePlan
     from dvcc.video.report import EncodeReport, progress_bar
 
     control, _ = load_control(checkpoint)
+    codec = obedient_codec(arguments.preset, control.mode, gop=gop, threads=_threads(arguments))
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
     print(plan, file=sys.stderr)
     if arguments.dry_run:

@@ -1,10 +1,11 @@
-"""Rate controllers behind one contract. A controller is one file and one line here."""
+"""Rate controllers behind one contract. A controller is one file and one line here; those that ask a task network are imported
+when they are built, since a camera has none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dvcc.codecs import X264
 from dvcc.control.network import ControlNetwork
@@ -14,11 +15,10 @@ from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LEARNED, LearnedControl, OffsetControl
-from dvcc.rate_control.oracle import BoxOracle
-from dvcc.rate_control.saliency import BinarySaliency, GradedSaliency
-from dvcc.rate_control.search import Search
-from dvcc.surrogates import AnchoredSurrogate, Surrogate
-from dvcc.tasks import DetectionTask, Task
+
+if TYPE_CHECKING:
+    from dvcc.surrogates import Surrogate
+    from dvcc.tasks import Task
 
 T = TypeVar("T")
 
@@ -53,13 +53,25 @@ def _task(means: Means) -> Task:
     return means.task
 
 
-def _search(means: Means) -> Search:
+def _saliency(means: Means, *, binary: bool) -> RateController:
+    from dvcc.rate_control.saliency import BinarySaliency, GradedSaliency
+
+    return (BinarySaliency if binary else GradedSaliency)(_task(means), means.codec)
+
+
+def _search(means: Means) -> RateController:
+    from dvcc.rate_control.search import Search
+    from dvcc.surrogates import AnchoredSurrogate
+
     surrogate = _needed(means.surrogate, AnchoredSurrogate, "search needs an anchored surrogate: set surrogate=PATH")
     cache = _needed(means.cache, EncodeCache, "search needs a cache of encodes: set data.cache=FOLDER")
     return Search(_task(means), surrogate, cache, means.codec)
 
 
-def _boxes(means: Means) -> BoxOracle:
+def _boxes(means: Means) -> RateController:
+    from dvcc.rate_control.oracle import BoxOracle
+    from dvcc.tasks import DetectionTask
+
     return BoxOracle(_needed(means.task, DetectionTask, "boxes are for task=detection"), means.codec)
 
 
@@ -78,8 +90,8 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "abr2_no_aq": lambda means: _without(means.codec, **{"aq-mode": "0"}),
     "crf": lambda means: ConstantRateFactor(means.codec),
     "cqp": lambda means: ConstantQP(means.codec),
-    "saliency": lambda means: GradedSaliency(_task(means), means.codec),
-    "saliency_binary": lambda means: BinarySaliency(_task(means), means.codec),
+    "saliency": lambda means: _saliency(means, binary=False),
+    "saliency_binary": lambda means: _saliency(means, binary=True),
     "boxes": _boxes,
     "search": _search,
     "learned": lambda means: _learned(means, corrected=False),

@@ -10,6 +10,7 @@ from torch import nn
 from torchmetrics import Metric
 
 from dvcc.errors import ConfigError
+from dvcc.pixels import as_float as as_float
 
 
 class Task(nn.Module, AbstractBase):
@@ -83,11 +84,6 @@ class Task(nn.Module, AbstractBase):
     @abstractmethod
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """uint8 (3, H, W): the prediction (of one frame, without leading dimensions) drawn for a report."""
-
-
-def as_float(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 0..255 to float 0..1; float frames are returned as they are."""
-    return frames.float() / 255 if frames.dtype == torch.uint8 else frames
 
 
 def check_rgb(frames: torch.Tensor, *, task: str) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
+from dvcc.codecs import X264
 from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream, reduced_planes
 from dvcc.video.source import SourceFrame, VideoSource
+
+_OBEYED = {  # what a preset must not do, or x264 drops a map or decides its QPs anew
+    "offset": {"ultrafast": {"aq-mode": "1"}},
+    "absolute": {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
+}
+
+
+def obedient_codec(preset: str, mode: str, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})) -> X264:
+    """x264 at a preset, less what of it would ignore the map of a control of that mode."""
+    needed = _OBEYED["offset" if mode == "offset" else "absolute"].get(preset, {})
+    return X264(preset, gop=gop, threads=threads, params={**needed, **params})
 
 
 def control_stream(source: VideoSource, control: ControlNetwork, target_kbps: float, *, gop: int) -> ControlStream:

@@ -16,7 +16,7 @@ from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import streamed
-from dvcc.video.controlled import control_stream, reduced_frames
+from dvcc.video.controlled import control_stream, obedient_codec, reduced_frames
 from dvcc.video.output import LiveStream
 from dvcc.video.probe import probe
 from dvcc.video.source import Damage, VideoSource, opened
@@ -107,4 +107,5 @@ def live_codec(preset: str, gop: int, threads: int) -> X264:
         raise ConfigError(
             f"a live GOP of {gop} frames is too short for {threads} threads: ask for at least {_ASIDE + threads + 1}"
         )
-    return X264(preset, gop=gop, threads=threads, params={"rc-lookahead": str(lookahead), "sync-lookahead": "0"})
+    params = {"rc-lookahead": str(lookahead), "sync-lookahead": "0"}
+    return obedient_codec(preset, "offset", gop=gop, threads=threads, params=params)

@@ -22,6 +22,7 @@ from dvcc.video.source import VideoSource
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts"}
 """FFmpeg's muxer by the suffix of a file."""
 
+_IN_TS = ("aac", "aac_latm", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "dvbsub", "dvb_teletext")
 _OWN_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")  # of the old container
 
 
@@ -69,7 +70,7 @@ class Output(AbstractBase):
         source = original.streams[self.source.index]
         video.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _OWN_TAGS})
         if self.source.rotation:
-            video.set_display_rotation(-self.source.rotation)
+            video.set_display_rotation(self.source.rotation)
         if chapters := original.chapters():
             with contextlib.suppress(av.FFmpegError, ValueError):
                 container.set_chapters(chapters)
@@ -160,7 +161,10 @@ class LiveStream(Output):
 
 
 def _carries(muxer: str, stream: Any) -> bool:
-    """Whether the muxer takes such packets: it says so when it writes its header, and FFmpeg's lists do not."""
+    """Whether the muxer takes such packets: it says so when it writes its header, and FFmpeg's lists do not. MPEG-TS takes
+    anything, and what it has no name for nobody can read again."""
+    if muxer == "mpegts":
+        return stream.codec_context.name in _IN_TS
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as trial:
             trial.add_stream_from_template(stream)

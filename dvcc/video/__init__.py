@@ -1,0 +1,1 @@
+"""Videos of any length, frame by frame: reading, coding under a control, writing."""

@@ -1,0 +1,85 @@
+"""A control on frames that come a few at a time decides what it decides of a clip."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dvcc import units
+from dvcc.control import ControlNetwork
+from dvcc.control.network import reduced
+from dvcc.control.stream import ControlStream, reduced_planes
+from tests.conftest import make_scene
+
+KBPS = 60.0
+
+
+def lively(mode):
+    torch.manual_seed(0)
+    control = ControlNetwork(width=8, mode=mode, gop=4)
+    torch.nn.init.normal_(control.head.weight, std=0.3)
+    return control.eval()
+
+
+def planes_of(clip):
+    kinds = {"matrix": clip.matrix, "full_range": clip.full_range}
+    return torch.stack([reduced_planes(clip.y[t], clip.u[t], clip.v[t], **kinds) for t in range(clip.num_frames)])
+
+
+def stream_of(control, clip, *, gop=4, **how):
+    return ControlStream(control, KBPS, fps=clip.fps, height=clip.height, width=clip.width, gop=gop, **how)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (66, 98), (70, 110), (80, 84)])
+def test_planes_are_reduced_as_their_rgb_is(size):
+    clip = make_scene(2, *size)
+    expected, found = reduced(clip.frames[None])[0], planes_of(clip)
+    assert found.shape[-2:] == tuple(4 * side for side in units.macroblock_grid(*size))
+    height, width = expected.shape[-2:]
+    difference = (found[..., :height, :width] - expected).abs()
+    assert difference.mean() < 0.02 and difference.max() < 0.2  # chroma is not interpolated
+    torch.testing.assert_close(found[..., -1], found[..., min(width, found.shape[-1]) - 1])
+
+
+def test_full_range_and_bt709_are_heeded():
+    y, u, v = (np.full(shape, value, np.uint8) for shape, value in (((16, 16), 255), ((8, 8), 128), ((8, 8), 128)))
+    white = reduced_planes(y, u, v, matrix="bt709", full_range=True)
+    torch.testing.assert_close(white, torch.ones(3, 4, 4))
+    assert reduced_planes(y - 20, u, v, matrix="bt709", full_range=False).max() == 1
+    red = reduced_planes(np.full_like(y, 63), np.full_like(u, 102), np.full_like(v, 240), matrix="bt709", full_range=False)
+    torch.testing.assert_close(red[:, 0, 0], torch.tensor([1.0, 0.0, 0.0]), atol=0.02, rtol=0)  # ITU-R BT.709, limited range
+
+
+def test_a_gop_at_once_is_what_the_network_says_of_the_clip():
+    control, clip = lively("offset"), make_scene(4)
+    bpp = units.kbps_to_bits_per_pixel(KBPS, fps=clip.fps, height=clip.height, width=clip.width)
+    whole = control.offsets(clip.frames[None], torch.tensor([math.log(bpp)]), gop=4)[0].detach().numpy()
+    np.testing.assert_allclose(stream_of(control, clip).decide(planes_of(clip)), whole, atol=0.3)
+    assert np.abs(whole).max() > 1
+
+
+@pytest.mark.parametrize("mode", ["offset", "analysed", "absolute"])
+def test_frames_may_come_one_by_one(mode):
+    """But for the prior, which sees less of the video."""
+    control, clip = lively(mode), make_scene(8)
+    control.prior.coefficients[1:] = 0
+    small, base = planes_of(clip), np.random.default_rng(0).integers(20, 40, (8, 4, 6))
+    base[:] = base[:1]
+    whole = stream_of(control, clip)
+    at_once = np.concatenate([whole.decide(small[i : i + 4], base[i : i + 4]) for i in (0, 4)])
+    one = stream_of(control, clip)
+    one_by_one = np.concatenate([one.decide(small[t : t + 1], base[t : t + 1]) for t in range(8)])
+    np.testing.assert_allclose(one_by_one, at_once, atol=1e-4)
+    if mode != "absolute":
+        np.testing.assert_allclose(at_once.mean((1, 2)), 0, atol=1e-4)
+
+
+def test_a_turned_video_is_shown_upright():
+    control, clip = lively("offset"), make_scene(4, 64, 96)
+    small = planes_of(clip)
+    upright = stream_of(control, clip).decide(small)
+    for turns in (1, 2, 3):  # stored turned the other way
+        stored = torch.rot90(small, -turns, (-2, -1))
+        found = stream_of(control, clip, quarter_turns=turns).decide(stored)
+        np.testing.assert_allclose(np.rot90(found, turns, (-2, -1)), upright, atol=1e-4)

@@ -1,0 +1,91 @@
+"""Videos of every kind, made here by FFmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.video.reformatter import ColorRange
+
+from dvcc.control import ControlNetwork
+from tests.conftest import make_scene
+
+MakeVideo = Callable[..., Path]
+
+
+def write_video(
+    path: Path,
+    *,
+    frames: int = 12,
+    size: tuple[int, int] = (64, 96),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    times: Sequence[int] | None = None,
+    audio: str | None = None,
+    videos: int = 1,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
+    colour: dict[str, int] | None = None,
+    seed: int = 0,
+) -> Path:
+    """A little scene of (H, W) in `pix_fmt`, coded nearly without loss; times: in milliseconds (None: 25 fps)."""
+    clip = make_scene(frames, size[0] + size[0] % 2, size[1] + size[1] % 2, seed=seed)
+    with av.open(str(path), "w") as container:
+        container.metadata.update(metadata or {})
+        default = {"qp": "10", "preset": "ultrafast"} if codec == "libx264" else {}
+        streams = [container.add_stream(codec, rate=25, options={**default, **(options or {})}) for _ in range(videos)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = size[0], size[1], pix_fmt
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for name, value in (colour or {}).items():
+                setattr(stream.codec_context, name, value)
+            if rotation:
+                stream.set_display_rotation(rotation)
+        sound = container.add_stream(audio, rate=48000) if audio else None
+        if sound is not None:
+            sound.metadata["language"] = "deu"
+        for t in range(frames):
+            picture = clip.frame(t).reformat(size[1], size[0], pix_fmt, dst_color_range=(colour or {}).get("color_range"))
+            for stream in streams:
+                picture.pts, picture.time_base = (times[t] if times is not None else 40 * t), Fraction(1, 1000)
+                container.mux(stream.encode(picture))
+        for stream in streams:
+            container.mux(stream.encode(None))
+        if sound is not None:
+            tone = (8000 * np.sin(np.arange(48000 * frames // 25) / 20)).astype(np.int16)
+            chunk = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+            chunk.sample_rate, chunk.pts, chunk.time_base = 48000, 0, Fraction(1, 48000)
+            resampled = av.AudioResampler(sound.format, sound.layout, 48000, frame_size=sound.frame_size).resample(chunk)
+            for part in [*resampled, None]:
+                container.mux(sound.encode(part))
+    return path
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> MakeVideo:
+    """`write_video` into the test's own folder, by name."""
+    return lambda name="in.mp4", **how: write_video(tmp_path / name, **how)
+
+
+@pytest.fixture
+def control() -> ControlNetwork:
+    """An offset control that moves quality about, untrained."""
+    return lively("offset")
+
+
+def lively(mode: str, scale: float = 8.0) -> ControlNetwork:
+    """A control of random weights, whose offsets are some QPs."""
+    torch.manual_seed(0)
+    network = ControlNetwork(width=8, mode=mode)
+    with torch.no_grad():
+        network.head.weight.normal_(0, scale / network.head.weight[0].numel() ** 0.5)
+    return network.eval()
+
+
+FULL_RANGE = int(ColorRange.JPEG)

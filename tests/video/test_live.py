@@ -1,0 +1,69 @@
+"""A live stream is never more than a GOP behind, keeps to its channel, and can be played up to wherever it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import pytest
+
+from dvcc.errors import ConfigError, DvccError, VideoError
+from dvcc.video.live import encode_live, live_codec
+from dvcc.video.probe import open_video
+from tests.video.conftest import lively
+
+
+def count(path):
+    """Frames that can be decoded, as far as the file goes."""
+    return sum(1 for _ in open_video(path).frames())
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
+def test_every_frame_arrives_within_a_gop_and_the_channel_is_kept(make_video, tmp_path, control, name):
+    path, out = make_video("in.mkv", frames=150, audio="aac"), tmp_path / name
+    result = encode_live(str(path), out, target_kbps=80, control=control, preset="veryfast", threads=2)
+    assert result.tally.num_frames == count(out) == 150 and not result.interrupted
+    assert 0 < result.most_delay <= 25
+    assert 40 < result.tally.bitrate_kbps < 80 * (1 + 1 / 6)  # the buffer of a second may be spent once in six
+    with av.open(str(out)) as container:
+        assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(audio=0)) > 200
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
+def test_what_is_cut_off_can_be_played(make_video, tmp_path, control, name):
+    out = tmp_path / name
+    encode_live(str(make_video(frames=100)), out, target_kbps=100, control=control, preset="ultrafast", gop=20)
+    out.write_bytes(out.read_bytes()[: out.stat().st_size * 2 // 3])
+    assert 40 <= count(out) < 100
+
+
+def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
+    """The camera goes on; the user has enough."""
+    fed, out = make_video("in.ts", frames=200).read_bytes(), tmp_path / "out.ts"
+    words = [sys.executable, "-m", "dvcc.cli", "encode", "--live", "-", str(out), "--target-kbps", "100", "--preset", "ultrafast"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        process.stdin.write(fed)  # and no end of file
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while (not out.exists() or out.stat().st_size < 5000) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said, complained = (text.decode() for text in process.communicate(timeout=60))
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "frames behind" in said and "Traceback" not in complained
+    assert count(out) > 20
+
+
+def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
+    path = make_video()
+    with pytest.raises(ConfigError, match="offset mode, and this is of analysed mode"):
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=lively("analysed"))
+    with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
+        live_codec("medium", 6, 2)
+    with pytest.raises(VideoError, match=r"nothing.mkv cannot be read"):
+        encode_live(str(tmp_path / "nothing.mkv"), tmp_path / "out.ts", target_kbps=100, control=control)
+    with pytest.raises(DvccError, match="cannot write"):
+        encode_live(str(path), tmp_path / "no" / "out.ts", target_kbps=100, control=control, gop=20)

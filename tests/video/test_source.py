@@ -1,0 +1,127 @@
+"""Every kind of video comes out as rising frames of even 4:2:0, or is refused in one sentence."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from dvcc.errors import ConfigError, VideoError
+from dvcc.video.probe import open_video
+from dvcc.video.source import Damage
+from tests.video.conftest import FULL_RANGE
+
+
+def planes_of(path, damage=None):
+    source = open_video(path)
+    frames = list(source.frames(damage))
+    height, width = source.picture.height, source.picture.width
+    for frame in frames:
+        assert [plane.shape for plane in frame.planes] == [(height, width)] + 2 * [(height // 2, width // 2)]
+    assert all(b.pts > a.pts for a, b in pairwise(frames))
+    return source, frames
+
+
+@pytest.mark.parametrize(
+    "name, how, note",
+    [
+        ("odd.mkv", {"size": (65, 97), "codec": "ffv1", "pix_fmt": "yuv444p"}, "65 is cut to 96x64|yuv444p becomes 4:2:0"),
+        ("grey.mkv", {"codec": "ffv1", "pix_fmt": "gray"}, None),
+        ("ten.mkv", {"codec": "ffv1", "pix_fmt": "yuv420p10le"}, "10 bits per sample become 8"),
+        ("alpha.mkv", {"codec": "ffv1", "pix_fmt": "yuva420p"}, "transparency is left out"),
+        ("rgb.mkv", {"codec": "ffv1", "pix_fmt": "bgr0"}, "becomes 4:2:0"),
+        ("plain.mp4", {}, None),
+    ],
+)
+def test_every_pixel_format_becomes_even_420(make_video, name, how, note):
+    source, frames = planes_of(make_video(name, **how))
+    assert len(frames) == 12 and (source.picture.height, source.picture.width) == (64, 96)
+    assert (not source.notes) if note is None else any(part in " ".join(source.notes) for part in note.split("|"))
+
+
+def test_the_pixels_are_those_of_read_clip(make_video):
+    from dvcc import read_clip
+
+    path = make_video()
+    _, frames = planes_of(path)
+    clip = read_clip(path)
+    np.testing.assert_array_equal(np.stack([frame.planes[0] for frame in frames]), clip.y)
+    np.testing.assert_array_equal(np.stack([frame.planes[2] for frame in frames]), clip.v)
+
+
+def test_time_stamps_of_variable_rate_are_kept(make_video):
+    times = [0, 40, 90, 300, 310, 1000, 1040]
+    source, frames = planes_of(make_video("vfr.mkv", frames=7, times=times))
+    assert [round(1000 * frame.pts * source.picture.time_base) for frame in frames] == times
+
+
+def test_colour_and_rotation_are_read(make_video):
+    path = make_video("tags.mp4", rotation=90, colour={"colorspace": 1, "color_range": FULL_RANGE, "color_primaries": 9})
+    source = open_video(path)
+    assert source.matrix == "bt709" and source.picture.matrix == 1 and source.picture.full_range
+    assert source.picture.primaries == 9 and source.rotation in (90, 270)
+
+
+def test_the_largest_of_several_streams_is_taken_or_the_one_that_is_named(make_video):
+    path = make_video("two.mkv", videos=2)
+    source = open_video(path)
+    assert "video stream 1 is left out" in source.notes[0]
+    assert open_video(path, stream=1).index == 1
+    with pytest.raises(ConfigError, match=r"stream 5 of .* is no video stream: choose among \[0, 1\]"):
+        open_video(path, stream=5)
+
+
+def test_interlaced_video_is_refused_with_the_reason(make_video):
+    with pytest.raises(VideoError, match="is interlaced.*deinterlace it first"):
+        open_video(make_video("interlaced.mkv", options={"x264-params": "tff=1"}))
+
+
+def test_broken_packets_in_the_middle_are_counted_and_passed_over(make_video):
+    path = make_video("broken.mp4", frames=40, options={"g": "5"})
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for place, size in places[17:19]:
+        data[place + 5 : place + size] = np.random.default_rng(0).bytes(size - 5)
+    path.write_bytes(data)
+    damage = Damage()
+    _, frames = planes_of(path, damage)
+    assert 35 <= len(frames) <= 40 and damage.packets + damage.frames > 0
+    assert str(damage).startswith(f"{damage.packets or damage.frames} ")
+
+
+def test_a_truncated_file_ends_where_it_ends(make_video):
+    path = make_video("cut.mkv", frames=40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 5 < len(planes_of(path)[1]) < 40
+
+
+def test_a_raw_bitstream_without_times_gets_some(make_video):
+    path = make_video("raw.h264", frames=6)
+    source, frames = planes_of(path)
+    assert len(frames) == 6 and source.picture.fps > 0
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "sound"])
+def test_what_is_no_video_is_named(make_video, tmp_path, kind):
+    path = tmp_path / "in.mp4"
+    if kind == "folder":
+        path.mkdir()
+    elif kind in ("empty", "text"):
+        path.write_text("" if kind == "empty" else "no video at all" * 100)
+    elif kind == "sound":
+        path = tmp_path / "in.wav"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 8000, 0, Fraction(1, 8000)
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match=path.name):
+        open_video(path)
+
+
+def test_pictures_smaller_than_a_macroblock_are_refused(make_video):
+    with pytest.raises(VideoError, match="8x8, and the least is 16x16"):
+        open_video(make_video("tiny.mkv", size=(8, 8), codec="ffv1"))
