@@ -1,0 +1,100 @@
+"""`dvcc encode` beside the ffmpeg program's own two-pass ABR: time, peak memory, where the time goes, and what an hour takes.
+
+    python benchmarks/video_encode.py VIDEO [frames]
+
+The video is scaled to three sizes first. Both sides code the same frames at the same preset, GOP and number of threads; the
+ffmpeg program is the one inside imageio-ffmpeg.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+
+from dvcc import units
+from dvcc.control import load_control
+from dvcc.evaluation.report import markdown_table
+from dvcc.published import CHECKPOINTS
+from dvcc.video.controlled import control_stream, reduced_frames
+from dvcc.video.probe import open_video
+
+SIZES = ((360, 640), (720, 1280), (1080, 1920))
+BITS_PER_PIXEL = 0.05
+THREADS = max(1, 3 * (os.cpu_count() or 1) // 2)
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def main(video: str, frames: int = 250) -> None:
+    """Measure and print two tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [measured(video, size, frames, Path(folder)) for size in SIZES]
+        print(markdown_table(["size", "ffmpeg s", "dvcc s", "ratio", "ffmpeg MB", "dvcc MB", "decode s", "control s"], rows))
+        lengths = [memory_of(video, count, Path(folder)) for count in (200, 800)]
+    growth = (lengths[1] - lengths[0]) / 600
+    hour = lengths[1] + growth * 30 * 3600
+    print(f"\n1920x1080: {lengths[0]:.0f} MB at 200 frames, {lengths[1]:.0f} MB at 800; so {hour:.0f} MB at an hour of 30 fps")
+
+
+def measured(video: str, size: tuple[int, int], frames: int, folder: Path) -> list[str]:
+    """One row."""
+    source = scaled(video, size, frames, folder)
+    looked = open_video(source)
+    kbps = units.bits_per_pixel_to_kbps(BITS_PER_PIXEL, fps=looked.picture.fps, height=size[0], width=size[1])
+    gop = round(looked.picture.fps)
+    coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps:.0f}k"]
+    coded += ["-g", gop, "-threads", THREADS, "-passlogfile", folder / "log", "-an"]
+    ours = [sys.executable, "-m", "dvcc.cli", "encode", source, folder / "ours.mp4", "--target-kbps", f"{kbps:.0f}"]
+    began = [run([*coded, "-pass", 1, "-f", "null", os.devnull]), run([*coded, "-pass", 2, folder / "theirs.mp4"])]
+    theirs = sum(seconds for seconds, _ in began)
+    mine, memory = run([*ours, "--threads", THREADS])
+    start = time.perf_counter()
+    for _ in looked.frames():
+        pass
+    decode = time.perf_counter() - start
+    control, _ = load_control(CHECKPOINTS / "control_segmentation.safetensors")
+    stream, all_frames, spent = control_stream(looked, control, kbps, gop=8), looked.frames(), 0.0
+    while chunk := list(islice(all_frames, 8)):
+        start = time.perf_counter()
+        np.rint(stream.decide(reduced_frames(looked, chunk)))
+        spent += time.perf_counter() - start
+    figures = [f"{theirs:.1f}", f"{mine:.1f}", f"{mine / theirs:.2f}", f"{max(m for _, m in began):.0f}", f"{memory:.0f}"]
+    return [f"{size[1]}x{size[0]}", *figures, f"{2 * decode:.1f}", f"{spent:.1f}"]
+
+
+def memory_of(video: str, frames: int, folder: Path) -> float:
+    """Peak memory in MB of coding so many frames of 1920x1080."""
+    source = scaled(video, SIZES[2], frames, folder)
+    words = ["--target-kbps", "2000", "--preset", "ultrafast", "--threads", THREADS]
+    return run([sys.executable, "-m", "dvcc.cli", "encode", source, folder / "long.mp4", *words])[1]
+
+
+def scaled(video: str, size: tuple[int, int], frames: int, folder: Path) -> Path:
+    """So many frames of the video, looped, at another size, nearly without loss."""
+    path = folder / f"{size[0]}-{frames}.mp4"
+    filters = f"scale={size[1]}:{size[0]},setsar=1"
+    words = [FFMPEG, "-y", "-v", "error", "-stream_loop", "-1", "-i", video, "-vf", filters, "-frames:v", frames, "-an"]
+    run([*words, "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p", path])
+    return path
+
+
+def run(words: list[object]) -> tuple[float, float]:
+    """Seconds and peak memory in MB of a command that has to succeed."""
+    start = time.perf_counter()
+    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{words[0]} ended with status {process.returncode}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(int(word) for word in sys.argv[2:]))

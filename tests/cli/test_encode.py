@@ -1,0 +1,81 @@
+"""`dvcc encode` as a person types it: a plan, a closing line, and one sentence for every wrong word."""
+
+import re
+
+import pytest
+
+from dvcc.cli import main
+from tests.video.conftest import lively, write_video
+
+
+@pytest.fixture
+def words(tmp_path):
+    """What is always needed."""
+    lively("offset").save(tmp_path / "control.safetensors", {})
+    video = write_video(tmp_path / "in.mp4", frames=30)
+    chosen = ["--target-kbps", "200", "--checkpoint", str(tmp_path / "control.safetensors"), "--preset", "veryfast"]
+    return ["encode", str(video), str(tmp_path / "out.mp4"), *chosen]
+
+
+def test_it_says_what_it_does_and_what_came_of_it(words, tmp_path, capsys):
+    assert main([*words, "--report", str(tmp_path / "report")]) == 0
+    out, err = capsys.readouterr()
+    closing = r"out\.mp4: [\d.]+ kbit/s of 200 asked, 30 frames, mean QP I [\d.]+, P [\d.]+, B [\d.]+, 2 encodes in [\d.]+ s"
+    assert re.search(closing, out.strip()) and "passes   first pass, second pass" in err
+    assert (tmp_path / "out.mp4").is_file()
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"maps.png", "bitrate.png"}
+    assert (tmp_path / "report" / "maps.png").stat().st_size > 20_000
+
+
+def test_a_dry_run_does_nothing(words, tmp_path, capsys):
+    assert main([*words, "--dry-run", "--report", str(tmp_path / "report")]) == 0
+    assert "200 kbit/s" in capsys.readouterr().err
+    assert not (tmp_path / "out.mp4").exists() and not (tmp_path / "report").exists()
+
+
+def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, capsys):
+    del words[5:7]
+    for task, mode in (("segmentation", "offset"), ("detection", "absolute"), ("optical_flow", "offset")):
+        assert main([*words, "--task", task, "--mode", mode]) == 0
+        said = capsys.readouterr().err
+        assert f"control  {'offset' if mode == 'offset' else 'analysed'}" in said
+    assert main([*words, "--task", "optical_flow", "--mode", "absolute"]) == 2
+    assert "no trained control for optical_flow in absolute mode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({2: "out.avi"}, "end it in one of"),
+        ({2: "/nowhere/out.mp4"}, "no folder /nowhere"),
+        ({1: "missing.mp4"}, "missing.mp4 does not exist"),
+        ({4: "-5"}, "must be positive"),
+        ({4: "nan"}, "must be positive"),
+        ({4: "1e9"}, "out of reach"),
+        ({6: "missing.safetensors"}, "missing.safetensors"),
+        ({8: "fastest"}, "no preset 'fastest'"),
+        ({9: "--gop", 10: "0"}, "gop"),
+        ({9: "--threads", 10: "1000"}, "threads"),
+        ({9: "--stream", 10: "7"}, "stream 7 of"),
+        ({9: "--live", 10: "--dry-run"}, "leave them out with --live"),
+        ({9: "--input-format", 10: "v4l2"}, "is for --live"),
+        ({9: "--report", 10: "/dev/null/x"}, "/dev/null"),
+    ],
+)
+def test_every_wrong_word_is_one_sentence(words, tmp_path, capsys, monkeypatch, change, match):
+    monkeypatch.chdir(tmp_path)
+    changed = dict(enumerate(words)) | change
+    assert main(list(changed.values())) == 2
+    out, err = capsys.readouterr()
+    sentence = err.strip().splitlines()[-1]
+    assert sentence.startswith("error: ") and re.search(match, sentence), err
+    assert not out and not list(tmp_path.glob("*.part")) and not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "missing", [["encode"], ["encode", "a.mp4", "b.mp4"], ["encode", "a", "b", "--target-kbps", "many"], ["code"]]
+)
+def test_words_that_argparse_refuses_are_one_sentence_too(capsys, missing):
+    with pytest.raises(SystemExit) as ended:
+        main(missing)
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("error: ")
