@@ -85,15 +85,21 @@ def scaled(video: str, size: tuple[int, int], frames: int, folder: Path) -> Path
     return path
 
 
+MEASURE = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""  # from a process of its own: a child begins with the peak of what started it
+
+
 def run(words: list[object]) -> tuple[float, float]:
     """Seconds and peak memory in MB of a command that has to succeed."""
     start = time.perf_counter()
-    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{words[0]} ended with status {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, words)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{words[0]} ended with status {done.returncode}")
+    return time.perf_counter() - start, int(done.stdout) / 1024
 
 
 if __name__ == "__main__":
