@@ -37,8 +37,8 @@ def guarded(run: Callable[[], Any]) -> int:
             advice = "a file stands where a folder is needed, so write elsewhere"
         print(f"error: {error.strerror}{where}: {advice}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         return 130
     return 0
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from dvcc.errors import DvccError
 
 
-def check_writable(folder: str | Path) -> None:
-    """Make `folder` and raise `DvccError` unless a file can be written there: before the hours of work that end in one."""
+def check_writable(folder: str | Path, *, key: str = "out") -> None:
+    """Make `folder` and raise `DvccError` unless a file can be written there: before the hours of work that end in one.
+
+    key: of the setting that names it.
+    """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"?")
     except OSError as error:
-        raise DvccError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with out=DIR") from error
+        raise DvccError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with {key}=DIR") from error
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
@@ -31,7 +34,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise DvccError(f"cannot write {path}: {error.strerror or error}; choose another folder with out=DIR") from error
+        raise DvccError(f"cannot write {path}: {error.strerror or error}; choose another folder for it") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, cast
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -62,15 +63,14 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
             composed = compose(name, groups)
         OmegaConf.set_struct(composed, None)  # Hydra's lock; the schema keeps its own, under which a dict takes new names
         config = OmegaConf.merge(OmegaConf.structured(schema), composed)
-        config = OmegaConf.merge(config, OmegaConf.from_dotlist(keys))
+        for word in keys:
+            config = _with_word(config, word, schema, f"{program} {stage}")
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"{program} {stage} needs a value for {', '.join(missing)}, e.g. {_example(missing[0])}")
         return stage, OmegaConf.to_object(config)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"a value among {keys} is not well-formed: close its brackets and quotes") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, schema, f"{program} {stage}")) from error
+        raise ConfigError(f"{program} {stage}: {str(error).splitlines()[0]}") from error
 
 
 def help_text(program: str) -> str:
@@ -137,16 +137,56 @@ def _flat(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
-def _explain(error: Exception, schema: type, command: str) -> str:
-    """One sentence that names the key and what it could have been."""
-    known = [key for key, _ in _flat(schema)]
-    key = re.sub(r"\[\d+\]$", "", getattr(error, "full_key", None) or "")
-    reason = str(error).splitlines()[0]
-    if key and key not in known and not any(name.startswith(f"{key}.") for name in known):
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(known)}"
-        return f"{command} has no key {key!r}: {hint}"
-    return f"{key or command}: {reason}"
+def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
+    """The settings with one `key=value` more. Raises `ConfigError`."""
+    key, _, value = word.partition("=")
+    if value.startswith("{"):  # YAML takes {a:b} for one name without a value
+        value = re.sub(r"([{,]\s*[^\s:{},]+):(?=\S)", r"\1: ", value)
+    try:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of {word} is not well-formed: close its brackets and quotes") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(key, value, schema, command)) from error
+
+
+def _explain(key: str, value: str, schema: type, command: str) -> str:
+    """What `key` could have been, or its value."""
+    known = dict(_flat(schema))
+    at = next((name for name in known if key == name or key.startswith((f"{name}[", f"{name}."))), None)
+    if at is not None:
+        return f"{key} takes {_words_of(_hint(schema, at.split('.')))}, got {value}"
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a group of keys ({', '.join(inside)}): set one of them, as in {inside[0]}=VALUE"
+    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
+    return f"{command} has no key {key!r}: " + (
+        f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(known)}"
+    )
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a name or a path",
+    dict: "names with values, as in {a: b, c: d}",
+}
+
+
+def _words_of(hint: Any) -> str:
+    """What a setting of this type takes; of one that may be null, the other type counts."""
+    if isinstance(hint, UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) in (list, tuple):
+        return f"a list in brackets, of which each is {_words_of(get_args(hint)[0])}"
+    return _KINDS.get(get_origin(hint) or hint, "another kind of value")
+
+
+def _hint(schema: Any, path: list[str]) -> Any:
+    """The type of a setting."""
+    hint = get_type_hints(schema)[path[0]]
+    return _hint(hint, path[1:]) if path[1:] else hint
 
 
 def _example(key: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, QPMap
+from dvcc._commands import guarded
 from dvcc.config import COMMANDS
 from dvcc.control import ControlNetwork
 from tests.conftest import make_scene
@@ -185,3 +186,11 @@ def test_an_out_below_a_file_is_one_sentence(video, tmp_path):
 
 def test_no_command_needs_a_folder_that_can_be_written_to_say_help():
     assert run("dvcc", "--help", cwd=Path("/")).returncode == 0
+
+
+@pytest.mark.parametrize("words, said", [((), "interrupted\n"), (("rows are kept",), "interrupted: rows are kept\n")])
+def test_an_interruption_says_what_is_kept(words, said, capsys):
+    def stopped():
+        raise KeyboardInterrupt(*words)
+
+    assert guarded(stopped) == 130 and capsys.readouterr().err == said

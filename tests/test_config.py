@@ -24,10 +24,22 @@ def test_a_dict_takes_names_of_its_own():
     assert data.weights == {"city-1": 1.5, "tos": 3.0, "other": 0.5}
 
 
+def test_a_dict_needs_no_space_after_its_colons():
+    words = ["data.root=x", "task.model=a", "networks=[a,b.onnx]", "weights={a:x/y.pth,b.onnx: z.pth}"]
+    assert parse("evaluate.py", ["benchmark", *words])[1].weights == {"a": "x/y.pth", "b.onnx": "z.pth"}
+    with pytest.raises(ConfigError, match="weights takes names with values, as in {a: b, c: d}, got x.pth"):
+        parse("evaluate.py", ["benchmark", "data.root=x", "weights=x.pth"])
+
+
 WRONG = {
     "data.sise=[1,2]": "did you mean data.size",
     "nonsense=1": "the keys are",
-    "data.frames=x": "data.frames",
+    "data.frames=x": "data.frames takes a whole number, got x",
+    "data.rungs=5": "data.rungs takes a list in brackets, of which each is a whole number, got 5",
+    "data.size[0]=x": "data.size[0] takes a list",
+    "learning_rate=fast": "learning_rate takes a number, got fast",
+    "data.cache={a: b}": "data.cache takes a name or a path",
+    "trainer=5": "trainer is a group of keys (trainer.max_steps,",
     "data.frames=0": "frames must be at least 1",
     "data.size=[64,96,3]": "data.size",
     "data.size=[63,96]": "data.size",
@@ -37,7 +49,7 @@ WRONG = {
     "trainer.max_steps=0": "max_steps",
     "learning_rate=0": "learning_rate must be above 0",
     "surrogate.width=0": "width",
-    "resume=maybe": "resume",
+    "resume=maybe": "resume takes true or false, got maybe",
     "learning_rate=.nan": "learning_rate",
     "learning_rate=1e38": "learning_rate",
     "seed=99999999999": "seed",

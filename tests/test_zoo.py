@@ -122,5 +122,8 @@ def test_the_command_lists_everything_without_torch(tmp_path):
     assert set(rows) == set(ZOO) and rows["student"]["present"] and not rows["resnet50"]["present"]
     assert rows["resnet50"]["weights"].startswith(str(tmp_path)) and "huggingface" in rows["resnet50"]["remedy"]
     table = run().splitlines()
-    assert len(table) == 1 + len(ZOO) + 1 and table[1].endswith("present") and table[-2].endswith("missing")
+    assert len(table) == 1 + len(ZOO) + 2 and table[1].endswith("present") and table[-3].endswith("missing")
+    assert table[-2].startswith("in the paper: its labels and its identifiers disagree") and table[-2].endswith(
+        "identifier rules"
+    )
     assert all(name in line for name, line in zip(["name", *rows], table, strict=False))

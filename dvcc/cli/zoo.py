@@ -43,4 +43,5 @@ def run(arguments: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("in the paper: its labels and its identifiers disagree in places ('ResNet-18' beside resnet50); the identifier rules")
     print("missing weights are downloaded when they are needed; dvcc zoo --json says which file to put where without a network")

@@ -76,8 +76,8 @@ class Protocol:
         wanted = self.crop or (height, width)
         if wanted[0] > height or wanted[1] > width:
             raise ConfigError(
-                f"a crop of {wanted[0]}x{wanted[1]} is larger than the {height}x{width} picture: choose a smaller crop, "
-                "or scale the picture first"
+                f"a crop of {wanted[0]}x{wanted[1]} is larger than the {height}x{width} picture: leave that out, "
+                "or take pictures as they are (protocol=none)"
             )
         top, left = round((height - wanted[0]) / 2), round((width - wanted[1]) / 2)
         return Window(top, left, wanted[0] - wanted[0] % 2, wanted[1] - wanted[1] % 2)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,22 +23,13 @@ from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, Codec, Quality, Rate
 from dvcc.data.datasets import DataSet, Example, build_dataset
 from dvcc.data.protocols import PAPER, Protocol
 from dvcc.errors import ConfigError, VideoError
+from dvcc.evaluation.benchmark_networks import build_networks, check_networks, speaks_of, taken_for
 from dvcc.evaluation.benchmark_report import write_report
 from dvcc.evaluation.benchmark_rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
-from dvcc.evaluation.metrics import PART, State, label_frames, parts_of, predict_frames, state_of, with_noise
-from dvcc.settings import BenchmarkConfig, BenchmarkData
-from dvcc.tasks import Task, build_task
+from dvcc.evaluation.metrics import AT_ONCE, State, label_frames, parts_of, predict_frames, state_of, with_noise
+from dvcc.settings import LEVELS, RATES, BenchmarkConfig, BenchmarkData
+from dvcc.tasks import Task
 from dvcc.training.run import build_codec
-
-RATES = {"x264": ("cqp", "crf", "abr"), "jpeg": ("quality",)}
-"""How a codec can be told how much to keep; the first is the default."""
-
-LEVELS: dict[str, tuple[float, ...]] = {
-    "cqp": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 51),
-    "crf": (10, 15, 18, 20, 23, 26, 29, 32, 36, 40, 45, 51),
-    "abr": (50, 100, 200, 400, 800, 1600, 3200, 6400),
-    "quality": (1, 3, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99),
-}
 
 _OPTIONS = {"folder": ("frames", "stride", "per_video", "shots"), "cityscapes_sequence": ("frames", "stride")}
 
@@ -71,32 +63,34 @@ class Sweep:
     protocol: Protocol
 
     def rate_at(self, level: float) -> Rate:
-        """The codec's rate at a level. Raises `ConfigError` or `CodecError` for one that it does not have."""
+        """The codec's rate at a level."""
         if self.rate == "abr":
             return ABR(level)
         if self.rate == "crf":
             return CRF(level)
-        if level != int(level):
-            raise ConfigError(f"levels of {self.rate} are whole numbers, got {level:g}")
         return CQP(int(level)) if self.rate == "cqp" else Quality(int(level))
 
 
 def run(config: BenchmarkConfig) -> str:
     """Sweep as configured, write the report, return its table and path."""
     sweep = build_sweep(config)
+    if not Path(config.data.root).exists():
+        raise ConfigError(f"{config.data.root} does not exist: set data.root to the pictures, videos or data set")
+    check_networks(config)
     check_writable(config.out)
+    check_writable(config.data.cache, key="data.cache")
     examples = build_examples(config.data)
-    names = config.networks or [config.task.model]
-    unknown = set(config.weights) - set(names)
-    if unknown:
-        raise ConfigError(f"weights names {', '.join(sorted(unknown))}, which is not among the networks {', '.join(names)}")
-    weights = {**dict.fromkeys(names), config.task.model: config.task.weights, **config.weights}
-    networks = {name: build_task(config.task.name, model=name, weights=weights[name]).eval() for name in names}
+    networks = build_networks(config)
     clock = Clock()
     labelled = {name for name, task in networks.items() if speaks_of(examples, config.task.name, task)}
     store = RowStore(config.data.cache)
-    rows, skipped = measure(examples, sweep, networks, store, clock, labelled=labelled, skip_bad=config.skip_bad)
-    return write_report(config, sweep, networks, rows, skipped, clock.seconds(), examples)
+    try:
+        rows, skipped = measure(examples, sweep, networks, store, clock, labelled=labelled, skip_bad=config.skip_bad)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(
+            f"what was measured is kept in {config.data.cache}, and the same command goes on from there"
+        ) from stop
+    return write_report(config, sweep, networks, rows, skipped, clock.seconds(), examples, store.found)
 
 
 def build_examples(data: BenchmarkData) -> DataSet:
@@ -106,21 +100,9 @@ def build_examples(data: BenchmarkData) -> DataSet:
     return found if data.max_clips is None else found.spread(data.max_clips)
 
 
-def speaks_of(data: DataSet, task_name: str, task: Task) -> bool:
-    """Whether the labels of a data set mean what a network answers: they are of its task and number as many classes, or one less
-    for a network that has a background. Else the network is compared with itself alone."""
-    classes = getattr(getattr(task, "net", None), "num_classes", None)
-    return data.task == task_name and (data.num_classes is None or classes in (data.num_classes, data.num_classes + 1))
-
-
 def build_sweep(config: BenchmarkConfig) -> Sweep:
     """The codec, its levels and the input protocol. Raises `ConfigError` for what the codec does not have."""
-    kinds = RATES.get(config.codec.name)
-    if kinds is None:
-        raise ConfigError(f"there is no codec {config.codec.name!r}: choose codec={'|'.join(RATES)}")
-    rate = config.rate or kinds[0]
-    if rate not in kinds:
-        raise ConfigError(f"{config.codec.name} has no rate {rate!r}: choose rate={'|'.join(kinds)}")
+    rate = config.rate or RATES[config.codec.name][0]
     if config.codec.name == "jpeg":
         codec: Codec = JPEG()
     elif rate == "cqp":
@@ -137,12 +119,10 @@ def build_sweep(config: BenchmarkConfig) -> Sweep:
         protocol = PAPER[config.task.name]
     else:
         protocol = Protocol(resize=(size[0], size[1]) if size else None)
-    sweep = Sweep(codec, rate, tuple(sorted(config.levels or LEVELS[rate])), protocol)
-    for level in sweep.levels:
-        sweep.rate_at(level)  # a wrong one is found now, not after hours
-    if config.at is not None and config.at not in sweep.levels:
-        raise ConfigError(f"at={config.at:g} is none of the levels {', '.join(f'{level:g}' for level in sweep.levels)}")
-    return sweep
+    levels = tuple(sorted(config.levels or LEVELS[rate]))
+    if config.at is not None and config.at not in levels:
+        raise ConfigError(f"at={config.at:g} is none of the levels {', '.join(f'{level:g}' for level in levels)}")
+    return Sweep(codec, rate, levels, protocol)
 
 
 def measure(
@@ -155,20 +135,24 @@ def measure(
     labelled: set[str],
     skip_bad: bool,
 ) -> tuple[list[Row], list[str]]:
-    """Rows of every example, level and network, and the names of those that could not be read. labelled: the networks that are
-    also compared with the labels of the data set."""
+    """Rows of every example, level and network, and the names of those that cannot be used. labelled: the networks that are also
+    compared with the labels of the data set."""
     rows: list[Row] = []
     skipped: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
+        for name, task in networks.items():
+            if words := taken_for(task):
+                progress.print(f"{name} is taken for {words}", highlight=False, markup=False, soft_wrap=True)
         bar = progress.add_task("coding and judging", total=len(examples) * len(networks) * (2 + len(sweep.levels)))
         for example in examples:
             try:
                 clip, truth = example.load(sweep.protocol)
+                _check_frames(example, clip, networks)
             except VideoError as error:
                 if not skip_bad:
-                    raise VideoError(f"{error} (skip_bad=true leaves such pictures out)") from error
-                skipped.append(f"{example.name}: {error}")
+                    raise VideoError(f"{error} (skip_bad=true leaves such out)") from error
+                skipped.append(str(error) if example.name in str(error) else f"{example.name}: {error}")
                 progress.advance(bar, len(networks) * (2 + len(sweep.levels)))
                 continue
             truths = {name: truth for name in labelled if truth is not None}
@@ -176,8 +160,17 @@ def measure(
                 rows.append(row)
                 progress.advance(bar)
     if not rows:
-        raise VideoError(f"none of the {len(examples)} pictures and clips can be read, e.g. {skipped[0]}")
+        raise VideoError(f"none of the {len(examples)} pictures and clips can be used, e.g. {skipped[0]}")
     return rows, skipped
+
+
+def _check_frames(example: Example, clip: Clip, networks: dict[str, Task]) -> None:
+    needed = 1 + max(task.overlap for task in networks.values())
+    if clip.num_frames < needed:
+        raise VideoError(
+            f"{example.name} is a clip of {clip.num_frames} frame(s), and {needed} in a row are compared: give videos, and "
+            f"data.frames={needed} or more"
+        )
 
 
 def _rows_of(
@@ -233,10 +226,10 @@ def _judge(
 ) -> tuple[dict[str, State], dict[str, State] | None]:
     """States of every metric of the task, against its own labels of the uncoded pictures and against the true ones."""
     compared = [(task.metrics(), labels) for labels in (reference, truth) if labels is not None]
-    for i, part in enumerate(parts_of(frames, PART, overlap=task.overlap)):
+    for i, part in enumerate(parts_of(frames, AT_ONCE, overlap=task.overlap)):
         with clock.spent_on("network"):
             prediction = predict_frames(task, part)
-        where = slice(i * PART, i * PART + len(prediction))
+        where = slice(i * AT_ONCE, i * AT_ONCE + len(prediction))
         for metrics, labels in compared:
             for metric in metrics.values():
                 metric.update(prediction, labels[where])

@@ -7,27 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from dvcc._files import write_atomic
 from dvcc.codecs import X264, Codec
 from dvcc.config import to_dict
-from dvcc.data.datasets import DataSet, Example
+from dvcc.data.datasets import DataSet
+from dvcc.evaluation.benchmark_networks import counted, labels_left_out, taken_for
+from dvcc.evaluation.benchmark_pictures import draw_curves, draw_strips
 from dvcc.evaluation.benchmark_rows import NOISE, UNCODED, Row
 from dvcc.evaluation.benchmark_summary import audit, not_monotone, summarise
-from dvcc.evaluation.metrics import pooled
+from dvcc.evaluation.metrics import LEAST_CLUSTERS, pooled
 from dvcc.evaluation.report import csv_text, markdown_table, number
 from dvcc.settings import BenchmarkConfig
 from dvcc.tasks import Task
 from dvcc.training.run import versions
-from dvcc.visuals import curves, rgb, strip
 
 if TYPE_CHECKING:
     from dvcc.evaluation.benchmark import Sweep
 
 _LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
 _LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality"}
-_PICTURED = 4  # levels of a strip
 
 
 def write_report(
@@ -38,8 +36,9 @@ def write_report(
     skipped: Sequence[str],
     seconds: dict[str, float],
     examples: DataSet,
+    kept: int,
 ) -> str:
-    """Write every file; returns the tables and the path of report.md, for the terminal."""
+    """Write every file; returns the tables and the path of report.md, for the terminal. kept: rows that were there already."""
     out = Path(config.out)
     finest_first = sorted(sweep.levels, reverse=sweep.rate in ("quality", "abr"))
     summary = summarise(rows, networks, [UNCODED, NOISE, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
@@ -61,7 +60,13 @@ def write_report(
         "examples": len({row.example for row in rows}),
         "groups": len({row.group for row in rows}),
         "skipped": list(skipped),
-        "labels_of": examples.task and f"{examples.task}, {examples.num_classes} classes",
+        "rows": len(rows),
+        "rows_kept": kept,
+        "networks": {
+            name: {"given": word, "taken_for": taken_for(task)}
+            for (name, task), word in zip(networks.items(), config.words(), strict=True)
+        },
+        "labels_left_out": labels_left_out(examples, config.task.name, networks),
         "labels_compared": any(row.measured.absolute is not None for row in rows),
         "codec": repr(sweep.codec),
         "protocol": str(sweep.protocol),
@@ -71,12 +76,12 @@ def write_report(
     }
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_atomic(out / "rows.csv", csv_text([line for row in rows for line in _flat(row, networks[row.network])]))
-    _draw(out, coded, sweep, principal)
+    pictures = draw_curves(out, coded, sweep.rate, _LABELS[sweep.rate], principal)
     middle = next(example for example in examples if example.name == rows[len(rows) // 2].example)
-    pictures = _strips(out, middle, sweep, networks, finest_first)
+    pictures += draw_strips(out, middle, sweep, networks, finest_first, _LABELS[sweep.rate])
     tables = "\n".join([_metric_table(report, coded), _audit_table(report)])
     notes = _notes(report, sweep)
-    images = [f"![{path}]({path})" for path in ("curves.png", "bits.png", *pictures)]
+    images = [f"![{path}]({path})" for path in pictures]
     text = "\n".join([f"# What coding costs: {config.task.name}", "", tables, *notes, "", *images, ""])
     write_atomic(out / "report.md", text)
     return "\n".join([tables, *notes, f"report: {out / 'report.md'}"])
@@ -105,7 +110,8 @@ def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]
         body.append([*cells, *[_figure(point["relative"][metrics[name]]) for name, point in zip(coded, row, strict=True)]])
     noise = {name: next(p for p in points if p["level"] == NOISE) for name, points in report["summary"].items()}
     body.append(["+-1 noise", "-", "-", *[_figure(point["relative"][metrics[name]]) for name, point in noise.items()]])
-    text = f"{title} against the network's own answer on the uncoded pictures (95 % intervals)\n\n{markdown_table(head, body)}"
+    intervals = " (95 % intervals)" if report["groups"] >= LEAST_CLUSTERS else ""
+    text = f"{title} against the network's own answer on the uncoded pictures{intervals}\n\n{markdown_table(head, body)}"
     if not any(point["absolute"] for points in coded.values() for point in points):
         return text
     body = []
@@ -130,7 +136,11 @@ def _audit_table(report: dict[str, Any]) -> str:
         ratio = "-" if found["bandwidth_ratio"] is None else f"x {found['bandwidth_ratio']:.2f}"
         cells = [name, f"{found['at']:g}", number(found["lost"], ".3f"), interval, number(found["kilobytes"], ".1f")]
         body.append([*cells, enough, number(found["enough_kilobytes"], ".1f"), ratio])
-    return f"Audit: what is lost at your setting, and the setting that loses at most {allowed:g}\n\n{markdown_table(head, body)}"
+    at = next(iter(report["audit"].values()))["at"]
+    setting = f"at your setting, {label} {at:g}"
+    if report["config"]["at"] is None:
+        setting = f"at {label} {at:g}, the middle one of the levels (say which is yours with at=)"
+    return f"Audit: what is lost {setting}, and which setting loses at most {allowed:g}\n\n{markdown_table(head, body)}"
 
 
 def _figure(figure: dict[str, Any]) -> str:
@@ -142,23 +152,30 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
     data = report["config"]["data"]
     total = sum(report["seconds"].values())
     shares = ", ".join(f"{name} {value / total:.0%}" for name, value in report["seconds"].items())
-    lines = []
-    if report["labels_of"] and not report["labels_compared"]:
-        lines.append(
-            f"- The labels are of {report['labels_of']} and were left out: they do not speak of what these networks answer."
-        )
-    lines += [
-        f"- {report['examples']} pictures or clips in {report['groups']} groups ({data['name']}, {data['root']})",
+    lines = [
+        f"- {counted(report['examples'], 'picture or clip', 'pictures or clips')} in {counted(report['groups'], 'group')} "
+        f"({data['name']}, {data['root']})",
+        *[f"- {name}: {_network_words(**network)}" for name, network in report["networks"].items()],
         f"- Pictures before coding: {sweep.protocol}.",
         f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",
         f"- {total:.0f} s: {shares}.",
     ]
+    if report["rows_kept"]:
+        lines.append(f"- {report['rows_kept']} of {report['rows']} rows were there already, in {data['cache']}")
+    if report["groups"] < LEAST_CLUSTERS:
+        lines.append(f"- No intervals: {counted(report['groups'], 'group')} cannot say how others differ; {LEAST_CLUSTERS} can")
+    lines += [f"- {sentence}" for sentence in report["labels_left_out"]]
     empty = [name for name, points in report["summary"].items() if points[1]["relative"][report["metric"][name]]["value"] is None]
-    lines += [f"- {name} finds nothing in the uncoded pictures, so there is nothing to lose" for name in empty]
+    lines += [f"- {name} finds nothing in the uncoded pictures: there is nothing to lose, and no curve to draw" for name in empty]
     lines += [f"- {name}: not monotone within its interval at {odd}" for name, odd in report["not_monotone"].items() if odd]
     if report["skipped"]:
-        lines.append(f"- {len(report['skipped'])} left out that cannot be read: {'; '.join(report['skipped'][:5])}")
+        more = ", ..: report.json has all" if len(report["skipped"]) > 5 else ""
+        lines.append(f"- {len(report['skipped'])} left out that cannot be used: {'; '.join(report['skipped'][:5])}{more}")
     return lines
+
+
+def _network_words(given: str, taken_for: str) -> str:
+    return ", ".join([given, *([f"taken for {taken_for}"] if taken_for else [])])
 
 
 def _codec_words(codec: Codec) -> str:
@@ -166,38 +183,3 @@ def _codec_words(codec: Codec) -> str:
         return type(codec).__name__
     more = " ".join([codec.flags, *(f"{name}={value}" for name, value in codec.params.items())]).strip()
     return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}"
-
-
-def _draw(out: Path, coded: dict[str, list[dict[str, Any]]], sweep: Sweep, metrics: dict[str, str]) -> None:
-    """Metric over the level, and over real bits."""
-    for file, key, label, log in (
-        ("curves.png", "level", _LABELS[sweep.rate], sweep.rate == "abr"),
-        ("bits.png", "bits_per_pixel", "bits per pixel (real encodes)", True),
-    ):
-        series = {
-            name: [
-                (point[key], figure["value"], figure["ci95"]) for point in points if (figure := point["relative"][metrics[name]])
-            ]
-            for name, points in coded.items()
-        }
-        y_label = f"{', '.join(dict.fromkeys(metrics.values()))}, relative to uncoded"
-        curves(series, out / file, x_label=label, y_label=y_label, log=log)
-
-
-def _strips(out: Path, example: Example, sweep: Sweep, networks: dict[str, Task], levels: Sequence[float]) -> list[str]:
-    """One picture per network: coded frames above, what the network says of them below; returns their paths in `out`."""
-    clip, _ = example.load(sweep.protocol)
-    chosen = [levels[round(i * (len(levels) - 1) / (_PICTURED - 1))] for i in range(_PICTURED)]
-    coded = {level: sweep.codec.encode(clip, sweep.rate_at(level)) for level in dict.fromkeys(chosen)}
-    paths = []
-    for name, task in networks.items():
-        frames = {"uncoded": clip.frames}
-        label = _LABELS[sweep.rate]
-        frames |= {f"{label} {level:g}: {one.bits / 8000:.1f} kB": one.frames for level, one in coded.items()}
-        above = {title: rgb(shown[0]) for title, shown in frames.items()}
-        with torch.inference_mode():
-            below = {f"{title}, {name}": rgb(task.picture(f[0], task.predict(f[:2][None])[0][0])) for title, f in frames.items()}
-        path = f"pictures/{name.replace('/', '_')}.png"
-        strip({**above, **below}, out / path, columns=len(frames))
-        paths.append(path)
-    return paths

@@ -59,6 +59,7 @@ class RowStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / "rows"
+        self.found = 0  # measurements that were there
         self._task_keys: dict[int, str] = {}
 
     def key(self, clip: Clip, truth_digest: str | None, sweep: Sweep, level: float | str, task: Task) -> str:
@@ -72,9 +73,11 @@ class RowStore:
     def read(self, key: str) -> Measured | None:
         """What was measured, or None."""
         try:
-            return Measured(**torch.load(io.BytesIO(self._path(key).read_bytes()), weights_only=True))
+            measured = Measured(**torch.load(io.BytesIO(self._path(key).read_bytes()), weights_only=True))
         except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError):
             return None
+        self.found += 1
+        return measured
 
     def write(self, key: str, measured: Measured) -> None:
         """Keep it."""

@@ -20,7 +20,7 @@ def summarise(
     """Per network a list of points, one per level in the order given.
 
     A point: `level`; `relative` and `absolute` (null without labels), each {metric: {"value", "ci95"}}, pooled over the set, the
-    interval bootstrapped over groups (null for one group); `bits_per_pixel`, `kbps` and `kilobytes` per frame, means over
+    interval bootstrapped over groups (null for fewer than three); `bits_per_pixel`, `kbps` and `kilobytes` per frame, means over
     examples, null where nothing was coded; `seconds`: of the network, sum.
     """
     summary = {}

@@ -17,7 +17,10 @@ from dvcc.tasks.base import Task
 State = dict[str, torch.Tensor | list[torch.Tensor]]
 
 
-_AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
+AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
+LEAST_CLUSTERS = 3
+"""Videos or groups from which an interval can be given: of two, half of the samples have one twice, and know no spread."""
+
 PART = 8  # predictions: the logits of a long clip do not fit into memory
 
 
@@ -30,20 +33,21 @@ def parts_of(frames: torch.Tensor, count: int, *, overlap: int) -> list[torch.Te
 @torch.inference_mode()
 def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
     """Predictions for a clip (T, 3, H, W), two at a time."""
-    return torch.cat([task.predict(part) for part in parts_of(frames, _AT_ONCE, overlap=task.overlap)])
+    predictions = [task.predict(part) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)]
+    return torch.cat(predictions) if predictions[1:] else predictions[0]  # a copy of logits takes as long as a layer
 
 
 @torch.inference_mode()
 def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
     """What is true of a clip (T, 3, H, W) if its predictions are, which may be far smaller than they."""
-    return torch.cat([task.labels(task.predict(part)) for part in parts_of(frames, _AT_ONCE, overlap=task.overlap)])
+    return torch.cat([task.labels(task.predict(part)) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)])
 
 
 @torch.inference_mode()
 def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor) -> State:
     """The state of the task's metric for a clip (T, 3, H, W) and the labels of all its predictions."""
     metric = task.metric()
-    for part, true in zip(parts_of(frames, PART, overlap=task.overlap), labels.split(PART), strict=True):
+    for part, true in zip(parts_of(frames, AT_ONCE, overlap=task.overlap), labels.split(AT_ONCE), strict=True):
         metric.update(predict_frames(task, part), true)
     return state_of(metric)
 
@@ -147,10 +151,10 @@ def bd_metric(
 def cluster_samples(clusters: Sequence[str], *, count: int, seed: int) -> list[list[int]]:
     """`count` bootstrap samples of item indices: whole clusters (videos) are drawn with replacement.
 
-    Empty when there is only one cluster: nothing can be said about other videos then.
+    Empty for fewer than `LEAST_CLUSTERS`: too little can be said about other videos then.
     """
     names = sorted(set(clusters))
-    if len(names) < 2:
+    if len(names) < LEAST_CLUSTERS:
         return []
     members = {name: [i for i, cluster in enumerate(clusters) if cluster == name] for name in names}
     rng = np.random.default_rng(seed)

@@ -111,7 +111,7 @@ def _notes(report: dict[str, Any]) -> str:
         f"stride {data['stride']}, {data['size'][0]}x{data['size'][1]}.",
         f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
         f"- Encoder: x264 {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
-        "- Intervals: bootstrap over test videos; none can be given for a single video, and below eight they are rough.",
+        "- Intervals: bootstrap over test videos; none for fewer than three, and below eight they are rough.",
         *_notes_on_training(report),
         f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
         "",

@@ -33,7 +33,7 @@ def summarise(
     """Per controller: the rate-matched and the strict-bandwidth figures.
 
     `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
-    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than two test videos) and `bd_metric` against two-pass ABR (positive is
+    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than three videos) and `bd_metric` against two-pass ABR (positive is
     better, whichever way the metric goes);
     `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts decisions
     and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `strict_gain_percent` with

@@ -120,7 +120,7 @@ def _notes(about: dict[str, Any], maps: Sequence[MapRow]) -> str:
         "predicted frames, through the task network.",
         "- Descent: share of (clip, mean QP) where a step of 2 QPs (root mean square) against the surrogate's gradient of the "
         "task loss, at equal bits, lowered the real loss at equal real bits; beside it a random step of that size.",
-        "- Intervals: bootstrap over videos.",
+        "- Intervals: bootstrap over videos; none for fewer than three.",
         f"- Versions: {', '.join(f'{k} {v}' for k, v in about['versions'].items())}.",
         "",
         "![predicted against real](curves.png)",

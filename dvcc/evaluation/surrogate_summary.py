@@ -17,7 +17,7 @@ COARSE_QP = 36
 
 
 def summarise_surrogate(maps: Sequence[MapRow], steps: Sequence[DescentRow], *, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Every figure with its 95 % interval `<name>_ci95`, bootstrapped over videos (null with a single one).
+    """Every figure with its 95 % interval `<name>_ci95`, bootstrapped over videos (null with fewer than three).
 
     Figures of which nothing was measured are null.
     """

@@ -1,7 +1,14 @@
 """Settings of every command line: their names, types and defaults. Groups of defaults are in configs/."""
 
 from dvcc.settings.base import CodecConfig, DataConfig, TaskConfig
-from dvcc.settings.evaluation import BenchmarkConfig, BenchmarkData, EvaluateControlConfig, EvaluateSurrogateConfig
+from dvcc.settings.evaluation import (
+    LEVELS,
+    RATES,
+    BenchmarkConfig,
+    BenchmarkData,
+    EvaluateControlConfig,
+    EvaluateSurrogateConfig,
+)
 from dvcc.settings.training import (
     ControlConfig,
     ControlModel,
@@ -18,6 +25,8 @@ from dvcc.settings.training import (
 )
 
 __all__ = [
+    "LEVELS",
+    "RATES",
     "BenchmarkConfig",
     "BenchmarkData",
     "CodecConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
@@ -49,6 +50,21 @@ class EvaluateSurrogateConfig(VideoRun):
             raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")
 
 
+RATES = {"x264": ("cqp", "crf", "abr"), "jpeg": ("quality",)}
+"""How a codec can be told how much to keep; the first is the default."""
+
+LEVELS: dict[str, tuple[float, ...]] = {
+    "cqp": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 51),
+    "crf": (10, 15, 18, 20, 23, 26, 29, 32, 36, 40, 45, 51),
+    "abr": (50, 100, 200, 400, 800, 1600, 3200, 6400),
+    "quality": (1, 3, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99),
+}
+"""What is tried of a rate when no levels are given."""
+
+_RANGES = {"cqp": (0, MAX_QP), "crf": (0, MAX_QP), "abr": (1, 10**6), "quality": (1, 99)}
+_WHOLE = ("cqp", "quality")
+
+
 @dataclass
 class BenchmarkData:
     name: str = "folder"  # or a data set in its official layout, see dvcc/data/datasets
@@ -71,12 +87,12 @@ class BenchmarkData:
 class BenchmarkConfig(Run):
     data: BenchmarkData = field(default_factory=BenchmarkData)
     task: TaskConfig = field(default_factory=TaskConfig)
-    networks: list[str] = field(default_factory=list)  # names as for task.model; empty: task.model alone
+    networks: list[str] | None = None  # names as for task.model; None: task.model alone
     weights: dict[str, str] = field(default_factory=dict)  # path by network, where it is not the network's own
     protocol: str = "none"  # or "paper": scale and crop before coding as the Perspective paper does for the task
     rate: str | None = None  # x264: cqp (the paper's settings), crf or abr; jpeg: quality. None: the first
     levels: list[float] | None = None  # QPs, CRFs, kbit/s or qualities; None: a spread over the whole range
-    at: float | None = None  # the level that you use, for the auditor's table; None: about the middle
+    at: float | None = None  # the level that you use, for the auditor's table; None: the middle one
     lose_at_most: float | None = None  # of the metric, relative to the uncoded pictures (optical flow: pixels); None: 0.02 (0.5)
     skip_bad: bool = False  # leave out pictures that cannot be read, and say how many
     bootstrap: int = 200
@@ -85,5 +101,34 @@ class BenchmarkConfig(Run):
         at_least(self, bootstrap=0, seed=0, lose_at_most=0.0)
         if self.protocol not in ("none", "paper"):
             raise ConfigError(f"protocol is none or paper, got {self.protocol!r}")
-        if self.levels is not None and (not self.levels or len(set(self.levels)) < len(self.levels)):
-            raise ConfigError(f"levels are one or more different numbers, got {self.levels}")
+        words = self.words()
+        if not words or not all(isinstance(word, str) for word in words) or len({_file_of(w) for w in words}) < len(words):
+            raise ConfigError(f"networks are one or more different names, got {words}: leave it out for task.model alone")
+        self._check_levels()
+
+    def words(self) -> list[str]:
+        """The networks as they were given."""
+        return [self.task.model] if self.networks is None else self.networks
+
+    def _check_levels(self) -> None:
+        """All that is wrong with codec, rate and levels, before anything is loaded."""
+        rates = RATES.get(self.codec.name)
+        if rates is None:
+            raise ConfigError(f"there is no codec {self.codec.name!r}: choose codec={'|'.join(RATES)}")
+        if self.rate is not None and self.rate not in rates:
+            raise ConfigError(f"{self.codec.name} has no rate {self.rate!r}: choose rate={'|'.join(rates)}")
+        rate = self.rate or rates[0]
+        levels = LEVELS[rate] if self.levels is None else self.levels
+        if not levels or len(set(levels)) < len(levels):
+            raise ConfigError(f"levels are one or more different numbers, got {levels}")
+        low, high = _RANGES[rate]
+        for level in levels:
+            if not low <= level <= high:
+                raise ConfigError(f"levels of rate={rate} go from {low} to {high}, got {level:g}")
+            if rate in _WHOLE and level != int(level):
+                raise ConfigError(f"levels of rate={rate} are whole numbers, got {level:g}")
+
+
+def _file_of(network: str) -> str:
+    """The same for two paths of one file."""
+    return os.path.abspath(network) if network.endswith(".onnx") else network

@@ -9,8 +9,9 @@ from dvcc.errors import ConfigError
 from dvcc.tasks.base import Task
 from dvcc.tasks.classification import ClassificationTask
 from dvcc.tasks.detection import DetectionTask
+from dvcc.tasks.nets import check_classification_net, check_detection_net, check_flow_net, check_segmentation_net
 from dvcc.tasks.optical_flow import OpticalFlowTask
-from dvcc.tasks.reconstruction import ReconstructionTask
+from dvcc.tasks.reconstruction import ReconstructionTask, check_metric
 from dvcc.tasks.segmentation import SegmentationTask
 
 
@@ -29,11 +30,30 @@ TASKS = {
 }
 
 
-def build_task(name: str, *, model: str, weights: str | Path | None = None) -> Task:
-    """The task `name` with the network `model`. Raises `ConfigError` for an unknown name."""
+def _check_name(name: str) -> None:
     if name not in TASKS:
         raise ConfigError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")
+
+
+def build_task(name: str, *, model: str, weights: str | Path | None = None) -> Task:
+    """The task `name` with the network `model`. Raises `ConfigError` for an unknown name."""
+    _check_name(name)
     return TASKS[name](model, weights)
+
+
+_CHECKS = {
+    "classification": check_classification_net,
+    "detection": check_detection_net,
+    "optical_flow": check_flow_net,
+    "reconstruction": check_metric,
+    "segmentation": check_segmentation_net,
+}
+
+
+def check_model(name: str, model: str) -> None:
+    """Raise `ConfigError` or `CheckpointError` for an unknown task, or a network that it does not know. Nothing is loaded."""
+    _check_name(name)
+    _CHECKS[name](model)
 
 
 __all__ = [
@@ -45,4 +65,5 @@ __all__ = [
     "SegmentationTask",
     "Task",
     "build_task",
+    "check_model",
 ]

@@ -12,10 +12,13 @@ from torchmetrics import Metric
 from dvcc.errors import ConfigError
 from dvcc.pixels import as_float as as_float
 
+SURE = 60.0
+"""A logit over others of 0 that makes a probability of 1, as far as float32 can tell."""
+
 
 class Task(nn.Module, AbstractBase):
-    """A downstream task. A loss compares with a reference prediction, the task's own on the uncoded clip unless stated; a metric
-    compares with labels, those of a data set or what a reference prediction says (`labels`).
+    """A downstream task. A loss compares with a reference prediction, the task's own on the uncoded clip or one made of labels
+    (`reference`); a metric compares with labels, those of a data set or what a reference prediction says (`labels`).
 
     Frames are RGB, uint8 0..255 or float 0..1, shape (T, 3, H, W) or (B, T, 3, H, W). A prediction keeps the leading
     dimensions, less `overlap` frames of every clip; a loss has one value per item of the first dimension.
@@ -46,6 +49,12 @@ class Task(nn.Module, AbstractBase):
     @abstractmethod
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """What counts as true where this prediction is the reference, in the format of a data set's labels; no gradient."""
+
+    @abstractmethod
+    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """What `loss` and `damage` compare `prediction` with where a data set has the truth: a prediction that is sure of the
+        `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow) it is what
+        `prediction` says, so that nothing is lost there; no gradient."""
 
     @abstractmethod
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.functional import pil_to_tensor
 
-from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.tasks.base import SURE, Task, as_float, check_rgb
 from dvcc.tasks.nets import load_classification_net
 
 
@@ -40,6 +40,10 @@ class ClassificationTask(Task):
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """int64 (..,): the surest class."""
         return prediction.detach().argmax(-1)
+
+    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Logits (.., K) of labels int64 (..,): the loss is then one less the probability of the true class."""
+        return torch.zeros_like(prediction).scatter_(-1, labels[..., None], SURE)
 
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, T, 1, 1): how much of the class probabilities has moved (total variation distance, 0..1), of the frame as a whole.

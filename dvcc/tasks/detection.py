@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from einops import einsum, rearrange
+from torch.nn.functional import one_hot
 from torchmetrics import Metric
 from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
@@ -62,6 +64,13 @@ class DetectionTask(Task):
             rows[: len(objects.labels)] = torch.cat([objects.corners, objects.labels[:, None]], 1)
         return labels.view(*prediction.shape[:-1], 5)
 
+    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Candidates (.., O, 4 + K) of score 1 for boxes (.., O, 5), of which those of class -1 are none. Where the network needs
+        non-maximum suppression, two objects of a class whose boxes overlap by more than it allows count as one."""
+        classes = labels[..., 4].long()
+        scores = one_hot(classes.clamp(min=0), self.net.num_classes) * (classes >= 0)[..., None]
+        return torch.cat([labels[..., :4], scores.to(labels)], -1).to(prediction)
+
     def _objects(self, candidates: torch.Tensor) -> Boxes:
         return detect(candidates, least_score=REFERENCE_SCORE, suppress=self.net.suppress)
 
@@ -72,7 +81,8 @@ class DetectionTask(Task):
         What is left of an object is the best score x IoU that a candidate of its class has with it, relative to the reference's
         own. A false alarm is a candidate that covers no object, with a score above that of the reference's candidates there.
         """
-        items = (candidates.reshape(len(candidates), -1, *candidates.shape[-2:]) for candidates in (prediction, reference))
+        frames = math.prod(prediction.shape[1:-2])  # a reference of no box at all does not tell
+        items = (candidates.reshape(len(candidates), frames, *candidates.shape[-2:]) for candidates in (prediction, reference))
         maps = torch.stack([self._of_item(*pair) for pair in zip(*items, strict=True)])
         return maps.view(*prediction.shape[:-2], *maps.shape[-2:])
 

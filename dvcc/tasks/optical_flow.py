@@ -39,7 +39,7 @@ class OpticalFlowTask(Task):
         """Flows (.., T - 1, 2, H, W). Raises `ConfigError` for clips of one frame."""
         check_rgb(frames, task="optical flow")
         if frames.shape[-4] < 2:
-            raise ConfigError(f"optical flow takes clips of two frames or more, got {tuple(frames.shape)}: raise data.frames")
+            raise ConfigError(f"optical flow takes clips of two frames or more, got {tuple(frames.shape)}: give more of a video")
         pictures = as_float(frames)
         pairs = pictures[..., :-1, :, :, :], pictures[..., 1:, :, :, :]
         flow = self.net(*(side.reshape(-1, *frames.shape[-3:]) for side in pairs))
@@ -48,6 +48,10 @@ class OpticalFlowTask(Task):
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """The flows themselves."""
         return prediction.detach()
+
+    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The flows (.., 2, H, W) themselves; they are NaN where nothing is known."""
+        return torch.where(labels.isnan().any(-3, keepdim=True), prediction.detach(), labels)
 
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W): log(1 + end-point error in pixels), half of it in the pair's first frame and half, at the same place, in

@@ -18,13 +18,18 @@ _MSE_FLOOR = 1e-6  # 60 dB: beyond it a better picture earns nothing
 _WINDOW = 11
 
 
+def check_metric(metric: str) -> None:
+    """Raise `ConfigError` for another name than psnr and ssim."""
+    if metric not in ("psnr", "ssim"):
+        raise ConfigError(f"reconstruction is judged by psnr or ssim, not {metric!r}: set task.model to one of them")
+
+
 class ReconstructionTask(Task):
     """PSNR (dB, over the whole set's squared error) or SSIM (mean over frames)."""
 
     def __init__(self, *, metric: Literal["psnr", "ssim"] = "psnr") -> None:
         super().__init__()
-        if metric not in ("psnr", "ssim"):
-            raise ConfigError(f"reconstruction is judged by psnr or ssim, not {metric!r}: set task.model to one of them")
+        check_metric(metric)
         self._metric = metric
         self.metric_name, self.metric_range = {"psnr": ("PSNR (dB)", (30.0, 40.0)), "ssim": ("SSIM", (0.8, 0.98))}[metric]
 
@@ -36,6 +41,10 @@ class ReconstructionTask(Task):
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """The frames themselves."""
         return prediction.detach()
+
+    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The frames themselves."""
+        return labels
 
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): squared error, or 1 - SSIM, mean over the colours."""

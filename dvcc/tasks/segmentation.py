@@ -9,7 +9,7 @@ from einops import rearrange, reduce
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.tasks.base import SURE, Task, as_float, check_rgb
 from dvcc.tasks.nets import SegmentationNet, load_segmentation_net
 from dvcc.tasks.nets.loading import Normalise
 
@@ -54,6 +54,14 @@ class SegmentationTask(Task):
         """int64 (.., H, W): the surest class of every pixel."""
         # `max` is three times faster than `argmax` on a CPU.
         return prediction.detach().max(-3).indices
+
+    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """Logits (.., K, H, W) of labels int64 (.., H, W), 255 where nothing is known: the damage is then what the true class's
+        probability lacks."""
+        known = (labels != IGNORED).unsqueeze(-3)
+        classes = torch.where(known.squeeze(-3), labels, 0).unsqueeze(-3)
+        sure = torch.zeros_like(prediction).scatter_(-3, classes, SURE)
+        return torch.where(known, sure, prediction.detach())
 
     def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): how much of the class probabilities has moved (total variation distance, 0..1), times the pixel's weight
@@ -101,7 +109,10 @@ class MeanIoU(MulticlassConfusionMatrix):
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """prediction: logits (.., K, H, W); labels: int64 (.., H, W), 255 where a pixel is not looked at."""
-        super().update(prediction.max(-3).indices, labels)
+        # As torchmetrics counts, which takes five times as long: it copies all pixels that are looked at.
+        pairs = (labels * self.num_classes + prediction.max(-3).indices).masked_fill_(labels == IGNORED, self.num_classes**2)
+        counts = torch.bincount(pairs.flatten(), minlength=self.num_classes**2 + 1)
+        self.confmat += counts[:-1].view_as(self.confmat)
 
     def compute(self) -> torch.Tensor:
         """Scalar in 0..1."""

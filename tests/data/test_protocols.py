@@ -100,7 +100,7 @@ def test_a_protocol_that_cannot_be_is_refused(wrong, sentence):
 
 
 def test_a_crop_larger_than_the_picture_gives_both_sizes(frames):
-    with pytest.raises(ConfigError, match="a crop of 769x769 is larger than the 50x75 picture: choose a smaller crop"):
+    with pytest.raises(ConfigError, match="a crop of 769x769 is larger than the 50x75 picture: leave that out, or take"):
         fit_frames(frames, PAPER["segmentation"])
 
 

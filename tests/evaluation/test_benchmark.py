@@ -15,7 +15,8 @@ from PIL import Image
 
 from dvcc.codecs import JPEG, X264
 from dvcc.config import parse
-from dvcc.errors import CodecError, ConfigError, VideoError
+from dvcc.data.protocols import PAPER as PROTOCOLS
+from dvcc.errors import CheckpointError, ConfigError, DvccError, VideoError
 from dvcc.evaluation import benchmark
 from dvcc.tasks import SegmentationTask, Task
 from dvcc.tasks.base import as_float
@@ -115,14 +116,15 @@ def test_an_interrupted_sweep_goes_on_and_a_finished_one_is_only_read(words, tmp
         return measured(self, clip, rate)
 
     monkeypatch.setattr(JPEG, "encode", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="kept in .*cache, and the same command goes on"):
         benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
     monkeypatch.setattr(JPEG, "encode", measured)
     benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
     assert calls["encode"] == 4 * 2 + PICTURED
+    assert report_of(tmp_path)["rows_kept"] == 4 + 3  # all of one picture, and of the next all but a level
     first = report_of(tmp_path)["summary"]
     calls["encode"] = calls["predict"] = 0
-    benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
+    assert "16 of 16 rows were there already" in benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
     assert calls["encode"] == PICTURED and calls["predict"] == 1 + PICTURED  # the pictures of the report
     assert report_of(tmp_path)["summary"] == first
 
@@ -145,11 +147,55 @@ def test_unreadable_pictures_are_named_and_left_out_only_when_asked(words, tmp_p
     assert len(report_of(tmp_path)["skipped"]) == 1 and report_of(tmp_path)["examples"] == 4
 
 
-def test_a_detector_that_finds_nothing_says_so(words, detector, tmp_path, monkeypatch):
+def test_a_detector_that_finds_nothing_says_so_instead_of_empty_curves(words, detector, tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bits.png").touch()  # of an earlier run
     monkeypatch.setattr("dvcc.tasks.detection.REFERENCE_SCORE", 2.0)
     printed = benchmark.run(configure("task=detection", f"task.model={detector}", "codec=jpeg", "levels=[90,20]", *words))
-    assert "finds nothing in the uncoded pictures" in printed
-    assert report_of(tmp_path)["audit"][str(detector)]["lost"] is None
+    assert "tiny finds nothing in the uncoded pictures: there is nothing to lose, and no curve to draw" in printed
+    assert "tiny is taken for 3 classes on a grid of 4x4" in capsys.readouterr().out
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "curves.png" not in text and not (tmp_path / "out" / "bits.png").exists() and "pictures/tiny.png" in text
+    assert f"- tiny: {detector}, taken for 3 classes" in text
+    assert report_of(tmp_path)["audit"]["tiny"]["lost"] is None
+
+
+def test_pictures_smaller_than_the_papers_crop_are_left_out_when_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("dvcc.evaluation.benchmark_networks.build_task", lambda *_, **__: Thresholds(11))
+    folder = write_pictures(tmp_path / "pictures", count=2)
+    Image.fromarray(np.arange(520 * 530, dtype=np.uint8).reshape(520, 530)).save(folder / "large.png")
+    monkeypatch.setitem(PROTOCOLS, "segmentation", PROTOCOLS["optical_flow"])  # 512x512
+    words = [f"data.root={folder}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}", "protocol=paper", "levels=[90]"]
+    with pytest.raises(
+        VideoError, match=r"0\.png: a crop of 512x512 is larger than the 64x96 picture: .*protocol=none.*skip_bad"
+    ):
+        benchmark.run(configure("task=segmentation", "codec=jpeg", *words))
+    printed = benchmark.run(configure("task=segmentation", "codec=jpeg", "skip_bad=true", *words))
+    assert "2 left out that cannot be used: 0.png: a crop" in printed and "- 1 picture or clip in 1 group (" in printed
+    assert report_of(tmp_path)["examples"] == 1
+
+
+def test_flow_on_still_pictures_asks_for_videos(words):
+    with pytest.raises(VideoError, match=r"0\.png is a clip of 1 frame\(s\), and 2 in a row are compared: give videos"):
+        benchmark.run(configure("task=optical_flow", "codec=jpeg", *words))
+
+
+@pytest.mark.parametrize("count, given", [(2, False), (3, True)])
+def test_intervals_need_three_groups(count, given, tmp_path):
+    folder = write_pictures(tmp_path / "pictures", count=count)
+    words = [f"data.root={folder}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}", "codec=jpeg", "levels=[90,50,20]"]
+    printed = benchmark.run(configure(*words))
+    assert (report_of(tmp_path)["summary"]["psnr"][2]["relative"]["PSNR (dB)"]["ci95"] is not None) == given
+    assert ("- No intervals: 2 groups cannot say" in printed) != given and ("(95 % intervals)" in printed) == given
+    assert "what is lost at JPEG quality 50, the middle one of the levels (say which is yours with at=)" in printed
+    if given:
+        assert "what is lost at your setting, JPEG quality 20," in benchmark.run(configure(*words, "at=20"))
+
+
+def test_labels_of_another_task_are_named(tmp_path):
+    words = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
+    printed = benchmark.run(configure("data=camvid", "codec=jpeg", "levels=[95]", *words))
+    assert "The labels are of segmentation and not of reconstruction: they were left out" in printed
 
 
 def test_nothing_readable_is_an_error_even_then(tmp_path):
@@ -161,8 +207,9 @@ def test_nothing_readable_is_an_error_even_then(tmp_path):
 
 
 WRONG = {
-    ("codec=jpeg", "levels=[0]"): (CodecError, "Quality"),
-    ("levels=[52]",): (ConfigError, "0 to 51"),
+    ("codec=jpeg", "levels=[0]"): (ConfigError, "levels of rate=quality go from 1 to 99, got 0"),
+    ("levels=[52]",): (ConfigError, "levels of rate=cqp go from 0 to 51, got 52"),
+    ("rate=abr", "levels=[0.5]"): (ConfigError, "levels of rate=abr go from 1"),
     ("levels=[20.5]",): (ConfigError, "whole numbers"),
     ("levels=[20,20]",): (ConfigError, "different numbers"),
     ("rate=vbr",): (ConfigError, "cqp|crf|abr"),
@@ -173,16 +220,32 @@ WRONG = {
     ("task=segmentation", "protocol=paper", "data.size=[64,64]"): (ConfigError, "leave data.size out"),
     ("weights={vmaf: x.pth}",): (ConfigError, "vmaf"),
     ("networks=[psnr,vmaf]",): (ConfigError, "vmaf"),
+    ("networks=[]",): (ConfigError, "one or more different names, got []: leave it out for task.model alone"),
+    ("networks=[psnr,psnr]",): (ConfigError, "different names"),
+    ("networks=[psnr,[ssim]]",): (ConfigError, "different names"),
+    ("task=segmentation", "networks=[a.onnx,./a.onnx]"): (ConfigError, "different names"),
+    ("task=segmentation", "networks=[student,a.onnx]"): (CheckpointError, "no ONNX file at a.onnx"),
+    ("task=segmentation", "networks=[student,studnt]"): (ConfigError, "no segmentation model 'studnt'"),
+    ("task=segmentation", "task.name=depth"): (ConfigError, "no task 'depth'"),
+    ("data.root=nowhere",): (ConfigError, "nowhere does not exist: set data.root"),
     ("lose_at_most=0",): (ConfigError, "lose_at_most"),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
-def test_wrong_words_say_what_and_how(wrong, words):
+def test_wrong_words_say_what_and_how_before_a_network_is_loaded(wrong, words, monkeypatch):
     kind, text = WRONG[wrong]
-    with pytest.raises((ConfigError, kind)) as caught:
+    monkeypatch.setattr("dvcc.evaluation.benchmark.build_networks", lambda _: pytest.fail("too late"))
+    with pytest.raises(kind) as caught:
         benchmark.run(configure(*words, *wrong))
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["out", "data.cache"])
+def test_a_folder_that_cannot_be_written_to_is_named_by_its_setting(key, words, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DvccError, match=rf"cannot write to .*; choose another folder with {key}=DIR"):
+        benchmark.run(configure("codec=jpeg", *words, f"{key}={tmp_path / 'file' / 'folder'}"))
 
 
 def write_camvid(root):
@@ -213,7 +276,7 @@ class Thresholds(SegmentationTask):
 
 @pytest.mark.parametrize("num_classes, compared", [(11, True), (12, True), (20, False)])
 def test_labels_count_where_they_mean_what_the_network_answers(num_classes, compared, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "build_task", lambda *_, **__: Thresholds(num_classes))
+    monkeypatch.setattr("dvcc.evaluation.benchmark_networks.build_task", lambda *_, **__: Thresholds(num_classes))
     words = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
     printed = benchmark.run(configure("task=segmentation", "data=camvid", "codec=jpeg", "levels=[95]", *words))
     uncoded = report_of(tmp_path)["summary"]["student"][0]
@@ -221,7 +284,8 @@ def test_labels_count_where_they_mean_what_the_network_answers(num_classes, comp
     if compared:
         assert uncoded["absolute"]["mIoU"]["value"] == pytest.approx(1) and "labels of the data set" in printed
     else:
-        assert uncoded["absolute"] is None and "segmentation, 11 classes and were left out" in printed
+        assert uncoded["absolute"] is None and "The labels have 11 classes and student has 20" in printed
+        assert "taken for 20 classes" in printed
 
 
 @pytest.mark.slow

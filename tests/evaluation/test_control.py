@@ -184,7 +184,7 @@ def test_an_error_is_judged_like_an_accuracy(tiny, tmp_path):
 
 def test_a_clip_of_one_frame_has_no_flow(tiny, tmp_path):
     words = [word for word in tiny if not word.startswith("data.frames")]
-    with pytest.raises(ConfigError, match=r"two frames or more.*data\.frames"):
+    with pytest.raises(ConfigError, match="two frames or more"):
         evaluation.run(configure(words, tmp_path, "task=optical_flow", "data.frames=1", "controllers=[abr2]"))
 
 

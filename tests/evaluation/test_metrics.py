@@ -45,7 +45,8 @@ def test_bootstrap_draws_whole_videos():
             counts = {sample.count(member) for member in members}
             assert len(counts) == 1, name
     assert cluster_samples(clusters, count=5, seed=0) == samples[:5]
-    assert cluster_samples(["a", "a"], count=50, seed=0) == []
+    assert cluster_samples(["a", "a", "b"], count=50, seed=0) == []
+    assert len(cluster_samples(["a", "c", "b"], count=50, seed=0)) == 50
 
 
 def test_an_interval_needs_values():

@@ -65,6 +65,32 @@ def test_damage_is_a_grid_over_every_frame_and_its_mean_the_loss(task, frames):
     torch.testing.assert_close(task.loss_of(damage.mean((1, 2, 3))), task.loss(prediction, reference))
 
 
+def test_labels_make_a_reference_that_says_the_same(task, frames):
+    prediction = task.predict(frames)
+    labels = task.labels(prediction)
+    reference = task.reference(labels, prediction)
+    assert not reference.requires_grad
+    for name, metric in task.metrics().items():
+        metric.update(reference, labels)
+        best = 0 if not metric.higher_is_better else float("inf") if name == "PSNR (dB)" else 1
+        assert float(metric.compute()) == pytest.approx(best), name
+    assert task.loss(reference, reference).abs().max() < 1e-4
+    losses = [task.loss(task.predict(noisy(frames, amount)), reference) for amount in (0.0, 0.4)]
+    assert all(loss.shape == (2,) for loss in losses) and (losses[0] < losses[1]).all()
+
+
+def test_loss_against_labels_has_the_slope_of_its_finite_differences(task, frames):
+    labels = task.labels(task.predict(frames))
+    prediction = task.predict(noisy(frames, 0.1)).double().requires_grad_()
+    reference = task.reference(labels.double() if labels.is_floating_point() else labels, prediction)
+    (gradient,) = torch.autograd.grad(task.loss(prediction, reference).sum(), prediction)
+    along = torch.randn(prediction.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    slope, step = float((gradient * along).sum()), 1e-6
+    with torch.no_grad():
+        ends = [float(task.loss(prediction + sign * step * along, reference).sum()) for sign in (1, -1)]
+    assert slope != 0 and (ends[0] - ends[1]) / (2 * step) == pytest.approx(slope, rel=1e-3)
+
+
 def test_loss_of_a_clip_does_not_depend_on_its_neighbours_in_the_batch(task, frames):
     reference, prediction = task.predict(frames), task.predict(noisy(frames, 0.1))
     alone = task.loss(prediction[1:], reference[1:])

@@ -217,3 +217,16 @@ def test_fastestdet_sees_the_person(assets):
     (objects,) = real.objects(clip.frames)
     assert objects.labels[0] == 0 and objects.scores[0] > 0.8  # class 0 is a person
     assert real.picture(clip.frames[0], real.predict(clip.frames)[0]).shape == (3, 288, 512)
+
+
+def test_boxes_of_a_data_set_make_a_reference(detector):
+    """Two objects and a row of padding: half is lost with one of them, and all without a candidate."""
+    task = build_task("detection", model=str(detector))
+    labels = torch.tensor([[[[0.1, 0.1, 0.4, 0.4, 0], [0.6, 0.5, 0.9, 0.9, 2], [0, 0, 0, 0, -1]]]])
+    one = torch.tensor([[[[0.1, 0.1, 0.4, 0.4, 1.0, 0, 0], [0, 0, 1, 1, 0.2, 0, 0]]]])
+    reference = task.reference(labels, one)
+    assert reference.shape == (1, 1, 3, 7) and reference[0, 0, :, 4:].tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert float(task.loss(one, reference)) == pytest.approx(0.5, abs=1e-3)
+    assert float(task.loss(reference, reference)) == 0
+    nothing = task.reference(labels[:, :, :0], one)
+    assert float(task.loss(one * 0.3, nothing)) == 0 < float(task.loss(one, nothing))  # a false alarm

@@ -95,3 +95,13 @@ def test_a_single_frame_has_no_flow(task):
             task.predict(frames)
     with pytest.raises(ConfigError, match="two frames"):
         predict_frames(task, torch.zeros(1, 3, 64, 96))
+
+
+def test_an_unknown_flow_loses_nothing():
+    task = build_task("optical_flow", model="ours")
+    prediction = torch.randn(1, 1, 2, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.zeros(1, 1, 2, 4, 4)
+    labels[..., 0, :] = float("nan")
+    loss = task.loss(prediction, task.reference(labels, prediction))
+    loss.sum().backward()
+    assert loss > 0 and (prediction.grad[..., 0, :] == 0).all() and (prediction.grad[..., 1:, :] != 0).all()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from dvcc import read_clip
@@ -136,3 +137,29 @@ def test_student_weights_of_another_kind_are_refused(tmp_path):
     save_weights(tmp_path / "x.safetensors", Weights("control", {}, {"a": torch.ones(1)}))
     with pytest.raises(CheckpointError, match="'control'.*'student'"):
         build_task("segmentation", model="student", weights=tmp_path / "x.safetensors")
+
+
+def test_pairs_are_counted_as_torchmetrics_counts_them():
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(3, 5, 8, 9, generator=generator), torch.randint(0, 5, (3, 8, 9), generator=generator)
+    labels[:, :3] = 255
+    theirs, ours = MulticlassConfusionMatrix(5, ignore_index=255), MeanIoU(5)
+    for metric, answer in ((theirs, logits.argmax(1)), (ours, logits)):
+        metric.update(answer[:2], labels[:2])
+        metric.update(answer[2:], labels[2:])
+    assert torch.equal(ours.confmat, theirs.confmat) and ours.confmat.sum() == 3 * 5 * 9
+
+
+def test_the_loss_against_labels_is_what_the_true_class_lacks_and_skips_what_is_ignored(task):
+    labels = torch.randint(0, 4, (2, 1, 6, 6), generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(2, 1, 20, 6, 6, generator=torch.Generator().manual_seed(1))
+    labels[:, :, 0] = 255
+    logits.requires_grad_()
+    damage = task.damage(logits, task.reference(labels, logits))
+    lacks = 1 - logits.softmax(2).gather(2, labels.clamp(max=3)[:, :, None]).squeeze(2)
+    weights = damage[:, :, 1:] / lacks[:, :, 1:]
+    assert (damage[:, :, 0] == 0).all()
+    for item, of_item in zip(weights, labels[:, :, 1:], strict=True):  # one weight per class and picture
+        assert all(item[of_item == label].std() < 1e-4 for label in range(4))
+    damage.sum().backward()
+    assert (logits.grad[..., 0, :] == 0).all() and logits.grad[..., 1:, :].abs().sum() > 0

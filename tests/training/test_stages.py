@@ -167,7 +167,7 @@ def test_the_control_learns_to_meet_the_rate(tiny, trained, tmp_path, monkeypatc
 
 
 def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_path):
-    with pytest.raises(CheckpointError, match="train one first"):
+    with pytest.raises(CheckpointError, match="train one with train.py surrogate"):
         control.run(configure("control", tiny, tmp_path, f"surrogate={tmp_path / 'none.safetensors'}"))
     words = [word for word in tiny if not word.startswith("data.rungs")]
     with pytest.raises(ConfigError, match=r"another encoder.*codec"):

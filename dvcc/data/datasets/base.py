@@ -41,13 +41,13 @@ class Example:
         Labels: segmentation int64 (T, H, W), 255 is ignored; detection float32 (T, O, 5): left, top, right, bottom as shares
         0..1 of the sides, then the class number; classification int64 (T,).
 
-        Raises `VideoError` when a file cannot be read or does not fit its labels, `ConfigError` when the protocol's crop is
-        larger than the picture; both say which.
+        Raises `VideoError` that names it when a file cannot be read or does not fit its labels, and when the protocol's crop is
+        larger than the picture.
         """
         try:
             return self.read(protocol)
-        except ConfigError as error:
-            raise ConfigError(f"{self.name}: {error}") from error
+        except ConfigError as error:  # settings are right or wrong for all pictures: this one is too small
+            raise VideoError(f"{self.name}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False, repr=False)

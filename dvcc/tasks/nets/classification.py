@@ -19,10 +19,12 @@ from dvcc.tasks.nets.loading import (
     IMAGENET_STD,
     Normalise,
     another_model,
+    check_onnx,
     default_weights,
     is_onnx,
     load_onnx,
     load_pretrained,
+    misfit,
     refuse_random,
     torchvision_names,
 )
@@ -58,12 +60,31 @@ class ClassificationNet(nn.Module):
         return self.net(self.normalise(images))
 
 
+def check_classification_net(model: str) -> None:
+    """Raise `ConfigError` or `CheckpointError` for a name or path that `load_classification_net` does not know; nothing is
+    loaded."""
+    if is_onnx(model):
+        check_onnx(model)
+    elif model.startswith(TORCHVISION):
+        also = ["efficientnet_lite0", "a model of timm"]
+        torchvision_names(family, model.removeprefix(TORCHVISION), task="classification", also=also)
+    elif model != "efficientnet_lite0":
+        timm = _import_timm("zoo")
+        if not timm.is_model(model):
+            near = timm.list_models(f"*{model}*")[:5]
+            raise ConfigError(
+                f"there is no classification model {model!r}: choose efficientnet_lite0, a model of timm"
+                f"{f' ({chr(44).join(near)})' if near else ''}, {TORCHVISION}NAME, or an ONNX file"
+            )
+
+
 def load_classification_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> ClassificationNet:
     """The network `model`: "efficientnet_lite0" (its weights are a package of the extra `classification`), a name of timm's,
     "torchvision/" and a name of torchvision's, or the path of an ONNX file that gives logits (N, K).
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError` or `CheckpointError`.
     """
+    check_classification_net(model)
     if is_onnx(model):
         return _onnx(model, random)
     if model.startswith(TORCHVISION):
@@ -89,12 +110,6 @@ def _lite0(weights: str | Path | None, random: bool) -> ClassificationNet:
 
 def _timm(model: str, weights: str | Path | None, random: bool) -> ClassificationNet:
     timm = _import_timm("zoo")
-    if not timm.is_model(model):
-        near = timm.list_models(f"*{model}*")[:5]
-        raise ConfigError(
-            f"there is no classification model {model!r}: choose efficientnet_lite0, a model of timm"
-            f"{f' ({chr(44).join(near)})' if near else ''}, {TORCHVISION}NAME, or an ONNX file"
-        )
     if random:
         return _of_timm(timm.create_model(model))
     if weights is None:
@@ -121,7 +136,6 @@ def _of_timm(net: Any) -> ClassificationNet:
 
 
 def _torchvision(model: str, weights: str | Path | None, random: bool) -> ClassificationNet:
-    torchvision_names(family, model, task="classification", also=["efficientnet_lite0", "a model of timm"])
     default = default_weights(model)
     if weights is None and not random:
         net = load_pretrained(model, default)
@@ -138,10 +152,10 @@ def _torchvision(model: str, weights: str | Path | None, random: bool) -> Classi
 def _onnx(path: str, random: bool) -> ClassificationNet:
     """Normalised as ImageNet's networks are; the file decides on the size."""
     refuse_random(path, random)
-    net = load_onnx(path)
-    if len(net.outputs) != 2 or net.outputs[1] < 2:
-        raise CheckpointError(f"{path} maps {net.inputs} to {net.outputs}: classification needs logits [N, classes]")
-    return ClassificationNet(net, num_classes=net.outputs[1], size=None)
+    net, _ = load_onnx(path)
+    if len(net.outputs) != 1 or net.outputs[0] < 2:
+        raise misfit(path, net, "classification needs logits of at least 2 classes: [classes]")
+    return ClassificationNet(net, num_classes=net.outputs[0], size=None)
 
 
 def _import_timm(extra: str) -> Any:

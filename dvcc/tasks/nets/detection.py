@@ -10,8 +10,16 @@ from dvcc.tasks.nets.detector import DetectionNet
 from dvcc.tasks.nets.detr import DETR_NETS, load_detr
 from dvcc.tasks.nets.faster_rcnn import load_torchvision_detector
 from dvcc.tasks.nets.fastestdet import load_fastestdet
-from dvcc.tasks.nets.loading import is_onnx, refuse_random, torchvision_names
+from dvcc.tasks.nets.loading import check_onnx, is_onnx, refuse_random, torchvision_names
 from dvcc.zoo import ZOO, names
+
+
+def check_detection_net(model: str) -> None:
+    """Raise `ConfigError` or `CheckpointError` for a name or path that `load_detection_net` does not know; nothing is loaded."""
+    if is_onnx(model):
+        check_onnx(model)
+    elif model not in names("detection"):
+        torchvision_names(family, model, task="detection", also=names("detection"))
 
 
 def load_detection_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> DetectionNet:
@@ -20,10 +28,10 @@ def load_detection_net(model: str, *, weights: str | Path | None = None, random:
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
     """
+    check_detection_net(model)
     if model == "fastestdet" or is_onnx(model):
         refuse_random(model, random)
         return load_fastestdet(weights or (model if is_onnx(model) else ZOO[model].weights.fetch(model)))
     if model in DETR_NETS:
         return load_detr(model, weights=weights, random=random)
-    torchvision_names(family, model, task="detection", also=names("detection"))
     return load_torchvision_detector(model, weights=weights, random=random)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from dvcc.errors import CheckpointError
 from dvcc.tasks.nets.detector import DetectionNet
-from dvcc.tasks.nets.loading import OnnxNet, load_onnx
+from dvcc.tasks.nets.loading import OnnxNet, load_onnx, misfit
 
 _OBJECTNESS_POWER, _CLASS_POWER = 0.6, 0.4  # FastestDet's score
 
@@ -27,11 +26,21 @@ class FastestDet(DetectionNet):
 
 def load_fastestdet(path: str | Path) -> FastestDet:
     """From an ONNX file. Raises `CheckpointError` for another layout."""
-    net = load_onnx(path)
-    inputs, outputs = net.inputs, net.outputs
-    if inputs[2] != inputs[3] or inputs[2] == 0 or len(outputs) != 4 or outputs[1] < 6:
-        raise CheckpointError(f"{path} maps {inputs} to {outputs}: FastestDet's layout is [1, 3, S, S] to [1, 5 + classes, h, w]")
-    return FastestDet(net, num_classes=outputs[1] - 5)
+    net, answers = load_onnx(path)
+    if net.inputs[2] != net.inputs[3] or not net.inputs[2] or len(net.outputs) != 3 or net.outputs[0] < 6:
+        raise misfit(path, net, "FastestDet's layout is [5 + classes, h, w] for square pictures of a fixed size")
+    scores = answers[:, 0], answers[:, 5:]
+    if any(float(part.min()) < 0 or float(part.max()) > 1 for part in scores):
+        raise misfit(
+            path, net, "its numbers are no FastestDet's: objectness and the classes' probabilities lie within 0..1 there"
+        )
+    return FastestDet(net, num_classes=net.outputs[0] - 5)
+
+
+def is_fastestdet(answers: torch.Tensor) -> bool:
+    """Whether answers (N, 5 + C, h, w) can be nothing else: after the first five numbers come probabilities that sum to 1."""
+    classes = answers[:, 5:]
+    return classes.shape[1] > 1 and bool((classes >= 0).all()) and bool(((classes.sum(1) - 1).abs() < 1e-3).all())
 
 
 def decode(answers: torch.Tensor) -> torch.Tensor:

@@ -37,14 +37,19 @@ class Raft(nn.Module):
         return self.net(*padded)[-1][..., :height, :width]
 
 
+def check_flow_net(model: str) -> None:
+    """Raise `ConfigError` for a name that `load_flow_net` does not know."""
+    if model not in names("optical_flow"):
+        raise ConfigError(f"there is no optical-flow network {model!r}: choose one of {', '.join(names('optical_flow'))}")
+
+
 def load_flow_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
     """A frozen optical-flow network from two pictures (N, 3, H, W) 0..1 to the flow (N, 2, H, W) in pixels from the first to the
     second: "ours", torchvision's "raft_small" or "raft_large", or "smurf", RAFT large with weights from a file.
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
     """
-    if model not in names("optical_flow"):
-        raise ConfigError(f"there is no optical-flow network {model!r}: choose one of {', '.join(names('optical_flow'))}")
+    check_flow_net(model)
     return _load(model, weights, random).eval().requires_grad_(False)
 
 

@@ -13,7 +13,17 @@ from torchvision.models import segmentation as family
 
 from dvcc.errors import CheckpointError
 from dvcc.tasks.nets.espnetv2 import ESPNetv2
-from dvcc.tasks.nets.loading import default_weights, is_onnx, load_onnx, load_pretrained, refuse_random, torchvision_names
+from dvcc.tasks.nets.fastestdet import is_fastestdet
+from dvcc.tasks.nets.loading import (
+    check_onnx,
+    default_weights,
+    is_onnx,
+    load_onnx,
+    load_pretrained,
+    misfit,
+    refuse_random,
+    torchvision_names,
+)
 from dvcc.tasks.nets.mmsegmentation import MMSEGMENTATION_NETS, build_mmsegmentation, load_mmsegmentation
 from dvcc.tasks.nets.student import StudentSegmenter
 from dvcc.weights import load_published, load_state, load_weights
@@ -39,12 +49,22 @@ class SegmentationNet(nn.Module):
         return _resize(result[self._output] if self._output else result, list(size))
 
 
+def check_segmentation_net(model: str) -> None:
+    """Raise `ConfigError` or `CheckpointError` for a name or path that `load_segmentation_net` does not know; nothing is
+    loaded."""
+    if is_onnx(model):
+        check_onnx(model)
+    elif model not in names("segmentation"):
+        torchvision_names(family, model, task="segmentation", also=names("segmentation"))
+
+
 def load_segmentation_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> SegmentationNet:
     """The network `model`: "student", "espnetv2", a configuration of MMSegmentation that the zoo has, a segmentation model of
     torchvision, or the path of an ONNX file that gives logits (1, K, h, w).
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError` or `CheckpointError`.
     """
+    check_segmentation_net(model)
     if model == "student":
         return _student(weights, random)
     if model == "espnetv2":
@@ -53,7 +73,6 @@ def load_segmentation_net(model: str, *, weights: str | Path | None = None, rand
         return _mmsegmentation(model, weights, random)
     if is_onnx(model):
         return _onnx(model, random)
-    torchvision_names(family, model, task="segmentation", also=names("segmentation"))
     return _torchvision(model, weights, random)
 
 
@@ -94,10 +113,13 @@ def _mmsegmentation(model: str, weights: str | Path | None, random: bool) -> Seg
 
 def _onnx(path: str, random: bool) -> SegmentationNet:
     refuse_random(path, random)
-    net = load_onnx(path)
-    if len(net.outputs) != 4 or net.outputs[1] < 2:
-        raise CheckpointError(f"{path} maps {net.inputs} to {net.outputs}: segmentation needs logits [N, classes, h, w]")
-    return SegmentationNet(net, num_classes=net.outputs[1])
+    net, answers = load_onnx(path)
+    needed = "segmentation needs logits of at least 2 classes, as large as the picture or a fixed part of it: [classes, h, w]"
+    if len(net.outputs) != 3 or net.outputs[0] < 2 or not 1 <= net.finer <= _COARSEST:
+        raise misfit(path, net, needed)
+    if is_fastestdet(answers):
+        raise misfit(path, net, f"that is FastestDet's layout, boxes and probabilities, and {needed}: choose task=detection")
+    return SegmentationNet(net, num_classes=net.outputs[0])
 
 
 def _torchvision(model: str, weights: str | Path | None, random: bool) -> SegmentationNet:

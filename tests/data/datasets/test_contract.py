@@ -48,7 +48,7 @@ def test_a_protocol_fits_clip_and_labels(name, root):
 
 def test_a_crop_that_does_not_fit_names_the_example(name, root):
     example = build_dataset(name, root)[0]
-    with pytest.raises(ConfigError, match=r"a crop of 769x769 is larger than the \d+x\d+ picture") as error:
+    with pytest.raises(VideoError, match=r"a crop of 769x769 is larger than the \d+x\d+ picture") as error:
         example.load(Protocol(crop=(769, 769)))
     assert str(error.value).startswith(example.name)
 
