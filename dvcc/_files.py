@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from dvcc.errors import DvccError
 
@@ -22,14 +25,14 @@ def check_writable(folder: str | Path, *, key: str = "out") -> None:
         raise DvccError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with {key}=DIR") from error
 
 
-def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Write `data` to a temporary name beside `path`, then rename it into place.
+@contextmanager
+def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file to write to that takes its name `path` when the block ends, and none when the block raises.
 
-    A reader in another process sees the old file or the new one, never a part; an interrupted or failed write
-    leaves nothing behind. Raises `DvccError` when the folder is read-only or the disk is full.
+    It is a temporary name beside `path`, then renamed: a reader in another process sees the old file or the new one, never a
+    part. Raises `DvccError` when the folder is read-only or the disk is full.
     """
     path = Path(path)
-    data = data.encode() if isinstance(data, str) else data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,7 +40,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         raise DvccError(f"cannot write {path}: {error.strerror or error}; choose another folder for it") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:
@@ -45,3 +48,9 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         if isinstance(error, OSError):
             raise DvccError(f"cannot write {path}: {error.strerror or error}; free some space or write elsewhere") from error
         raise
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write `data` to `path`, whole or not at all (see `open_atomic`)."""
+    with open_atomic(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)

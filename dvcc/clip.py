@@ -123,7 +123,7 @@ class Clip:
         if rgb.shape[2] % 2 or rgb.shape[3] % 2:
             raise ConfigError(f"4:2:0 needs an even height and width, got {rgb.shape[2]}x{rgb.shape[3]}: crop one row or column")
         rgb = np.ascontiguousarray(rgb.transpose(0, 2, 3, 1))
-        return _from_frames((av.VideoFrame.from_ndarray(image, format="rgb24") for image in rgb), Fraction(fps), None, matrix)
+        return convert_frames((av.VideoFrame.from_ndarray(image, format="rgb24") for image in rgb), Fraction(fps), None, matrix)
 
 
 def write_plane(plane: av.video.plane.VideoPlane, pixels: np.ndarray) -> None:
@@ -176,10 +176,11 @@ def frame_to_planar(
     return frame.reformat(width, height, "yuv420p", interpolation=scaler, threads=1, **source), matrix, full_range
 
 
-def _from_frames(
-    frames: Iterator[av.VideoFrame], fps: Fraction, size: tuple[int, int] | None, rgb_matrix: Matrix = "bt601"
+def convert_frames(
+    frames: Iterator[av.VideoFrame], fps: Fraction, size: tuple[int, int] | None = None, rgb_matrix: Matrix = "bt601"
 ) -> Clip:
-    """Any pixel format and size to one clip of planes; RGB input becomes limited-range `rgb_matrix`."""
+    """Any pixel format and size to one clip of planes, upright; RGB input becomes limited-range `rgb_matrix`. Raises `VideoError`
+    for no frame and for frames of different sizes."""
     planes: tuple[list, list, list] = ([], [], [])
     matrix, full_range = rgb_matrix, False
     for frame in frames:
@@ -238,7 +239,7 @@ def read_clip(
             source_fps, all_frames = _decode(path)
             source_fps = fps or source_fps
             decoded = itertools.islice(all_frames, start, stop, stride)
-        clip = _from_frames(decoded, source_fps / stride, size)
+        clip = convert_frames(decoded, source_fps / stride, size)
     except ConfigError as error:
         raise VideoError(f"{path}: {error}") from error
     except VideoError as error:

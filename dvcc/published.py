@@ -9,8 +9,9 @@ from abc import ABC as AbstractBase
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from dvcc.errors import CheckpointError
+from dvcc.errors import CheckpointError, ConfigError
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 """The small trained weights that are part of the repository."""
@@ -142,3 +143,25 @@ def torch_cache() -> Path:
     """Where torch.hub keeps downloads, found without importing torch."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser() / "hub" / "checkpoints"
+
+
+Mode = Literal["absolute", "offset"]
+"""Of a control: every QP decided, or offsets on x264's own rate control."""
+_SUFFIX: dict[Mode, str] = {"offset": "", "absolute": "_analysed"}
+
+
+def published_controls(mode: Mode) -> list[str]:
+    """The tasks that have a control of that mode in the repository."""
+    names = (re.fullmatch(r"control_(.*?)(_analysed)?", path.stem) for path in CHECKPOINTS.glob("control_*.safetensors"))
+    return sorted(name[1] for name in names if name and (name[2] or "") == _SUFFIX[mode])
+
+
+def control_path(task: str | None, mode: Mode, checkpoint: str | None) -> Path:
+    """The file of weights. Raises `ConfigError` unless there is exactly one of a task and a path, or none for the task."""
+    if (task is None) == (checkpoint is None):
+        raise ConfigError(f"say either --task TASK ({', '.join(published_controls(mode))}) or --checkpoint PATH")
+    if checkpoint is not None:
+        return Path(checkpoint)
+    if task not in published_controls(mode):
+        raise ConfigError(f"no control of {mode} mode is published for {task}: choose {', '.join(published_controls(mode))}")
+    return CHECKPOINTS / f"control_{task}{_SUFFIX[mode]}.safetensors"

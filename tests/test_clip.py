@@ -94,7 +94,7 @@ def test_rotation_is_applied(tmp_path, monkeypatch):
             return getattr(self.frame, name)
 
     upright = make_scene(frames=1)
-    turned = module._from_frames(iter([Turned(upright.frame(0))]), Fraction(25), None)
+    turned = module.convert_frames(iter([Turned(upright.frame(0))]), Fraction(25), None)
     np.testing.assert_array_equal(turned.y[0], np.rot90(upright.y[0]))
 
 

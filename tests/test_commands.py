@@ -117,11 +117,11 @@ def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path):
     refused("evaluate.py", "control", "task=reconstruction", cwd=tmp_path, reason="no checkpoint at runs/control-reconstruction")
     refused("dvcc", "export", str(video), cwd=tmp_path, reason="--target-kbps")
     refused("dvcc", "export", str(video), "--target-kbps", "-3", cwd=tmp_path, reason="positive")
-    refused("dvcc", "export", str(video), "--target-kbps", "9", "--format", "nvenc", cwd=tmp_path, reason="nvenc")
+    refused("dvcc", "export", str(video), "--target-kbps", "9", "--format", "h266", cwd=tmp_path, reason="h266")
     refused("dvcc", "export", str(video), "--target-kbps", "9", "--checkpoint", str(video), cwd=tmp_path, reason="coded.mp4")
     ControlNetwork(width=8, mode="offset").save(tmp_path / "offset.safetensors", {"run": {}})
     words = ["--target-kbps", "9", "--checkpoint", "offset.safetensors"]
-    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="absolute or analysed")
+    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="use one of --mode absolute")
 
 
 BAD = {"missing.mp4": None, "empty.mp4": b"", "text.mp4": b"no video here " * 40}

@@ -7,14 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from dvcc.errors import ConfigError
+from dvcc.published import Mode, control_path, published_controls
 
 if TYPE_CHECKING:
     from dvcc.video.tally import Tally
-
-TASKS = ("segmentation", "detection", "optical_flow", "reconstruction")
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -23,7 +22,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("video", help="a video file of any length")
     parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts")
     parser.add_argument("--target-kbps", type=float, required=True, help="average bitrate of the video stream, kbit/s")
-    add_control_words(parser)
+    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls('offset'))}")
+    parser.add_argument(
+        "--mode",
+        choices=get_args(Mode),
+        default="offset",
+        help="offsets on x264's two-pass rate control, or every QP decided, from those of an analysis encode",
+    )
+    parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument("--preset", default="medium", help="x264's; medium unless given")
     parser.add_argument("--gop", type=int, help="frames from one I frame to the next (default: one second)")
     parser.add_argument("--threads", type=int, help="frame threads of x264 (default: one and a half per core)")
@@ -35,35 +41,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def add_control_words(parser: argparse.ArgumentParser) -> None:
-    """Which trained control: by task and mode, or by path."""
-    parser.add_argument("--task", choices=TASKS, default="segmentation", help="what the video is for")
-    parser.add_argument(
-        "--mode",
-        choices=["offset", "absolute"],
-        default="offset",
-        help="offsets on x264's two-pass rate control, or every QP decided, from those of an analysis encode",
-    )
-    parser.add_argument("--checkpoint", metavar="PATH", help="a trained control of your own instead")
-
-
-def checkpoint_of(arguments: argparse.Namespace) -> Path:
-    """The control that the words ask for. Raises `ConfigError` where the repository has none for the task and mode."""
-    from dvcc.published import CHECKPOINTS
-
-    if arguments.checkpoint:
-        return Path(arguments.checkpoint)
-    name = f"control_{arguments.task}{'' if arguments.mode == 'offset' else '_analysed'}.safetensors"
-    if not (CHECKPOINTS / name).is_file():
-        raise ConfigError(f"there is no trained control for {arguments.task} in {arguments.mode} mode: give --checkpoint PATH")
-    return CHECKPOINTS / name
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    checkpoint = checkpoint_of(arguments)
+    checkpoint = control_path(arguments.task, arguments.mode, arguments.checkpoint)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and x264's threads need the cores
     if arguments.live:
         _live(arguments, checkpoint)

@@ -1,26 +1,36 @@
-"""`dvcc export`: the QP map that a trained control decides, for another program."""
+"""`dvcc export`: the QPs that a trained control decides, for another encoder."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
-from dvcc.clip import read_clip
+from dvcc._files import open_atomic
 from dvcc.errors import ConfigError
+from dvcc.export import FORMATS, Source
+from dvcc.published import Mode, control_path, published_controls
+from dvcc.qp import QPMap, QPOffsets
+from dvcc.video.source import Damage
+
+if TYPE_CHECKING:
+    from dvcc.clip import Clip
+
+_LONGEST_GOP = 250
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc export`."""
-    parser = commands.add_parser("export", help="write the QP map that a trained control decides")
-    parser.add_argument("video", help="a video file or a folder of frames")
-    parser.add_argument("--format", choices=["npz"], default="npz", help="npz: one int8 array `qp` (frames, rows, columns)")
+    parser = commands.add_parser("export", help="write the QPs that a trained control decides, for another encoder")
+    parser.add_argument("video", help="a video file, which the other encoder is going to code")
+    parser.add_argument("--format", choices=list(FORMATS), default="npz", help="whose (default: npz, dvcc's own)")
     parser.add_argument("--target-kbps", type=float, required=True, help="bitrate to aim at, kbit/s")
-    parser.add_argument("--checkpoint", default="runs/control-segmentation/control.safetensors", help="a trained control")
+    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls('offset'))}")
+    parser.add_argument("--mode", choices=get_args(Mode), help="QPs, or offsets on the encoder's own (default: the format's)")
+    parser.add_argument("--checkpoint", help="a control that you trained, instead of --task")
+    parser.add_argument("--gop", type=int, help="frames per GOP (default: one second)")
     parser.add_argument("--out", help="where to write (default: IN with the format's suffix, in this folder)")
-    parser.add_argument("--frames", type=int, help="how many frames (default: all)")
-    parser.add_argument("--start", type=int, default=0, help="first frame")
-    parser.add_argument("--stride", type=int, default=1, help="take every n-th frame")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="scale to this size")
     parser.set_defaults(run=run)
 
 
@@ -28,21 +38,57 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    size = tuple(arguments.size) if arguments.size else None
-    clip = read_clip(arguments.video, frames=arguments.frames, start=arguments.start, stride=arguments.stride, size=size)
+    if arguments.gop is not None and not 1 <= arguments.gop <= _LONGEST_GOP:
+        raise ConfigError(f"--gop goes from 1 to {_LONGEST_GOP} frames, got {arguments.gop}")
+    written = FORMATS[arguments.format]
+    if arguments.mode not in (None, *written.takes):
+        raise ConfigError(f"{arguments.format} does not take --mode {arguments.mode}: use --mode {written.takes[0]}")
+    checkpoint = control_path(arguments.task, arguments.mode or written.takes[0], arguments.checkpoint)
+    out = Path(arguments.out or f"{Path(arguments.video).stem}{written.suffix}")
+    source = Source.open(arguments.video)
+    if out.exists() and out.samefile(source.path):
+        raise ConfigError(f"--out {out} is the video itself: give another name")
+    gop = arguments.gop or min(max(1, round(source.fps)), _LONGEST_GOP)
 
-    from dvcc.control import load_control  # torch: only once the words and the video are known to be good
-    from dvcc.export import FORMATS
-    from dvcc.qp import QPMap
+    map_of, mode = _control(checkpoint, gop)  # torch: only once the words and the video are known to be good
+    if arguments.mode not in (None, mode):
+        raise ConfigError(f"{checkpoint} is a control of {mode} mode, not of the --mode {arguments.mode} that you asked for")
+    if mode not in written.takes:
+        raise ConfigError(
+            f"{checkpoint} is a control of {mode} mode, which {arguments.format} does not take: "
+            f"use one of --mode {written.takes[0]}"
+        )
+    counted, damage = _Counted(), Damage()
+    with open_atomic(out) as file:
+        maps = counted(map_of(clip, arguments.target_kbps) for clip in source.gops(gop, damage))
+        command = written.write(file, maps, source=source, out=out, gop=gop)
+    what = "QPs" if mode == "absolute" else "offsets"
+    print(
+        f"{out}: {what} {counted.low} to {counted.high}, {counted.frames} frames, GOP {gop}, at {arguments.target_kbps:g} kbit/s"
+    )
+    if said := str(damage):
+        print(f"damage: {said}; the other encoder may conceal it in another way")
+    print(f"lost: {written.loses}")
+    print(f"use: {command}")
+
+
+class _Counted:
+    """Passes maps on and remembers their extent."""
+
+    frames, low, high = 0, 127, -127
+
+    def __call__(self, maps: Iterator[QPMap | QPOffsets]) -> Iterator[QPMap | QPOffsets]:
+        for qp in maps:
+            self.frames += len(qp.values)
+            self.low, self.high = min(self.low, int(qp.values.min())), max(self.high, int(qp.values.max()))
+            yield qp
+
+
+def _control(checkpoint: Path, gop: int) -> tuple[Callable[[Clip, float], QPMap | QPOffsets], Mode]:
+    from dvcc.codecs import X264
+    from dvcc.control import load_control
     from dvcc.rate_control import LEARNED
 
-    control, _ = load_control(arguments.checkpoint)
-    qp = LEARNED[control.mode](control).map_of(clip, arguments.target_kbps)
-    if not isinstance(qp, QPMap):
-        raise ConfigError(
-            f"{arguments.checkpoint} decides offsets on top of x264's rate control, not QPs: "
-            f"export a control of absolute or analysed mode"
-        )
-    out = Path(arguments.out or f"{Path(arguments.video).stem}.{arguments.format}")
-    FORMATS[arguments.format](qp, out)
-    print(f"{out}: {qp!r} for {clip!r} at {arguments.target_kbps:g} kbit/s")
+    control, _ = load_control(checkpoint)
+    decided: Mode = "offset" if control.mode == "offset" else "absolute"
+    return LEARNED[control.mode](control, X264(gop=gop)).map_of, decided

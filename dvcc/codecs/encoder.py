@@ -25,10 +25,10 @@ from dvcc.errors import CodecError
 if TYPE_CHECKING:
     from dvcc.codecs.ffmpeg import X264
 
-_BASE_QP = 26  # the QP that zero offsets would give; any works, the middle keeps both signs in use
+BASE_QP = 26  # the QP that zero offsets would give; any works, the middle keeps both signs in use
 # The rest of rate control stands still and offsets become exact QPs. Strength 0.0001 changes no QP, but at 0, or with
 # AQ off, x264 drops the offsets without a word.
-_EXACT_MAP = {
+EXACT_MAP = {
     "aq-mode": "1",
     "aq-strength": "0.0001",
     "mbtree": "0",
@@ -40,7 +40,7 @@ _EXACT_MAP = {
 # What x264's own settings text must say for the map to have been obeyed.
 _EXACT_SETTINGS = {
     **{"rc": "crf", "mbtree": "0", "qcomp": "1.00", "ip_ratio": "1.00", "pb_ratio": "1.00", "aq": "1:0.00"},
-    **{"qpmin": "0", "qpmax": "69", "crf": f"{_BASE_QP}.0"},
+    **{"qpmin": "0", "qpmax": "69", "crf": f"{BASE_QP}.0"},
 }
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
@@ -144,7 +144,7 @@ class StreamEncoder:
         """
         if self._canvas is not None:
             assert values is not None
-            frame = self._canvas.paint(planes, values.astype(np.int32) - _BASE_QP if self.exact else values)
+            frame = self._canvas.paint(planes, values.astype(np.int32) - BASE_QP if self.exact else values)
         else:
             frame = av.VideoFrame(self.picture.width, self.picture.height, "yuv420p")
             for plane, pixels in zip(frame.planes, planes, strict=True):
@@ -193,7 +193,7 @@ def _options(codec: X264, rate: SimpleRate) -> dict[str, str]:
     forced: dict[str, str] = {}
     match rate:
         case GivenQPs():
-            options, forced = {"crf": str(_BASE_QP)}, _EXACT_MAP
+            options, forced = {"crf": str(BASE_QP)}, EXACT_MAP
         case CQP():
             options = {"qp": str(rate.qp)}
         case CRF():

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
-from dvcc.qp import QPMap
+import numpy as np
+
+from dvcc.export.base import MapFormat, Maps, spooled
+from dvcc.export.source import Source
 
 
-def write_npz(qp: QPMap, path: str | Path) -> None:
+class Npz(MapFormat):
     """Array `qp`, int8 (T, ceil(H/16), ceil(W/16)), absolute QPs 0..51, display order."""
-    qp.save(path)
+
+    suffix = ".npz"
+    takes = ("absolute",)
+    loses = "nothing"
+
+    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+        """See `MapFormat.write`."""
+        with (
+            spooled(qp.values for qp in maps) as (values, shape),
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("qp.npy", "w", force_zip64=True) as member,
+        ):
+            header = {"descr": "|i1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            shutil.copyfileobj(values, member)
+        return f"dvcc.X264(gop={gop}).encode(clip, dvcc.QPMap.load({str(out)!r}))"

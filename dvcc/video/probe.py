@@ -62,9 +62,12 @@ def probe(
 
 
 def _chosen(path: Path, container: av.container.InputContainer, index: int | None) -> tuple[av.VideoStream, list[str]]:
-    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not videos:
+    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not pictures:
         raise VideoError(f"{path} has no video stream: give a file with moving pictures")
+    videos = [stream for stream in pictures if stream.codec_context is not None]
+    if not videos:
+        raise VideoError(f"{path} has video that this FFmpeg cannot decode: check that the file is complete")
     if index is not None:
         named = [stream for stream in videos if stream.index == index]
         if not named:

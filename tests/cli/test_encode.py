@@ -40,7 +40,7 @@ def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, caps
         said = capsys.readouterr().err
         assert f"control  {'offset' if mode == 'offset' else 'analysed'}" in said
     assert main([*words, "--task", "optical_flow", "--mode", "absolute"]) == 2
-    assert "no trained control for optical_flow in absolute mode" in capsys.readouterr().err
+    assert "no control of absolute mode is published for optical_flow" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

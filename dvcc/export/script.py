@@ -1,0 +1,98 @@
+"""A shell script that encodes a video with the stock `ffmpeg` program: one command per GOP, each with a map of its own."""
+
+from __future__ import annotations
+
+import shlex
+from abc import abstractmethod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from dvcc.export.base import MapFormat, Maps, decoded, raw_input
+from dvcc.export.rectangles import filters
+from dvcc.export.source import Source
+
+# Bash reads the script as it goes, so that one of hours needs no memory; and `head` takes from a pipe what it is told.
+# A filter's text may exceed what a command line may hold, and releases of FFmpeg differ in the option that names a file.
+_BEGIN = """\
+#!/usr/bin/env bash
+# Written by dvcc export. Takes the name of the coded file; FFMPEG=PATH names another ffmpeg.
+set -euo pipefail
+ffmpeg=${{FFMPEG:-ffmpeg}}
+source={source}
+out=${{1:-{coded}}}
+case $out in /*) ;; *) out=./$out ;; esac
+fail() {{ echo "error: $1" >&2; exit 2; }}
+command -v "$ffmpeg" > /dev/null || fail "there is no program $ffmpeg: set FFMPEG to its path"
+[ -f "$source" ] || fail "$source is gone: export the video again"
+[ ! "$out" -ef "$source" ] || fail "$out is the video itself: give another name"
+[ ! -d "$out" ] || fail "$out is a folder: give the name of a file"
+partial=$(mktemp "$out.XXXXXX")
+trap 'rm -f "$partial"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$partial" "$work"' EXIT
+option=-/filter:v
+case $("$ffmpeg" -hide_banner -h full 2> /dev/null) in *-filter_script*) option=-filter_script:v ;; esac
+number=0
+exec 3< <({decode})
+encode() {{ # frames; their filters are the standard input
+  cat > "$work/filters"
+  head -c $(($1 * {bytes_per_frame})) <&3 | "$ffmpeg" -v error -y {raw} -i - "$option" "$work/filters" \\
+    {options} -f mp4 "$work/$number.mp4"
+  echo "file $number.mp4" >> "$work/list"
+  number=$((number + 1))
+}}
+"""
+_END = """\
+[ "$(head -c 1 <&3 | wc -c)" -eq 0 ] || fail "$source has more than the {frames} frames of the map: export it again"
+"$ffmpeg" -v error -y -f concat -i "$work/list" -c copy -f mp4 {tag}"$partial"
+frames=$("$ffmpeg" -v error -i "$partial" -map 0:v -c copy -f framecrc - | grep -vc '^#')
+[ "$frames" -eq {frames} ] || fail "only $frames of the {frames} frames could be coded: export the video again"
+chmod 644 "$partial"
+mv -f "$partial" "$out"
+echo "$out: $frames frames"
+"""
+
+
+class Script(MapFormat):
+    """A bash script with every rectangle of equal QPs as a filter `addroi`, which FFmpeg hands to the encoder as an offset on a
+    constant rate factor while the rest of rate control stands still. The pieces are joined without coding them again.
+    """
+
+    takes = ("absolute",)
+    step: int
+    """QPs are rounded to multiples of it."""
+    coded: str
+    """What is put after a video's name for the name of the coded file."""
+
+    @abstractmethod
+    def options(self, gop: int) -> str:
+        """The encoder's options."""
+
+    tag = ""
+
+    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+        """See `MapFormat.write`."""
+        begin = _BEGIN.format(
+            source=shlex.quote(str(source.path.resolve())),
+            coded=shlex.quote(f"{source.path.stem}{self.coded}"),
+            decode=decoded(source, program='"$ffmpeg"'),
+            bytes_per_frame=source.height * source.width * 3 // 2,
+            raw=raw_input(source),
+            options=self.options(gop),
+        )
+        file.write(begin.encode())
+        colour = "setparams=range={}:color_primaries={}:color_trc={}:colorspace={}".format(*source.colour)
+        frames = 0
+        for qp in maps:
+            chain = ",\n".join([colour, *filters(steady(qp.values, step=self.step))])
+            file.write(f"encode {len(qp.values)} <<'END'\n{chain}\nEND\n".encode())
+            frames += len(qp.values)
+        file.write(_END.format(frames=frames, tag=self.tag).encode())
+        return f"bash {shlex.quote(str(out.resolve()))} OUT.mp4"
+
+
+def steady(values: np.ndarray, *, step: int) -> np.ndarray:
+    """(h, w): the mean of QPs (T, h, w) over the frames, rounded to a multiple of `step`."""
+    return (step * np.rint(values.astype(float).mean(0) / step)).astype(np.int16)

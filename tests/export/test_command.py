@@ -1,0 +1,129 @@
+"""`dvcc export` as a user types it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvcc import X264, QPMap, read_clip
+from dvcc.cli import main
+from dvcc.codecs.bitstream import inspect_bitstream
+from dvcc.control import ControlNetwork
+from dvcc.export import FORMATS
+from dvcc.rate_control import LEARNED
+from tests.conftest import make_scene
+from tests.export.conftest import write_video
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "in.mkv", make_scene(frames=10))
+    for mode in ("absolute", "analysed", "offset"):
+        ControlNetwork(width=8, mode=mode).save(tmp_path / f"{mode}.safetensors", {"run": {}})
+    return tmp_path
+
+
+def export(*words: str) -> int:
+    return main(["export", "in.mkv", "--target-kbps", "300", *words])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_published_control_is_exported_in_every_format(name, workplace, capsys):
+    assert export("--format", name, "--task", "segmentation", "--gop", "4") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (workplace / f"in{FORMATS[name].suffix}").stat().st_size > 10
+    what = "QPs" if FORMATS[name].takes[0] == "absolute" else "offsets"
+    assert re.fullmatch(rf"in\S*: {what} -?\d+ to \d+, 10 frames, GOP 4, at 300 kbit/s", lines[0])
+    assert [line.partition(":")[0] for line in lines[1:]] == ["lost", "use"] and len(lines) == 3
+
+
+@pytest.mark.parametrize("mode", ["absolute", "analysed"])
+def test_maps_are_decided_gop_by_gop(mode, workplace):
+    """As the control decides for each GOP alone, the analysis encode of its own included."""
+    from dvcc.control import load_control
+
+    assert export("--checkpoint", f"{mode}.safetensors", "--gop", "9", "--out", "map.npz") == 0
+    clip, control = read_clip("in.mkv"), load_control(f"{mode}.safetensors")[0]
+    decide = LEARNED[mode](control, X264(gop=9)).map_of
+    expected = [decide(clip.slice(start, start + 9), 300).values for start in (0, 9)]
+    np.testing.assert_array_equal(QPMap.load("map.npz").values, np.concatenate(expected))
+
+
+def test_a_second_is_the_usual_gop(workplace, capsys):
+    assert export("--checkpoint", "absolute.safetensors") == 0
+    assert "GOP 25" in capsys.readouterr().out
+
+
+def test_the_script_codes_the_video(workplace, ffmpeg, monkeypatch):
+    monkeypatch.setenv("FFMPEG", ffmpeg)
+    assert export("--format", "ffmpeg", "--task", "detection", "--gop", "5") == 0
+    subprocess.run(["bash", "in.ffmpeg.sh"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    report = inspect_bitstream("in.x264.mp4")
+    assert len(report.frame_types) == 10 and report.frame_types[5] == "I"
+    kbps = report.bits_per_frame.sum() * 25 / 10 / 1000
+    assert 200 < kbps < 420  # the map was made for 300
+
+
+REFUSED = {
+    (
+        "--task",
+        "segmentation",
+        "--format",
+        "svtav1",
+        "--mode",
+        "absolute",
+    ): "svtav1 does not take --mode absolute: use --mode offset",
+    ("--task", "segmentation", "--mode", "offset"): "npz does not take --mode offset: use --mode absolute",
+    ("--checkpoint", "offset.safetensors"): "--mode absolute",
+    ("--checkpoint", "offset.safetensors", "--format", "ffmpeg"): "--mode absolute",
+    ("--checkpoint", "analysed.safetensors", "--format", "svtav1"): "--mode offset",
+    ("--checkpoint", "analysed.safetensors", "--format", "nvenc", "--mode", "offset"): "not of the --mode offset",
+    (): "--task TASK (detection, reconstruction, segmentation, segmentation_espnetv2)",
+    ("--task", "detection", "--checkpoint", "offset.safetensors"): "either --task",
+    ("--task", "optical_flow"): "no control of absolute mode is published for optical_flow",
+    ("--task", "../x"): "no control of absolute mode is published for ../x",
+    ("--checkpoint", "none.safetensors"): "none.safetensors",
+    ("--checkpoint", "in.mkv"): "in.mkv",
+    ("--task", "detection", "--gop", "0"): "--gop goes from 1 to 250 frames, got 0",
+    ("--task", "detection", "--out", "in.mkv"): "the video itself",
+    ("--task", "detection", "--out", "link.mkv"): "the video itself",
+    ("--task", "detection", "--out", "in.mkv/x.npz"): "cannot write in.mkv/x.npz",
+    ("--task", "detection", "--out", "."): "cannot write",
+    ("--task", "detection", "--format", "kvazaar", "--out", "map.bin"): "ends in .txt",
+    ("--task", "detection", "--target-kbps", "nan"): "must be positive",
+    ("--task", "detection", "--target-kbps", "inf"): "must be positive",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_bad_words_are_one_sentence_and_leave_no_file(words, workplace, capsys):
+    (workplace / "link.mkv").symlink_to("in.mkv")
+    before, data = sorted(workplace.iterdir()), (workplace / "in.mkv").read_bytes()
+    assert export(*words) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("error: ") and REFUSED[words] in sentence
+    assert sorted(workplace.iterdir()) == before and (workplace / "in.mkv").read_bytes() == data
+
+
+def test_a_video_that_breaks_off_in_the_middle_leaves_no_file(workplace, capsys, monkeypatch):
+    """The old map of the same name stays."""
+    from dvcc.errors import VideoError
+    from dvcc.export import Source
+
+    whole = Source.gops
+
+    def broken(self, frames, damage):
+        yield next(whole(self, frames, damage))
+        raise VideoError("in.mkv cannot be read as video")
+
+    monkeypatch.setattr(Source, "gops", broken)
+    Path("in.npz").write_bytes(b"old")
+    before = sorted(workplace.iterdir())
+    assert export("--checkpoint", "absolute.safetensors", "--gop", "4") == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert sorted(workplace.iterdir()) == before and Path("in.npz").read_bytes() == b"old"
