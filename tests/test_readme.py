@@ -47,7 +47,7 @@ def test_the_python_example_runs(workplace):
 
 def test_every_dvcc_line_runs(workplace, capsys):
     lines = shell_lines("dvcc ")
-    assert {line[1] for line in lines} == {"encode", "export", "inspect", "zoo"}
+    assert {line[1] for line in lines} == {"compare", "encode", "export", "inspect", "zoo"}
     for line in lines:
         if "--live" in line:  # there is no camera here
             build_parser().parse_args(line[1:])

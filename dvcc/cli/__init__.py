@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dvcc._commands import guarded
-from dvcc.cli import encode, export, inspect, zoo
+from dvcc.cli import compare, encode, export, inspect, zoo
 
-_COMMANDS = (encode, export, inspect, zoo)
+_COMMANDS = (compare, encode, export, inspect, zoo)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,73 +1,204 @@
-"""`dvcc inspect`: what a coded file says of itself."""
+"""`dvcc inspect`: what a coded file says of itself, and how near it is to what it was coded from."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from typing import Any
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dvcc.codecs.bitstream import StreamReport, inspect_bitstream
+from dvcc.codecs.bitstream import CodedFrame, CodedStream
+from dvcc.codecs.summary import StreamSummary
+from dvcc.errors import ConfigError, VideoError
+
+if TYPE_CHECKING:
+    from dvcc.compare.regions import Reference, RegionQuality
+
+_TYPES_SHOWN, _PLACES_SHOWN = 100, 12
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc inspect`."""
-    parser = commands.add_parser("inspect", help="realised QPs, frame types and bits of an H.264 file")
+    parser = commands.add_parser("inspect", help="realised QPs, GOPs, frame types, bits and quality of an H.264 file")
     parser.add_argument("coded", help="an H.264 file")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, every frame, second and macroblock in it")
     parser.add_argument("--heat-map", metavar="PNG", help="write the mean QP of every macroblock over the first frame")
+    parser.add_argument("--reference", metavar="FILE", help="what it was coded from: PSNR and SSIM, by place and by QP")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
-    report = inspect_bitstream(arguments.coded)
-    figures = _figures(report)
+    if arguments.heat_map:
+        _check_picture(Path(arguments.heat_map))
+    stream = CodedStream(arguments.coded)
+    summary, quality, reference = StreamSummary(stream), None, None
+    if arguments.reference:
+        from dvcc.compare.regions import Reference, RegionQuality, ssim_every  # torch: only for this
+
+        reference = Reference(arguments.reference, size=(stream.height, stream.width))
+        quality = RegionQuality(ssim_every=ssim_every(stream.expected))
+    first_frame: np.ndarray = np.empty(0)
+    for frame in _with_progress(stream):
+        if not len(summary):
+            first_frame = frame.picture.to_ndarray(format="rgb24")
+        summary.add(frame)
+        if reference is not None and quality is not None:
+            _compare(frame, reference, quality, stream)
+    if reference is not None and quality is not None and reference.next_luma(frame.picture) is not None:
+        raise _uneven(reference, "more", stream)
+    figures = summary.figures() | ({"reference": quality.figures()} if quality is not None else {})
     if arguments.json:
         print(json.dumps(figures))
     else:
-        print(f"{arguments.coded}: {len(report.frame_types)} frames at {float(report.fps):g} fps, {figures['kbps']:.1f} kbit/s")
-        print(f"types  {''.join(report.frame_types)}")
-        for kind, of_type in figures["frame_types"].items():
-            print(
-                f"  {kind}  {of_type['frames']:4d} frames  QP {of_type['qp_mean']:5.2f} "
-                f"({of_type['qp_min']}..{of_type['qp_max']})  {of_type['bits_mean']:9.0f} bits per frame"
-            )
-        print(f"x264   {figures['settings'] or 'no settings text'}")
+        print("\n".join(_lines(arguments.coded, figures)))
+        if quality is not None:
+            print("\n".join(_reference_lines(arguments.reference, figures["reference"])))
     if arguments.heat_map:
-        from dvcc.visuals import strip
-
-        mean = report.realised_qp.values.mean(0)
-        strip(
-            {"first frame": report.first_frame, "mean realised QP": report.first_frame},
-            arguments.heat_map,
-            qp={"mean realised QP": mean},
-        )
+        _draw(arguments.heat_map, first_frame, summary.mean_qp, figures.get("reference"))
         print(f"heat map: {arguments.heat_map}", file=sys.stderr)
 
 
-def _figures(report: StreamReport) -> dict[str, Any]:
-    """Everything that `inspect` prints, ready for JSON."""
-    from dvcc import units
+def _compare(frame: CodedFrame, reference: Reference, quality: RegionQuality, stream: CodedStream) -> None:
+    from dvcc.compare.regions import is_full_range, luma
 
-    types = np.array(report.frame_types)
-    by_type = {}
-    for kind in sorted(set(report.frame_types)):
-        qp, bits = report.realised_qp.values[types == kind], report.bits_per_frame[types == kind]
-        by_type[kind] = {
-            "frames": int((types == kind).sum()),
-            "qp_mean": float(qp.mean()),
-            "qp_min": int(qp.min()),
-            "qp_max": int(qp.max()),
-            "bits_mean": float(bits.mean()),
-        }
-    return {
-        "frames": len(types),
-        "fps": float(report.fps),
-        "kbps": units.kbps(report.bits_per_frame.sum(), num_frames=len(types), fps=report.fps),
-        "frame_types": by_type,
-        "bits_per_frame": report.bits_per_frame.tolist(),
-        "settings": report.settings,
-    }
+    wanted = reference.next_luma(frame.picture)
+    if wanted is None:
+        raise _uneven(reference, "fewer", stream)
+    quality.add(luma(frame.picture, full_range=is_full_range(frame.picture)), wanted, frame.placed_qp)
+
+
+def _uneven(reference: Reference, how: str, stream: CodedStream) -> VideoError:
+    lost = f" ({stream.lost} of which are lost to damage)" if stream.lost else ""
+    return VideoError(f"{reference.name} has {how} frames than {stream.name}{lost}: give what it was coded from, frame for frame")
+
+
+def _with_progress(stream: CodedStream) -> Iterator[CodedFrame]:
+    """The frames; and how far they have come on a terminal's stderr, once it takes more than two seconds."""
+    shown = time.monotonic() + 2
+    of = f" of {stream.expected}" if stream.expected else ""
+    for done, frame in enumerate(stream):
+        yield frame
+        if sys.stderr.isatty() and time.monotonic() > shown:
+            shown = time.monotonic() + 0.5
+            print(f"\r{done}{of} frames", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _check_picture(path: Path) -> None:
+    """Raise `ConfigError` unless `path` can be written: before a long file is decoded for it."""
+    if path.is_dir():
+        raise ConfigError(f"--heat-map {path} is a folder: give the name of a PNG file")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(b"?")
+    except OSError as error:
+        raise ConfigError(f"--heat-map {path} cannot be written ({error.strerror or error}): choose another place") from error
+
+
+def _lines(name: str, figures: dict[str, Any]) -> list[str]:
+    """What is printed of a stream."""
+    height, width = figures["size"]
+    assumed = " (assumed: the stream does not say)" if figures["fps_assumed"] else ""
+    lines = [
+        f"{name}: {width}x{height}, {figures['frames']} frames at {figures['fps']:g} fps{assumed}, {figures['kbps']:.1f} kbit/s",
+        f"coded  H.264 {figures['profile']}, {figures['pixel_format']}, in {figures['container']}",
+    ]
+    for kind, of_type in figures["frame_types"].items():
+        lines.append(
+            f"  {kind}  {of_type['frames']:4d} frames  QP {of_type['qp_mean']:5.2f} ({of_type['qp_min']}..{of_type['qp_max']}, "
+            f"four in five within {of_type['qp_p10']}..{of_type['qp_p90']})  {of_type['bits_mean']:9.0f} bits per frame"
+        )
+    lines.append(f"rate   {_rate_of_seconds(figures['kbits_per_second'])}")
+    lines.append(f"GOPs   {_gops(figures['gops'])}")
+    types = figures["types"]
+    lines.append(f"types  {types[:_TYPES_SHOWN]}{' ..' if len(types) > _TYPES_SHOWN else ''}")
+    lines.append(f"x264   {figures['settings'] or 'no settings text'}")
+    if figures["interlaced_frames"]:
+        lines.append(
+            f"note   {figures['interlaced_frames']} frames are interlaced: their QPs are as coded, but which lines of a pair of "
+            f"rows a macroblock covers is not known, so maps show the mean of each pair"
+        )
+    if figures["lost_frames"] or figures["damaged_frames"]:
+        lines.append(
+            f"note   the file is damaged: {figures['lost_frames']} frames lost and counted nowhere, "
+            f"{figures['damaged_frames']} made up in part by the decoder"
+        )
+    return lines
+
+
+def _rate_of_seconds(seconds: list[list[float]]) -> str:
+    whole = [kbits for _, kbits in seconds[:-1]] or [seconds[0][1]]  # the last second is seldom a whole one
+    return f"{min(whole):.1f} to {max(whole):.1f} kbit/s, by the second; median {np.median(whole):.1f}"
+
+
+def _gops(gops: dict[str, Any]) -> str:
+    lengths, early = gops["lengths"], gops["early_i_frames"]
+    if not lengths:
+        return "none: no frame that decoding can start at"
+    kind = "closed" if gops["closed"] else "open"
+    whole = lengths[:-1] or lengths
+    of = f"{whole[0]} frames"
+    if min(whole) < max(whole):
+        of = f"{min(whole)} to {max(whole)} frames (median {np.median(whole):g})"
+    text = f"{len(lengths)}, {kind}, of {of}"
+    if early:
+        places = ", ".join(map(str, early[:_PLACES_SHOWN])) + (", .." if len(early) > _PLACES_SHOWN else "")
+        text += f"; I frames before {gops['regular_length']} had passed, as at scene cuts: {len(early)}, at frame {places}"
+    return text
+
+
+def _reference_lines(name: str, figures: dict[str, Any]) -> list[str]:
+    def line(title: str, of: dict[str, Any]) -> str:
+        qp = f"QP {of['qp_mean']:5.2f}" if "qp_mean" in of else ""
+        psnr = "identical" if of["psnr"] is None else f"{of['psnr']:.2f} dB"
+        return f"  {title:27}{qp:10}PSNR {psnr:10}SSIM {'-' if of['ssim'] is None else format(of['ssim'], '.4f')}"
+
+    known = [value for row in figures["psnr_map"] for value in row if value is not None]
+    some = "" if figures["ssim_frames"] in (0, figures["frames"]) else f", SSIM of {figures['ssim_frames']} of them"
+    return [
+        f"against {name}: luma of {figures['frames']} frames{some}",
+        line("whole picture", figures),
+        *(line(f"third of {third} QPs" if third != "middle" else "middle third", of) for third, of in figures["by_qp"].items()),
+        f"  macroblocks: PSNR {min(known):.2f} to {max(known):.2f} dB, median {np.median(known):.2f}"
+        if known
+        else "  no difference",
+    ]
+
+
+def _draw(path: str, frame: np.ndarray, mean_qp: np.ndarray, quality: dict[str, Any] | None) -> None:
+    """The first frame, and maps over it, each with a scale of its own."""
+    from matplotlib import pyplot as plt
+
+    from dvcc.visuals import draw_qp, save_figure
+
+    maps = {"mean realised QP": mean_qp}
+    if quality is not None:
+        maps["PSNR (dB)"] = np.array(quality["psnr_map"], float)  # None becomes NaN, which is left blank
+        if quality["ssim"] is not None:
+            maps["SSIM"] = np.array(quality["ssim_map"], float)
+    columns, shape = min(2, 1 + len(maps)), frame.shape[0] / frame.shape[1]
+    rows = -(-(1 + len(maps)) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5.4 * columns, (5.0 * shape + 0.4) * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    axes.flat[0].imshow(frame)
+    axes.flat[0].set_title("first frame", fontsize=9)
+    for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
+        least = 8.0 if "QP" in title else 0.0  # a nearly flat map of QPs looks nearly flat
+        known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
+        middle, half = (known.min() + known.max()) / 2, max(least, known.max() - known.min()) / 2
+        axis.set_title(title, fontsize=9)
+        scale = draw_qp(axis, frame, values, bounds=(middle - half, middle + half))
+        scale.set_cmap("viridis_r" if "QP" in title else "viridis")  # yellow is better, in all of them
+        figure.colorbar(scale, ax=axis, shrink=0.8)
+    save_figure(figure, path)

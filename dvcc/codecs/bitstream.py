@@ -17,11 +17,12 @@ from av.video.frame import PictureType
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.errors import CodecError, VideoError
 from dvcc.qp import MAX_QP, QPMap
+from dvcc.units import MACROBLOCK, macroblock_grid
 
 if TYPE_CHECKING:
     import torch
 
-_START_CODE = rb"\x00\x00\x00?\x01"
+_START_CODE = re.compile(rb"\x00\x00\x00?\x01")
 
 
 def decode(bitstream: bytes) -> Clip:
@@ -65,66 +66,206 @@ class StreamReport:
 
 
 def inspect_bitstream(source: bytes | str | Path) -> StreamReport:
-    """Read back a coded H.264 file or bytes.
+    """Read back a coded H.264 file or bytes that fits into memory; for one of any length take `CodedStream`.
 
-    Raises `VideoError` if it is missing, unreadable or not H.264 (only that decoder exports its QPs here).
+    Raises `VideoError` if it is missing, damaged or not H.264 (only that decoder exports its QPs here).
     """
-    name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise VideoError(f"{name} {'is a folder' if Path(source).is_dir() else 'does not exist'}: give an H.264 file")
     maps: list[np.ndarray] = []
     types: list[str] = []
     bits: list[int] = []
-    settings: str | None = None
     first_frame: np.ndarray = np.empty(0)
-    try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else name, "r") as container:
-            if not container.streams.video:
-                raise VideoError(f"{name} has no video stream: give an H.264 file")
-            stream = container.streams.video[0]
-            context = stream.codec_context
-            if context.name != "h264":
-                raise VideoError(f"{name} is {context.name}, and QPs can be read from H.264 only")
-            context.thread_count = 1
-            context.options = {"export_side_data": "venc_params"}
-            context.copy_opaque = True  # a frame carries the bits of its packet: raw .h264 has no times to sort by
-            fps = Fraction(stream.average_rate or 25)
-            for packet in container.demux(stream):
-                if packet.size:
-                    text, text_bytes = split_settings(bytes(packet))
-                    settings = settings or text
-                    packet.opaque = 8 * (packet.size - text_bytes)
-                for frame in packet.decode():
-                    if frame.format.components[0].bits != 8:
-                        raise VideoError(f"{name} is {frame.format.name}, and QPs are read from 8-bit video only")
-                    if not maps:
-                        first_frame = frame.to_ndarray(format="rgb24")
-                    maps.append(qp_of(frame))
-                    types.append(PictureType(frame.pict_type).name)
-                    bits.append(frame.opaque or 0)  # type: ignore[arg-type]  # what we put there
-            header_bits = 8 * _parameter_set_bytes(context.extradata or b"")
-    except av.FFmpegError as error:
-        raise VideoError(f"{name} cannot be decoded ({error.strerror}): check that the file is complete") from error
-    if not maps:
-        raise VideoError(f"{name} holds no frame")
-    bits[0] += header_bits
-    return StreamReport(QPMap(np.stack(maps)), tuple(types), np.array(bits, np.int64), fps, settings, first_frame)
+    stream = CodedStream(source)
+    for frame in stream:
+        if not maps:
+            first_frame = frame.picture.to_ndarray(format="rgb24")
+        maps.append(frame.qp)
+        types.append(frame.type)
+        bits.append(frame.bits)
+    if stream.lost:
+        raise VideoError(f"{stream.name} is damaged ({stream.lost} frames are lost): check that the file is complete")
+    return StreamReport(QPMap(np.stack(maps)), tuple(types), np.array(bits, np.int64), stream.fps, stream.settings, first_frame)
 
 
-def realised_qps(path: str | Path) -> Iterator[np.ndarray]:
-    """QPs (h, w) of every frame of an H.264 file, in display order, one at a time."""
-    with av.open(str(path), "r") as container:
-        stream = container.streams.video[0]
-        stream.codec_context.options = {"export_side_data": "venc_params"}
-        yield from map(qp_of, container.decode(stream))
+@dataclass(frozen=True, repr=False)
+class CodedFrame:
+    """A decoded frame and what its bitstream says of it.
+
+    qp: int32 (h, w), QP of every macroblock as coded. type: "I", "P" or "B". bits: as in `StreamReport`. key: decoding can start
+    here; idr: and no later frame looks behind it. seconds: when it is shown, None in a raw stream. damaged: the decoder had to
+    make up a part of it.
+    """
+
+    picture: av.VideoFrame
+    qp: np.ndarray
+    type: str
+    bits: int
+    key: bool
+    idr: bool
+    seconds: float | None
+    damaged: bool
+
+    @property
+    def placed_qp(self) -> np.ndarray:
+        """(h, w) by place: as `qp`, but in an interlaced frame a pair of rows of macroblocks may be the two fields of the same 32
+        lines, so both get the mean of the pair."""
+        if not self.picture.interlaced_frame:
+            return self.qp
+        pairs = self.qp[: len(self.qp) // 2 * 2].reshape(-1, 2, self.qp.shape[1]).mean(1).round().astype(self.qp.dtype)
+        return np.concatenate([np.repeat(pairs, 2, axis=0), self.qp[len(pairs) * 2 :]])
+
+
+class CodedStream:
+    """The frames of an H.264 file or bytes, in display order, one at a time: iterate once.
+
+    Known at once: `name`, `fps`, `fps_assumed` (a raw stream that does not say it is taken for 25), `height`, `width` in pixels,
+    `expected` (frames by the container, 0 if it does not say), `profile`, `container`. Known after the last frame: `settings`
+    (x264's text), `lost` (frames that were left out: not decoded, without QPs, or of another size than the first).
+
+    Raises `VideoError` if the file is missing, unreadable or not 8-bit H.264, and at the end of the iteration if no frame could
+    be decoded.
+    """
+
+    def __init__(self, source: bytes | str | Path) -> None:
+        self.name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+        if not isinstance(source, bytes) and not Path(source).is_file():
+            raise VideoError(f"{self.name} {'is a folder' if Path(source).is_dir() else 'does not exist'}: give an H.264 file")
+        try:
+            self._file = av.open(io.BytesIO(source) if isinstance(source, bytes) else self.name, "r", metadata_errors="replace")
+        except av.FFmpegError as error:
+            raise self._unreadable(error) from error
+        try:
+            self._stream = self._checked()
+        except BaseException:
+            self._file.close()
+            raise
+        context = self._stream.codec_context
+        context.thread_count = 1
+        context.options = {"export_side_data": "venc_params"}
+        context.copy_opaque = True  # a frame carries what is said of its packet: raw .h264 has no times to sort by
+        self.fps = Fraction(self._stream.average_rate or 25)
+        self.fps_assumed = self._file.format.name == "h264" and not context.framerate
+        self.height, self.width = context.height, context.width
+        self.expected = max(0, self._stream.frames)
+        self.profile, self.container = context.profile or "unknown", self._file.format.name
+        self.settings: str | None = None
+        self.lost = 0
+
+    def _checked(self) -> av.VideoStream:
+        if not self._file.streams.video:
+            raise VideoError(f"{self.name} has no video stream: give an H.264 file")
+        stream = self._file.streams.video[0]
+        name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
+        if name != "h264":
+            raise VideoError(f"{self.name} is {name}, and QPs can be read from H.264 only")
+        return stream
+
+    def __iter__(self) -> Iterator[CodedFrame]:
+        begun = False
+        error: av.FFmpegError | None = None
+        with self._file:
+            for frame, said in self._decoded():
+                if isinstance(frame, av.FFmpegError):
+                    error = frame
+                    continue
+                depth = frame.format.components[0].bits
+                if depth != 8:
+                    raise VideoError(f"{self.name} is {frame.format.name}, and QPs are read from 8-bit video only")
+                qp = _exported_qp(frame)
+                if qp is None or (begun and (frame.height, frame.width) != (self.height, self.width)):
+                    self.lost += 1
+                    continue
+                bits, idr = said or (0, False)
+                if not begun:
+                    begun, self.height, self.width = True, frame.height, frame.width
+                    bits += 8 * _parameter_set_bytes(self._stream.codec_context.extradata or b"")
+                kind = PictureType(frame.pict_type).name
+                yield CodedFrame(frame, qp, kind, bits, bool(frame.key_frame), idr, frame.time, frame.is_corrupt)
+        if not begun:
+            if error is not None:
+                raise self._unreadable(error) from error
+            lacking = "exports no QPs: use av>=18 with its own FFmpeg" if self.lost else "holds no frame"
+            raise VideoError(f"{self.name} {lacking}")
+
+    def _decoded(self) -> Iterator[tuple[av.VideoFrame | av.FFmpegError, tuple[int, bool] | None]]:
+        """Frames with (bits, is IDR) of their packets; what a packet could not be decoded for. Damage in the middle is no end."""
+        context = self._stream.codec_context
+        length_bytes = _length_bytes(context.extradata or b"")
+        packets = self._file.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError as error:
+                self.lost += 1
+                yield error, None
+                return
+            if packet.size:
+                data = bytes(packet)
+                text, text_bytes = split_settings(data, length_bytes=length_bytes)
+                self.settings = self.settings or text
+                packet.opaque = 8 * (packet.size - text_bytes), _is_idr(data, length_bytes)
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                self.lost += 1
+                yield error, None
+                continue
+            for frame in frames:
+                yield frame, frame.opaque  # type: ignore[misc]  # what we put there
+
+    def _unreadable(self, error: av.FFmpegError) -> VideoError:
+        return VideoError(f"{self.name} cannot be decoded ({error.strerror}): check that the file is complete")
+
+
+_BLOCK = np.dtype([(name, "<i4") for name in ("x", "y", "width", "height", "delta_qp")])  # FFmpeg's AVVideoBlockParams
 
 
 def qp_of(frame: av.VideoFrame) -> np.ndarray:
     """QPs (h, w) of a frame whose decoder was told to export them. Raises `VideoError` if it did not."""
-    side_data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # the stub of `side_data` does not know it
-    if side_data is None:
+    qp = _exported_qp(frame)
+    if qp is None:
         raise VideoError("the decoder exported no QPs: use av>=18 with its own FFmpeg")
-    return np.clip(side_data.qp_map(), 0, MAX_QP)
+    return qp
+
+
+def _exported_qp(frame: av.VideoFrame) -> np.ndarray | None:
+    """int32 (h, w), one per macroblock of the picture; None if the decoder says nothing. PyAV's own `qp_map` refuses pictures of
+    which a whole row of macroblocks is cropped, as in interlaced video, where their number is even."""
+    side_data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # the stub of `side_data` does not know it
+    if side_data is None or side_data.nb_blocks == 0:
+        return None
+    buffer = np.frombuffer(side_data, np.uint8, side_data.nb_blocks * side_data.block_size, side_data.blocks_offset)
+    blocks = buffer.reshape(side_data.nb_blocks, side_data.block_size)[:, : _BLOCK.itemsize].copy().view(_BLOCK)[:, 0]
+    rows, columns = macroblock_grid(frame.height, frame.width)
+    coded_columns = int(blocks["x"].max()) // MACROBLOCK + 1
+    qp = blocks["delta_qp"].reshape(-1, coded_columns)[:rows, :columns] + side_data.qp
+    return np.clip(qp, 0, MAX_QP) if qp.shape == (rows, columns) else None
+
+
+def _length_bytes(extradata: bytes) -> int:
+    """Bytes of the length before every unit of a packet; 0 for Annex B, whose units begin with a start code."""
+    return (extradata[4] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 4 else 0
+
+
+def _units(packet: bytes, length_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """(begin, first byte, end) of every unit of a packet; it begins with its start code or length."""
+    if not length_bytes:
+        codes = list(_START_CODE.finditer(packet))
+        ends = [code.start() for code in codes[1:]] + [len(packet)]
+        yield from ((code.start(), code.end(), end) for code, end in zip(codes, ends, strict=False))
+        return
+    begin = 0
+    while begin + length_bytes < len(packet):
+        first = begin + length_bytes
+        end = min(len(packet), first + int.from_bytes(packet[begin:first], "big"))
+        yield begin, first, end
+        begin = end
+
+
+def _is_idr(packet: bytes, length_bytes: int) -> bool:
+    """Whether a packet holds a slice of an IDR picture (unit type 5)."""
+    return any(first < end and packet[first] & 0x1F == 5 for _, first, end in _units(packet, length_bytes))
 
 
 def _parameter_set_bytes(extradata: bytes) -> int:
@@ -136,28 +277,20 @@ def _parameter_set_bytes(extradata: bytes) -> int:
         return 0
     total, place = 0, 5
     for counted in (0x1F, 0xFF):  # bits of the count of sequence parameter sets, then of picture parameter sets
-        count, place = extradata[place] & counted, place + 1
+        count, place = int.from_bytes(extradata[place : place + 1], "big") & counted, place + 1
         for _ in range(count):
             size = int.from_bytes(extradata[place : place + 2], "big")
             total, place = total + 4 + size, place + 2 + size
     return total
 
 
-def split_settings(packet: bytes) -> tuple[str | None, int]:
+def split_settings(packet: bytes, *, length_bytes: int = 0) -> tuple[str | None, int]:
     """x264's settings text in a packet, and the bytes of the SEI unit that carries it: (None, 0) without one.
 
-    The unit may follow an Annex B start code (from the encoder) or a 4-byte length (from an mp4).
+    length_bytes: of the length before every unit, as in an mp4; 0 for Annex B start codes, as from the encoder.
     """
     mark = packet.find(b"x264 - core")
-    if mark < 0:
-        return None, 0
-    starts = [match.start() for match in re.finditer(_START_CODE, packet)]
-    if starts and packet[:4].lstrip(b"\x00")[:1] == b"\x01":
-        begin = max(start for start in starts if start < mark)
-        end = min((start for start in starts if start > mark), default=len(packet))
-    else:
-        begin = 0
-        while (end := begin + 4 + int.from_bytes(packet[begin : begin + 4], "big")) < mark:
-            begin = end
-    text = packet[mark:end].rstrip(b"\x00\x80").decode("ascii", "replace")
-    return text, end - begin
+    for begin, first, end in _units(packet, length_bytes) if mark >= 0 else ():
+        if first <= mark < end:
+            return packet[mark:end].rstrip(b"\x00\x80").decode("ascii", "replace"), end - begin
+    return None, 0

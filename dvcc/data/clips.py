@@ -135,7 +135,7 @@ def clip_starts(
     The options are those of `ClipDataset`. Raises `VideoError` when the video cannot be read or no clip fits in.
     """
     span = (frames - 1) * stride + 1
-    cut = find_shots(video) if shots and video.is_file() else [(0, _num_frames(video))]
+    cut = find_shots(video) if shots and video.is_file() else [(0, count_frames(video))]
     starts: list[tuple[int, int | None, int]] = []
     for number, (first, end) in enumerate(cut):
         length = min(frames, -(-(end - first) // stride))
@@ -187,7 +187,7 @@ def _frame_size(video: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def _num_frames(video: Path) -> int:
+def count_frames(video: Path) -> int:
     """Frames that a reader gets: counted by the container, or by demuxing when it does not say."""
     if video.is_dir() or video.suffix.lower() in IMAGE_SUFFIXES:
         return read_clip(video).num_frames

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dvcc.codecs import ABR, CRF
-from dvcc.codecs.bitstream import realised_qps
+from dvcc.codecs.bitstream import CodedStream
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
 from dvcc.rate_control.base import needs_correction
 from dvcc.rate_control.learned import correcting_shift, dithered, shift_to_target
@@ -170,7 +170,7 @@ class _Passes:
 
     def _absolute(self, frames: Iterable[SourceFrame], analysis: Path | None, shift: float) -> Mapped:
         control = self.plan.control_stream()
-        analysed = None if analysis is None else realised_qps(analysis)
+        analysed = None if analysis is None else (frame.qp for frame in CodedStream(analysis))
         for chunk, small in self._chunks(frames):
             if analysed is None:
                 mean_qp = control.decide(small) + shift

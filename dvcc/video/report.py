@@ -49,7 +49,7 @@ class EncodeReport:
     """
 
     def __init__(self, plan: EncodePlan, folder: Path) -> None:
-        check_writable(folder)
+        check_writable(folder, key="--report")
         self.plan, self.folder = plan, folder
         self._every = max(1, (plan.source.num_frames or _GUESS) // _PICTURES)
         self._seen: dict[int, tuple[Clip, np.ndarray]] = {}

@@ -41,7 +41,21 @@ def test_what_is_cut_off_can_be_played(make_video, tmp_path, control, name):
 def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
     """The camera goes on; the user has enough."""
     fed, out = make_video("in.ts", frames=200).read_bytes(), tmp_path / "out.ts"
-    words = [sys.executable, "-m", "dvcc.cli", "encode", "--live", "-", str(out), "--target-kbps", "100", "--preset", "ultrafast"]
+    words = [
+        sys.executable,
+        "-m",
+        "dvcc.cli",
+        "encode",
+        "--live",
+        "-",
+        str(out),
+        "--target-kbps",
+        "100",
+        "--task",
+        "detection",
+        "--preset",
+        "ultrafast",
+    ]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         process.stdin.write(fed)  # and no end of file

@@ -1,0 +1,233 @@
+"""`dvcc compare`: two-pass ABR against a trained control on one's own video, as a table and a page to look at."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from dvcc._files import check_writable, write_atomic
+from dvcc.clip import Clip, read_clip
+from dvcc.errors import ConfigError, VideoError
+from dvcc.published import Mode, control_path
+from dvcc.zoo import names as networks_of
+
+if TYPE_CHECKING:
+    from dvcc.compare.measure import Measured
+
+TARGETS = (0.6, 1.0, 1.6)
+"""Of the target, for a curve."""
+
+_TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
+_FRAMES, _NUM_SHOWN = 250, 6
+_MOST_BYTES, _BYTES_PER_PIXEL = 4e9, 4.5  # of the stretch: 4:2:0 planes, and RGB for the control
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """The words of `dvcc compare`."""
+    parser = commands.add_parser("compare", help="two-pass ABR against a trained control on your video: a table and a page")
+    parser.add_argument("video", help="a video file or a folder of frames, uncoded or well coded")
+    parser.add_argument(
+        "--target-kbps", type=float, required=True, help="bitrate to compare at, kbit/s; 0.6 and 1.6 times it too"
+    )
+    parser.add_argument("--task", required=True, choices=_TASKS, help="what the video is for")
+    parser.add_argument("--model", help="the network that judges (default: the task's own; dvcc zoo lists more)")
+    parser.add_argument("--weights", help="its weights, where they are not its own")
+    parser.add_argument(
+        "--mode", choices=get_args(Mode), help="the control moves x264's QPs (offset, the default) or decides them"
+    )
+    parser.add_argument("--checkpoint", help="a trained control (default: the published one of the task and mode)")
+    parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where the stretch begins")
+    parser.add_argument("--seconds", type=float, help=f"how long it is (default: up to {_FRAMES} frames)")
+    parser.add_argument("--out", help="folder to write to (default: compare-IN, in this folder)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what they say."""
+    if not 1 <= arguments.target_kbps < float("inf"):
+        raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
+    mode: Mode = arguments.mode or "offset"
+    checkpoint = control_path(None if arguments.checkpoint else arguments.task, mode, arguments.checkpoint)
+    probe = read_clip(arguments.video, frames=1)
+    start, frames = _stretch(arguments, probe)
+    out = Path(arguments.out or f"compare-{Path(arguments.video).stem}")
+    check_writable(out, key="--out")
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
+    from dvcc.compare.measure import encode_all, judge_all
+    from dvcc.compare.page import Comparison, render
+    from dvcc.compare.verdict import compare, headline, remarks
+    from dvcc.control import load_control
+    from dvcc.rate_control import Means, build_rate_controller
+    from dvcc.tasks import build_task
+
+    control, stored = load_control(checkpoint)
+    _check_mode(arguments, checkpoint, control.mode)
+    model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
+    task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
+    gop = max(1, round(probe.fps))
+    codec = X264(gop=gop)
+    # In offset mode x264 keeps the rate; a map of its own can miss it by half, and gets one more encode to mend that.
+    learned = "learned" if control.mode == "offset" else "learned_corrected"
+    controllers = {
+        "abr2": build_rate_controller("abr2", Means(codec)),
+        "control": build_rate_controller(learned, Means(codec, control)),
+    }
+    clip = _read(arguments.video, start, frames)
+    if clip.num_frames <= task.overlap:
+        raise ConfigError(f"{arguments.task} needs more than {task.overlap} frames, and the stretch has {clip.num_frames}")
+    targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("encoding", total=len(targets) * len(controllers))
+        measured = encode_all(clip, targets, controllers, lambda: progress.advance(bar))
+        bar = progress.add_task("judging", total=clip.num_frames - task.overlap)
+        shown = judge_all(
+            clip,
+            measured,
+            task,
+            block=gop,
+            shown_target=arguments.target_kbps,
+            num_shown=_NUM_SHOWN,
+            advance=lambda done: progress.advance(bar, done),
+        )
+    names = {"abr2": "two-pass ABR", "control": "learned control"}
+    baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
+    verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
+    facts = _facts(arguments, clip, start, gop, model, checkpoint, control.mode, stored)
+    said = remarks(verdict, measured, task, names, arguments.target_kbps)
+    comparison = Comparison(
+        title=Path(arguments.video).name,
+        names=names,
+        metric_name=task.metric_name,
+        higher_is_better=bool(task.metric().higher_is_better),
+        target_kbps=arguments.target_kbps,
+        measured=measured,
+        shown=shown,
+        headline=headline(verdict, task, names),
+        remarks=said,
+        facts=facts,
+        first_frame=start,
+        fps=float(clip.fps),
+        size=(clip.height, clip.width),
+    )
+    write_atomic(out / "index.html", render(comparison))
+    for m in measured:
+        if m.target_kbps == arguments.target_kbps:
+            write_atomic(out / f"{m.controller}.mp4", m.coded.bitstream)
+    figures = {
+        "metric": task.metric_name,
+        "higher_is_better": comparison.higher_is_better,
+        "rows": [_row(m) for m in measured],
+        "verdict": {name: _finite(value) for name, value in asdict(verdict).items()},
+        "headline": comparison.headline,
+        "remarks": said,
+        "facts": dict(facts),
+    }
+    write_atomic(out / "compare.json", json.dumps(figures, indent=1))
+    print(_table(measured, names, task.metric_name))
+    print(comparison.headline)
+    print(f"page: {out / 'index.html'}")
+
+
+def _check_mode(arguments: argparse.Namespace, checkpoint: Path, mode: str) -> None:
+    if arguments.mode and (arguments.mode == "offset") != (mode == "offset"):
+        raise ConfigError(f"{checkpoint} is a control of {mode} mode, not {arguments.mode}: leave out --mode or give another")
+
+
+def _stretch(arguments: argparse.Namespace, probe: Clip) -> tuple[int, int]:
+    """First frame, and how many at most."""
+    if not (0 <= arguments.start < float("inf") and 0 < (arguments.seconds or 1) < float("inf")):
+        raise ConfigError("--start must be 0 or more and --seconds positive")
+    most = int(_MOST_BYTES / (probe.height * probe.width * _BYTES_PER_PIXEL))
+    frames = round(arguments.seconds * probe.fps) if arguments.seconds else min(_FRAMES, most)
+    if frames > most:
+        raise ConfigError(
+            f"--seconds {arguments.seconds:g} is {frames} frames of {probe.width}x{probe.height}, more than the {most} that "
+            f"{_MOST_BYTES / 1e9:g} GB hold: take at most --seconds {int(most / probe.fps)}"
+        )
+    return round(arguments.start * probe.fps), max(1, frames)
+
+
+def _read(video: str, start: int, frames: int) -> Clip:
+    """The stretch, or what there is of it."""
+    from dvcc.data.clips import count_frames
+
+    there = count_frames(Path(video)) - start
+    if there < 1:
+        raise VideoError(f"{video} has only {there + start} frames, and --start is frame {start}: begin earlier")
+    return read_clip(video, start=start, frames=min(frames, there))
+
+
+def _facts(
+    arguments: argparse.Namespace,
+    clip: Clip,
+    start: int,
+    gop: int,
+    model: str,
+    checkpoint: Path,
+    mode: str,
+    stored: dict[str, Any],
+) -> list[tuple[str, str]]:
+    """How it was measured, in words."""
+    from dvcc.data.clips import video_key
+
+    seconds = [float(Fraction(frame) / clip.fps) for frame in (start, start + clip.num_frames)]
+    trained_gop = stored["run"].get("codec", {}).get("gop", gop)
+    video = Path(arguments.video)
+    facts = [
+        (
+            "stretch",
+            f"frames {start} to {start + clip.num_frames - 1} ({seconds[0]:.2f} to {seconds[1]:.2f} s) of {video.name}: "
+            f"{clip.num_frames} frames of {clip.width}x{clip.height} at {float(clip.fps):g} fps",
+        ),
+        ("encoder", f"x264, preset medium, a GOP of one second ({gop} frames), closed, one thread, for both; real encodes"),
+        ("two-pass ABR", "x264 at its best: two passes, AQ, psy and mbtree on"),
+        (
+            "learned control",
+            f"{checkpoint.name}, {mode} mode"
+            + ("" if mode == "offset" else "; coded once more where it missed its target")
+            + (f"; trained with GOPs of {trained_gop} frames" if trained_gop != gop else "")
+            + ("; TRAINED ON THIS VIDEO, which flatters it" if video_key(video) in stored.get("trained_on", []) else ""),
+        ),
+        ("judge", f"{model}: its answer on the coded frames against its own on the uncoded ones of the stretch"),
+        ("bits", "slices and parameter sets; not the container, nor x264's text about its settings"),
+        ("PSNR", "of RGB, over the squared error of all frames"),
+    ]
+    return facts
+
+
+def _row(measured: Measured) -> dict[str, Any]:
+    return {
+        "controller": measured.controller,
+        "target_kbps": measured.target_kbps,
+        "achieved_kbps": measured.coded.bitrate_kbps,
+        "metric": _finite(measured.metric),
+        "psnr": _finite(measured.psnr),
+        "encodes": measured.coded.num_encodes,
+        "seconds": measured.seconds,
+        "bits_per_frame": measured.coded.bits_per_frame.tolist(),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _table(measured: list[Measured], names: dict[str, str], metric: str) -> str:
+    rows = [["rate controller", "asked", "kbit/s", metric, "PSNR (dB)", "encodes", "seconds"]]
+    for m in measured:
+        figures = [f"{m.target_kbps:.4g}", f"{m.coded.bitrate_kbps:.1f}", f"{m.metric:.4f}", f"{m.psnr:.2f}"]
+        rows.append([names[m.controller], *figures, str(m.coded.num_encodes), f"{m.seconds:.1f}"])
+    if metric == rows[0][4]:
+        rows = [row[:3] + row[4:] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join("  ".join(line) for line in lines)

@@ -1,0 +1,81 @@
+"""`dvcc compare`: the files it writes, what it prints, and what it refuses."""
+
+import json
+
+import pytest
+
+from dvcc import CRF, X264
+from dvcc.cli import main
+from dvcc.control import ControlNetwork
+from tests.conftest import make_scene
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "a<b.mp4").write_bytes(X264().encode(make_scene(frames=40), CRF(8)).bitstream)
+    for mode in ("offset", "absolute"):
+        ControlNetwork(width=8, mode=mode).save(folder / f"{mode}.safetensors", {"run": {"codec": {"gop": 8}}})
+    return folder
+
+
+def refused(capsys, *words, reason: str) -> None:
+    assert main(["compare", *map(str, words)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("error: ") and len(said.err.splitlines()) == 1
+    assert reason in said.err, said.err
+
+
+@pytest.mark.parametrize("mode", ["offset", "absolute"])
+def test_a_table_a_page_the_figures_and_both_files(mode, folder, tmp_path, capsys):
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / f"{mode}.safetensors")]
+    words += ["--start", "0.2", "--seconds", "1.2", "--out", str(tmp_path / "out")]
+    assert main(["compare", str(folder / "a<b.mp4"), *words]) == 0
+    printed = capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "compare.json").read_text(), parse_constant=pytest.fail)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["abr2.mp4", "compare.json", "control.mp4", "index.html"]
+    assert [row["target_kbps"] for row in figures["rows"]] == [60, 60, 100, 100, 160, 160]
+    for row in figures["rows"]:
+        assert f"{row['achieved_kbps']:.1f}" in printed and row["metric"] == pytest.approx(row["psnr"], abs=1e-6)
+        assert len(row["bits_per_frame"]) == 30
+    assert figures["headline"] in printed
+    assert "too few GOPs (2)" in figures["headline"]
+    encodes = [row["encodes"] for row in figures["rows"] if row["controller"] == "control"]
+    assert encodes == [2, 2, 2] if mode == "offset" else set(encodes) <= {1, 2}  # an untrained one misses, and is coded once more
+    assert "frames 5 to 34 (0.20 to 1.40 s) of a<b.mp4: 30 frames of 96x64 at 25 fps" in figures["facts"]["stretch"]
+    assert "trained with GOPs of 8 frames" in figures["facts"]["learned control"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "a&lt;b.mp4" in page and "a<b" not in page
+    assert main(["inspect", str(tmp_path / "out" / "control.mp4"), "--json"]) == 0
+    assert sum(json.loads(capsys.readouterr().out)["bits_per_frame"]) == sum(figures["rows"][3]["bits_per_frame"])
+
+
+def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "offset.safetensors")]
+    assert main(["compare", str(folder / "a<b.mp4"), *words, "--start", "1.4", "--out", str(tmp_path)]) == 0
+    assert "5 frames of" in json.loads((tmp_path / "compare.json").read_text())["facts"]["stretch"]
+
+
+def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    video, words = folder / "a<b.mp4", ["--target-kbps", "100", "--task", "reconstruction"]
+    refused(capsys, tmp_path / "none.mp4", *words, reason="does not exist")
+    refused(capsys, folder / "offset.safetensors", *words, reason="offset.safetensors")
+    refused(capsys, video, "--target-kbps", "0", "--task", "reconstruction", reason="--target-kbps")
+    refused(capsys, video, "--target-kbps", "nan", "--task", "reconstruction", reason="--target-kbps")
+    refused(capsys, video, "--target-kbps", "9", "--task", "classification", reason="no published control")
+    refused(capsys, video, *words, "--seconds", "-1", reason="--seconds positive")
+    refused(capsys, video, *words, "--start", "-1", reason="--start")
+    refused(capsys, video, *words, "--seconds", "100000", reason="take at most --seconds")
+    refused(capsys, video, *words, "--start", "100", reason="begin earlier")
+    refused(capsys, video, *words, "--out", str(video / "x"), reason="cannot write")
+    refused(capsys, video, *words, "--checkpoint", str(video), reason="a<b.mp4")
+    words += ["--checkpoint", str(folder / "offset.safetensors"), "--mode", "absolute"]
+    refused(capsys, video, *words, reason="is a control of offset mode")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_unknown_words_are_one_sentence(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["compare", "x.mp4", "--target-kbps", "9", "--task", "poetry"])
+    assert left.value.code == 2 and "poetry" in capsys.readouterr().err
