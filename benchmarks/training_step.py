@@ -13,10 +13,10 @@ from torch.utils.data import default_collate
 
 from dvcc.config import parse
 from dvcc.control import ControlNetwork, sample_qp
+from dvcc.pixels import as_float
 from dvcc.surrogates import build_surrogate, one_hot_qp
 from dvcc.surrogates.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
-from dvcc.tasks.base import as_float
 from dvcc.training.run import build_codec, build_samples
 
 ROUNDS = 7

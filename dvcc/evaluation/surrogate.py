@@ -22,13 +22,13 @@ from dvcc.data.maps import jittered, maps_of_equal_mean
 from dvcc.data.module import LadderSamples, Sample, split_videos
 from dvcc.evaluation.descent import RealLoss, descent_test
 from dvcc.evaluation.surrogate_report import write_surrogate_report
+from dvcc.pixels import as_float
 from dvcc.qp import QPMap
 from dvcc.settings import EvaluateSurrogateConfig
 from dvcc.surrogates import Surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogates.base import activity, per_macroblock
 from dvcc.surrogates.judged import judge_ladder
 from dvcc.tasks import build_task
-from dvcc.tasks.base import as_float
 from dvcc.training.run import build_clips, build_codec, check_surrogate, data_root, refuse_training_videos, versions
 
 _MSE_FLOOR = 1e-5

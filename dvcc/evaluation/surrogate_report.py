@@ -16,9 +16,9 @@ from dvcc._files import write_atomic
 from dvcc.codecs import Codec
 from dvcc.evaluation.report import csv_text, markdown_table, number
 from dvcc.evaluation.surrogate_summary import by_band, correlations, summarise_surrogate
+from dvcc.pixels import as_float
 from dvcc.qp import QPMap
 from dvcc.surrogates import Surrogate, one_hot_qp
-from dvcc.tasks.base import as_float
 from dvcc.visuals import amplified_difference, rgb, save_figure, strip
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
+from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import RateController, check_target
-from dvcc.tasks.base import as_float
 from dvcc.tasks.detection import DetectionTask
 from dvcc.units import MACROBLOCK, macroblock_grid
 

@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
+from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
 from dvcc.rate_control.base import RateController, charged, check_target
 from dvcc.rate_control.constant import search_level
 from dvcc.surrogates.base import per_macroblock
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task
 
 _LARGEST_OFFSET = 8
 

@@ -14,12 +14,13 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.data.ladder import EncodeCache
 from dvcc.data.module import LadderSamples
+from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
 from dvcc.surrogates import AnchoredSurrogate
 from dvcc.surrogates.base import soft_qp
 from dvcc.surrogates.judged import JudgedLadders
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task
 
 _STRENGTHS = (0.5, 1.0)
 _LARGEST_OFFSET = 10.0

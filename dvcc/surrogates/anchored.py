@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
 from dvcc.errors import ConfigError
+from dvcc.pixels import as_float
 from dvcc.surrogates.anchored_networks import CorrectionNetwork, MacroblockNetwork, to_pixels, zero_
 from dvcc.surrogates.base import Prediction, Sample, Surrogate, activity, check_qp, log_coding_error, mean_qp, per_macroblock
 from dvcc.surrogates.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
 from dvcc.surrogates.rungs import Rungs, pick_rungs
 from dvcc.surrogates.transform import transform_bits
-from dvcc.tasks.base import as_float
 from dvcc.tasks.nets.flow import warp
 from dvcc.units import MACROBLOCK
 

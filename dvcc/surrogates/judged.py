@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from dvcc._files import write_atomic
 from dvcc.data.module import LadderSamples
+from dvcc.pixels import as_float
 from dvcc.surrogates.base import Prediction, Sample, per_macroblock
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.data.ladder import FRAME_TYPES
+from dvcc.pixels import as_float
 from dvcc.surrogates.base import NUM_QPS, Prediction, Sample, Surrogate, check_qp
 from dvcc.surrogates.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogates.references import CodingOrder, coding_order
-from dvcc.tasks.base import as_float
 from dvcc.tasks.nets.flow import warp
 from dvcc.units import MACROBLOCK
 

@@ -10,7 +10,6 @@ from torch import nn
 from torchmetrics import Metric
 
 from dvcc.errors import ConfigError
-from dvcc.pixels import as_float as as_float
 
 SURE = 60.0
 """A logit over others of 0 that makes a probability of 1, as far as float32 can tell."""

@@ -12,7 +12,8 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.functional import pil_to_tensor
 
-from dvcc.tasks.base import SURE, Task, as_float, check_rgb
+from dvcc.pixels import as_float
+from dvcc.tasks.base import SURE, Task, check_rgb
 from dvcc.tasks.nets import load_classification_net
 
 

@@ -12,8 +12,9 @@ from torchmetrics import Metric
 from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
+from dvcc.pixels import as_float
 from dvcc.tasks.average_precision import AveragePrecision
-from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.tasks.base import Task, check_rgb
 from dvcc.tasks.nets import Boxes, detect, load_detection_net
 from dvcc.tasks.nets.detector import coco_classes
 

@@ -11,7 +11,8 @@ from torchmetrics import Metric
 from torchvision.utils import flow_to_image
 
 from dvcc.errors import ConfigError
-from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.pixels import as_float
+from dvcc.tasks.base import Task, check_rgb
 from dvcc.tasks.nets import load_flow_net
 
 _SMOOTH = 0.01  # pixels: below it the loss is quadratic, else it had no derivative where nothing has changed

@@ -12,7 +12,8 @@ from torchmetrics import Metric
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from dvcc.errors import ConfigError
-from dvcc.tasks.base import Task, as_float, check_rgb
+from dvcc.pixels import as_float
+from dvcc.tasks.base import Task, check_rgb
 
 _MSE_FLOOR = 1e-6  # 60 dB: beyond it a better picture earns nothing
 _WINDOW = 11

@@ -9,7 +9,8 @@ from einops import rearrange, reduce
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from dvcc.tasks.base import SURE, Task, as_float, check_rgb
+from dvcc.pixels import as_float
+from dvcc.tasks.base import SURE, Task, check_rgb
 from dvcc.tasks.nets import SegmentationNet, load_segmentation_net
 from dvcc.tasks.nets.loading import Normalise
 

@@ -15,12 +15,13 @@ from torch.utils.data import default_collate
 from dvcc import units
 from dvcc.control import ControlNetwork, DualAscent, Lagrangian, lagrangian, sample_qp
 from dvcc.data.module import TARGET_QPS, LadderSamples, Sample, nearest_rung
+from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP
 from dvcc.settings import ControlConfig
 from dvcc.surrogates import Surrogate, mean_qp
 from dvcc.surrogates.base import soft_qp
 from dvcc.surrogates.judged import JudgedLadders, imitated_loss
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task
 from dvcc.training.gradients import RealCodec, Response, lax_response, straight_through_response
 from dvcc.training.run import check_finite, check_finite_gradients, seed_step
 from dvcc.training.surrogate import adam_with_cosine

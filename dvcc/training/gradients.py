@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from dvcc.clip import Clip
 from dvcc.codecs import Codec
+from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.surrogates.base import activity, per_macroblock
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task
 from dvcc.units import MACROBLOCK
 
 REGIONS = (2, 4)

@@ -14,10 +14,10 @@ import torch
 from dvcc import units
 from dvcc.control import lagrangian
 from dvcc.data.module import Sample
+from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP
 from dvcc.surrogates import Surrogate, one_hot_qp
 from dvcc.surrogates.base import soft_qp
-from dvcc.tasks.base import as_float
 from dvcc.training.control_module import ControlModule, Step
 
 BASELINES = 6

@@ -17,13 +17,14 @@ from dvcc.config import to_dict
 from dvcc.control import load_control
 from dvcc.data.module import Sample
 from dvcc.errors import ConfigError
+from dvcc.pixels import as_float
 from dvcc.settings import SurrogateConfig
 from dvcc.surrogates import Prediction, Surrogate, build_surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogates.base import log_coding_error, per_macroblock
 from dvcc.surrogates.control_variates import control_variate_loss
 from dvcc.surrogates.judged import Judge
 from dvcc.tasks import build_task
-from dvcc.tasks.base import Task, as_float
+from dvcc.tasks.base import Task
 from dvcc.training.run import (
     build_codec,
     build_samples,

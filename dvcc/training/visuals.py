@@ -16,8 +16,8 @@ from torch.utils.data import default_collate
 from dvcc import units
 from dvcc.control import ControlNetwork
 from dvcc.data.module import LadderSamples, nearest_rung
+from dvcc.pixels import as_float
 from dvcc.surrogates import Surrogate, one_hot_qp
-from dvcc.tasks.base import as_float
 from dvcc.visuals import amplified_difference, rgb, strip
 
 

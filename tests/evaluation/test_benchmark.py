@@ -18,8 +18,8 @@ from dvcc.config import parse
 from dvcc.data.protocols import PAPER as PROTOCOLS
 from dvcc.errors import CheckpointError, ConfigError, DvccError, VideoError
 from dvcc.evaluation import benchmark
+from dvcc.pixels import as_float
 from dvcc.tasks import SegmentationTask, Task
-from dvcc.tasks.base import as_float
 from dvcc.tasks.reconstruction import ReconstructionTask
 from dvcc.zoo import PAPER
 
