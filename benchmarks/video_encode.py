@@ -27,6 +27,8 @@ from dvcc.video.controlled import control_stream, reduced_frames
 from dvcc.video.probe import open_video
 
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
+HEAD = ["size", "ffmpeg s", "dvcc s", "ffmpeg cpu s", "dvcc cpu s", "ratio", "cpu ratio", "ffmpeg MB", "dvcc MB"]
+HEAD += ["decode s", "control s"]
 BITS_PER_PIXEL = 0.05
 THREADS = max(1, 3 * (os.cpu_count() or 1) // 2)
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -36,7 +38,7 @@ def main(video: str, frames: int = 250) -> None:
     """Measure and print two tables."""
     with tempfile.TemporaryDirectory() as folder:
         rows = [measured(video, size, frames, Path(folder)) for size in SIZES]
-        print(markdown_table(["size", "ffmpeg s", "dvcc s", "ratio", "ffmpeg MB", "dvcc MB", "decode s", "control s"], rows))
+        print(markdown_table(HEAD, rows))
         lengths = [memory_of(video, count, Path(folder)) for count in (200, 800)]
     growth = (lengths[1] - lengths[0]) / 600
     hour = lengths[1] + growth * 30 * 3600
@@ -52,9 +54,10 @@ def measured(video: str, size: tuple[int, int], frames: int, folder: Path) -> li
     coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps:.0f}k"]
     coded += ["-g", gop, "-threads", THREADS, "-passlogfile", folder / "log", "-an"]
     ours = [sys.executable, "-m", "dvcc.cli", "encode", source, folder / "ours.mp4", "--target-kbps", f"{kbps:.0f}"]
-    began = [run([*coded, "-pass", 1, "-f", "null", os.devnull]), run([*coded, "-pass", 2, folder / "theirs.mp4"])]
-    theirs = sum(seconds for seconds, _ in began)
-    mine, memory = run([*ours, "--threads", THREADS])
+    ours += ["--task", "segmentation"]
+    passes = np.stack([run([*coded, "-pass", 1, "-f", "null", os.devnull]), run([*coded, "-pass", 2, folder / "theirs.mp4"])])
+    theirs = np.append(passes[:, :2].sum(0), passes[:, 2].max())
+    mine = run([*ours, "--threads", THREADS])
     start = time.perf_counter()
     for _ in looked.frames():
         pass
@@ -65,15 +68,16 @@ def measured(video: str, size: tuple[int, int], frames: int, folder: Path) -> li
         start = time.perf_counter()
         np.rint(stream.decide(reduced_frames(looked, chunk)))
         spent += time.perf_counter() - start
-    figures = [f"{theirs:.1f}", f"{mine:.1f}", f"{mine / theirs:.2f}", f"{max(m for _, m in began):.0f}", f"{memory:.0f}"]
-    return [f"{size[1]}x{size[0]}", *figures, f"{2 * decode:.1f}", f"{spent:.1f}"]
+    ratios = [f"{ratio:.2f}" for ratio in (mine / theirs)[:2]]
+    figures = [f"{value:.1f}" for pair in zip(theirs[:2], mine[:2], strict=True) for value in pair]
+    return [f"{size[1]}x{size[0]}", *figures, *ratios, f"{theirs[2]:.0f}", f"{mine[2]:.0f}", f"{2 * decode:.1f}", f"{spent:.1f}"]
 
 
 def memory_of(video: str, frames: int, folder: Path) -> float:
     """Peak memory in MB of coding so many frames of 1920x1080."""
     source = scaled(video, SIZES[2], frames, folder)
-    words = ["--target-kbps", "2000", "--preset", "ultrafast", "--threads", THREADS]
-    return run([sys.executable, "-m", "dvcc.cli", "encode", source, folder / "long.mp4", *words])[1]
+    words = ["--task", "segmentation", "--target-kbps", "2000", "--preset", "ultrafast", "--threads", THREADS]
+    return run([sys.executable, "-m", "dvcc.cli", "encode", source, folder / "long.mp4", *words])[2]
 
 
 def scaled(video: str, size: tuple[int, int], frames: int, folder: Path) -> Path:
@@ -88,18 +92,20 @@ def scaled(video: str, size: tuple[int, int], frames: int, folder: Path) -> Path
 MEASURE = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 sys.exit(status)
 """  # from a process of its own: a child begins with the peak of what started it
 
 
-def run(words: list[object]) -> tuple[float, float]:
-    """Seconds and peak memory in MB of a command that has to succeed."""
+def run(words: list[object]) -> np.ndarray:
+    """Seconds of wall clock, seconds of processors, and peak memory in MB of a command that has to succeed."""
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, words)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{words[0]} ended with status {done.returncode}")
-    return time.perf_counter() - start, int(done.stdout) / 1024
+    wall, (memory, processors) = time.perf_counter() - start, map(float, done.stdout.split())
+    return np.array([wall, processors, memory / 1024])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from av.video.frame import PictureType
 
 from dvcc.codecs.bitstream import qp_of
 
-_ALL, _EVERY = 1000, 8  # frames from which on only every so many GOPs are decoded: all would be a tenth of the encode
+_ALL, _EVERY = 100, 8  # frames from which on only every so many GOPs are decoded: all would be a tenth of the encode
 
 
 @dataclass
