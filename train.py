@@ -1,7 +1,7 @@
 """python train.py surrogate | control | student | flow [key=value ...]
 
 surrogate: stage 1, a stand-in for the codec. control: stage 2, the control network through it. student: the small
-segmentation network of the checkpoints. flow: their optical-flow network. `--help` lists stages, groups and keys.
+segmentation and detection networks of the checkpoints. flow: their optical-flow network. `--help` lists stages, groups and keys.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Forward plus backward of the segmentation networks on this CPU. python benchmarks/networks.py"""
+"""Students beside their teachers on this CPU, forward and backward. python benchmarks/networks.py"""
 
 from __future__ import annotations
 
@@ -8,25 +8,35 @@ import time
 import torch
 from torch import nn
 
-from dvcc.tasks.nets import ESPNetv2, StudentSegmenter
+from dvcc.tasks.nets import ESPNetv2, StudentSegmenter, load_detection_net
 
-ROUNDS, SIZE = 15, (288, 512)
+ROUNDS = 15
 
 
-def seconds(net: nn.Module) -> float:
-    """One frame, gradient to the pixels: what training a control asks of a task network."""
-    image = torch.randn(1, 3, *SIZE, requires_grad=True)
+def seconds(net: nn.Module, size: tuple[int, int]) -> tuple[float, float]:
+    """One frame: forward alone, and with the gradient to the pixels, which is what training a control asks of a task network."""
+    image = torch.rand(1, 3, *size, requires_grad=True)
     began = time.perf_counter()
-    net(image).square().mean().backward()
-    return time.perf_counter() - began
+    answer = net(image)
+    forward = time.perf_counter() - began
+    answer.square().mean().backward()
+    return forward, time.perf_counter() - began
+
+
+def compare(name: str, teacher: nn.Module, student: nn.Module, size: tuple[int, int]) -> None:
+    """Print the median times, and that of the ratio, over pairs of runs."""
+    nets = [net.eval().requires_grad_(False) for net in (teacher, student)]
+    pairs = [[seconds(net, size) for net in nets] for _ in range(ROUNDS + 2)][2:]
+    print(f"{name}, {size[1]}x{size[0]}, {torch.get_num_threads()} threads")
+    for part, what in enumerate(("forward", "forward and backward")):
+        times = [(teachers[part], students[part]) for teachers, students in pairs]
+        ratio = statistics.median(a / b for a, b in times)
+        teacher_ms, student_ms = (1000 * statistics.median(column) for column in zip(*times, strict=True))
+        print(f"  {what}: teacher {teacher_ms:.0f} ms, student {student_ms:.0f} ms, {ratio:.2f} x")
 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
-    teacher, student = (net.eval().requires_grad_(False) for net in (ESPNetv2(scale=2.0), StudentSegmenter()))
-    pairs = [(seconds(teacher), seconds(student)) for _ in range(ROUNDS + 2)][2:]
-    ratio = statistics.median(a / b for a, b in pairs)
-    teacher_ms, student_ms = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
-    setting = f"{SIZE[1]}x{SIZE[0]}, {torch.get_num_threads()} threads"
-    print(f"{setting}: ESPNetv2 s=2.0 {teacher_ms:.0f} ms, student {student_ms:.0f} ms, {ratio:.2f} x")
+    compare("ESPNetv2 s=2.0 and its student", ESPNetv2(scale=2.0), StudentSegmenter(), (288, 512))
+    compare("FastestDet and its student", load_detection_net("fastestdet"), load_detection_net("student"), (224, 512))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +15,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from dvcc._streams import main_video
 from dvcc.errors import ConfigError, VideoError
+from dvcc.image_folders import image_sequence, is_cityscapes
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +26,6 @@ Matrix = Literal["bt601", "bt709", "bt2020"]
 SWSCALE_MATRIX = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
 MATRIX_OF_TAG: dict[int, Matrix] = {1: "bt709", 9: "bt2020"}  # every other tag, and none, is read as BT.601 by swscale
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm"})
-_CITYSCAPES = re.compile(r"(?P<sequence>[a-z\-]+_\d{6})_(?P<frame>\d{6})_leftImg8bit$")
-_FOLDER_FPS, _CITYSCAPES_FPS = Fraction(25), Fraction(17)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -231,8 +229,8 @@ def read_clip(
     stop = None if frames is None else start + (frames - 1) * stride + 1
     decoded: Iterator[av.VideoFrame]
     try:
-        if path.is_dir() or _CITYSCAPES.match(path.stem):
-            images, folder_fps = _image_sequence(path)
+        if path.is_dir() or is_cityscapes(path):
+            images, folder_fps = image_sequence(path)
             source_fps = fps or folder_fps
             decoded = itertools.chain.from_iterable(_decode(image)[1] for image in images[start:stop:stride])
         else:
@@ -258,47 +256,14 @@ def read_clip(
 def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
     """Frame rate and frames of the first video stream."""
     container = av.open(str(path))
-    if not container.streams.video:
+    stream = main_video(container)
+    if stream is None:
         container.close()
         raise VideoError(f"{path} has no video stream: give a file with pictures")
-    stream = container.streams.video[0]
     stream.thread_type = "FRAME"
 
     def frames() -> Iterator[av.VideoFrame]:
         with container:
             yield from container.decode(stream)
 
-    return Fraction(stream.average_rate or stream.guessed_rate or _FOLDER_FPS), frames()
-
-
-def _image_sequence(path: Path) -> tuple[list[Path], Fraction]:
-    """The images of one sequence in order, and its rate."""
-    folder = path if path.is_dir() else path.parent
-    images = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
-    if not images:
-        raise VideoError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))}): give a video or a folder of frames")
-    if not _CITYSCAPES.match(images[0].stem):
-        return images, _FOLDER_FPS
-    runs = cityscapes_sequences(images)
-    if path.is_dir() and len(runs) > 1:
-        raise VideoError(f"{folder} holds {len(runs)} Cityscapes sequences: name the first image of one, e.g. {runs[1][0].name}")
-    run = next(run for run in runs if path.is_dir() or path in run)
-    return run[0 if path.is_dir() else run.index(path) :], _CITYSCAPES_FPS
-
-
-def cityscapes_sequences(images: list[Path]) -> list[list[Path]]:
-    """Split images named city_sequence_frame_leftImg8bit into runs of consecutive frames of one sequence."""
-    runs: list[list[Path]] = []
-    previous: tuple[str, int] | None = None
-    for image in images:
-        if match := _CITYSCAPES.match(image.stem):
-            key = (match["sequence"], int(match["frame"]))
-            if previous is None or key != (previous[0], previous[1] + 1):
-                runs.append([])
-            runs[-1].append(image)
-            previous = key
-    return runs
-
-
-def _natural(path: Path) -> list[int | str]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return Fraction(stream.average_rate or stream.guessed_rate or Fraction(25)), frames()

@@ -61,13 +61,18 @@ class InRepository(WeightsSource):
 
 @dataclass(frozen=True)
 class InAssets(WeightsSource):
-    """A file of the folder of published networks. content: what it is."""
+    """A file of the folder of published networks. content: what it is. instead: a model of the task that needs no file."""
 
     name: str
     content: str
+    instead: str = ""
 
     path = property(lambda self: assets_folder() / self.name)
-    remedy = property(lambda self: f"put {self.content} there, or set DVCC_ASSETS to the folder that has it")
+
+    @property
+    def remedy(self) -> str:
+        remedy = f"put {self.content} there, or set DVCC_ASSETS to the folder that has it"
+        return f"{remedy}, or take task.model={self.instead}" if self.instead else remedy
 
 
 @dataclass(frozen=True)
@@ -165,3 +170,11 @@ def control_path(task: str | None, mode: Mode, checkpoint: str | None) -> Path:
     if task not in published_controls(mode):
         raise ConfigError(f"no control of {mode} mode is published for {task}: choose {', '.join(published_controls(mode))}")
     return CHECKPOINTS / f"control_{task}{_SUFFIX[mode]}.safetensors"
+
+
+def check_mode(checkpoint: Path, mode: str, *, asked: Mode | None) -> Mode:
+    """What a control of `mode` (offset, analysed or absolute) is to a user. Raises `ConfigError` where another was asked for."""
+    found: Mode = "offset" if mode == "offset" else "absolute"
+    if asked not in (None, found):
+        raise ConfigError(f"{checkpoint} is a control of {found} mode, not of --mode {asked}: leave that out")
+    return found

@@ -120,16 +120,17 @@ DEFAULTS: tuple[ZooEntry, ...] = (
         "espnetv2",
         "segmentation",
         "EdgeNets",
-        InAssets("models/segmentation/espnetv2_s_2.0_city_1024x512.pth", "EdgeNets' file"),
+        InAssets("models/segmentation/espnetv2_s_2.0_city_1024x512.pth", "EdgeNets' file", instead="student"),
         AS_IT_IS,
     ),
     ZooEntry(
         "fastestdet",
         "detection",
         "FastestDet",
-        InAssets("models/detection/fastestdet_coco80_352.onnx", "FastestDet's ONNX file"),
+        InAssets("models/detection/fastestdet_coco80_352.onnx", "FastestDet's ONNX file", instead="student"),
         AS_IT_IS,
     ),
+    ZooEntry("student", "detection", "dvcc", InRepository("detection_student.safetensors"), AS_IT_IS),
     ZooEntry(
         "efficientnet_lite0",
         "classification",
@@ -141,16 +142,17 @@ DEFAULTS: tuple[ZooEntry, ...] = (
 )
 """Networks that need no download, or whose files are with the published assets."""
 
-ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in (*PAPER, *DEFAULTS)}
+ZOO: dict[tuple[ZooTask, str], ZooEntry] = {(entry.task, entry.name): entry for entry in (*DEFAULTS, *PAPER)}
+"""By task and name: two tasks may each have a network of one name, such as "student"."""
 
 
-def zoo_entry(name: str) -> ZooEntry:
-    """The entry `name`. Raises `ConfigError` that names the choices."""
-    if name not in ZOO:
-        raise ConfigError(f"the zoo has no {name!r}: choose one of {', '.join(ZOO)}")
-    return ZOO[name]
+def zoo_entry(task: ZooTask, name: str) -> ZooEntry:
+    """The entry `name` of a task. Raises `ConfigError` that names the choices."""
+    if (task, name) not in ZOO:
+        raise ConfigError(f"the zoo has no {name!r} for {task}: choose one of {', '.join(names(task))}")
+    return ZOO[task, name]
 
 
 def names(task: ZooTask) -> list[str]:
     """The networks of a task, defaults first."""
-    return [entry.name for entry in (*DEFAULTS, *PAPER) if entry.task == task]
+    return [entry.name for entry in ZOO.values() if entry.task == task]

@@ -87,6 +87,26 @@ def detector(tmp_path_factory) -> Path:
     return write_detector(tmp_path_factory.mktemp("detector") / "tiny.onnx")
 
 
+@pytest.fixture(scope="session")
+def detection_student(tmp_path_factory) -> Path:
+    """Weights that see something in every picture: the committed ones see nothing in noise."""
+    from dvcc.tasks.nets import StudentDetector
+    from dvcc.weights import Weights, save_weights
+
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        net = StudentDetector(num_classes=3)
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        with torch.no_grad():
+            net.boxes[-1].weight[1:].mul_(0.1)
+            net.boxes[-1].bias[3:].fill_(-2.0)  # small boxes, near their cells: few reach out of the picture
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    save_weights(path, Weights("detection_student", {"num_classes": 3}, dict(net.state_dict())))
+    return path
+
+
 class TinyClassifier(torch.nn.Module):
     """Looks at texture, which coding and noise change, like `write_detector`'s."""
 

@@ -12,6 +12,7 @@ from dvcc import CRF, X264, QPMap, read_clip
 from dvcc.cli import build_parser, main
 from dvcc.config import COMMANDS, parse
 from dvcc.control import ControlNetwork
+from dvcc.published import control_path
 from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
@@ -47,10 +48,13 @@ def test_the_python_example_runs(workplace):
 
 def test_every_dvcc_line_runs(workplace, capsys):
     lines = shell_lines("dvcc ")
+    piped = [line.partition("| ")[2] for block in blocks("sh") for line in block.splitlines() if "| dvcc" in line]
+    lines += [shlex.split(line) for line in piped]
     assert {line[1] for line in lines} == {"compare", "encode", "export", "inspect", "zoo"}
     for line in lines:
         if "--live" in line:  # there is no camera here
-            build_parser().parse_args(line[1:])
+            words = build_parser().parse_args(line[1:])
+            assert control_path(words.task, "offset", words.checkpoint).is_file()
             continue
         assert main(line[1:]) == 0, line
     assert (workplace / "video.npz").exists() and (workplace / "heat.png").exists()

@@ -43,7 +43,7 @@ raft_large (weights=Weights_From_Off_Repo)
 
 def test_the_papers_networks_are_all_there_by_identifier():
     assert [entry.identifier for entry in PAPER] == IDENTIFIERS
-    assert len(ZOO) == len(PAPER) + len(DEFAULTS)  # no name twice
+    assert len(ZOO) == len(PAPER) + len(DEFAULTS)  # no name twice within a task
     assert all(entry.identifier.partition(" ")[0] == entry.name for entry in PAPER if entry.name != "smurf")
 
 
@@ -61,8 +61,8 @@ def test_weights_are_the_ones_that_the_libraries_name():
 
 
 def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(ConfigError, match=r"no 'resnet51': choose one of .*resnet50"):
-        zoo_entry("resnet51")
+    with pytest.raises(ConfigError, match=r"no 'resnet51' for classification: choose one of .*resnet50"):
+        zoo_entry("classification", "resnet51")
 
 
 def test_weights_are_where_torch_keeps_its_own(monkeypatch, tmp_path):
@@ -118,12 +118,14 @@ def test_the_command_lists_everything_without_torch(tmp_path):
         words = (sys.executable, "-c", code, *words)
         return subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
 
-    rows = {row["name"]: row for row in json.loads(run("--json"))}
-    assert set(rows) == set(ZOO) and rows["student"]["present"] and not rows["resnet50"]["present"]
-    assert rows["resnet50"]["weights"].startswith(str(tmp_path)) and "huggingface" in rows["resnet50"]["remedy"]
+    rows = {(row["task"], row["name"]): row for row in json.loads(run("--json"))}
+    assert set(rows) == set(ZOO) and not rows["classification", "resnet50"]["present"]
+    assert rows["segmentation", "student"]["present"] and rows["detection", "student"]["present"]
+    assert rows["classification", "resnet50"]["weights"].startswith(str(tmp_path))
+    assert "huggingface" in rows["classification", "resnet50"]["remedy"]
     table = run().splitlines()
     assert len(table) == 1 + len(ZOO) + 2 and table[1].endswith("present") and table[-3].endswith("missing")
     assert table[-2].startswith("in the paper: its labels and its identifiers disagree") and table[-2].endswith(
         "identifier rules"
     )
-    assert all(name in line for name, line in zip(["name", *rows], table, strict=False))
+    assert all(name in line for name, line in zip(["name", *(name for _, name in rows)], table, strict=False))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from dvcc._files import check_writable, write_atomic
 from dvcc.clip import Clip, read_clip
 from dvcc.errors import ConfigError, VideoError
-from dvcc.published import Mode, control_path
+from dvcc.published import Mode, check_mode, control_path
+from dvcc.video.probe import open_video
 from dvcc.zoo import names as networks_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     mode: Mode = arguments.mode or "offset"
     checkpoint = control_path(None if arguments.checkpoint else arguments.task, mode, arguments.checkpoint)
+    if not Path(arguments.video).is_dir():
+        open_video(arguments.video)  # refuses what cannot be coded
     probe = read_clip(arguments.video, frames=1)
     start, frames = _stretch(arguments, probe)
     out = Path(arguments.out or f"compare-{Path(arguments.video).stem}")
@@ -69,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.tasks import build_task
 
     control, stored = load_control(checkpoint)
-    _check_mode(arguments, checkpoint, control.mode)
+    check_mode(checkpoint, control.mode, asked=arguments.mode)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
     gop = max(1, round(probe.fps))
@@ -136,11 +139,6 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"page: {out / 'index.html'}")
 
 
-def _check_mode(arguments: argparse.Namespace, checkpoint: Path, mode: str) -> None:
-    if arguments.mode and (arguments.mode == "offset") != (mode == "offset"):
-        raise ConfigError(f"{checkpoint} is a control of {mode} mode, not {arguments.mode}: leave out --mode or give another")
-
-
 def _stretch(arguments: argparse.Namespace, probe: Clip) -> tuple[int, int]:
     """First frame, and how many at most."""
     if not (0 <= arguments.start < float("inf") and 0 < (arguments.seconds or 1) < float("inf")):
@@ -179,7 +177,7 @@ def _facts(
     from dvcc.data.clips import video_key
 
     seconds = [float(Fraction(frame) / clip.fps) for frame in (start, start + clip.num_frames)]
-    trained_gop = stored["run"].get("codec", {}).get("gop", gop)
+    trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     video = Path(arguments.video)
     facts = [
         (

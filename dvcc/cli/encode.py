@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from dvcc.errors import ConfigError
-from dvcc.published import Mode, control_path, published_controls
+from dvcc.published import Mode, check_mode, control_path, published_controls
+
+_MOST_THREADS, _MOST_LIVE_THREADS = 16, 4
 
 if TYPE_CHECKING:
     from dvcc.video.tally import Tally
@@ -26,13 +28,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--mode",
         choices=get_args(Mode),
-        default="offset",
-        help="offsets on x264's two-pass rate control, or every QP decided, from those of an analysis encode",
+        help="the default: offsets on x264's two-pass rate control, or every QP decided, from those of an analysis encode",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument("--preset", default="medium", help="x264's; medium unless given")
     parser.add_argument("--gop", type=int, help="frames from one I frame to the next (default: one second)")
-    parser.add_argument("--threads", type=int, help="frame threads of x264 (default: one and a half per core)")
+    parser.add_argument("--threads", type=int, help="frame threads of x264 (default: 1.5 per core, at most 16; live 4)")
     parser.add_argument("--stream", type=int, help="which stream of the file to code, where it has several with video")
     parser.add_argument("--report", metavar="DIR", help="write pictures of the maps over frames, and the bitrate, there")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    checkpoint = control_path(arguments.task, arguments.mode, arguments.checkpoint)
+    checkpoint = control_path(arguments.task, arguments.mode or "offset", arguments.checkpoint)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and x264's threads need the cores
     if arguments.live:
         _live(arguments, checkpoint)
@@ -71,6 +72,7 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.video.report import EncodeReport, progress_bar
 
     control, _ = load_control(checkpoint)
+    check_mode(checkpoint, control.mode, asked=arguments.mode)
     codec = obedient_codec(arguments.preset, control.mode, gop=gop, threads=_threads(arguments))
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
     print(plan, file=sys.stderr)
@@ -97,6 +99,7 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.video.live import encode_live
 
     control, _ = load_control(checkpoint)
+    check_mode(checkpoint, control.mode, asked=arguments.mode)
     result = encode_live(
         arguments.video,
         Path(arguments.out),
@@ -114,7 +117,9 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
 
 
 def _threads(arguments: argparse.Namespace) -> int:
-    return arguments.threads if arguments.threads is not None else max(1, 3 * (os.cpu_count() or 1) // 2)
+    """x264's own rule, up to where more gain nothing and every one is a frame of delay."""
+    most = _MOST_LIVE_THREADS if arguments.live else _MOST_THREADS
+    return arguments.threads if arguments.threads is not None else min(most, 3 * (os.cpu_count() or 1) // 2)
 
 
 def _say(notes: Sequence[str], damage: object) -> None:

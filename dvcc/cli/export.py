@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from dvcc._files import open_atomic
 from dvcc.errors import ConfigError
 from dvcc.export import FORMATS, Source
-from dvcc.published import Mode, control_path, published_controls
+from dvcc.published import Mode, check_mode, control_path, published_controls
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.video.source import Damage
 
@@ -50,9 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out {out} is the video itself: give another name")
     gop = arguments.gop or min(max(1, round(source.fps)), _LONGEST_GOP)
 
-    map_of, mode = _control(checkpoint, gop)  # torch: only once the words and the video are known to be good
-    if arguments.mode not in (None, mode):
-        raise ConfigError(f"{checkpoint} is a control of {mode} mode, not of the --mode {arguments.mode} that you asked for")
+    map_of, mode = _control(checkpoint, gop, arguments.mode)  # torch: only once the words and the video are known to be good
     if mode not in written.takes:
         raise ConfigError(
             f"{checkpoint} is a control of {mode} mode, which {arguments.format} does not take: "
@@ -84,11 +82,10 @@ class _Counted:
             yield qp
 
 
-def _control(checkpoint: Path, gop: int) -> tuple[Callable[[Clip, float], QPMap | QPOffsets], Mode]:
+def _control(checkpoint: Path, gop: int, asked: Mode | None) -> tuple[Callable[[Clip, float], QPMap | QPOffsets], Mode]:
     from dvcc.codecs import X264
     from dvcc.control import load_control
     from dvcc.rate_control import LEARNED
 
     control, _ = load_control(checkpoint)
-    decided: Mode = "offset" if control.mode == "offset" else "absolute"
-    return LEARNED[control.mode](control, X264(gop=gop)).map_of, decided
+    return LEARNED[control.mode](control, X264(gop=gop)).map_of, check_mode(checkpoint, control.mode, asked=asked)

@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.zoo import DEFAULTS, PAPER
 
     entries = (*DEFAULTS, *PAPER)
-    found = {entry.name: entry.weights.found() for entry in entries}
+    found = [entry.weights.found() for entry in entries]
     if arguments.json:
         rows = [
             {
@@ -28,17 +28,17 @@ def run(arguments: argparse.Namespace) -> None:
                 "identifier": entry.identifier,
                 "label": entry.label,
                 "protocol": str(entry.protocol),
-                "present": found[entry.name] is not None,
-                "weights": str(found[entry.name] or entry.weights.path),
-                "remedy": "" if found[entry.name] else entry.weights.remedy,
+                "present": path is not None,
+                "weights": str(path or entry.weights.path),
+                "remedy": "" if path else entry.weights.remedy,
             }
-            for entry in entries
+            for entry, path in zip(entries, found, strict=True)
         ]
         print(json.dumps(rows))
         return
     table = [["name", "in the paper", "task", "source", "input", "weights"]]
-    for entry in entries:
-        state = "present" if found[entry.name] else "missing"
+    for entry, path in zip(entries, found, strict=True):
+        state = "present" if path else "missing"
         table.append([entry.name, entry.label or "-", entry.task, entry.source, str(entry.protocol), state])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:

@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
+from dvcc._streams import main_video
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.errors import CodecError, VideoError
 from dvcc.qp import MAX_QP, QPMap
@@ -151,10 +152,11 @@ class CodedStream:
         self.lost = 0
 
     def _checked(self) -> av.VideoStream:
-        if not self._file.streams.video:
-            raise VideoError(f"{self.name} has no video stream: give an H.264 file")
-        stream = self._file.streams.video[0]
-        name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
+        stream = main_video(self._file)
+        if stream is None:
+            lacking = "no video stream" if not self._file.streams.video else "video of an unknown codec only"
+            raise VideoError(f"{self.name} has {lacking}: give an H.264 file")
+        name = stream.codec_context.name
         if name != "h264":
             raise VideoError(f"{self.name} is {name}, and QPs can be read from H.264 only")
         return stream

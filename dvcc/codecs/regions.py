@@ -2,8 +2,8 @@
 
 FFmpeg's libx264 reads `REGIONS_OF_INTEREST` side data: rectangles with a quality offset num/den in [-1, 1], scaled
 by 51 to QPs. PyAV cannot create side data, but the filter `addroi` can, and PyAV lets us write into what is there.
-A graph of one `addroi` per macroblock is slow to build (it grows with the square of the count), so a canvas is
-built once per frame size and process, and kept.
+The time of a graph grows with the square of its length, so the frame goes through several of a few hundred `addroi` each
+(3840x2160: 3 s instead of 32). A canvas is built once per frame size and process, and kept.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dvcc.units import MACROBLOCK, macroblock_grid
 _RECTANGLE = np.dtype(
     [("self_size", "u4"), ("top", "i4"), ("bottom", "i4"), ("left", "i4"), ("right", "i4"), ("num", "i4"), ("den", "i4")]
 )
+_AT_ONCE = 300  # filters in a graph
 _free: dict[tuple[int, int], list[Canvas]] = defaultdict(list)  # list.append and list.pop are atomic: no lock
 
 
@@ -34,10 +35,22 @@ class Canvas:
 
     def __init__(self, height: int, width: int) -> None:
         rows, columns = macroblock_grid(height, width)
-        graph = av.filter.Graph()
-        pixels = av.VideoFormat("yuv420p", width, height)
-        last = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 25))
-        for index in range(rows * columns):
+        self.frame = av.VideoFrame(width, height, "yuv420p")
+        for start in range(0, rows * columns, _AT_ONCE):
+            self._add_regions(range(start, min(start + _AT_ONCE, rows * columns)), columns)
+        side_data = self.frame.side_data["REGIONS_OF_INTEREST"]  # type: ignore[typeddict-item]  # the stub knows one kind only
+        if side_data.buffer_size != rows * columns * _RECTANGLE.itemsize:
+            raise CodecError(f"this FFmpeg lays regions of interest out differently ({side_data.buffer_size} bytes): use av>=18")
+        memory = (ctypes.c_ubyte * side_data.buffer_size).from_address(side_data.buffer_ptr)  # owned by self.frame
+        self._table = np.frombuffer(memory, _RECTANGLE).reshape(rows, columns)
+        self._table["den"] = MAX_QP
+
+    def _add_regions(self, indices: range, columns: int) -> None:
+        """One more rectangle for every macroblock of these."""
+        graph, frame = av.filter.Graph(), self.frame
+        pixels = av.VideoFormat("yuv420p", frame.width, frame.height)
+        last = graph.add_buffer(width=frame.width, height=frame.height, format=pixels, time_base=Fraction(1, 25))
+        for index in indices:
             top, left = divmod(index, columns)
             area = f"x={left * MACROBLOCK}:y={top * MACROBLOCK}:w={MACROBLOCK}:h={MACROBLOCK}"
             region = graph.add("addroi", f"{area}:qoffset=0")
@@ -45,14 +58,8 @@ class Canvas:
             last = region
         last.link_to(graph.add("buffersink"))
         graph.configure()
-        graph.push(av.VideoFrame(width, height, "yuv420p"))
+        graph.push(frame)
         self.frame = graph.vpull()
-        side_data = self.frame.side_data["REGIONS_OF_INTEREST"]  # type: ignore[typeddict-item]  # the stub knows one kind only
-        if side_data.buffer_size != rows * columns * _RECTANGLE.itemsize:
-            raise CodecError(f"this FFmpeg lays regions of interest out differently ({side_data.buffer_size} bytes): use av>=18")
-        memory = (ctypes.c_ubyte * side_data.buffer_size).from_address(side_data.buffer_ptr)  # owned by self.frame
-        self._table = np.frombuffer(memory, _RECTANGLE).reshape(rows, columns)
-        self._table["den"] = MAX_QP
 
     def paint(self, planes: tuple[np.ndarray, np.ndarray, np.ndarray], offsets: np.ndarray) -> av.VideoFrame:
         """The canvas with these pixels and QP offsets (int (h, w)); valid until the next `paint`."""

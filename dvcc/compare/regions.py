@@ -12,6 +12,7 @@ import torch
 from av.video.reformatter import ColorRange
 from kornia.metrics import ssim
 
+from dvcc._streams import main_video
 from dvcc.clip import SWSCALE_MATRIX, read_plane
 from dvcc.errors import VideoError
 from dvcc.qp import MAX_QP
@@ -107,10 +108,10 @@ class Reference:
             self._file = av.open(self.name, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{path} cannot be read as video ({error.strerror}): check that the file is complete") from error
-        if not self._file.streams.video or not self._file.streams.video[0].codec_context:
+        stream = main_video(self._file)
+        if stream is None:
             self._file.close()
             raise VideoError(f"{path} has no video stream that can be decoded: give a video as reference")
-        stream = self._file.streams.video[0]
         found = (stream.codec_context.height, stream.codec_context.width)
         if found != size:
             self._file.close()

@@ -14,9 +14,11 @@ import av
 import numpy as np
 from torch.utils.data import Dataset
 
-from dvcc.clip import IMAGE_SUFFIXES, Clip, cityscapes_sequences, read_clip
+from dvcc._streams import main_video
+from dvcc.clip import Clip, read_clip
 from dvcc.data.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
+from dvcc.image_folders import IMAGE_SUFFIXES, cityscapes_sequences
 
 T = TypeVar("T")
 
@@ -193,9 +195,9 @@ def count_frames(video: Path) -> int:
         return read_clip(video).num_frames
     try:
         with av.open(str(video)) as container:
-            if not container.streams.video:
+            stream = main_video(container)
+            if stream is None:
                 raise VideoError(f"{video} has no video stream: give a file with pictures")
-            stream = container.streams.video[0]
             return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{video} cannot be read as video ({error}): check that the file is complete") from error

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dvcc.clip import IMAGE_SUFFIXES
 from dvcc.errors import VideoError
+from dvcc.image_folders import IMAGE_SUFFIXES
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".webp", ".tif", ".tiff"}
 _SMALLEST = 16  # pixels: one macroblock

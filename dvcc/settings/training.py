@@ -137,6 +137,20 @@ class ControlConfig(_TrainingRun):
 
 
 @dataclass
+class StudentTask:
+    name: str = "segmentation"
+    model: str = "student"  # what is trained
+
+    def __post_init__(self) -> None:
+        if self.name not in ("segmentation", "detection"):
+            raise ConfigError(f"train.py student has no task={self.name}: choose segmentation or detection")
+        if self.model != "student":
+            raise ConfigError(
+                f"train.py student trains task.model=student, got {self.model!r}: name a teacher's file by teacher=PATH"
+            )
+
+
+@dataclass
 class StudentData:
     root: str = MISSING
     test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # one video, measured on and never trained on
@@ -145,8 +159,9 @@ class StudentData:
 
 @dataclass
 class StudentConfig:
+    task: StudentTask = field(default_factory=StudentTask)
     data: StudentData = field(default_factory=StudentData)
-    teacher: str | None = None  # published ESPNetv2 s=2.0 weights; None: those of the assets
+    teacher: str | None = None  # ESPNetv2 s=2.0 or FastestDet; None: of the assets
     steps: int = 4000
     views: int = 3200  # pictures that the teacher labels
     batch_size: int = 8

@@ -31,7 +31,8 @@ class DetectionTask(Task):
     """Predictions are the network's candidates (.., M, 4 + K): corners as shares of the sides, then class scores (see
     `nets.detector`).
 
-    model: "fastestdet" (COCO's 80 classes; `weights`: its ONNX file). Raises `ConfigError` for an unknown name or without the
+    model: "fastestdet" (`weights`: its ONNX file), "student" (ours, no download), both with COCO's 80 classes, or another of
+    `load_detection_net`. Raises `ConfigError` for an unknown name or without the
     packages of the extra `detection`, `CheckpointError` for weights that do not fit.
     """
 

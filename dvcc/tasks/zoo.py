@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
 from dvcc.tasks.nets import load_classification_net, load_detection_net, load_flow_net, load_segmentation_net
-from dvcc.zoo import DEFAULTS, PAPER, ZOO, ZooEntry, zoo_entry
+from dvcc.zoo import DEFAULTS, PAPER, ZOO, ZooEntry, ZooTask, zoo_entry
 
-_LOADERS = {
+_LOADERS: dict[ZooTask, Callable[..., nn.Module]] = {
     "segmentation": load_segmentation_net,
     "detection": load_detection_net,
     "classification": load_classification_net,
@@ -17,13 +18,14 @@ _LOADERS = {
 }
 
 
-def build(name: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
-    """The network `name` of the zoo, frozen and in eval mode.
+def build(task: ZooTask, name: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
+    """The zoo's network `name` of a task, frozen and in eval mode.
 
     weights: a file; None: its own, fetched once. random: random weights instead, for tests. Raises `ConfigError` for an unknown
     name, `CheckpointError` for weights that are missing (it says which file to put where) or do not fit.
     """
-    return _LOADERS[zoo_entry(name).task](name, weights=weights, random=random).eval().requires_grad_(False)
+    zoo_entry(task, name)
+    return _LOADERS[task](name, weights=weights, random=random).eval().requires_grad_(False)
 
 
 __all__ = ["DEFAULTS", "PAPER", "ZOO", "ZooEntry", "build", "zoo_entry"]

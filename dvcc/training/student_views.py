@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from dvcc.clip import Clip, read_clip
 from dvcc.codecs import CQP, X264
-from dvcc.tasks.nets.loading import IMAGENET_MEAN, IMAGENET_STD
+from dvcc.training.distillation import Distillation
 
 VIEW_SIZES = ((288, 512), (256, 448), (224, 512), (224, 384))
 """Height and width of the views: what the codec experiments use, and smaller ones that train faster."""
@@ -28,13 +27,6 @@ SOURCE_HEIGHT = 432
 CODED_SHARE = 1 / 3
 PASTED_SHARE = 0.2
 QP_RANGE = (20, 44)
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 RGB (N, 3, H, W) to float with ImageNet's mean and standard deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return (images / 255 - mean) / std
 
 
 def read_frames(video: Path, *, height: int | None = None, width: int | None = None) -> Tensor:
@@ -63,64 +55,72 @@ def subsample_chroma(frames: Tensor) -> Tensor:
     return Clip.from_rgb(frames, 25).frames
 
 
-def render_view(runs: list[list[Tensor]], *, chances: Tensor, size: tuple[int, int]) -> Tensor:
+def render_view(runs: list[list[Tensor]], *, chances: Tensor, size: tuple[int, int], mosaic_share: float = 0.0) -> Tensor:
     """One augmented picture, uint8 RGB (3, *size): a random run of a video drawn by `chances`.
 
-    A third is coded for real, half of the rest goes through 4:2:0, a fifth carries a piece of another view.
+    A third is coded for real, half of the rest goes through 4:2:0, a fifth carries a piece of another view, and `mosaic_share`
+    shows four views, each in a corner.
     """
     # From plain pictures, which are what is to be imitated, to odd ones, which make few videos go further.
     strength = float(torch.rand(()))
+    coded = bool(torch.rand(()) < CODED_SHARE)
+    frames = RUN_FRAMES if coded else 1
     jitter = v2.ColorJitter(*(strength * limit for limit in (0.4, 0.4, 0.4, 0.05)))
-    augment = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=(1 - 0.85 * strength, 1.0), ratio=(1.2, 2.8), antialias=True),
-            v2.RandomHorizontalFlip(),
-            jitter,
-            v2.RandomGrayscale(p=0.05 * strength),
-            v2.RandomApply([v2.GaussianBlur(11, sigma=(0.5, 3.0))], p=0.2 * strength),
-        ]
-    )
 
-    def random_clip() -> Tensor:
+    def random_clip(height: int = size[0], width: int = size[1]) -> Tensor:
         video = runs[int(torch.multinomial(chances, 1))]
+        augment = v2.Compose(
+            [
+                v2.RandomResizedCrop((height, width), scale=(1 - 0.85 * strength, 1.0), ratio=(1.2, 2.8), antialias=True),
+                v2.RandomHorizontalFlip(),
+                jitter,
+                v2.RandomGrayscale(p=0.05 * strength),
+                v2.RandomApply([v2.GaussianBlur(11, sigma=(0.5, 3.0))], p=0.2 * strength),
+            ]
+        )
         # A clone, because augment may return a view (of the source, or of one grey channel).
-        return augment(video[_randint(len(video))]).clone(memory_format=torch.contiguous_format)
+        return augment(video[_randint(len(video))][:frames]).clone(memory_format=torch.contiguous_format)
 
-    clip = random_clip()
+    def mosaic() -> Tensor:
+        top, left = (side // 4 + _randint(side // 2) for side in size)
+        rows = [
+            torch.cat([random_clip(height, width) for width in (left, size[1] - left)], -1) for height in (top, size[0] - top)
+        ]
+        return torch.cat(rows, -2)
+
+    clip = mosaic() if torch.rand(()) < mosaic_share else random_clip()
     if torch.rand(()) < 2 * PASTED_SHARE * strength:
         height, width = size[0] // 4 + _randint(size[0] // 2), size[1] // 4 + _randint(size[1] // 2)
         top, left = _randint(size[0] - height), _randint(size[1] - width)
         box = (..., slice(top, top + height), slice(left, left + width))
         clip[box] = random_clip()[box]
-    if torch.rand(()) < CODED_SHARE:
+    if coded:
         clip = recode(clip, qp=QP_RANGE[0] + _randint(QP_RANGE[1] - QP_RANGE[0] + 1))
         return clip[_randint(RUN_FRAMES)]
-    view = clip[:1]
-    return (subsample_chroma(view) if torch.rand(()) < 0.5 else view)[0]
+    return (subsample_chroma(clip) if torch.rand(()) < 0.5 else clip)[0]
 
 
 class LabelledViews(Dataset[tuple[Tensor, Tensor]]):
-    """Views with the teacher's logits, all in memory: (uint8 (3, H, W), float16 (classes, H/4, W/4)).
+    """Views with the teacher's answers, all in memory: (uint8 (3, H, W), float16).
 
-    Nothing is changed after labelling: on street pictures ESPNetv2 agrees with its own mirror image on only
-    88 % of the pixels, so mirrored logits would teach something else. `groups` are indices of equally large
-    views.
+    Nothing is changed after labelling: on street pictures ESPNetv2 agrees with its own mirror image on only 88 % of the pixels,
+    so mirrored answers would teach something else. `groups` are indices of equally large views.
     """
 
-    def __init__(self, teacher: nn.Module, runs: list[list[Tensor]], *, chances: Tensor, count: int) -> None:
+    def __init__(self, distillation: Distillation, runs: list[list[Tensor]], *, chances: Tensor, count: int) -> None:
         self.images: list[Tensor] = []
-        self.logits: list[Tensor] = []
+        self.labels: list[Tensor] = []
         self.groups: list[list[int]] = []
-        batch_size, start = 8, time.monotonic()
+        batch_size, start, share = 8, time.monotonic(), distillation.mosaic_share
         for size in VIEW_SIZES:
             first = len(self.images)
             while len(self.images) - first < count // len(VIEW_SIZES):
-                views = [render_view(runs, chances=chances, size=size) for _ in range(batch_size)]
+                views = [render_view(runs, chances=chances, size=size, mosaic_share=share) for _ in range(batch_size)]
                 with torch.inference_mode():
-                    logits = F.avg_pool2d(teacher(normalise(torch.stack(views))), 4).half()
+                    labels = distillation.label(torch.stack(views))
                 self.images += views
                 # Copies, because inference tensors cannot be collated for training.
-                self.logits += [torch.from_numpy(array) for array in logits.numpy()]
+                self.labels += [torch.from_numpy(array) for array in labels.numpy()]
                 if len(self.images) % 400 == 0:
                     seconds = time.monotonic() - start
                     print(f"labelled {len(self.images)} of {count} views, {seconds:.0f} s", flush=True)
@@ -130,15 +130,7 @@ class LabelledViews(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.logits[index]
-
-    def class_weights(self) -> Tensor:
-        """(classes,) weights of a balanced cross-entropy: inverse root of the frequency, average pixel 1."""
-        labels = [logits.argmax(0).flatten() for logits in self.logits]
-        counts = torch.stack([torch.bincount(label, minlength=len(self.logits[0])) for label in labels]).sum(0)
-        frequency = counts / counts.sum()
-        weights = frequency.clamp_min(1e-3).rsqrt()
-        return weights / (weights * frequency).sum()
+        return self.images[index], self.labels[index]
 
 
 class EqualSizeBatches(Sampler[list[int]]):

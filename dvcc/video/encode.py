@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import av
@@ -18,6 +17,7 @@ import torch
 from dvcc.codecs import ABR, CRF
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
+from dvcc.errors import VideoError
 from dvcc.rate_control.base import needs_correction
 from dvcc.rate_control.learned import correcting_shift, dithered, shift_to_target
 from dvcc.units import macroblock_grid
@@ -29,6 +29,7 @@ from dvcc.video.source import Damage, SourceFrame, opened
 from dvcc.video.tally import Tally
 
 _CHUNK = 8  # frames that the network is shown at once
+_LOOK_EVERY = 16
 
 Progress = Callable[[str, int], None]
 """Told the name of a pass, and how many frames it has done."""
@@ -53,7 +54,8 @@ class EncodeResult:
 def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Look | None = None) -> EncodeResult:
     """Code the plan's source to its output, which appears when it is whole; an error or an interruption leaves none.
 
-    Raises `VideoError` when the source cannot be read, `CodecError` when the encoder fails, `DvccError` when the disk is full.
+    Raises `VideoError` when the source cannot be read, `CodecError` when the encoder fails, `DvccError` when the
+    output cannot be written, `OSError` when the folder for temporary files is full.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
@@ -79,7 +81,7 @@ class _Passes:
             return self._deliver("second pass", rate, _unmapped, Pass(2, stats))
         with MapFile(self.folder / "offsets", macroblock_grid(plan.picture.height, plan.picture.width)) as offsets:
             self._scratch("first pass", rate, lambda frames: _kept(self._offsets(frames), offsets), Pass(1, stats))
-        return self._deliver("second pass", rate, lambda frames: zip(frames, offsets, strict=False), Pass(2, stats))
+        return self._deliver("second pass", rate, lambda frames: self._paired(frames, iter(offsets)), Pass(2, stats))
 
     def given_qps(self) -> Tally:
         """Every QP is the control's, on top of an analysis encode if it needs one; one correction where the target is missed."""
@@ -87,10 +89,7 @@ class _Passes:
         assert plan.control is not None
         if plan.control.mode == "analysed":
             analysis = self.folder / "analysis.mkv"
-            begun = plan.control_stream()
-            frames = plan.source.frames()
-            level = begun.level(reduced_frames(plan.source, list(islice(frames, _CHUNK))))
-            analysed = self._scratch("analysis", CRF(float(level)), _unmapped, None, analysis)
+            analysed = self._scratch("analysis", CRF(self._level()), _unmapped, None, analysis)
             shift = shift_to_target(analysed.bitrate_kbps, plan.target_kbps)
 
         def maps(frames: Iterable[SourceFrame]) -> Mapped:
@@ -101,6 +100,20 @@ class _Passes:
             return tally
         shift += correcting_shift(tally.bitrate_kbps, plan.target_kbps)
         return self._deliver("correction", GivenQPs(), maps)
+
+    def _level(self) -> float:
+        """The prior's QP for the whole video, from two frames in a row out of every few: a title says little of the film."""
+        control, levels, before = self.plan.control_stream(), list[float](), None
+        for index, frame in enumerate(self.plan.source.frames()):
+            if index % _LOOK_EVERY == 0:
+                before = reduced_frames(self.plan.source, [frame])
+            elif index % _LOOK_EVERY == 1 and before is not None:
+                both = torch.cat([before, reduced_frames(self.plan.source, [frame])])
+                levels.append(float(control.level(both)))
+            self.progress("look", index + 1)
+        if not levels and before is not None:  # a single frame
+            levels.append(float(control.level(before)))
+        return sum(levels) / len(levels)
 
     def _scratch(self, name: str, rate: SimpleRate, maps: Maps, number: Pass | None, path: Path | None = None) -> Tally:
         """A pass whose video nobody needs, or in `path`."""
@@ -132,7 +145,7 @@ class _Passes:
         begin: Callable[[], list[str]] = list,
         look: Look | None = None,
     ) -> Tally:
-        plan, tally, self.spent = self.plan, Tally(), self.spent + 1
+        plan, tally, self.spent = self.plan, Tally(self.plan.source.num_frames), self.spent + 1
         mapped = isinstance(rate, GivenQPs) or (isinstance(rate, ABR) and plan.control is not None)
         encoder = StreamEncoder(plan.codec, container, rate, plan.picture, number=number, mapped=mapped)
         self.notes = begin() or self.notes
@@ -163,6 +176,15 @@ class _Passes:
         if chunk:
             yield chunk, reduced_frames(self.plan.source, chunk)
 
+    def _paired(self, frames: Iterable[SourceFrame], maps: Iterator[np.ndarray]) -> Iterator[tuple[SourceFrame, np.ndarray]]:
+        for frame in frames:
+            values = next(maps, None)
+            if values is None:
+                raise VideoError(
+                    f"{self.plan.source.path} has other frames than a moment ago: it must not change while it is read"
+                )
+            yield frame, values
+
     def _offsets(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[SourceFrame, np.ndarray]]:
         control = self.plan.control_stream()
         for chunk, small in self._chunks(frames):
@@ -175,7 +197,7 @@ class _Passes:
             if analysed is None:
                 mean_qp = control.decide(small) + shift
             else:
-                base = np.stack([next(analysed) for _ in chunk])
+                base = np.stack([values for _, values in self._paired(chunk, analysed)])
                 # Whole but for what all have in common: only that has to be dithered.
                 mean_qp = np.rint(base + control.decide(small, base)) + shift
             yield from zip(chunk, dithered(torch.from_numpy(mean_qp)).values, strict=True)

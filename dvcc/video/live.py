@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,18 +22,20 @@ from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import streamed
 from dvcc.video.controlled import control_stream, obedient_codec, reduced_frames
 from dvcc.video.output import LiveStream
+from dvcc.video.plan import check_target
 from dvcc.video.probe import probe
-from dvcc.video.source import Damage, VideoSource, opened
+from dvcc.video.source import Damage, SourceFrame, VideoSource, opened
 from dvcc.video.tally import Tally
 
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
 _LOOKAHEAD = 10  # frames; mbtree needs some, each is a frame of delay
 _ASIDE = 6  # frames of delay that are not lookahead: three B frames, and what frame threads hold
+_WAITING = 64  # frames and packets that may wait for the encoder
 
 
 @dataclass(frozen=True)
 class LiveResult:
-    """tally: what was sent. most_delay: frames that went into the encoder before an earlier one came out, at most. seconds: of
+    """tally: what was sent. most_delay: frames that had been read before an earlier one was sent, at most. elapsed_seconds: of
     encoding. interrupted: ended by the user and not by the source."""
 
     tally: Tally
@@ -56,40 +62,56 @@ def encode_live(
     interrupted; either way what was written can be played.
 
     One-pass ABR with a buffer of one second, and the control's offsets on it. A GOP of `gop` frames (None: one second). begun:
-    told when the first frame is there. Raises `ConfigError` for a control that needs more than one pass, `VideoError` when there
-    is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
+    told when the first frame is there. Raises `ConfigError` for a control that needs more than one pass or a target out of reach,
+    `VideoError` when there is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
     """
     if control.mode != "offset":
         raise ConfigError(f"a live stream takes a control of offset mode, and this is of {control.mode} mode: leave --mode out")
-    damage, name = Damage(), Path("stdin" if url == "-" else url)
-    options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
-    with ExitStack() as stack:
-        container = stack.enter_context(opened("pipe:0" if url == "-" else url, form=form, options=options))
-        output: LiveStream | None = None
-        source, decoded = probe(name, container, damage=damage, others=lambda packet: output.copy(packet) if output else None)
-        picture = source.picture
-        codec = live_codec(preset, gop or min(250, max(1, round(picture.fps))), threads)
-        begun(source, codec)
-        stream = control_stream(source, control, target_kbps, gop=codec.gop)
-        output = stack.enter_context(LiveStream(out, source))
-        rate = streamed(target_kbps)
-        encoder = StreamEncoder(codec, output.container, rate, picture, mapped=True)
+    reader = _Reader(url, form)
+    try:
+        return _encode(reader, out, target_kbps, control, preset, gop, threads, begun)
+    finally:
+        reader.stop()
+
+
+def _encode(
+    reader: _Reader,
+    out: Path,
+    target_kbps: float,
+    control: ControlNetwork,
+    preset: str,
+    gop: int | None,
+    threads: int,
+    begun: Callable[[VideoSource, X264], None],
+) -> LiveResult:
+    source, container, early = reader.start()
+    check_target(source, target_kbps)
+    picture = source.picture
+    codec = live_codec(preset, min(250, max(1, round(picture.fps))) if gop is None else gop, threads)
+    begun(source, codec)
+    stream = control_stream(source, control, target_kbps, gop=codec.gop)
+    tally, began, interrupted, most_delay = Tally(None), time.monotonic(), False, 0
+    with LiveStream(out, source) as output:
+        encoder = StreamEncoder(codec, output.container, streamed(target_kbps), picture, mapped=True)
         notes = output.begin(container)
-        tally, began, interrupted, most_delay = Tally(), time.monotonic(), False, 0
+        reader.released.set()
 
         def take(packets: Iterable[av.Packet]) -> None:
             for packet in packets:
                 tally.add(packet)
                 output.mux(packet)
 
-        frames = source.read(container, decoded, damage)
         first = last = None
+        num_read = 0
         try:
-            for index, frame in enumerate(frames):
-                first, last = frame.pts if first is None else first, frame.pts
-                offsets = np.rint(stream.decide(reduced_frames(source, [frame]))[0]).astype(np.int8)
-                take(encoder.encode(frame.planes, frame.pts, offsets))
-                most_delay = max(most_delay, index + 1 - tally.num_frames)
+            for item in chain(early, reader):
+                if not isinstance(item, SourceFrame):
+                    output.copy(item)
+                    continue
+                first, last, num_read = item.pts if first is None else first, item.pts, num_read + 1
+                offsets = np.rint(stream.decide(reduced_frames(source, [item]))[0]).astype(np.int8)
+                take(encoder.encode(item.planes, item.pts, offsets))
+                most_delay = max(most_delay, num_read - tally.num_frames)
         except KeyboardInterrupt:
             interrupted = True
         take(encoder.flush())
@@ -97,15 +119,86 @@ def encode_live(
             duration = (last - first) * picture.time_base + 1 / picture.fps
             tally.close(header_bits=encoder.header_bits, duration=duration)
     elapsed = time.monotonic() - began
-    return LiveResult(tally, most_delay, elapsed, damage, (*source.notes, *notes), interrupted)
+    return LiveResult(tally, most_delay, elapsed, reader.damage, (*source.notes, *notes), interrupted)
+
+
+class _StoppedError(Exception):
+    """Out of the reader's thread."""
+
+
+class _Reader:
+    """Reads in a thread of its own: a camera that says nothing must not keep Ctrl-C from being heard.
+
+    Iterating gives frames, and packets of the other streams. Interrupted, the thread is left to wait for its source; it is a
+    daemon and ends with the process.
+    """
+
+    def __init__(self, url: str, form: str | None) -> None:
+        self.url, self.form = url, form
+        self.damage, self.released, self._stopped = Damage(), threading.Event(), False
+        self._items: queue.Queue[Any] = queue.Queue(_WAITING)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def start(self) -> tuple[VideoSource, av.container.InputContainer, list[av.Packet]]:
+        """What is read, its container, which stays open until `released` is set, and packets that came before the first frame."""
+        early: list[av.Packet] = []
+        for item in self:
+            if isinstance(item, tuple):
+                return *item, early
+            early.append(item)
+        raise AssertionError("a source without a frame raises")
+
+    def stop(self) -> None:
+        """Nobody reads any more."""
+        self._stopped = True
+        self.released.set()
+
+    def __iter__(self) -> Iterator[Any]:
+        while (item := self._next()) is not None:
+            yield item
+
+    def _next(self) -> Any:
+        while True:
+            try:
+                item = self._items.get(timeout=0.2)  # and Python looks for signals
+            except queue.Empty:
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
+
+    def _run(self) -> None:
+        name = Path("stdin" if self.url == "-" else self.url)
+        options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
+        try:
+            with opened("pipe:0" if self.url == "-" else self.url, form=self.form, options=options, name=str(name)) as container:
+                put = self._put
+                source, frames = probe(name, container, damage=self.damage, others=put, ahead=False)
+                put((source, container))
+                for frame in source.read(container, frames, self.damage):
+                    put(frame)
+                put(None)
+                self.released.wait()
+        except _StoppedError:
+            pass
+        except BaseException as error:  # to the thread that asked
+            with contextlib.suppress(_StoppedError):
+                self._put(error)
+
+    def _put(self, item: Any) -> None:
+        while not self._stopped:
+            try:
+                return self._items.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+        raise _StoppedError
 
 
 def live_codec(preset: str, gop: int, threads: int) -> X264:
     """x264 that answers within a GOP: its lookahead is what is left of one. Raises `ConfigError` where nothing is left."""
     lookahead = min(_LOOKAHEAD, gop - _ASIDE - threads)
     if lookahead < 1:
-        raise ConfigError(
-            f"a live GOP of {gop} frames is too short for {threads} threads: ask for at least {_ASIDE + threads + 1}"
-        )
+        least = _ASIDE + threads + 1
+        raise ConfigError(f"a live GOP of {gop} frames is too short for {threads} threads: ask for at least {least}")
     params = {"rc-lookahead": str(lookahead), "sync-lookahead": "0"}
     return obedient_codec(preset, "offset", gop=gop, threads=threads, params=params)

@@ -3,7 +3,6 @@ that can be played from wherever it was cut."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from abc import ABC as AbstractBase
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+from av.stream import Disposition
 
 from dvcc.errors import ConfigError, DvccError
 from dvcc.video.source import VideoSource
@@ -69,17 +69,26 @@ class Output(AbstractBase):
         container.metadata.update({k: v for k, v in original.metadata.items() if k.lower() not in _OWN_TAGS})
         source = original.streams[self.source.index]
         video.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _OWN_TAGS})
-        if self.source.rotation:
+        suffix = self.path.suffix or "MPEG-TS"
+        if self.source.rotation and container.format.name == "mpegts":
+            notes.append(f"the rotation by {self.source.rotation} degrees cannot be stored in {suffix}: players will not turn it")
+        elif self.source.rotation:
             video.set_display_rotation(self.source.rotation)
         if chapters := original.chapters():
-            with contextlib.suppress(av.FFmpegError, ValueError):
+            try:
                 container.set_chapters(chapters)
+            except (av.FFmpegError, ValueError):
+                notes.append("the chapters are left out")
         for stream in original.streams:
             if stream.type not in ("audio", "subtitle"):
+                if stream.type != "video":
+                    notes.append(f"stream {stream.index} ({stream.type}) is left out")
+                elif stream.disposition & Disposition.attached_pic:
+                    notes.append("the cover picture is left out")
                 continue
             name = stream.codec_context.name if stream.codec_context else "unknown"
             if not _carries(container.format.name, stream):
-                notes.append(f"{stream.type} ({name}) cannot be stored in {self.path.suffix} and is left out: .mkv takes most")
+                notes.append(f"{stream.type} ({name}) cannot be stored in {suffix} and is left out: .mkv takes most")
                 continue
             copied = container.add_stream_from_template(stream)
             copied.metadata.update(stream.metadata)
@@ -96,10 +105,10 @@ class Output(AbstractBase):
 
     def copy(self, packet: av.Packet) -> None:
         """Write a packet of another stream of the source, if that stream is carried."""
-        copied = self._copied.get(packet.stream_index)
+        copied = self._copied.get(packet.stream.index)
         if copied is None or packet.dts is None:  # the end of a stream
             return
-        shift = self._shift[packet.stream_index]
+        shift = self._shift[packet.stream.index]
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts -= shift
         packet.stream = copied

@@ -17,6 +17,14 @@ from dvcc.video.source import VideoSource
 _LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode of x264 is outside
 
 
+def check_target(source: VideoSource, target_kbps: float) -> None:
+    """Raise `ConfigError` for a bitrate that no encode of the video can have."""
+    fps, height, width = source.picture.fps, source.picture.height, source.picture.width
+    least, most = (units.bits_per_pixel_to_kbps(bpp, fps=fps, height=height, width=width) for bpp in (_LEAST_BPP, _MOST_BPP))
+    if not max(1.0, least) <= target_kbps <= most:
+        raise ConfigError(f"{target_kbps:g} kbit/s is out of reach of {source}: ask for {max(1.0, least):.0f} to {most:.0f}")
+
+
 @dataclass(frozen=True)
 class EncodePlan:
     """A source, where to, at which bitrate (kbit/s on average over the video), by which encoder and control.
@@ -33,12 +41,7 @@ class EncodePlan:
 
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
-        size = {"fps": self.picture.fps, "height": self.picture.height, "width": self.picture.width}
-        least, most = (units.bits_per_pixel_to_kbps(bpp, **size) for bpp in (_LEAST_BPP, _MOST_BPP))
-        if not max(1.0, least) <= self.target_kbps <= most:
-            raise ConfigError(
-                f"{self.target_kbps:g} kbit/s is out of reach of {self.source}: ask for {max(1.0, least):.0f} to {most:.0f}"
-            )
+        check_target(self.source, self.target_kbps)
 
     picture = property(lambda self: self.source.picture, doc="Size, rate and colour of the video.")
 
@@ -47,7 +50,7 @@ class EncodePlan:
         """What will go over the video, in order; a correction only where the target is missed."""
         if self.control is None or self.control.mode == "offset":
             return "first pass", "second pass"
-        return (*(("analysis",) if self.control.mode == "analysed" else ()), "encode", "correction")
+        return (*(("look", "analysis") if self.control.mode == "analysed" else ()), "encode", "correction where it is needed")
 
     def control_stream(self) -> ControlStream:
         """The control at the beginning of the video."""

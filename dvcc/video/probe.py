@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 import av
-from av.stream import Disposition
 
+from dvcc._streams import main_video, video_streams
 from dvcc.clip import SWSCALE_MATRIX, Matrix, frame_to_planar
 from dvcc.codecs.encoder import Picture
 from dvcc.errors import ConfigError, VideoError
@@ -44,10 +44,11 @@ def probe(
     stream: int | None = None,
     damage: Damage | None = None,
     others: Others | None = None,
+    ahead: bool = True,
 ) -> tuple[VideoSource, Iterator[av.VideoFrame]]:
-    """What `open_video` says of an open container, and all its frames from the first on."""
+    """What `open_video` says of an open container, and all its frames from the first on; ahead: see `decoded`."""
     chosen, notes = _chosen(path, container, stream)
-    frames = decoded(container, chosen.index, damage or Damage(), others)
+    frames = decoded(container, chosen.index, damage or Damage(), others, ahead=ahead)
     first = next(frames, None)
     if first is None:
         raise nothing_in(path)
@@ -62,19 +63,15 @@ def probe(
 
 
 def _chosen(path: Path, container: av.container.InputContainer, index: int | None) -> tuple[av.VideoStream, list[str]]:
-    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not pictures:
-        raise VideoError(f"{path} has no video stream: give a file with moving pictures")
-    videos = [stream for stream in pictures if stream.codec_context is not None]
-    if not videos:
-        raise VideoError(f"{path} has video that this FFmpeg cannot decode: check that the file is complete")
+    videos, chosen = video_streams(container), main_video(container)
+    if chosen is None:
+        lacking = "no video stream" if not container.streams.video else "no video that this FFmpeg can decode"
+        raise VideoError(f"{path} has {lacking}: give a complete file with moving pictures")
     if index is not None:
         named = [stream for stream in videos if stream.index == index]
         if not named:
             raise ConfigError(f"stream {index} of {path} is no video stream: choose among {[s.index for s in videos]}")
         chosen = named[0]
-    else:
-        chosen = max(videos, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
     left = [str(stream.index) for stream in videos if stream is not chosen]
     notes = [f"video stream {', '.join(left)} is left out (stream {chosen.index} is coded)"] if left else []
     return chosen, notes

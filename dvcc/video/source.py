@@ -93,7 +93,8 @@ class VideoSource:
             pts = None if frame.pts is None else round((frame.pts * (frame.time_base or time_base) - start) / time_base)
             if pts is None or (last is not None and pts <= last):
                 damage.times += 1
-                pts = 0 if last is None else last + step
+                # A wrong time stamp gives way by as little as can be: those after it may be right.
+                pts = 0 if last is None else last + (step if pts is None else 1)
             last = pts
             yield SourceFrame(self._planes(frame), pts)
         if last is None:
@@ -110,14 +111,15 @@ class VideoSource:
 
 @contextmanager
 def opened(
-    path: str | Path, *, form: str | None = None, options: dict[str, str] | None = None
+    path: str | Path, *, form: str | None = None, options: dict[str, str] | None = None, name: str | None = None
 ) -> Iterator[av.container.InputContainer]:
-    """FFmpeg's reader of a file, or of whatever else FFmpeg opens in that form. Raises `VideoError` when it cannot be read."""
+    """FFmpeg's reader of a file, or of whatever else FFmpeg opens in that form. Raises `VideoError` that calls it `name` when it
+    cannot be read."""
     try:
         container = av.open(str(path), "r", format=form, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{path} cannot be read as video ({reason}): check that the file is complete") from error
+        raise VideoError(f"{name or path} cannot be read as video ({reason}): check that the file is complete") from error
     with container:
         yield container
 
@@ -140,11 +142,14 @@ def decoded(
     index: int,
     damage: Damage,
     others: Others | None,
+    *,
+    ahead: bool = True,
 ) -> Iterator[av.VideoFrame]:
-    """Every frame that the decoder gives, over packets that it refuses."""
+    """Every frame that the decoder gives, over packets that it refuses. ahead: it may work on several frames at once, and so
+    give each of them later."""
     stream = container.streams[index]
     assert isinstance(stream, av.VideoStream)
-    stream.thread_type = "AUTO"
+    stream.thread_type = "AUTO" if ahead else "SLICE"
     packets: Iterator[Any] = iter(container.demux() if others else container.demux(stream))
     in_a_row = 0
     while True:
@@ -155,9 +160,9 @@ def decoded(
         except (av.FFmpegError, EOFError) as error:
             damage.stopped = str(getattr(error, "strerror", None) or error)
             return
-        if packet.stream_index != index:
-            assert others is not None
-            others(packet)
+        if packet.stream.index != index:  # `stream_index` is 0 of every stream's last, empty packet
+            if others is not None:
+                others(packet)
             continue
         try:
             frames = packet.decode()

@@ -11,13 +11,16 @@ from av.video.frame import PictureType
 
 from dvcc.codecs.bitstream import qp_of
 
-_ALL, _EVERY = 100, 8  # frames from which on only every so many GOPs are decoded: all would be a tenth of the encode
+_FEW = 300  # frames, of which all can be decoded; of more, every so many GOPs are: all would be a tenth of the encode
+_EVERY = 8
 
 
 @dataclass
 class Tally:
     """bits: of slices and parameter sets, without x264's version text and the container. bits_per_second: by second of the video.
-    mean_qps: as coded, by frame type; of a long video from every eighth GOP."""
+    mean_qps: as coded, by frame type; of every eighth GOP where more than 300 frames or None are `expected`."""
+
+    expected: int | None
 
     bits: int = 0
     num_frames: int = 0
@@ -41,7 +44,7 @@ class Tally:
             self._reader.extradata = packet.stream.codec_context.extradata  # the parameter sets, where a container keeps them
         if packet.is_keyframe:
             self._read(None)
-            self._sampled = self.num_frames <= _ALL or self._gops % _EVERY == 0
+            self._sampled = (self.expected or _FEW + 1) <= _FEW or self._gops % _EVERY == 0
             self._gops += 1
         self._read(packet)
 
@@ -49,6 +52,8 @@ class Tally:
         """All packets have passed; duration: of the video, in seconds."""
         self._read(None)
         self.bits += header_bits
+        if self.bits_per_second:
+            self.bits_per_second[min(self.bits_per_second)] += header_bits
         self.seconds = float(duration)
 
     @property

@@ -63,7 +63,15 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
     refused(capsys, folder / "offset.safetensors", *words, reason="offset.safetensors")
     refused(capsys, video, "--target-kbps", "0", "--task", "reconstruction", reason="--target-kbps")
     refused(capsys, video, "--target-kbps", "nan", "--task", "reconstruction", reason="--target-kbps")
-    refused(capsys, video, "--target-kbps", "9", "--task", "classification", reason="no published control")
+    refused(
+        capsys,
+        video,
+        "--target-kbps",
+        "9",
+        "--task",
+        "classification",
+        reason="no control of offset mode",
+    )
     refused(capsys, video, *words, "--seconds", "-1", reason="--seconds positive")
     refused(capsys, video, *words, "--start", "-1", reason="--start")
     refused(capsys, video, *words, "--seconds", "100000", reason="take at most --seconds")

@@ -54,6 +54,7 @@ def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, caps
         ({4: "1e9"}, "out of reach"),
         ({6: "missing.safetensors"}, "missing.safetensors"),
         ({8: "fastest"}, "no preset 'fastest'"),
+        ({9: "--mode", 10: "absolute"}, "control of offset mode, not of --mode absolute"),
         ({9: "--gop", 10: "0"}, "gop"),
         ({9: "--threads", 10: "1000"}, "threads"),
         ({9: "--stream", 10: "7"}, "stream 7 of"),

@@ -9,7 +9,7 @@ from dvcc.tasks import TASKS, Task, build_task
 
 MODELS = {
     "classification": ["tiny"],
-    "detection": ["fastestdet"],
+    "detection": ["fastestdet", "student"],
     "optical_flow": ["ours"],
     "reconstruction": ["psnr", "ssim"],
     "segmentation": ["student"],
@@ -18,9 +18,10 @@ CASES = [(name, model) for name, models in MODELS.items() for model in models]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
-def task(request, detector, classifier) -> Task:
+def task(request, detector, detection_student, classifier) -> Task:
     name, model = request.param
-    return build_task(name, model=model, weights=detector if name == "detection" else None).eval()
+    weights = {("detection", "fastestdet"): detector, ("detection", "student"): detection_student}.get((name, model))
+    return build_task(name, model=model, weights=weights).eval()
 
 
 @pytest.fixture

@@ -210,9 +210,10 @@ def test_a_file_that_is_no_detector_is_named(content, tmp_path):
         build_task("detection", model="fastestdet", weights=path)
 
 
-def test_fastestdet_sees_the_person(assets):
-    """The published weights, through the published arithmetic: a person alone in a corridor."""
-    real = build_task("detection", model="fastestdet", weights=assets / "models/detection/fastestdet_coco80_352.onnx")
+@pytest.mark.parametrize("model, weights", [("fastestdet", "models/detection/fastestdet_coco80_352.onnx"), ("student", None)])
+def test_the_person_is_seen(model, weights, assets):
+    """The published weights, through the published arithmetic, and those of the repository: a person alone in a corridor."""
+    real = build_task("detection", model=model, weights=assets / weights if weights else None)
     clip = read_clip(assets / "videos/intel_one-by-one-person-detection.mp4", frames=1, start=278, size=(288, 512))
     (objects,) = real.objects(clip.frames)
     assert objects.labels[0] == 0 and objects.scores[0] > 0.8  # class 0 is a person

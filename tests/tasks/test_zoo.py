@@ -20,35 +20,45 @@ def _no_network(*arguments: object, **options: object) -> None:
     raise OSError("no network")
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in PAPER])
-def test_without_a_network_the_file_to_get_is_named(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize("entry", PAPER, ids=lambda entry: entry.name)
+def test_without_a_network_the_file_to_get_is_named(entry, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("DVCC_ASSETS", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
     with pytest.raises(CheckpointError) as caught:
-        build(name)
+        build(entry.task, entry.name)
     sentence = str(caught.value)
-    path = zoo_entry(name).weights.path
-    assert f"weights of {name} " in sentence and f"at {path}" in sentence and "give the path of a file" in sentence
+    assert (
+        f"weights of {entry.name} " in sentence
+        and f"at {entry.weights.path}" in sentence
+        and "give the path of a file" in sentence
+    )
 
 
-@pytest.mark.parametrize("name, extra", [("resnet50", "zoo"), ("efficientnet_lite0", "classification"), ("detr_resnet50", "zoo")])
-def test_without_its_package_the_extra_is_named(name, extra, monkeypatch):
+@pytest.mark.parametrize(
+    "task, name, extra",
+    [
+        ("classification", "resnet50", "zoo"),
+        ("classification", "efficientnet_lite0", "classification"),
+        ("detection", "detr_resnet50", "zoo"),
+    ],
+)
+def test_without_its_package_the_extra_is_named(task, name, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=rf"pip install 'dvcc\[{extra}\]'"):
-        build(name, random=True)
+        build(task, name, random=True)
 
 
 def test_an_unknown_name_lists_the_zoo():
     with pytest.raises(ConfigError, match="choose one of .*swin_base"):
-        build("swin_large")
+        build("classification", "swin_large")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES["segmentation"])
 def test_segmentation(name):
-    net = build(name, random=True)
+    net = build("segmentation", name, random=True)
     logits = net(torch.randn(1, 3, HEIGHT, WIDTH))
     assert logits.shape == (1, net.num_classes, HEIGHT, WIDTH) and net.num_classes == 19
 
@@ -57,7 +67,7 @@ def test_segmentation(name):
 @pytest.mark.parametrize("name", NAMES["detection"])
 def test_detection(name):
     torch.manual_seed(0)
-    net = build(name, random=True)
+    net = build("detection", name, random=True)
     if hasattr(net.net, "roi_heads"):
         net.net.roi_heads.score_thresh = -1.0  # random weights are sure of nothing
     images = torch.rand(1, 3, 16, 64, requires_grad=True)  # wide: the networks scale it to 333x1333 instead of 800 by more
@@ -71,7 +81,7 @@ def test_detection(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES["classification"])
 def test_classification(name):
-    net = build(name, random=True)
+    net = build("classification", name, random=True)
     assert net(torch.rand(1, 3, HEIGHT, WIDTH)).shape == (1, net.num_classes) == (1, 1000)
 
 
@@ -79,19 +89,19 @@ def test_classification(name):
 @pytest.mark.parametrize("name", NAMES["optical_flow"])
 def test_optical_flow(name):
     pair = torch.rand(2, 1, 3, HEIGHT, WIDTH)
-    assert build(name, random=True)(*pair).shape == (1, 2, HEIGHT, WIDTH)
+    assert build("optical_flow", name, random=True)(*pair).shape == (1, 2, HEIGHT, WIDTH)
 
 
 @pytest.mark.slow
 def test_torchvisions_file_is_the_same_network_by_path_and_by_name(monkeypatch, tmp_path):
     """Batch norm's epsilon is not in the file."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = zoo_entry("fasterrcnn_resnet50_fpn").weights.path
+    path = zoo_entry("detection", "fasterrcnn_resnet50_fpn").weights.path
     path.parent.mkdir(parents=True)
     torch.manual_seed(0)
-    torch.save(build("fasterrcnn_resnet50_fpn", random=True).net.state_dict(), path)
+    torch.save(build("detection", "fasterrcnn_resnet50_fpn", random=True).net.state_dict(), path)
     pictures = torch.rand(1, 3, 64, 64)
-    by_name, by_path = (build("fasterrcnn_resnet50_fpn", weights=w).net.backbone(pictures) for w in (None, path))
+    by_name, by_path = (build("detection", "fasterrcnn_resnet50_fpn", weights=w).net.backbone(pictures) for w in (None, path))
     torch.testing.assert_close(by_path, by_name, rtol=1e-6, atol=0)
 
 

@@ -1,12 +1,18 @@
-"""A run as a user starts it, and a surrogate after a few steps."""
+"""A run as a user starts it, a surrogate after a few steps, and teachers of random weights, for the real ones are not in the
+repository."""
 
 from __future__ import annotations
 
 import csv
 
 import pytest
+import torch
+from torch import nn
 
 from dvcc.config import parse
+from dvcc.tasks.nets import ESPNetv2, StudentDetector
+from dvcc.tasks.nets.fastestdet import FastestDet
+from dvcc.tasks.nets.loading import OnnxNet
 from dvcc.training import surrogate
 
 
@@ -27,3 +33,36 @@ def trained(tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("surrogate")
     path = surrogate.run(configure("surrogate", tiny, out, "trainer.max_steps=12", "learning_rate=0.01"))
     return path
+
+
+class _Answers(nn.Module):
+    """What FastestDet's file holds: BGR to answers behind their sigmoid and softmax, from a network with its trunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = StudentDetector()
+        with torch.no_grad():
+            self.inner.boxes[-1].bias[0] = 4.0  # it sees something everywhere, and is sure of it
+            self.inner.classes[-1].bias[7] = 9.0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        objectness, box, classes = self.inner.answers(images).split([1, 4, 80], 1)
+        return torch.cat([objectness.sigmoid(), box, classes.softmax(1)], 1)
+
+
+@pytest.fixture
+def fastestdet(monkeypatch) -> FastestDet:
+    """Every detection task has this network, whatever is asked for."""
+    torch.manual_seed(0)
+    file = OnnxNet(_Answers().eval(), inputs=[1, 3, 352, 352])
+    net = FastestDet(file, num_classes=80).eval().requires_grad_(False)
+    monkeypatch.setattr("dvcc.tasks.detection.load_detection_net", lambda *_, **__: net)
+    return net
+
+
+@pytest.fixture
+def espnetv2(tmp_path):
+    """A file of its weights."""
+    torch.manual_seed(0)
+    torch.save(ESPNetv2().state_dict(), tmp_path / "teacher.pth")
+    return tmp_path / "teacher.pth"

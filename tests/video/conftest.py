@@ -27,32 +27,39 @@ def write_video(
     pix_fmt: str = "yuv420p",
     times: Sequence[int] | None = None,
     audio: str | None = None,
-    videos: int = 1,
+    sizes: Sequence[tuple[int, int]] = (),
+    sound_first: bool = False,
+    data: bool = False,
     rotation: int = 0,
     options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
     colour: dict[str, int] | None = None,
     seed: int = 0,
 ) -> Path:
-    """A little scene of (H, W) in `pix_fmt`, coded nearly without loss; times: in milliseconds (None: 25 fps)."""
+    """A little scene of (H, W) in `pix_fmt`, coded nearly without loss; times: in milliseconds (None: 25 fps); sizes: of several
+    video streams; data: with an attached file."""
     clip = make_scene(frames, size[0] + size[0] % 2, size[1] + size[1] % 2, seed=seed)
     with av.open(str(path), "w") as container:
         container.metadata.update(metadata or {})
         default = {"qp": "10", "preset": "ultrafast"} if codec == "libx264" else {}
-        streams = [container.add_stream(codec, rate=25, options={**default, **(options or {})}) for _ in range(videos)]
-        for stream in streams:
-            stream.height, stream.width, stream.pix_fmt = size[0], size[1], pix_fmt
+        sound = container.add_stream(audio, rate=48000) if audio and sound_first else None
+        sizes = sizes or [size]
+        streams = [container.add_stream(codec, rate=25, options={**default, **(options or {})}) for _ in sizes]
+        for stream, (height, width) in zip(streams, sizes, strict=True):
+            stream.height, stream.width, stream.pix_fmt = height, width, pix_fmt
             stream.codec_context.time_base = Fraction(1, 1000)
             for name, value in (colour or {}).items():
                 setattr(stream.codec_context, name, value)
             if rotation:
                 stream.set_display_rotation(rotation)
-        sound = container.add_stream(audio, rate=48000) if audio else None
+        sound = container.add_stream(audio, rate=48000) if audio and sound is None else sound
+        if data:
+            container.add_attachment("font.ttf", "application/x-truetype-font", b"no font")
         if sound is not None:
             sound.metadata["language"] = "deu"
         for t in range(frames):
-            picture = clip.frame(t).reformat(size[1], size[0], pix_fmt, dst_color_range=(colour or {}).get("color_range"))
-            for stream in streams:
+            for stream, (height, width) in zip(streams, sizes, strict=True):
+                picture = clip.frame(t).reformat(width, height, pix_fmt, dst_color_range=(colour or {}).get("color_range"))
                 picture.pts, picture.time_base = (times[t] if times is not None else 40 * t), Fraction(1, 1000)
                 container.mux(stream.encode(picture))
         for stream in streams:

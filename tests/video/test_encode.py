@@ -6,18 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from dvcc import X264
+from dvcc import CRF, X264
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.errors import CodecError, ConfigError, DvccError
 from dvcc.video.encode import encode_video
 from dvcc.video.plan import EncodePlan
 from dvcc.video.probe import open_video
+from tests.conftest import make_scene
 from tests.video.conftest import FULL_RANGE, lively
 
 CODEC = X264("veryfast", gop=10)
@@ -111,6 +113,42 @@ def test_a_turned_video_stays_turned(make_video, tmp_path, control, rotation):
     encode_video(plan_of(path, out, control))
     seen = [next(av.open(str(p)).decode(video=0)).rotation % 360 for p in (path, out)]
     assert seen[0] == seen[1] != 0
+
+
+@pytest.mark.parametrize("mode", ["offset", "analysed"])
+def test_sound_may_come_first_and_files_be_attached(make_video, tmp_path, mode):
+    """FFmpeg's last packet of every stream says that it is of stream 0."""
+    path = make_video("in.mkv", audio="aac", sound_first=True, data=True, frames=30)
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(mode), target_kbps=300))
+    assert result.tally.num_frames == len(times_of(tmp_path / "out.mp4")) == 30
+    assert packets_of(tmp_path / "out.mp4", "audio")[5][1] == packets_of(path, "audio")[5][1]
+    assert any("attachment" in note and "left out" in note for note in result.notes)
+
+
+def test_a_dark_beginning_does_not_decide_the_analysis(make_video, tmp_path):
+    """A title says little of the film: the rate is met all the same."""
+    clip = make_scene(100, 64, 96)
+    dark = np.concatenate([np.full_like(clip.y[:25], 16), clip.y[25:]])
+    path = tmp_path / "in.mp4"
+    path.write_bytes(X264("veryfast").encode(replace(clip, y=dark), CRF(10)).bitstream)
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively("analysed", 3.0)))
+    assert 0.7 * 150 < result.tally.bitrate_kbps < 1.02 * 150 and result.num_encodes <= 3
+
+
+def test_a_rotation_that_a_stream_cannot_tell_is_said(make_video, tmp_path):
+    path = make_video("turned.mp4", rotation=90)
+    result = encode_video(plan_of(path, tmp_path / "out.ts", None, target_kbps=300))
+    assert any("rotation by" in note for note in result.notes)
+
+
+def test_mean_qps_are_those_of_the_whole_video(make_video, tmp_path):
+    """Of a short one, of all its GOPs."""
+    path = make_video(frames=200)
+    tally = encode_video(plan_of(path, tmp_path / "out.mp4", None, codec=X264("ultrafast", gop=10))).tally
+    report = inspect_bitstream(tmp_path / "out.mp4")
+    for kind, qp in tally.mean_qps.items():
+        assert qp == pytest.approx(report.realised_qp.values[np.array(report.frame_types) == kind].mean(), abs=0.01)
+    assert sum(tally.bits_per_second.values()) == tally.bits
 
 
 def test_what_a_container_cannot_carry_is_said(make_video, tmp_path):

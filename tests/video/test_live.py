@@ -64,9 +64,12 @@ def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
         while (not out.exists() or out.stat().st_size < 5000) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        said, complained = (text.decode() for text in process.communicate(timeout=60))
+        process.wait(timeout=20)  # while its input is open, and silent
+        said, complained = process.stdout.read().decode(), process.stderr.read().decode()
     finally:
         process.kill()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
     assert process.returncode == 0 and "frames behind" in said and "Traceback" not in complained
     assert count(out) > 5
 
@@ -77,6 +80,10 @@ def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=lively("analysed"))
     with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
         live_codec("medium", 6, 2)
+    with pytest.raises(ConfigError, match="out of reach"):
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=1e6, control=control, gop=20)
+    with pytest.raises(ConfigError, match="GOP of 0 frames"):
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=control, gop=0)
     with pytest.raises(VideoError, match=r"nothing.mkv cannot be read"):
         encode_live(str(tmp_path / "nothing.mkv"), tmp_path / "out.ts", target_kbps=100, control=control)
     with pytest.raises(DvccError, match="cannot write"):

@@ -7,9 +7,11 @@ import av
 import numpy as np
 import pytest
 
+from dvcc import read_clip
 from dvcc.errors import ConfigError, VideoError
 from dvcc.video.probe import open_video
-from dvcc.video.source import Damage
+from dvcc.video.source import Damage, opened
+from tests.conftest import make_scene
 from tests.video.conftest import FULL_RANGE
 
 
@@ -26,7 +28,7 @@ def planes_of(path, damage=None):
 @pytest.mark.parametrize(
     "name, how, note",
     [
-        ("odd.mkv", {"size": (65, 97), "codec": "ffv1", "pix_fmt": "yuv444p"}, "65 is cut to 96x64|yuv444p becomes 4:2:0"),
+        ("odd.mkv", {"size": (65, 97), "codec": "ffv1", "pix_fmt": "yuv444p"}, "97x65 is cut to 96x64|yuv444p becomes 4:2:0"),
         ("grey.mkv", {"codec": "ffv1", "pix_fmt": "gray"}, None),
         ("ten.mkv", {"codec": "ffv1", "pix_fmt": "yuv420p10le"}, "10 bits per sample become 8"),
         ("alpha.mkv", {"codec": "ffv1", "pix_fmt": "yuva420p"}, "transparency is left out"),
@@ -37,12 +39,10 @@ def planes_of(path, damage=None):
 def test_every_pixel_format_becomes_even_420(make_video, name, how, note):
     source, frames = planes_of(make_video(name, **how))
     assert len(frames) == 12 and (source.picture.height, source.picture.width) == (64, 96)
-    assert (not source.notes) if note is None else any(part in " ".join(source.notes) for part in note.split("|"))
+    assert (not source.notes) if note is None else all(part in " ".join(source.notes) for part in note.split("|"))
 
 
 def test_the_pixels_are_those_of_read_clip(make_video):
-    from dvcc import read_clip
-
     path = make_video()
     _, frames = planes_of(path)
     clip = read_clip(path)
@@ -56,6 +56,21 @@ def test_time_stamps_of_variable_rate_are_kept(make_video):
     assert [round(1000 * frame.pts * source.picture.time_base) for frame in frames] == times
 
 
+def test_one_wrong_time_stamp_does_not_move_those_after_it(make_video):
+    source, frames = planes_of(make_video("vfr.mkv", frames=6, times=[0, 20, 40, 60, 80, 100]))
+    assert [round(1000 * frame.pts * source.picture.time_base) for frame in frames] == [0, 20, 40, 60, 80, 100]
+    shown = [0, 20, 20, 25, 60, 80]
+    decoded = []
+    for pts in shown:
+        picture = make_scene(1).frame(0)
+        picture.pts, picture.time_base = pts, Fraction(1, 1000)
+        decoded.append(picture)
+    damage = Damage()
+    with opened(source.path) as container:
+        times = [frame.pts for frame in source.read(container, iter(decoded), damage)]
+    assert times == [0, 20, 21, 25, 60, 80] and damage.times == 1
+
+
 def test_colour_and_rotation_are_read(make_video):
     path = make_video("tags.mp4", rotation=90, colour={"colorspace": 1, "color_range": FULL_RANGE, "color_primaries": 9})
     source = open_video(path)
@@ -64,10 +79,13 @@ def test_colour_and_rotation_are_read(make_video):
 
 
 def test_the_largest_of_several_streams_is_taken_or_the_one_that_is_named(make_video):
-    path = make_video("two.mkv", videos=2)
+    path = make_video("two.mkv", sizes=[(64, 96), (96, 128)])
     source = open_video(path)
-    assert "video stream 1 is left out" in source.notes[0]
-    assert open_video(path, stream=1).index == 1
+    assert source.index == 1 and source.picture.width == 128 and "video stream 0 is left out" in source.notes[0]
+    for named in (0, 1):
+        frames = list(open_video(path, stream=named).frames(others=lambda packet: None))
+        assert len(frames) == 12 and frames[0].planes[0].shape == [(64, 96), (96, 128)][named]
+    assert read_clip(path).width == 128  # everything that reads a file takes the same stream
     with pytest.raises(ConfigError, match=r"stream 5 of .* is no video stream: choose among \[0, 1\]"):
         open_video(path, stream=5)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dvcc.clip import cityscapes_sequences
 from dvcc.data.datasets.base import DataSet, Example, existing, list_pictures, read_pictures
 from dvcc.data.pictures import read_label_image
 from dvcc.data.protocols import IGNORED
 from dvcc.errors import ConfigError
+from dvcc.image_folders import cityscapes_sequences
 
 NUM_CLASSES = 19
 FPS = Fraction(17)

@@ -3,6 +3,7 @@
 from dvcc.published import assets_folder
 from dvcc.tasks.nets.classification import ClassificationNet, check_classification_net, load_classification_net
 from dvcc.tasks.nets.detection import check_detection_net, load_detection_net
+from dvcc.tasks.nets.detection_student import StudentDetector
 from dvcc.tasks.nets.detector import Boxes, DetectionNet, detect
 from dvcc.tasks.nets.espnetv2 import ESPNetv2
 from dvcc.tasks.nets.optical_flow import check_flow_net, load_flow_net
@@ -15,6 +16,7 @@ __all__ = [
     "DetectionNet",
     "ESPNetv2",
     "SegmentationNet",
+    "StudentDetector",
     "StudentSegmenter",
     "assets_folder",
     "check_classification_net",

@@ -99,7 +99,7 @@ def _lite0(weights: str | Path | None, random: bool) -> ClassificationNet:
     timm = _import_timm("classification")
     net = timm.create_model(_LITE0)
     if not random:
-        path = Path(weights or ZOO["efficientnet_lite0"].weights.fetch("efficientnet_lite0"))
+        path = Path(weights or ZOO["classification", "efficientnet_lite0"].weights.fetch("efficientnet_lite0"))
         state = load_published(path, key="task.weights")
         if len(state) != len(net.state_dict()):
             raise another_model(path, "EfficientNet-Lite0", f"{len(state)} tensors")
@@ -116,7 +116,8 @@ def _timm(model: str, weights: str | Path | None, random: bool) -> Classificatio
         repository = timm.get_pretrained_cfg(model).hf_hub_id
         if not repository:
             raise CheckpointError(f"timm has no weights for {model}: set task.weights to a file of them")
-        source = ZOO[model].weights if model in ZOO else from_hub(repository)
+        known = ZOO.get(("classification", model))
+        source = known.weights if known else from_hub(repository)
         weights = source.fetch(model)
     state = load_published(weights, key="task.weights")
     try:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from torchvision.models import detection as family
 
+from dvcc.tasks.nets.detection_student import StudentDetector
 from dvcc.tasks.nets.detector import DetectionNet
 from dvcc.tasks.nets.detr import DETR_NETS, load_detr
 from dvcc.tasks.nets.faster_rcnn import load_torchvision_detector
 from dvcc.tasks.nets.fastestdet import load_fastestdet
 from dvcc.tasks.nets.loading import check_onnx, is_onnx, refuse_random, torchvision_names
+from dvcc.weights import load_state, load_weights
 from dvcc.zoo import ZOO, names
 
 
@@ -23,15 +25,28 @@ def check_detection_net(model: str) -> None:
 
 
 def load_detection_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> DetectionNet:
-    """The network `model`: "fastestdet", a DETR of the zoo, a detection model of torchvision, or the path of an ONNX file of
-    FastestDet's layout.
+    """The network `model`: "fastestdet", "student", a DETR of the zoo, a detection model of torchvision, or the path of an ONNX
+    file of FastestDet's layout.
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
     """
     check_detection_net(model)
+    if model == "student":
+        return _student(weights, random)
     if model == "fastestdet" or is_onnx(model):
         refuse_random(model, random)
-        return load_fastestdet(weights or (model if is_onnx(model) else ZOO[model].weights.fetch(model)))
+        return load_fastestdet(weights or (model if is_onnx(model) else ZOO["detection", model].weights.fetch(model)))
     if model in DETR_NETS:
         return load_detr(model, weights=weights, random=random)
     return load_torchvision_detector(model, weights=weights, random=random)
+
+
+def _student(weights: str | Path | None, random: bool) -> DetectionNet:
+    """Our own small network, from a file written by `train.py student task=detection`."""
+    if random:
+        return StudentDetector()
+    path = Path(weights or ZOO["detection", "student"].weights.fetch("student"))
+    stored = load_weights(path, kind="detection_student")
+    net = StudentDetector(num_classes=stored.config["num_classes"])
+    load_state(net, stored.state, path=path)
+    return net

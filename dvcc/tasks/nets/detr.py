@@ -53,7 +53,7 @@ def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
     net_type, config = _import_transformers(*DETR_NETS[model])
     if random:
         return Detr(net_type(config))
-    path = Path(weights or ZOO[model].weights.fetch(model))
+    path = Path(weights or ZOO["detection", model].weights.fetch(model))
     state = dict(load_published(path, key="task.weights"))
     try:
         # Through transformers' own loader: it knows what older files call things.

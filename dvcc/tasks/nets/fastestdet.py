@@ -9,7 +9,7 @@ import torch
 from dvcc.tasks.nets.detector import DetectionNet
 from dvcc.tasks.nets.loading import OnnxNet, load_onnx, misfit
 
-_OBJECTNESS_POWER, _CLASS_POWER = 0.6, 0.4  # FastestDet's score
+OBJECTNESS_POWER, CLASS_POWER = 0.6, 0.4  # FastestDet's score
 
 
 class FastestDet(DetectionNet):
@@ -49,11 +49,15 @@ def decode(answers: torch.Tensor) -> torch.Tensor:
     Every cell gives the objectness, four numbers that place a box, and the class probabilities. FastestDet: centre =
     (cell + tanh) / grid, size = sigmoid, score = objectness^0.6 class^0.4.
     """
-    objectness, across, down, width, height = answers[:, :5].flatten(2).unbind(1)
-    rows, columns = answers.shape[-2:]
-    cell = torch.arange(rows * columns, device=answers.device)
+    scores = answers[:, :1].flatten(2).mT ** OBJECTNESS_POWER * answers[:, 5:].flatten(2).mT ** CLASS_POWER
+    return torch.cat([place(answers[:, 1:5]), scores], -1)
+
+
+def place(boxes: torch.Tensor) -> torch.Tensor:
+    """Corners (N, h w, 4) as shares of the sides, from the four numbers (N, 4, h, w) that place every cell's box."""
+    across, down, width, height = boxes.flatten(2).unbind(1)
+    rows, columns = boxes.shape[-2:]
+    cell = torch.arange(rows * columns, device=boxes.device)
     x, y = (cell % columns + across.tanh()) / columns, (cell // columns + down.tanh()) / rows
     half = width.sigmoid() / 2, height.sigmoid() / 2
-    corners = torch.stack([x - half[0], y - half[1], x + half[0], y + half[1]], -1).clamp(0, 1)
-    scores = objectness[..., None] ** _OBJECTNESS_POWER * answers[:, 5:].flatten(2).mT ** _CLASS_POWER
-    return torch.cat([corners, scores], -1)
+    return torch.stack([x - half[0], y - half[1], x + half[0], y + half[1]], -1).clamp(0, 1)

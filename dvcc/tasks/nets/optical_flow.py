@@ -61,7 +61,7 @@ def _load(model: str, weights: str | Path | None, random: bool) -> nn.Module:
         return Raft(get_model(layout, weights=None))
     if weights is None and model in _RAFT_WEIGHTS:
         return Raft(load_pretrained(model, _RAFT_WEIGHTS[model]))
-    path = Path(weights or ZOO[model].weights.fetch(model))
+    path = Path(weights or ZOO["optical_flow", model].weights.fetch(model))
     net = get_model(layout, weights=None)
     load_state(net, load_published(path, key=_KEY), path=path)
     return Raft(net)

@@ -80,7 +80,7 @@ def _student(weights: str | Path | None, random: bool) -> SegmentationNet:
     """Our own small network, from a file written by `train.py student`."""
     if random:
         return SegmentationNet(StudentSegmenter(), num_classes=20, multiple=_COARSEST)
-    path = Path(weights or ZOO["student"].weights.fetch("student"))
+    path = Path(weights or ZOO["segmentation", "student"].weights.fetch("student"))
     stored = load_weights(path, kind="student")
     net = StudentSegmenter(num_classes=stored.config["num_classes"])
     load_state(net, stored.state, path=path)
@@ -91,7 +91,7 @@ def _espnetv2(weights: str | Path | None, random: bool) -> SegmentationNet:
     """ESPNetv2 from a published state dict; width and classes are read from its shapes."""
     if random:
         return SegmentationNet(ESPNetv2(num_classes=20, scale=2.0), num_classes=20, multiple=_COARSEST)
-    path = Path(weights or ZOO["espnetv2"].weights.fetch("espnetv2"))
+    path = Path(weights or ZOO["segmentation", "espnetv2"].weights.fetch("espnetv2"))
     state = load_published(path, key="task.weights")
     try:
         num_classes = state["bu_dec_l4.merge_layer.3.weight"].shape[0]
@@ -104,7 +104,7 @@ def _espnetv2(weights: str | Path | None, random: bool) -> SegmentationNet:
 
 
 def _mmsegmentation(model: str, weights: str | Path | None, random: bool) -> SegmentationNet:
-    path = None if random else Path(weights or ZOO[model].weights.fetch(model))
+    path = None if random else Path(weights or ZOO["segmentation", model].weights.fetch(model))
     net = build_mmsegmentation(model)
     if path:
         load_mmsegmentation(net, path)

@@ -29,20 +29,20 @@ class StudentSegmenter(nn.Module):
         channels = ENCODER_CHANNELS[2.0]
         self.encoder = Encoder(channels, level4_units=LEVEL4_UNITS)
         self.skips = nn.ModuleList(
-            _conv_bn(inputs, outputs, kernel_size=1)
+            conv_bn(inputs, outputs, kernel_size=1)
             for inputs, outputs in zip(
                 channels, (EDGE_CHANNELS, DETAIL_CHANNELS, CONTEXT_CHANNELS, CONTEXT_CHANNELS), strict=True
             )
         )
-        self.context = _Residual(CONTEXT_CHANNELS)
-        self.context_to_detail = _conv_bn(CONTEXT_CHANNELS, DETAIL_CHANNELS, kernel_size=1)
-        self.detail = _Residual(DETAIL_CHANNELS)
-        self.detail_to_edges = _conv_bn(DETAIL_CHANNELS, EDGE_CHANNELS, kernel_size=1)
+        self.context = Residual(CONTEXT_CHANNELS)
+        self.context_to_detail = conv_bn(CONTEXT_CHANNELS, DETAIL_CHANNELS, kernel_size=1)
+        self.detail = Residual(DETAIL_CHANNELS)
+        self.detail_to_edges = conv_bn(DETAIL_CHANNELS, EDGE_CHANNELS, kernel_size=1)
         # 4x4 pixels become one position at once: no layer of the decoder works above 1/4.
-        self.edges = nn.Sequential(nn.PixelUnshuffle(4), _conv_bn(3 * 16, EDGE_CHANNELS, kernel_size=1))
+        self.edges = nn.Sequential(nn.PixelUnshuffle(4), conv_bn(3 * 16, EDGE_CHANNELS, kernel_size=1))
         self.head = nn.Sequential(
             nn.ReLU(),
-            _conv_bn(EDGE_CHANNELS, EDGE_CHANNELS, kernel_size=3),
+            conv_bn(EDGE_CHANNELS, EDGE_CHANNELS, kernel_size=3),
             nn.ReLU(),
             nn.Conv2d(EDGE_CHANNELS, num_classes, kernel_size=1),
         )
@@ -69,16 +69,19 @@ class StudentSegmenter(nn.Module):
         return self.head(quarter + self.edges(images) + _resize(self.detail_to_edges(detail), quarter))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """A plain 3x3 convolution beside the identity, then ReLU."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = _conv_bn(channels, channels, kernel_size=3)
+        self.body = conv_bn(channels, channels, kernel_size=3)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.body(x))
 
 
-def _conv_bn(inputs: int, outputs: int, *, kernel_size: int) -> nn.Sequential:
+def conv_bn(inputs: int, outputs: int, *, kernel_size: int) -> nn.Sequential:
+    """A convolution that keeps the size, and batch normalisation."""
     conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 

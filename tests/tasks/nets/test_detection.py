@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from dvcc.errors import ConfigError
+from dvcc.errors import CheckpointError, ConfigError
 from dvcc.tasks.nets import load_detection_net
 from dvcc.tasks.nets.detector import coco_classes, detect
 from dvcc.tasks.nets.detr import Detr, _size_of
 from dvcc.tasks.nets.faster_rcnn import TorchvisionDetector
+from dvcc.weights import Weights, save_weights
 
 
 class _Queries(nn.Module):
@@ -89,5 +90,35 @@ def test_an_onnx_file_is_a_model_by_its_path(detector):
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ConfigError, match="no detection model 'yolo': choose one of fastestdet, detr_resnet50, .*retinanet"):
+    with pytest.raises(ConfigError, match="no detection model 'yolo': choose one of fastestdet, student, detr_.*retinanet"):
         load_detection_net("yolo")
+
+
+def test_the_student_takes_pictures_of_any_size_and_its_gradient_is_finite_where_a_class_is_impossible():
+    torch.manual_seed(0)
+    net = load_detection_net("student", random=True).eval()
+    with torch.no_grad():
+        net.classes[-1].bias[:40] = -1000.0
+    images = torch.rand(2, 3, 40, 56, requires_grad=True)
+    candidates = net(images)
+    assert candidates.shape == (2, 22 * 22, 84) and net.suppress and not candidates[..., 4:44].any()
+    assert candidates.min() >= 0 and candidates.max() <= 1 and candidates[..., 44:].any()
+    candidates.square().sum().backward()
+    assert images.grad is not None and torch.isfinite(images.grad).all() and images.grad.any()
+
+
+def test_the_student_is_small_and_comes_with_the_repository():
+    net = load_detection_net("student")
+    assert net.num_classes == 80 and sum(parameter.numel() for parameter in net.parameters()) < 1_000_000
+
+
+def test_weights_of_another_kind_are_no_student(tmp_path):
+    save_weights(tmp_path / "x.safetensors", Weights("student", {"num_classes": 80}, {"x": torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match="'student'.*'detection_student'"):
+        load_detection_net("student", weights=tmp_path / "x.safetensors")
+
+
+def test_without_the_assets_the_student_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVCC_ASSETS", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"fastestdet are not at .*put FastestDet's ONNX file there.* task\.model=student"):
+        load_detection_net("fastestdet")

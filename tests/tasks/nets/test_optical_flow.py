@@ -13,7 +13,7 @@ from dvcc.zoo import ZOO
 
 def test_raft_takes_the_file_in_torchs_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = ZOO["raft_small"].weights.path
+    path = ZOO["optical_flow", "raft_small"].weights.path
     path.parent.mkdir(parents=True)
     torch.manual_seed(0)
     net = raft_small(weights=None)
@@ -29,7 +29,7 @@ def test_smurf_is_raft_large_with_weights_of_its_own(monkeypatch, tmp_path):
     ):
         load_flow_net("smurf")
     net = load_flow_net("raft_large", random=True)
-    path = ZOO["smurf"].weights.path
+    path = ZOO["optical_flow", "smurf"].weights.path
     path.parent.mkdir(parents=True)
     torch.save(net.net.state_dict(), path)
     loaded = load_flow_net("smurf")

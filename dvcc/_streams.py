@@ -1,0 +1,19 @@
+"""Which of a file's streams it is about, the same for everything that reads it."""
+
+from __future__ import annotations
+
+import av
+from av.stream import Disposition
+
+
+def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """All video streams that can be decoded; no cover art."""
+    pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return [stream for stream in pictures if stream.codec_context is not None]
+
+
+def main_video(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The default one of them, or the largest; None if there is none."""
+    return max(
+        video_streams(container), key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height), default=None
+    )
