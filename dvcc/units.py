@@ -31,3 +31,11 @@ def kbps_to_bits_per_pixel(rate_kbps: float, *, fps: Fraction | float, height: i
 def bits_per_pixel_to_kbps(rate: float, *, fps: Fraction | float, height: int, width: int) -> float:
     """Inverse of `kbps_to_bits_per_pixel`."""
     return rate * height * width * float(fps) / 1000
+
+
+_LONGEST_GOP = 250
+
+
+def gop_of_a_second(fps: Fraction | float) -> int:
+    """Frames from one I frame to the next when there is one a second: 1 to 250."""
+    return min(max(1, round(fps)), _LONGEST_GOP)

@@ -13,6 +13,7 @@ from dvcc._files import check_writable, write_atomic
 from dvcc.clip import Clip, read_clip
 from dvcc.errors import ConfigError, VideoError
 from dvcc.published import Mode, check_mode, control_path
+from dvcc.units import gop_of_a_second
 from dvcc.video.probe import open_video
 from dvcc.zoo import names as networks_of
 
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_mode(checkpoint, control.mode, asked=arguments.mode)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
-    gop = max(1, round(probe.fps))
+    gop = gop_of_a_second(probe.fps)
     codec = X264(gop=gop)
     # In offset mode x264 keeps the rate; a map of its own can miss it by half, and gets one more encode to mend that.
     learned = "learned" if control.mode == "offset" else "learned_corrected"

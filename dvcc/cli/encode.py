@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc.errors import ConfigError
 from dvcc.published import Mode, check_mode, control_path, published_controls
+from dvcc.units import gop_of_a_second
 
 _MOST_THREADS, _MOST_LIVE_THREADS = 16, 4
 
@@ -63,7 +64,7 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     if arguments.input_format:
         raise ConfigError("--input-format is for --live: a file says what it is")
     source = open_video(arguments.video, stream=arguments.stream)
-    gop = arguments.gop if arguments.gop is not None else min(250, max(1, round(source.picture.fps)))
+    gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
     from dvcc.video.controlled import obedient_codec

@@ -12,6 +12,7 @@ from dvcc.errors import ConfigError
 from dvcc.export import FORMATS, Source
 from dvcc.published import Mode, check_mode, control_path, published_controls
 from dvcc.qp import QPMap, QPOffsets
+from dvcc.units import gop_of_a_second
 from dvcc.video.source import Damage
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = Source.open(arguments.video)
     if out.exists() and out.samefile(source.path):
         raise ConfigError(f"--out {out} is the video itself: give another name")
-    gop = arguments.gop or min(max(1, round(source.fps)), _LONGEST_GOP)
+    gop = arguments.gop or gop_of_a_second(source.fps)
 
     map_of, mode = _control(checkpoint, gop, arguments.mode)  # torch: only once the words and the video are known to be good
     if mode not in written.takes:

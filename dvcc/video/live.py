@@ -20,6 +20,7 @@ from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import streamed
+from dvcc.units import gop_of_a_second
 from dvcc.video.controlled import control_stream, obedient_codec, reduced_frames
 from dvcc.video.output import LiveStream
 from dvcc.video.plan import check_target
@@ -87,7 +88,7 @@ def _encode(
     source, container, early = reader.start()
     check_target(source, target_kbps)
     picture = source.picture
-    codec = live_codec(preset, min(250, max(1, round(picture.fps))) if gop is None else gop, threads)
+    codec = live_codec(preset, gop_of_a_second(picture.fps) if gop is None else gop, threads)
     begun(source, codec)
     stream = control_stream(source, control, target_kbps, gop=codec.gop)
     tally, began, interrupted, most_delay = Tally(None), time.monotonic(), False, 0
