@@ -40,7 +40,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_python_example_runs(workplace):
-    QPMap.uniform(30, like=read_clip("video.mp4", frames=8, stride=3)).save("video.npz")
+    QPMap.uniform(30, like=read_clip("video.mp4")).save("video.npz")
     names: dict[str, object] = {}
     for example in blocks("python"):
         exec(compile(example, "README.md", "exec"), names)

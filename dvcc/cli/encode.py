@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--mode",
         choices=get_args(Mode),
-        help="the default: offsets on x264's two-pass rate control, or every QP decided, from those of an analysis encode",
+        help="offset, the default: on top of x264's two passes; absolute: every QP decided, from those of an analysis encode",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument("--preset", default="medium", help="x264's; medium unless given")
@@ -59,10 +60,16 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.codecs import X264
     from dvcc.video.probe import open_video
 
-    X264(arguments.preset, threads=_threads(arguments))  # words are checked before torch is imported
+    for word, value, most in (("gop", arguments.gop, 10_000), ("threads", arguments.threads, 128)):
+        if value is not None and not 1 <= value <= most:
+            raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
+    X264(arguments.preset)  # an unknown one is known before torch is imported
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left behind
 
     if arguments.input_format:
         raise ConfigError("--input-format is for --live: a file says what it is")
+    if arguments.video == "-":
+        raise ConfigError("a file is read twice, and stdin cannot be: add --live for one pass")
     source = open_video(arguments.video, stream=arguments.stream)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
@@ -84,7 +91,7 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
         result = encode_video(plan, progress=progress, look=report.look if report else None)
     if report:
         report.write(result)
-    _say(result.notes[len(source.notes) :], result.damage)
+    _say((), result.damage)  # the plan has told the notes
     print(_closing(arguments, result.tally), f"{result.num_encodes} encodes in {result.elapsed_seconds:.1f} s")
 
 

@@ -186,7 +186,9 @@ class _Explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (av.FFmpegError, ValueError)) and not isinstance(error, CodecError):
-            raise CodecError(f"x264 failed ({error}) {self.where}: change these options") from error
+            raise CodecError(
+                f"x264 failed ({error}) {self.where}: change these options, or free space where it keeps its statistics"
+            ) from error
 
 
 def _options(codec: X264, rate: SimpleRate, *, width: int) -> dict[str, str]:

@@ -113,7 +113,7 @@ class Reference:
             self._file.close()
             raise VideoError(f"{path} has no video stream that can be decoded: give a video as reference")
         found = (stream.codec_context.height, stream.codec_context.width)
-        if found != size:
+        if any(not 0 <= mine - coded <= 1 for mine, coded in zip(found, size, strict=True)):  # 4:2:0 loses an odd row or column
             self._file.close()
             raise VideoError(
                 f"{path} is {found[1]}x{found[0]} and the coded video {size[1]}x{size[0]}: give a reference of the same size"
@@ -135,9 +135,9 @@ class Reference:
         frame = next(self._frames, None)
         if frame is None:
             return None
-        if (frame.height, frame.width) != (like.height, like.width):
+        if not (0 <= frame.height - like.height <= 1 and 0 <= frame.width - like.width <= 1):
             raise VideoError(f"{self.name} changes its size to {frame.width}x{frame.height}: give a reference of one size")
-        return luma(frame, full_range=is_full_range(like))
+        return luma(frame, full_range=is_full_range(like))[: like.height, : like.width]
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:

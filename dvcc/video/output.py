@@ -3,6 +3,7 @@ that can be played from wherever it was cut."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from abc import ABC as AbstractBase
@@ -29,7 +30,7 @@ _OWN_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "du
 def check_output(path: Path, source: Path, *, suffixes: Collection[str] = tuple(CONTAINERS)) -> None:
     """Raise `ConfigError` for a name without a known suffix, or that of the source; `DvccError` where none can be written."""
     if path.suffix.lower() not in suffixes:
-        raise ConfigError(f"{path} has no suffix that says what to write: end it in one of {', '.join(suffixes)}")
+        raise ConfigError(f"{path} does not say what to write: end it in one of {', '.join(suffixes)}")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: give the name of a file")
     if path.exists() and source.exists() and os.path.samefile(path, source):
@@ -43,9 +44,11 @@ def check_output(path: Path, source: Path, *, suffixes: Collection[str] = tuple(
 class Output(AbstractBase):
     """What is being written; a context manager.
 
-    `container` is open for the encoder, which adds the first stream; then `begin` adds the other streams of the source, and says
-    which cannot be carried. `mux` takes the encoder's packets, `copy` the source's.
+    fragmented: an mp4 in pieces. `container` is open for the encoder, which adds the first stream; then `begin` adds the other
+    streams of the source, and says which cannot be carried. `mux` takes the encoder's packets, `copy` the source's.
     """
+
+    fragmented = False
 
     def __init__(self, path: Path, source: VideoSource) -> None:
         self.path, self.source = path, source
@@ -64,36 +67,23 @@ class Output(AbstractBase):
 
     def begin(self, original: av.container.InputContainer) -> list[str]:
         """Carry over tags, chapters and streams of `original`, the opened source. Returns what is left out, one sentence each."""
-        notes = []
         container, video = self.container, self.container.streams.video[0]
         container.metadata.update({k: v for k, v in original.metadata.items() if k.lower() not in _OWN_TAGS})
         source = original.streams[self.source.index]
         video.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in _OWN_TAGS})
-        suffix = self.path.suffix or "MPEG-TS"
-        if self.source.rotation and container.format.name == "mpegts":
-            notes.append(f"the rotation by {self.source.rotation} degrees cannot be stored in {suffix}: players will not turn it")
-        elif self.source.rotation:
+        muxer = container.format.name
+        carried, notes = fate_of_streams(original, self.source, muxer, self.path.suffix, fragmented=self.fragmented)
+        if self.source.rotation and muxer != "mpegts":
             video.set_display_rotation(self.source.rotation)
-        if chapters := original.chapters():
-            try:
-                container.set_chapters(chapters)
-            except (av.FFmpegError, ValueError):
-                notes.append("the chapters are left out")
-        for stream in original.streams:
-            if stream.type not in ("audio", "subtitle"):
-                if stream.type != "video":
-                    notes.append(f"stream {stream.index} ({stream.type}) is left out")
-                elif stream.disposition & Disposition.attached_pic:
-                    notes.append("the cover picture is left out")
-                continue
-            name = stream.codec_context.name if stream.codec_context else "unknown"
-            if not _carries(container.format.name, stream):
-                notes.append(f"{stream.type} ({name}) cannot be stored in {suffix} and is left out: .mkv takes most")
-                continue
+        with contextlib.suppress(av.FFmpegError, ValueError):  # MPEG-TS has none
+            container.set_chapters(original.chapters())
+        for stream in carried:
             copied = container.add_stream_from_template(stream)
             copied.metadata.update(stream.metadata)
+            copied.disposition = stream.disposition
             self._copied[stream.index] = copied
             self._shift[stream.index] = round(Fraction(original.start_time or 0, av.time_base) / (stream.time_base or 1))
+        video.disposition = source.disposition
         return notes
 
     def mux(self, packet: av.Packet) -> None:
@@ -129,7 +119,9 @@ class Output(AbstractBase):
     def _finish(self, *, whole: bool) -> None:
         """Once it is closed, or cannot be; whole: nothing went wrong."""
 
-    def _failed(self, error: Exception) -> DvccError:
+    def _failed(self, error: Exception) -> Exception:
+        if isinstance(error, BrokenPipeError):
+            return error  # whoever read it has enough: no error of ours
         reason = getattr(error, "strerror", None) or error
         return DvccError(f"cannot write {self.path}: {reason}; free some space, or write elsewhere")
 
@@ -157,6 +149,8 @@ class LiveStream(Output):
     """A stream that can be played while it is written, and up to wherever it ends: MPEG-TS (.ts, or "-" for stdout), or mp4 in
     fragments of one GOP."""
 
+    fragmented = True
+
     def _open(self) -> av.container.OutputContainer:
         if str(self.path) == "-":
             return av.open("pipe:1", "w", format="mpegts", options={"flush_packets": "1"})
@@ -169,11 +163,38 @@ class LiveStream(Output):
         """What was written can be played."""
 
 
+def fate_of_streams(
+    original: av.container.InputContainer, source: VideoSource, muxer: str, suffix: str, *, fragmented: bool = False
+) -> tuple[list[Any], list[str]]:
+    """The streams of the opened source that go along with the coded one, and what is left out, one sentence each."""
+    carried, notes = [], []
+    if source.rotation and muxer == "mpegts":
+        notes.append(f"the rotation by {source.rotation} degrees cannot be stored in MPEG-TS: players will not turn it")
+    for stream in original.streams:
+        name = stream.codec_context.name if getattr(stream, "codec_context", None) else "unknown"
+        if stream.type in ("audio", "subtitle"):
+            adts = name == "aac" and not stream.codec_context.extradata  # which only a whole mp4 is unpacked for
+            if fragmented and muxer == "mp4" and adts:
+                notes.append("audio (aac as in MPEG-TS) cannot be stored in mp4 while it is written, and is left out: write .ts")
+            elif _carries(muxer, stream):
+                carried.append(stream)
+            else:
+                notes.append(f"{stream.type} ({name}) cannot be stored in {suffix or 'MPEG-TS'} and is left out: .mkv takes most")
+        elif stream.type != "video" and not (stream.type == "data" and original.chapters()):  # where an mp4 keeps them
+            notes.append(f"stream {stream.index} ({stream.type}) is left out")
+        elif stream.type == "video" and stream.disposition & Disposition.attached_pic:
+            notes.append("the cover picture is left out")
+    return carried, notes
+
+
 def _carries(muxer: str, stream: Any) -> bool:
     """Whether the muxer takes such packets: it says so when it writes its header, and FFmpeg's lists do not. MPEG-TS takes
     anything, and what it has no name for nobody can read again."""
+    name = stream.codec_context.name if stream.codec_context else "unknown"
     if muxer == "mpegts":
-        return stream.codec_context.name in _IN_TS
+        return name in _IN_TS
+    if muxer == "mp4" and name.startswith("pcm_"):
+        return False  # it takes the header, and then no packet of more than one channel
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as trial:
             trial.add_stream_from_template(stream)

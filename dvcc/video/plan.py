@@ -11,9 +11,14 @@ from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream
 from dvcc.errors import ConfigError
 from dvcc.video.controlled import control_stream
-from dvcc.video.output import check_output
-from dvcc.video.source import VideoSource
+from dvcc.video.output import CONTAINERS, check_output, fate_of_streams
+from dvcc.video.source import VideoSource, opened
 
+_MODES = {
+    "offset": "offsets on x264's QPs",
+    "analysed": "absolute QPs, from those of an analysis encode",
+    "absolute": "absolute QPs",
+}
 _LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode of x264 is outside
 
 
@@ -66,7 +71,9 @@ class EncodePlan:
             f"out      {self.out}",
             f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
             f"encoder  x264 {codec.preset}, GOP {codec.gop}, {codec.threads} threads",
-            f"control  {'none' if self.control is None else self.control.mode}, {rows}x{columns} macroblocks",
+            f"control  {_MODES[self.control.mode] if self.control else 'none'}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",
         ]
-        return "\n".join(lines + [f"note     {note}" for note in self.source.notes])
+        with opened(self.source.path) as original:
+            left = fate_of_streams(original, self.source, CONTAINERS[self.out.suffix.lower()], self.out.suffix)[1]
+        return "\n".join(lines + [f"note     {note}" for note in (*self.source.notes, *left)])

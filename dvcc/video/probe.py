@@ -18,6 +18,7 @@ from dvcc.video.source import Damage, Others, VideoSource, decoded, nothing_in, 
 _FPS = Fraction(25)  # of a file that says nothing, as a raw bitstream
 _LEAST_SIDE = 16
 _UNTAGGED = 2  # FFmpeg's number for a colour property that nobody has said anything about
+_HDR = (16, 18)  # FFmpeg's numbers of the transfer curves of SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG)
 _IS_420 = ("yuv420", "yuvj420", "nv12", "nv21", "p010", "yuva420", "gray")
 
 
@@ -105,6 +106,8 @@ def _lost(frame: av.VideoFrame, picture: Picture) -> list[str]:
     components = frame.format.components
     if (bits := max(component.bits for component in components)) > 8:
         notes.append(f"{bits} bits per sample become 8")
+    if int(frame.color_trc) in _HDR:
+        notes.append("HDR in 8 bits shows bands, and its mastering data are left out")
     if any(component.is_alpha for component in components):
         notes.append("transparency is left out")
     if not frame.format.name.startswith(_IS_420):

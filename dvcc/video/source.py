@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dvcc.clip import Matrix, frame_to_planar
 from dvcc.codecs.encoder import Picture, Planes
 from dvcc.errors import VideoError
 
+_MOST_OF = 0.97  # a length in seconds says only about how many frames there are
 _MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
 
 
@@ -38,11 +40,13 @@ class Damage:
     packets: int = 0  # that the decoder refused
     frames: int = 0  # that it marked as broken, and concealed
     times: int = 0  # time stamps that were missing or did not rise
+    missing: int = 0  # frames that the file speaks of and does not have
     stopped: str = ""  # why reading stopped before the end
 
     def __str__(self) -> str:
         counted = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
         counted += [(self.times, "time stamp", "had to be made up")]
+        counted += [(self.missing, "frame", "of those that the file speaks of are not there")]
         said = [f"{count} {what}{'s' * (count != 1)} {how}" for count, what, how in counted if count]
         return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
 
@@ -87,7 +91,9 @@ class VideoSource:
         time_base = self.picture.time_base
         step = max(1, round(1 / self.picture.fps / time_base))
         last: int | None = None
+        count = 0
         for frame in frames:
+            count += 1
             refuse_interlaced(self.path, frame)
             damage.frames += frame.is_corrupt
             pts = None if frame.pts is None else round((frame.pts * (frame.time_base or time_base) - start) / time_base)
@@ -99,6 +105,8 @@ class VideoSource:
             yield SourceFrame(self._planes(frame), pts)
         if last is None:
             raise nothing_in(self.path)
+        if self.num_frames and count < _MOST_OF * self.num_frames - 1:
+            damage.missing = self.num_frames - count
 
     def _planes(self, frame: av.VideoFrame) -> Planes:
         height, width = self.picture.height, self.picture.width
@@ -159,6 +167,8 @@ def decoded(
             return
         except (av.FFmpegError, EOFError) as error:
             damage.stopped = str(getattr(error, "strerror", None) or error)
+            with contextlib.suppress(av.FFmpegError, EOFError):
+                yield from stream.decode(None)  # what the decoder still holds
             return
         if packet.stream.index != index:  # `stream_index` is 0 of every stream's last, empty packet
             if others is not None:

@@ -38,7 +38,7 @@ def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, caps
     for task, mode in (("segmentation", "offset"), ("detection", "absolute"), ("optical_flow", "offset")):
         assert main([*words, "--task", task, "--mode", mode]) == 0
         said = capsys.readouterr().err
-        assert f"control  {'offset' if mode == 'offset' else 'analysed'}" in said
+        assert f"control  {'offsets on' if mode == 'offset' else 'absolute QPs'}" in said
     assert main([*words, "--task", "optical_flow", "--mode", "absolute"]) == 2
     assert "no control of absolute mode is published for optical_flow" in capsys.readouterr().err
 

@@ -115,6 +115,24 @@ def test_a_turned_video_stays_turned(make_video, tmp_path, control, rotation):
     assert seen[0] == seen[1] != 0
 
 
+def test_chapters_are_kept_and_read_again(make_video, tmp_path):
+    """mp4 keeps them as a stream of text."""
+    path = make_video("in.mkv", frames=30)
+    chapters = [{"id": 1, "start": 0, "end": 600, "time_base": Fraction(1, 1000), "metadata": {"title": "first"}}]
+    with av.open(str(path)) as original, av.open(str(tmp_path / "told.mkv"), "w") as told:
+        copied = told.add_stream_from_template(original.streams.video[0])
+        told.set_chapters(chapters)
+        for packet in original.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                told.mux(packet)
+    for source, name in (("told.mkv", "a.mp4"), ("a.mp4", "b.mp4"), ("b.mp4", "c.mkv")):
+        result = encode_video(plan_of(tmp_path / source, tmp_path / name, None, target_kbps=300))
+        assert result.tally.num_frames == 30 and not result.notes
+    with av.open(str(tmp_path / "c.mkv")) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first"]
+
+
 @pytest.mark.parametrize("mode", ["offset", "analysed"])
 def test_sound_may_come_first_and_files_be_attached(make_video, tmp_path, mode):
     """FFmpeg's last packet of every stream says that it is of stream 0."""
@@ -153,9 +171,12 @@ def test_mean_qps_are_those_of_the_whole_video(make_video, tmp_path):
 
 def test_what_a_container_cannot_carry_is_said(make_video, tmp_path):
     path = make_video("in.mkv", audio="pcm_s16le")
-    for name, carried in (("out.ts", False), ("out.mkv", True)):
-        result = encode_video(plan_of(path, tmp_path / name, None, target_kbps=300))
-        assert any("audio (pcm_s16le) cannot be stored in .ts" in note for note in result.notes) != carried
+    for name, carried in (("out.ts", False), ("out.mp4", False), ("out.mkv", True)):
+        plan = plan_of(path, tmp_path / name, None, target_kbps=300)
+        said = f"audio (pcm_s16le) cannot be stored in {name[3:]}"
+        assert (said in str(plan)) != carried  # before anything is done
+        result = encode_video(plan)
+        assert any(said in note for note in result.notes) != carried
         with av.open(str(tmp_path / name)) as container:
             assert bool(container.streams.audio) == carried
 
@@ -181,7 +202,7 @@ def test_an_error_half_way_leaves_nothing(make_video, tmp_path, control):
 
 def test_wrong_outputs_and_targets_are_named_before_anything_is_done(make_video, tmp_path):
     path = make_video()
-    for out, match in (("out.avi", "no suffix that says"), ("in.mp4", "the input itself"), ("no/out.mp4", "no folder")):
+    for out, match in (("out.avi", "does not say what to write"), ("in.mp4", "the input itself"), ("no/out.mp4", "no folder")):
         with pytest.raises(DvccError, match=match):
             plan_of(path, tmp_path / out, None)
     for kbps in (0.5, 1e6):

@@ -30,6 +30,14 @@ def test_every_frame_arrives_within_a_gop_and_the_channel_is_kept(make_video, tm
         assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(audio=0)) > 200
 
 
+def test_sound_of_a_transport_stream_stays_in_one(make_video, tmp_path, control):
+    path = make_video("in.ts", frames=30, audio="aac")
+    for name, carried in (("out.ts", True), ("out.mp4", False)):
+        result = encode_live(str(path), tmp_path / name, target_kbps=100, control=control, preset="ultrafast", gop=20)
+        assert any("aac as in MPEG-TS" in note for note in result.notes) != carried
+        assert count(tmp_path / name) == 30
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
 def test_what_is_cut_off_can_be_played(make_video, tmp_path, control, name):
     out = tmp_path / name
