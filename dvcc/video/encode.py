@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from dvcc.errors import VideoError
 from dvcc.rate_control.base import needs_correction
 from dvcc.rate_control.learned import correcting_shift, dithered, shift_to_target
 from dvcc.units import macroblock_grid
+from dvcc.video.ahead import ahead
 from dvcc.video.controlled import reduced_frames
 from dvcc.video.maps import MapFile
 from dvcc.video.output import WholeFile
@@ -127,9 +130,18 @@ class _Passes:
         """The pass that writes the output, which is kept if `keep` says so."""
         self.damage = Damage()
         with opened(self.plan.source.path) as original, WholeFile(self.plan.out, self.plan.source) as output:
-            frames = maps(self.plan.source.frames(self.damage, others=output.copy))
+            others: deque[av.Packet] = deque()  # read by one thread, written by the other
+            frames = maps(self.plan.source.frames(self.damage, others=others.append))
             begin = partial(output.begin, original)
-            tally = self._encode(name, output.container, rate, frames, number, output.mux, begin=begin, look=self.look)
+
+            def mux(packet: av.Packet) -> None:
+                while others:
+                    output.copy(others.popleft())
+                output.mux(packet)
+
+            tally = self._encode(name, output.container, rate, frames, number, mux, begin=begin, look=self.look)
+            while others:
+                output.copy(others.popleft())
             output.keep = keep is None or keep(tally)
         return tally
 
@@ -150,14 +162,15 @@ class _Passes:
         encoder = StreamEncoder(plan.codec, container, rate, plan.picture, number=number, mapped=mapped)
         self.notes = begin() or self.notes
         first = last = None
-        for index, (frame, values) in enumerate(frames):
-            first, last = frame.pts if first is None else first, frame.pts
-            if look is not None:
-                look(index, frame, values)
-            for packet in encoder.encode(frame.planes, frame.pts, values):
-                tally.add(packet)
-                mux(packet)
-            self.progress(name, index + 1)
+        with closing(ahead(iter(frames))) as prepared:
+            for index, (frame, values) in enumerate(prepared):
+                first, last = frame.pts if first is None else first, frame.pts
+                if look is not None:
+                    look(index, frame, values)
+                for packet in encoder.encode(frame.planes, frame.pts, values):
+                    tally.add(packet)
+                    mux(packet)
+                self.progress(name, index + 1)
         for packet in encoder.flush():
             tally.add(packet)
             mux(packet)
