@@ -40,8 +40,8 @@ def main(video: str, frames: int = 250) -> None:
         rows = [measured(video, size, frames, Path(folder)) for size in SIZES]
         print(markdown_table(HEAD, rows))
         lengths = [memory_of(video, count, Path(folder)) for count in (200, 800)]
-    growth = (lengths[1] - lengths[0]) / 600
-    hour = lengths[1] + growth * 30 * 3600
+    growth = max(0.0, (lengths[1] - lengths[0]) / 600)  # MB per frame
+    hour = max(lengths) + growth * 30 * 3600
     print(f"\n1920x1080: {lengths[0]:.0f} MB at 200 frames, {lengths[1]:.0f} MB at 800; so {hour:.0f} MB at an hour of 30 fps")
 
 
