@@ -82,7 +82,7 @@ REFUSED = {
     ("--checkpoint", "offset.safetensors"): "--mode absolute",
     ("--checkpoint", "offset.safetensors", "--format", "ffmpeg"): "--mode absolute",
     ("--checkpoint", "analysed.safetensors", "--format", "svtav1"): "--mode offset",
-    ("--checkpoint", "analysed.safetensors", "--format", "nvenc", "--mode", "offset"): "not of the --mode offset",
+    ("--checkpoint", "analysed.safetensors", "--format", "nvenc", "--mode", "offset"): "not of --mode offset",
     (): "--task TASK (detection, reconstruction, segmentation, segmentation_espnetv2)",
     ("--task", "detection", "--checkpoint", "offset.safetensors"): "either --task",
     ("--task", "optical_flow"): "no control of absolute mode is published for optical_flow",
