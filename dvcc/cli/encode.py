@@ -26,7 +26,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("video", help="a video file of any length")
     parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts")
     parser.add_argument("--target-kbps", type=float, required=True, help="average bitrate of the video stream, kbit/s")
-    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls('offset'))}")
+    parser.add_argument(
+        "--task",
+        metavar="TASK",
+        help=f"what the video is for, unless --checkpoint says it: {', '.join(published_controls('offset'))}",
+    )
     parser.add_argument(
         "--mode",
         choices=get_args(Mode),
