@@ -46,9 +46,10 @@ Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
 _MOVES_QPS = ("vbv_maxrate", "zones")
 
-# libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of so many pixels wide (build
-# 165: up to 11 different bitstreams in 24 runs of one clip). Its AVX2 code computes the same without, 4 % slower.
-_REPEATABLE, _SAFE_WIDTH = ({"asm": "AVX2"} if _cpu_features.get("AVX512F") else {}), 64
+# libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of 64 wide (build 165: up to 11
+# different bitstreams in 24 runs of one clip), and at 640x272 and 1280x720 its answer differs from that of AVX2, though always the
+# same. AVX2 costs 4 % more time and does not depend on the machine.
+_REPEATABLE = {"asm": "AVX2"} if _cpu_features.get("AVX512F") else {}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class StreamEncoder:
         self.settings, self.header_bits = "", 0
         self.picture = picture
         self._started = False
-        self._options = _options(codec, rate, width=picture.width)
+        self._options = _options(codec, rate)
         if number is not None:
             self._options["stats"] = number.stats
         with self._explained():
@@ -191,7 +192,7 @@ class _Explained:
             ) from error
 
 
-def _options(codec: X264, rate: SimpleRate, *, width: int) -> dict[str, str]:
+def _options(codec: X264, rate: SimpleRate) -> dict[str, str]:
     forced: dict[str, str] = {}
     match rate:
         case GivenQPs():
@@ -205,7 +206,7 @@ def _options(codec: X264, rate: SimpleRate, *, width: int) -> dict[str, str]:
             if rate.vbv is not None:
                 options |= {"maxrate": str(round(rate.vbv[0] * 1000)), "bufsize": str(round(rate.vbv[1] * 1000))}
     # The codec's own parameters may add to those that make a map exact, not contradict them: `_check_map_obeyed`.
-    params = {**(_REPEATABLE if width % _SAFE_WIDTH else {}), **forced, **codec.params}
+    params = {**_REPEATABLE, **forced, **codec.params}
     options = {**options, "preset": codec.preset, "x264-params": ":".join(f"{k}={v}" for k, v in params.items())}
     if codec.bframes is not None:
         options["bf"] = str(codec.bframes)
