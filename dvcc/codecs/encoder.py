@@ -47,8 +47,8 @@ Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 _MOVES_QPS = ("vbv_maxrate", "zones")
 
 # libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of 64 wide (build 165: up to 11
-# different bitstreams in 24 runs of one clip), and at 640x272 and 1280x720 its answer differs from that of AVX2, though always the
-# same. AVX2 costs 4 % more time and does not depend on the machine.
+# different bitstreams in 24 runs of one clip), and at 640x272 and 1280x720 its answer is always the same and not that of AVX2,
+# which costs 4 % more time and does not depend on the machine.
 _REPEATABLE = {"asm": "AVX2"} if _cpu_features.get("AVX512F") else {}
 
 

@@ -62,12 +62,12 @@ def spooled(arrays: Iterable[np.ndarray]) -> Iterator[tuple[BinaryIO, tuple[int,
     """The int8 arrays (T, ..) one after the other in a temporary file, and their shape together: for what has to be known before
     the first of them can be written."""
     with tempfile.TemporaryFile() as file:
-        frames, shape = 0, ()
+        frames, shape = 0, tuple[int, ...]()
         for array in arrays:
             file.write(array.astype(np.int8).tobytes())
             frames, shape = frames + len(array), array.shape[1:]
         file.seek(0)
-        yield file, (frames, *shape)  # type: ignore[misc]
+        yield file, (frames, *shape)
 
 
 def decoded(source: Source, *, program: str = "ffmpeg") -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dvcc.clip import Clip, convert_frames
 from dvcc.errors import VideoError
-from dvcc.video.probe import open_video
+from dvcc.video.probe import opened_file, probe
 from dvcc.video.source import Damage, decoded, opened, refuse_interlaced
 
 
@@ -34,13 +34,12 @@ class Source:
     def open(cls, path: str | Path) -> Source:
         """Look at the first frame, as `open_video` does."""
         path = Path(path)
-        looked = open_video(path)
-        with opened(path) as container:
-            frame = next(decoded(container, looked.index, Damage(), None))
+        with opened_file(path) as container:
+            looked, frames = probe(path, container)
+            frame = next(frames)
         clip = convert_frames(iter([frame]), looked.picture.fps)
-        colour = (frame.color_range, frame.color_primaries, frame.color_trc, frame.colorspace)
-        tags = tuple(int(tag) for tag in colour)
-        return cls(path, clip.height, clip.width, clip.fps, clip.full_range, tags, looked.index)  # type: ignore[arg-type]
+        colour = (int(frame.color_range), int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace))
+        return cls(path, clip.height, clip.width, clip.fps, clip.full_range, colour, looked.index)
 
     def gops(self, frames_per_gop: int, damage: Damage | None = None) -> Iterator[Clip]:
         """Clips of `frames_per_gop` frames, the last one of what is left; no more than one is in memory. Counts in `damage` what

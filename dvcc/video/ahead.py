@@ -13,9 +13,12 @@ _HELD = 8  # items
 _PATIENCE = 0.1  # seconds between two looks at whether anybody still waits
 
 
-def ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, made in a thread of their own, a few before they are asked for; what raises there raises here. Closing the
-    generator ends the thread."""
+def ahead(items: Iterator[T], *, wait: bool = True) -> Generator[T]:
+    """The same items, made in a thread of their own, a few before they are asked for; what raises there raises here.
+
+    Closing the generator ends the thread, and waits for it unless `wait` is False: one that hangs on a silent camera is a daemon
+    and ends with the process.
+    """
     made: queue.Queue[Any] = queue.Queue(_HELD)
     stopped = threading.Event()
 
@@ -47,4 +50,5 @@ def ahead(items: Iterator[T]) -> Generator[T]:
             yield value
     finally:
         stopped.set()
-        thread.join()
+        if wait:
+            thread.join()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import streamed
 from dvcc.units import gop_of_a_second
+from dvcc.video.ahead import ahead
 from dvcc.video.controlled import control_stream, obedient_codec, reduced_frames
 from dvcc.video.output import LiveStream
 from dvcc.video.plan import check_target
@@ -31,7 +31,6 @@ from dvcc.video.tally import Tally
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
 _LOOKAHEAD = 10  # frames; mbtree needs some, each is a frame of delay
 _ASIDE = 6  # frames of delay that are not lookahead: three B frames, and what frame threads hold
-_WAITING = 64  # frames and packets that may wait for the encoder
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,18 @@ def encode_live(
     """
     if control.mode != "offset":
         raise ConfigError(f"a live stream takes a control of offset mode, and this is of {control.mode} mode: leave --mode out")
-    reader = _Reader(url, form)
-    try:
-        return _encode(reader, out, target_kbps, control, preset, gop, threads, begun)
-    finally:
-        reader.stop()
+    damage, begun_writing = Damage(), threading.Event()
+    with closing(ahead(_read(url, form, damage, begun_writing), wait=False)) as items:
+        try:
+            return _encode(items, damage, begun_writing, out, target_kbps, control, preset, gop, threads, begun)
+        finally:
+            begun_writing.set()
 
 
 def _encode(
-    reader: _Reader,
+    items: Iterator[Any],
+    damage: Damage,
+    begun_writing: threading.Event,
     out: Path,
     target_kbps: float,
     control: ControlNetwork,
@@ -85,7 +87,7 @@ def _encode(
     threads: int,
     begun: Callable[[VideoSource, X264], None],
 ) -> LiveResult:
-    source, container, early = reader.start()
+    source, container = next(items)
     check_target(source, target_kbps)
     picture = source.picture
     codec = live_codec(preset, gop_of_a_second(picture.fps) if gop is None else gop, threads)
@@ -95,7 +97,7 @@ def _encode(
     with LiveStream(out, source) as output:
         encoder = StreamEncoder(codec, output.container, streamed(target_kbps), picture, mapped=True)
         notes = output.begin(container)
-        reader.released.set()
+        begun_writing.set()
 
         def take(packets: Iterable[av.Packet]) -> None:
             for packet in packets:
@@ -105,7 +107,7 @@ def _encode(
         first = last = None
         num_read = 0
         try:
-            for item in chain(early, reader):
+            for item in items:
                 if not isinstance(item, SourceFrame):
                     output.copy(item)
                     continue
@@ -120,79 +122,23 @@ def _encode(
             duration = (last - first) * picture.time_base + 1 / picture.fps
             tally.close(header_bits=encoder.header_bits, duration=duration)
     elapsed = time.monotonic() - began
-    return LiveResult(tally, most_delay, elapsed, reader.damage, (*source.notes, *notes), interrupted)
+    return LiveResult(tally, most_delay, elapsed, damage, (*source.notes, *notes), interrupted)
 
 
-class _StoppedError(Exception):
-    """Out of the reader's thread."""
-
-
-class _Reader:
-    """Reads in a thread of its own: a camera that says nothing must not keep Ctrl-C from being heard.
-
-    Iterating gives frames, and packets of the other streams. Interrupted, the thread is left to wait for its source; it is a
-    daemon and ends with the process.
-    """
-
-    def __init__(self, url: str, form: str | None) -> None:
-        self.url, self.form = url, form
-        self.damage, self.released, self._stopped = Damage(), threading.Event(), False
-        self._items: queue.Queue[Any] = queue.Queue(_WAITING)
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def start(self) -> tuple[VideoSource, av.container.InputContainer, list[av.Packet]]:
-        """What is read, its container, which stays open until `released` is set, and packets that came before the first frame."""
-        early: list[av.Packet] = []
-        for item in self:
-            if isinstance(item, tuple):
-                return *item, early
-            early.append(item)
-        raise AssertionError("a source without a frame raises")
-
-    def stop(self) -> None:
-        """Nobody reads any more."""
-        self._stopped = True
-        self.released.set()
-
-    def __iter__(self) -> Iterator[Any]:
-        while (item := self._next()) is not None:
-            yield item
-
-    def _next(self) -> Any:
-        while True:
-            try:
-                item = self._items.get(timeout=0.2)  # and Python looks for signals
-            except queue.Empty:
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            return item
-
-    def _run(self) -> None:
-        name = Path("stdin" if self.url == "-" else self.url)
-        options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
-        try:
-            with opened("pipe:0" if self.url == "-" else self.url, form=self.form, options=options, name=str(name)) as container:
-                put = self._put
-                source, frames = probe(name, container, damage=self.damage, others=put, ahead=False)
-                put((source, container))
-                for frame in source.read(container, frames, self.damage):
-                    put(frame)
-                put(None)
-                self.released.wait()
-        except _StoppedError:
-            pass
-        except BaseException as error:  # to the thread that asked
-            with contextlib.suppress(_StoppedError):
-                self._put(error)
-
-    def _put(self, item: Any) -> None:
-        while not self._stopped:
-            try:
-                return self._items.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-        raise _StoppedError
+def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
+    """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
+    nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
+    name, others = Path("stdin" if url == "-" else url), deque[av.Packet]()
+    options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
+    with opened("pipe:0" if url == "-" else url, form=form, options=options, name=str(name)) as container:
+        source, frames = probe(name, container, damage=damage, others=others.append, ahead=False)
+        yield source, container
+        for frame in source.read(container, frames, damage):
+            while others:
+                yield others.popleft()
+            yield frame
+        yield from others
+        begun_writing.wait()
 
 
 def live_codec(preset: str, gop: int, threads: int) -> X264:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -30,12 +31,19 @@ def open_video(path: str | Path, *, stream: int | None = None) -> VideoSource:
     is not a video stream.
     """
     path = Path(path)
+    with opened_file(path) as container:
+        return probe(path, container, stream=stream)[0]
+
+
+@contextmanager
+def opened_file(path: Path) -> Iterator[av.container.InputContainer]:
+    """`opened`, of what has to be a file."""
     if path.is_dir():
         raise VideoError(f"{path} is a folder: give a video file")
     if not path.exists():
         raise VideoError(f"{path} does not exist")
     with opened(path) as container:
-        return probe(path, container, stream=stream)[0]
+        yield container
 
 
 def probe(
