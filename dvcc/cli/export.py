@@ -12,13 +12,11 @@ from dvcc.errors import ConfigError
 from dvcc.export import FORMATS, Source
 from dvcc.published import Mode, check_mode, control_path, published_controls
 from dvcc.qp import QPMap, QPOffsets
-from dvcc.units import gop_of_a_second
+from dvcc.units import LONGEST_GOP, gop_of_a_second
 from dvcc.video.source import Damage
 
 if TYPE_CHECKING:
     from dvcc.clip import Clip
-
-_LONGEST_GOP = 250
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -39,8 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    if arguments.gop is not None and not 1 <= arguments.gop <= _LONGEST_GOP:
-        raise ConfigError(f"--gop goes from 1 to {_LONGEST_GOP} frames, got {arguments.gop}")
+    if arguments.gop is not None and not 1 <= arguments.gop <= LONGEST_GOP:
+        raise ConfigError(f"--gop goes from 1 to {LONGEST_GOP} frames, got {arguments.gop}")
     written = FORMATS[arguments.format]
     if arguments.mode not in (None, *written.takes):
         raise ConfigError(f"{arguments.format} does not take --mode {arguments.mode}: use --mode {written.takes[0]}")
