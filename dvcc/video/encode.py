@@ -28,7 +28,7 @@ from dvcc.video.controlled import reduced_frames
 from dvcc.video.maps import MapFile
 from dvcc.video.output import WholeFile
 from dvcc.video.plan import EncodePlan
-from dvcc.video.source import Damage, SourceFrame, opened
+from dvcc.video.source import Damage, OtherPacket, SourceFrame, opened
 from dvcc.video.tally import Tally
 
 _CHUNK = 8  # frames that the network is shown at once
@@ -130,7 +130,7 @@ class _Passes:
         """The pass that writes the output, which is kept if `keep` says so."""
         self.damage = Damage()
         with opened(self.plan.source.path) as original, WholeFile(self.plan.out, self.plan.source) as output:
-            others: deque[av.Packet] = deque()  # read by one thread, written by the other
+            others: deque[OtherPacket] = deque()  # read by one thread, written by the other
             frames = maps(self.plan.source.frames(self.damage, others=others.append))
             begin = partial(output.begin, original)
 

@@ -25,7 +25,7 @@ from dvcc.video.controlled import control_stream, obedient_codec, reduced_frames
 from dvcc.video.output import LiveStream
 from dvcc.video.plan import check_target
 from dvcc.video.probe import probe
-from dvcc.video.source import Damage, SourceFrame, VideoSource, opened
+from dvcc.video.source import Damage, OtherPacket, SourceFrame, VideoSource, opened
 from dvcc.video.tally import Tally
 
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
@@ -128,7 +128,7 @@ def _encode(
 def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
     """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
     nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
-    name, others = Path("stdin" if url == "-" else url), deque[av.Packet]()
+    name, others = Path("stdin" if url == "-" else url), deque[OtherPacket]()
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
     with opened("pipe:0" if url == "-" else url, form=form, options=options, name=str(name)) as container:
         source, frames = probe(name, container, damage=damage, others=others.append, ahead=False)

@@ -18,7 +18,7 @@ import av
 from av.stream import Disposition
 
 from dvcc.errors import ConfigError, DvccError
-from dvcc.video.source import VideoSource
+from dvcc.video.source import OtherPacket, VideoSource
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts"}
 """FFmpeg's muxer by the suffix of a file."""
@@ -93,12 +93,12 @@ class Output(AbstractBase):
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
 
-    def copy(self, packet: av.Packet) -> None:
-        """Write a packet of another stream of the source, if that stream is carried."""
-        copied = self._copied.get(packet.stream.index)
+    def copy(self, other: OtherPacket) -> None:
+        """Write a packet of another stream of the source, which may be closed by now, if that stream is carried."""
+        packet, copied = other.packet, self._copied.get(other.index)
         if copied is None or packet.dts is None:  # the end of a stream
             return
-        shift = self._shift[packet.stream.index]
+        shift = self._shift[other.index]
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts -= shift
         packet.stream = copied

@@ -21,7 +21,16 @@ _MOST_OF = 0.97  # a length in seconds says only about how many frames there are
 _MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
 
 
-Others = Callable[[av.Packet], None]
+@dataclass(frozen=True)
+class OtherPacket:
+    """A packet of a stream that is not coded. index: of that stream, which FFmpeg forgets with the file: once it is closed,
+    `packet.stream` is memory that was freed."""
+
+    index: int
+    packet: av.Packet
+
+
+Others = Callable[[OtherPacket], None]
 """Takes the packets of the streams that are not coded."""
 
 
@@ -172,7 +181,7 @@ def decoded(
             return
         if packet.stream.index != index:  # `stream_index` is 0 of every stream's last, empty packet
             if others is not None:
-                others(packet)
+                others(OtherPacket(packet.stream.index, packet))
             continue
         try:
             frames = packet.decode()

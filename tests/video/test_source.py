@@ -90,6 +90,13 @@ def test_the_largest_of_several_streams_is_taken_or_the_one_that_is_named(make_v
         open_video(path, stream=5)
 
 
+def test_packets_of_other_streams_say_theirs_when_the_file_is_closed(make_video):
+    """As the encoder writes them behind the reader; a packet by itself then answers from memory that was freed."""
+    path, kept = make_video("sound.mkv", audio="aac"), []
+    list(open_video(path).frames(others=kept.append))
+    assert len(kept) > 5 and {other.index for other in kept} == {1}
+
+
 def test_interlaced_video_is_refused_with_the_reason(make_video):
     with pytest.raises(VideoError, match="is interlaced.*deinterlace it first"):
         open_video(make_video("interlaced.mkv", options={"x264-params": "tff=1"}))
