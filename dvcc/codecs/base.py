@@ -88,7 +88,7 @@ class EncodedClip:
 
     bitstream: a playable mp4. bits_per_frame: int64 (T,) in display order: slices and parameter sets, without
     x264's version text (about 5 kbit that would drown a short clip) and without the mp4 container.
-    codec: "h264" or "mjpeg". settings: what the encoder says it did. num_encodes: encoder passes spent to get here.
+    codec: "h264", "hevc" or "mjpeg". settings: what the encoder says it did. num_encodes: encoder passes spent to get here.
     """
 
     bitstream: bytes = field(repr=False)
@@ -96,7 +96,7 @@ class EncodedClip:
     fps: Fraction
     height: int
     width: int
-    codec: Literal["h264", "mjpeg"]
+    codec: Literal["h264", "hevc", "mjpeg"]
     settings: str
     requested_qp: QPMap | None = None
     num_encodes: int = 1

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 _START_CODE = re.compile(rb"\x00\x00\x00?\x01")
+_SETTINGS = re.compile(rb"x264 - core|x265 \(build")
 
 
 def decode(bitstream: bytes) -> Clip:
@@ -287,12 +288,12 @@ def _parameter_set_bytes(extradata: bytes) -> int:
 
 
 def split_settings(packet: bytes, *, length_bytes: int = 0) -> tuple[str | None, int]:
-    """x264's settings text in a packet, and the bytes of the SEI unit that carries it: (None, 0) without one.
+    """The settings text of x264 or x265 in a packet, and the bytes of the SEI unit that carries it: (None, 0) without one.
 
     length_bytes: of the length before every unit, as in an mp4; 0 for Annex B start codes, as from the encoder.
     """
-    mark = packet.find(b"x264 - core")
-    for begin, first, end in _units(packet, length_bytes) if mark >= 0 else ():
-        if first <= mark < end:
-            return packet[mark:end].rstrip(b"\x00\x80").decode("ascii", "replace"), end - begin
+    mark = _SETTINGS.search(packet)
+    for begin, first, end in _units(packet, length_bytes) if mark else ():
+        if mark and first <= mark.start() < end:
+            return packet[mark.start() : end].rstrip(b"\x00\x80").decode("ascii", "replace"), end - begin
     return None, 0

@@ -1,55 +1,33 @@
-"""libx264 on frames that come one by one: the one place that opens it, for clips in memory and for videos of any length."""
+"""A video encoder on frames that come one by one: the one place that opens it, for clips in memory and videos of any length."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import av
 import av.logging
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange
-from numpy._core._multiarray_umath import __cpu_features__ as _cpu_features  # private, but Python itself cannot tell
+from av.video.reformatter import ColorRange, Colorspace
 
 from dvcc.clip import write_plane
 from dvcc.codecs.base import ABR, CQP, CRF
-from dvcc.codecs.bitstream import split_settings
 from dvcc.codecs.regions import borrow_canvas
 from dvcc.errors import CodecError
 
 if TYPE_CHECKING:
-    from dvcc.codecs.ffmpeg import X264
+    from dvcc.codecs.ffmpeg import VideoCodec
 
 BASE_QP = 26  # the QP that zero offsets would give; any works, the middle keeps both signs in use
-# The rest of rate control stands still and offsets become exact QPs. Strength 0.0001 changes no QP, but at 0, or with
-# AQ off, x264 drops the offsets without a word.
-EXACT_MAP = {
-    "aq-mode": "1",
-    "aq-strength": "0.0001",
-    "mbtree": "0",
-    "qcomp": "1",
-    "ipratio": "1",
-    "pbratio": "1",
-    "scenecut": "0",
-}
-# What x264's own settings text must say for the map to have been obeyed.
-_EXACT_SETTINGS = {
-    **{"rc": "crf", "mbtree": "0", "qcomp": "1.00", "ip_ratio": "1.00", "pb_ratio": "1.00", "aq": "1:0.00"},
-    **{"qpmin": "0", "qpmax": "69", "crf": f"{BASE_QP}.0"},
-}
+_COMPLAINT = re.compile("[Ee]rror|Unknown option|Invalid value")
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
-_MOVES_QPS = ("vbv_maxrate", "zones")
-
-# libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of 64 wide (build 165: up to 11
-# different bitstreams in 24 runs of one clip), and at 640x272 and 1280x720 its answer is always the same and not that of AVX2,
-# which costs 4 % more time and does not depend on the machine.
-_REPEATABLE = {"asm": "AVX2"} if _cpu_features.get("AVX512F") else {}
 
 
 @dataclass(frozen=True)
@@ -63,15 +41,10 @@ SimpleRate = GivenQPs | CQP | CRF | ABR
 
 @dataclass(frozen=True)
 class Pass:
-    """One of two passes: its number, 1 or 2, and the path that x264 keeps its statistics under."""
+    """One of two passes: its number, 1 or 2, and the path that the encoder keeps its statistics under."""
 
     number: int
     stats: str
-
-    @property
-    def flag(self) -> Flags:
-        """FFmpeg's."""
-        return Flags.pass1 if self.number == 1 else Flags.pass2
 
 
 @dataclass(frozen=True)
@@ -90,19 +63,23 @@ class Picture:
     pixel_aspect: Fraction | None = None
 
 
+SMALL = Picture(64, 64, Fraction(25), Fraction(1, 25), Colorspace.ITU601)
+"""To try options on."""
+
+
 class StreamEncoder:
-    """x264 on `container`'s first stream, one frame at a time.
+    """`codec` on `container`'s first stream, one frame at a time.
 
-    mapped: every frame comes with a value per macroblock: an offset on x264's rate control (with `ABR`), or a QP (`GivenQPs`).
-    settings: x264's own account, known with the first packet. header_bits: parameter sets less the version text, to be added to
-    the sizes of packets. The encoder lives as long as its container: two passes need a container each.
+    mapped: every frame comes with a value per macroblock: an offset on its own rate control (with `ABR`), or a QP (`GivenQPs`).
+    settings: the encoder's own account, known with the first packet. header_bits: parameter sets less the version text, to be
+    added to the sizes of packets. The encoder lives as long as its container: two passes need a container each.
 
-    Raises `CodecError` when FFmpeg refuses the options or fails, and when x264 would have ignored the map.
+    Raises `CodecError` when FFmpeg refuses the options or fails, and when the encoder would have ignored the map.
     """
 
     def __init__(
         self,
-        codec: X264,
+        codec: VideoCodec,
         container: av.container.OutputContainer,
         rate: SimpleRate,
         picture: Picture,
@@ -112,14 +89,14 @@ class StreamEncoder:
     ) -> None:
         self.exact, self.mapped = isinstance(rate, GivenQPs), mapped
         self.settings, self.header_bits = "", 0
-        self.picture = picture
+        self.codec, self.picture, self._rate = codec, picture, rate
         self._started = False
-        self._options = _options(codec, rate)
-        if number is not None:
-            self._options["stats"] = number.stats
+        self._options = codec.options(rate, number)
         with self._explained():
-            stream = container.add_stream("libx264", rate=picture.fps, options=self._options)
+            stream = container.add_stream(codec.library, rate=picture.fps, options=self._options)
         context = stream.codec_context
+        if codec.tag and container.format.name in ("mp4", "mov"):
+            context.codec_tag = codec.tag
         context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
         context.time_base = picture.time_base
         context.gop_size = codec.gop
@@ -132,8 +109,6 @@ class StreamEncoder:
             context.color_trc = picture.transfer
         if picture.pixel_aspect is not None:
             context.sample_aspect_ratio = picture.pixel_aspect
-        if number is not None:
-            context.flags |= number.flag
         self.stream = stream
         self._borrowed = ExitStack()
         self._canvas = self._borrowed.enter_context(borrow_canvas(picture.height, picture.width)) if mapped else None
@@ -167,20 +142,23 @@ class StreamEncoder:
             yield packet
 
     def _begin(self, packet: av.Packet) -> None:
-        text, text_bytes = split_settings(bytes(packet))
+        text, text_bytes = self.codec.account(bytes(packet), self._rate, self.picture)
         self._started, self.settings = True, text or ""
         self.header_bits = 8 * (len(self.stream.codec_context.extradata or b"") - text_bytes)
         if self.mapped:
-            _check_map_obeyed(self.settings, exact=self.exact, options=self._options)
+            if not text:
+                raise CodecError(f"{self.codec.name} wrote no settings text, so a QP map cannot be verified: leave its SEI on")
+            self.codec.check_obeyed(text, exact=self.exact, options=self._options)
 
     def _explained(self) -> _Explained:
-        return _Explained(f"for {self.picture} with {self._options}")
+        return _Explained(self.codec.name, f"for {self.picture} with {self._options}")
 
 
 @dataclass(frozen=True)
 class _Explained:
     """FFmpeg's errors with the options that led there."""
 
+    name: str
     where: str
 
     def __enter__(self) -> None: ...
@@ -188,72 +166,31 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (av.FFmpegError, ValueError)) and not isinstance(error, CodecError):
             raise CodecError(
-                f"x264 failed ({error}) {self.where}: change these options, or free space where it keeps its statistics"
+                f"{self.name} failed ({error}) {self.where}: change these options, or free space where it keeps its statistics"
             ) from error
 
 
-def _options(codec: X264, rate: SimpleRate) -> dict[str, str]:
-    forced: dict[str, str] = {}
-    match rate:
-        case GivenQPs():
-            options, forced = {"crf": str(BASE_QP)}, EXACT_MAP
-        case CQP():
-            options = {"qp": str(rate.qp)}
-        case CRF():
-            options = {"crf": f"{rate.value:g}"}
-        case ABR():
-            options = {"b": str(round(rate.kbps * 1000))}
-            if rate.vbv is not None:
-                options |= {"maxrate": str(round(rate.vbv[0] * 1000)), "bufsize": str(round(rate.vbv[1] * 1000))}
-    # The codec's own parameters may add to those that make a map exact, not contradict them: `_check_map_obeyed`.
-    params = {**_REPEATABLE, **forced, **codec.params}
-    options = {**options, "preset": codec.preset, "x264-params": ":".join(f"{k}={v}" for k, v in params.items())}
-    if codec.bframes is not None:
-        options["bf"] = str(codec.bframes)
-    if codec.flags:
-        options["flags"] = codec.flags
-    if unknown := _opening_complaints(options["preset"], options["x264-params"]):
-        raise CodecError(f"x264 would ignore {unknown[-1]!r} (options {options}): check the names and values in params")
-    return options
-
-
 @lru_cache(maxsize=256)
-def _opening_complaints(preset: str, params: str) -> list[str]:
-    """What FFmpeg says of these options when the encoder opens: it warns of a wrong name or value and goes on.
+def opened(
+    library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], picture: Picture = SMALL
+) -> tuple[list[str], bytes]:
+    """What FFmpeg says of these options when the encoder opens (it warns of a wrong name or value of a parameter and goes on),
+    and the header of the stream.
 
     Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
     """
-    context = av.CodecContext.create("libx264", "w")
-    context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuv420p", Fraction(1, 25)
-    context.options = {"preset": preset, "x264-params": params}
+    context = av.CodecContext.create(library, "w")
+    context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
+    context.framerate, context.time_base = picture.fps, picture.time_base
+    context.options, context.flags = dict(options), context.flags | Flags.global_header
     before = av.logging.get_level()
     av.logging.set_level(av.logging.WARNING)
     try:
         with av.logging.Capture() as lines:
             context.open()
     except av.FFmpegError as error:
-        lines.append((av.logging.ERROR, "libx264", str(error)))
+        lines.append((av.logging.ERROR, library, f"Error: {error}"))
     finally:
         av.logging.set_level(before)
-    return [line.strip() for _, _, line in lines if "rror" in line]
-
-
-def _check_map_obeyed(settings: str, *, exact: bool, options: dict[str, str]) -> None:
-    """Raise `CodecError` if x264's own account of its settings means that the offsets were dropped or shifted."""
-    if not settings:
-        raise CodecError("x264 wrote no settings text, so a QP map cannot be verified: leave its SEI on")
-    said = dict(word.split("=", 1) for word in settings.split("options:", 1)[-1].split() if "=" in word)
-    wrong = {}
-    if exact:
-        wrong = {key: said.get(key) for key, value in _EXACT_SETTINGS.items() if said.get(key, value) != value}
-        wrong |= {key: said[key] for key in _MOVES_QPS if key in said}
-        if int(said["subme"]) > 9:  # QPRD re-decides the QP of every macroblock
-            wrong["subme"] = said["subme"]
-    elif said["aq"] == "0" or said["aq"].endswith(":0.00"):  # mbtree turns a refused aq=0 into 1:0.00
-        wrong["aq"] = said["aq"]
-    if wrong:
-        found = ", ".join(f"{key}={value}" for key, value in wrong.items())
-        raise CodecError(
-            f"x264 would ignore or shift the QP map with {found} (options {options}): "
-            f"take a preset up to slower with AQ on, or override with params={{'subme': 9}}"
-        )
+    complaints = [line.strip() for _, _, line in lines if _COMPLAINT.search(line)]
+    return complaints, b"" if complaints else context.extradata or b""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dvcc.codecs.encoder import BASE_QP, EXACT_MAP
+from dvcc.codecs.encoder import BASE_QP
+from dvcc.codecs.x264 import EXACT_MAP
 from dvcc.export.script import Script
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, X264, EncodedClip
+from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
 
@@ -19,7 +19,7 @@ class AverageBitrate(RateController):
     vbv: with one pass, for a stream: see `streamed`.
     """
 
-    codec: X264 = field(default_factory=X264)
+    codec: VideoCodec = field(default_factory=X264)
     passes: Literal[1, 2] = 2
     corrected: bool = False
     vbv: bool = False
@@ -40,7 +40,7 @@ def streamed(target_kbps: float, offsets: QPOffsets | None = None) -> ABR:
     return ABR(target_kbps, passes=1, offsets=offsets, vbv=(target_kbps, target_kbps))
 
 
-def encode_abr(codec: X264, clip: Clip, rate: ABR, *, corrected: bool) -> EncodedClip:
+def encode_abr(codec: VideoCodec, clip: Clip, rate: ABR, *, corrected: bool) -> EncodedClip:
     """Encode at `rate`, whose kbps are the target, and once more when that misses it and `corrected` is set."""
     first = codec.encode(clip, rate)
     if not corrected or not needs_correction(first, rate.kbps):

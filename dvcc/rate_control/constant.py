@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dvcc.clip import Clip
-from dvcc.codecs import CQP, CRF, X264, EncodedClip
+from dvcc.codecs import CQP, CRF, X264, EncodedClip, VideoCodec
 from dvcc.codecs.base import Rate
 from dvcc.qp import MAX_QP
 from dvcc.rate_control.base import RateController, best_within, check_target
@@ -20,7 +20,7 @@ _CLOSE_ENOUGH = 0.02
 class ConstantRateFactor(RateController):
     """The CRF whose bits come nearest to the target from below, within `max_encodes` tries."""
 
-    codec: X264 = field(default_factory=X264)
+    codec: VideoCodec = field(default_factory=X264)
     max_encodes: int = 6
 
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
@@ -32,7 +32,7 @@ class ConstantRateFactor(RateController):
 class ConstantQP(RateController):
     """The integer QP (x264's CQP: I frames finer, B frames coarser) that comes nearest from below."""
 
-    codec: X264 = field(default_factory=X264)
+    codec: VideoCodec = field(default_factory=X264)
     max_encodes: int = 6
 
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:

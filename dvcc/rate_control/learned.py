@@ -10,7 +10,7 @@ import torch
 
 from dvcc import units
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, CRF, X264, EncodedClip
+from dvcc.codecs import ABR, CRF, X264, EncodedClip, VideoCodec
 from dvcc.control.network import ControlNetwork, reduced
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
@@ -30,7 +30,7 @@ class LearnedControl(RateController):
     """
 
     control: ControlNetwork
-    codec: X264 = field(default_factory=X264)
+    codec: VideoCodec = field(default_factory=X264)
     corrected: bool = False
     mode = ""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, X264, EncodedClip
+from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import RateController, check_target
@@ -20,7 +20,7 @@ class BoxOracle(RateController):
     """Offsets on two-pass ABR: `inside` where a box of the uncoded clip touches the macroblock, `outside` elsewhere."""
 
     task: DetectionTask
-    codec: X264 = field(default_factory=X264)
+    codec: VideoCodec = field(default_factory=X264)
     inside: int = -3
     outside: int = 4
 

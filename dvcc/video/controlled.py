@@ -7,21 +7,31 @@ from types import MappingProxyType
 
 import torch
 
-from dvcc.codecs import X264
+from dvcc.codecs import X264, X265, VideoCodec
 from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream, reduced_planes
+from dvcc.errors import ConfigError
 from dvcc.video.source import SourceFrame, VideoSource
 
-_OBEYED = {  # what a preset must not do, or x264 drops a map or decides its QPs anew
-    "offset": {"ultrafast": {"aq-mode": "1"}},
-    "absolute": {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
+_X265_AQ = {"aq-mode": "2", "aq-strength": "1"}  # as of its other presets
+_OBEYED = {  # what a preset must do, or the encoder drops a map or decides its QPs anew
+    (X264, "offset"): {"ultrafast": {"aq-mode": "1"}},
+    (X264, "absolute"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
+    (X265, "offset"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
 }
+ENCODERS = {codec.name: codec for codec in (X264, X265)}
+"""By name."""
 
 
-def obedient_codec(preset: str, mode: str, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})) -> X264:
-    """x264 at a preset, less what of it would ignore the map of a control of that mode."""
-    needed = _OBEYED["offset" if mode == "offset" else "absolute"].get(preset, {})
-    return X264(preset, gop=gop, threads=threads, params={**needed, **params})
+def obedient_codec(
+    name: str, preset: str, mode: str, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})
+) -> VideoCodec:
+    """An encoder at a preset, less what of it would ignore the map of a control of that mode. Raises `ConfigError` where none
+    obeys."""
+    codec, kind = ENCODERS[name], "offset" if mode == "offset" else "absolute"
+    if (codec, kind) not in _OBEYED:
+        raise ConfigError(f"{name} takes offsets on its own QPs, and this control decides every QP: choose offset mode, or x264")
+    return codec(preset, gop=gop, threads=threads, params={**_OBEYED[codec, kind].get(preset, {}), **params})
 
 
 def control_stream(source: VideoSource, control: ControlNetwork, target_kbps: float, *, gop: int) -> ControlStream:

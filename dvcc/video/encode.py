@@ -77,8 +77,8 @@ class _Passes:
         self.damage, self.notes, self.spent = Damage(), list[str](), 0
 
     def two(self) -> Tally:
-        """x264 keeps the rate; the control's offsets are decided in the first pass and are the same in the second."""
-        plan, rate, stats = self.plan, ABR(self.plan.target_kbps), f"{self.folder}/x264"
+        """The encoder keeps the rate; the control's offsets are decided in the first pass and are the same in the second."""
+        plan, rate, stats = self.plan, ABR(self.plan.target_kbps), f"{self.folder}/stats"
         if plan.control is None:
             self._scratch("first pass", rate, _unmapped, Pass(1, stats))
             return self._deliver("second pass", rate, _unmapped, Pass(2, stats))
@@ -157,7 +157,7 @@ class _Passes:
         begin: Callable[[], list[str]] = list,
         look: Look | None = None,
     ) -> Tally:
-        plan, tally, self.spent = self.plan, Tally(self.plan.source.num_frames), self.spent + 1
+        plan, tally, self.spent = self.plan, Tally(self.plan.source.num_frames, self.plan.codec), self.spent + 1
         mapped = isinstance(rate, GivenQPs) or (isinstance(rate, ABR) and plan.control is not None)
         encoder = StreamEncoder(plan.codec, container, rate, plan.picture, number=number, mapped=mapped)
         self.notes = begin() or self.notes

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
-from dvcc.codecs import X264
+from dvcc.codecs import VideoCodec
 from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
@@ -30,7 +30,10 @@ from dvcc.video.tally import Tally
 
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
 _LOOKAHEAD = 10  # frames; mbtree needs some, each is a frame of delay
-_ASIDE = 6  # frames of delay that are not lookahead: three B frames, and what frame threads hold
+_LEAST_LOOKAHEAD = {"x264": 1, "x265": 5}  # x265's must be longer than a run of B frames
+_SLOW = ("slower", "veryslow", "placebo")  # whose up to 16 B frames in a row, and the search for them, are frames of delay
+_QUICK = {"x264": {"bframes": "3", "b-adapt": "1"}, "x265": {"bframes": "4"}}  # as of the presets before them
+_ASIDE = 6  # frames of delay that are not lookahead: B frames, and what frame threads hold
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,12 @@ def encode_live(
     *,
     target_kbps: float,
     control: ControlNetwork,
+    codec: str = "x264",
     preset: str = "medium",
     gop: int | None = None,
     threads: int = 2,
     form: str | None = None,
-    begun: Callable[[VideoSource, X264], None] = lambda source, codec: None,
+    begun: Callable[[VideoSource, VideoCodec], None] = lambda source, codec: None,
 ) -> LiveResult:
     """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
     interrupted; either way what was written can be played.
@@ -70,7 +74,7 @@ def encode_live(
     damage, begun_writing = Damage(), threading.Event()
     with closing(ahead(_read(url, form, damage, begun_writing), wait=False)) as items:
         try:
-            return _encode(items, damage, begun_writing, out, target_kbps, control, preset, gop, threads, begun)
+            return _encode(items, damage, begun_writing, out, target_kbps, control, codec, preset, gop, threads, begun)
         finally:
             begun_writing.set()
 
@@ -82,18 +86,19 @@ def _encode(
     out: Path,
     target_kbps: float,
     control: ControlNetwork,
+    name: str,
     preset: str,
     gop: int | None,
     threads: int,
-    begun: Callable[[VideoSource, X264], None],
+    begun: Callable[[VideoSource, VideoCodec], None],
 ) -> LiveResult:
     source, container = next(items)
     check_target(source, target_kbps)
     picture = source.picture
-    codec = live_codec(preset, gop_of_a_second(picture.fps) if gop is None else gop, threads)
+    codec = live_codec(name, preset, gop_of_a_second(picture.fps) if gop is None else gop, threads)
     begun(source, codec)
     stream = control_stream(source, control, target_kbps, gop=codec.gop)
-    tally, began, interrupted, most_delay = Tally(None), time.monotonic(), False, 0
+    tally, began, interrupted, most_delay = Tally(None, codec), time.monotonic(), False, 0
     with LiveStream(out, source) as output:
         encoder = StreamEncoder(codec, output.container, streamed(target_kbps), picture, mapped=True)
         notes = output.begin(container)
@@ -141,11 +146,12 @@ def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.E
         begun_writing.wait()
 
 
-def live_codec(preset: str, gop: int, threads: int) -> X264:
-    """x264 that answers within a GOP: its lookahead is what is left of one. Raises `ConfigError` where nothing is left."""
+def live_codec(name: str, preset: str, gop: int, threads: int) -> VideoCodec:
+    """An encoder that answers within a GOP: its lookahead is what is left of one. Raises `ConfigError` where nothing is left."""
     lookahead = min(_LOOKAHEAD, gop - _ASIDE - threads)
-    if lookahead < 1:
-        least = _ASIDE + threads + 1
-        raise ConfigError(f"a live GOP of {gop} frames is too short for {threads} threads: ask for at least {least}")
-    params = {"rc-lookahead": str(lookahead), "sync-lookahead": "0"}
-    return obedient_codec(preset, "offset", gop=gop, threads=threads, params=params)
+    if lookahead < _LEAST_LOOKAHEAD[name]:
+        least = _ASIDE + threads + _LEAST_LOOKAHEAD[name]
+        raise ConfigError(f"a live GOP of {gop} frames is too short for {threads} threads of {name}: ask for at least {least}")
+    params = {"rc-lookahead": str(lookahead), **({"sync-lookahead": "0"} if name == "x264" else {})}
+    params |= _QUICK[name] if preset in _SLOW else {}
+    return obedient_codec(name, preset, "offset", gop=gop, threads=threads, params=params)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvcc import units
-from dvcc.codecs import X264
+from dvcc.codecs import VideoCodec
 from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream
 from dvcc.errors import ConfigError
@@ -15,11 +15,11 @@ from dvcc.video.output import CONTAINERS, check_output, fate_of_streams
 from dvcc.video.source import VideoSource, opened
 
 _MODES = {
-    "offset": "offsets on x264's QPs",
+    "offset": "offsets on the encoder's own QPs",
     "analysed": "absolute QPs, from those of an analysis encode",
     "absolute": "absolute QPs",
 }
-_LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode of x264 is outside
+_LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode is outside
 
 
 def check_target(source: VideoSource, target_kbps: float) -> None:
@@ -41,7 +41,7 @@ class EncodePlan:
     source: VideoSource
     out: Path
     target_kbps: float
-    codec: X264
+    codec: VideoCodec
     control: ControlNetwork | None
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class EncodePlan:
             f"in       {self.source}",
             f"out      {self.out}",
             f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
-            f"encoder  x264 {codec.preset}, GOP {codec.gop}, {codec.threads} threads",
+            f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {codec.threads} threads",
             f"control  {_MODES[self.control.mode] if self.control else 'none'}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",
         ]

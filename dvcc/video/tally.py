@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 from av.video.frame import PictureType
 
+from dvcc.codecs import VideoCodec
 from dvcc.codecs.bitstream import qp_of
 
 _FEW = 300  # frames, of which all can be decoded; of more, every so many GOPs are: all would be a tenth of the encode
@@ -17,10 +18,12 @@ _EVERY = 8
 
 @dataclass
 class Tally:
-    """bits: of slices and parameter sets, without x264's version text and the container. bits_per_second: by second of the video.
-    mean_qps: as coded, by frame type; of every eighth GOP where more than 300 frames or None are `expected`."""
+    """bits: of slices and parameter sets, without the encoder's version text and the container. bits_per_second: by second of the
+    video. mean_qps: as coded, by frame type; where the `codec` does not say them, and more than 300 frames or None are
+    `expected`, of every eighth GOP."""
 
     expected: int | None
+    codec: VideoCodec
 
     bits: int = 0
     num_frames: int = 0
@@ -28,7 +31,7 @@ class Tally:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create("h264", "r")
+        self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create(self.codec.coded_as, "r")
         self._reader.options = {"export_side_data": "venc_params"}
         self._reader.thread_count = 1
         self._qps: dict[str, tuple[float, int]] = {}
@@ -40,17 +43,20 @@ class Tally:
         self.bits += bits
         self.num_frames += 1
         self.bits_per_second[int(packet.pts * packet.time_base)] += bits
+        if (said := self.codec.mean_qp_of(packet)) is not None:
+            self._count(*said)
+            return
         if self.num_frames == 1:
             self._reader.extradata = packet.stream.codec_context.extradata  # the parameter sets, where a container keeps them
         if packet.is_keyframe:
-            self._read(None)
+            self._decode(None)
             self._sampled = (self.expected or _FEW + 1) <= _FEW or self._gops % _EVERY == 0
             self._gops += 1
-        self._read(packet)
+        self._decode(packet)
 
     def close(self, *, header_bits: int, duration: Fraction) -> None:
         """All packets have passed; duration: of the video, in seconds."""
-        self._read(None)
+        self._decode(None)
         self.bits += header_bits
         if self.bits_per_second:
             self.bits_per_second[min(self.bits_per_second)] += header_bits
@@ -66,13 +72,15 @@ class Tally:
         """By frame type, I, P and B."""
         return {kind: self._qps[kind][0] / self._qps[kind][1] for kind in "IPB" if kind in self._qps}
 
-    def _read(self, packet: av.Packet | None) -> None:
-        """Decode a packet; None: the rest of a GOP."""
+    def _count(self, kind: str, qp: float) -> None:
+        total, count = self._qps.get(kind, (0.0, 0))
+        self._qps[kind] = (total + qp, count + 1)
+
+    def _decode(self, packet: av.Packet | None) -> None:
+        """Read the QPs of a packet; None: the rest of a GOP."""
         if not self._sampled:
             return
         for frame in self._reader.decode(packet):
-            kind = PictureType(frame.pict_type).name
-            total, count = self._qps.get(kind, (0.0, 0))
-            self._qps[kind] = (total + float(qp_of(frame).mean()), count + 1)
+            self._count(PictureType(frame.pict_type).name, float(qp_of(frame).mean()))
         if packet is None:
             self._reader.flush_buffers()

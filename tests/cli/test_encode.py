@@ -55,6 +55,7 @@ def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, caps
         ({6: "missing.safetensors"}, "missing.safetensors"),
         ({8: "fastest"}, "no preset 'fastest'"),
         ({9: "--mode", 10: "absolute"}, "control of offset mode, not of --mode absolute"),
+        ({5: "--task", 6: "detection", 9: "--mode", 10: "absolute", 11: "--codec", 12: "x265"}, "x265 takes offsets .* or x264"),
         ({9: "--gop", 10: "0"}, "gop"),
         ({9: "--threads", 10: "1000"}, "threads"),
         ({9: "--stream", 10: "7"}, "stream 7 of"),

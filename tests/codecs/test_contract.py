@@ -1,13 +1,17 @@
 """One suite for every codec."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from dvcc import CQP, JPEG, X264, CodecError, Quality
+from dvcc import CQP, JPEG, X264, X265, CodecError, Quality, VideoError
 from dvcc.codecs import CODECS
 from tests.conftest import make_scene
 
-FINE_TO_COARSE = {"x264": [CQP(10), CQP(25), CQP(40)], "jpeg": [Quality(95), Quality(60), Quality(10)]}
+FINE_TO_COARSE = {name: [CQP(10), CQP(25), CQP(40)] for name in ("x264", "x265")} | {
+    "jpeg": [Quality(95), Quality(60), Quality(10)]
+}
 
 
 @pytest.fixture(params=CODECS)
@@ -63,7 +67,7 @@ def test_the_mp4_holds_about_the_counted_bits(name, scene):
 
 
 def test_a_rate_of_another_codec_is_refused(name, scene):
-    foreign = Quality(50) if name == "x264" else CQP(20)
+    foreign = CQP(20) if name == "jpeg" else Quality(50)
     with pytest.raises(CodecError, match="takes a"):
         CODECS[name]().encode(scene, foreign)
 
@@ -76,16 +80,13 @@ def test_a_damaged_bitstream_is_a_codec_error(name, scene):
         _ = replace(coded, bitstream=coded.bitstream[: len(coded.bitstream) // 3]).frames
 
 
-def test_realised_qp_of_jpeg_is_refused(scene):
-    from dvcc import VideoError
+@pytest.mark.parametrize("name", set(CODECS) - {"x264"})
+def test_realised_qps_are_of_h264_only(name, scene):
+    with pytest.raises(VideoError, match=r"H\.264 only"):
+        CODECS[name]().encode(scene, FINE_TO_COARSE[name][0]).realised_qp()
 
-    with pytest.raises(VideoError, match="H.264 only"):
-        JPEG().encode(scene, Quality(50)).realised_qp()
 
-
-def test_codecs_travel_to_worker_processes():
-    import pickle
-
-    codec = X264(preset="fast", params={"psy": "0"})
+@pytest.mark.parametrize("codec", [X264(preset="fast", params={"psy": "0"}), X265(gop=5), JPEG()])
+def test_codecs_travel_to_worker_processes(codec):
     copy = pickle.loads(pickle.dumps(codec))
     assert copy == codec and repr(copy) == repr(codec)

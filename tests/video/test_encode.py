@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from dvcc import CRF, X264
+from dvcc import CRF, X264, X265
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.errors import CodecError, ConfigError, DvccError
 from dvcc.video.encode import encode_video
@@ -58,12 +58,28 @@ def test_the_rate_is_met_in_every_mode(make_video, tmp_path, mode):
         assert qp == pytest.approx(of_kind.mean(), abs=0.01)
 
 
-def test_zero_offsets_are_two_pass_abr_itself(make_video, tmp_path, control):
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
+def test_hevc_meets_the_rate_at_the_same_moments(make_video, tmp_path, control, name):
+    times = np.cumsum(np.resize([20, 60, 40, 33, 47], 99), dtype=int).tolist()
+    path, out, codec = make_video("in.mkv", frames=100, times=[0, *times]), tmp_path / name, X265("veryfast", gop=10)
+    result = encode_video(plan_of(path, out, control, target_kbps=60, codec=codec))
+    with av.open(str(out)) as container:
+        context = container.streams.video[0].codec_context
+        assert context.name == "hevc" and (context.codec_tag == "hvc1" or name != "out.mp4")
+        sizes, keys = zip(*((p.size, p.is_keyframe) for p in container.demux(video=0) if p.size), strict=True)
+    assert times_of(out) == [0, *times] and keys[::10] == (True,) * 10
+    assert 0.9 * 60 < result.tally.bitrate_kbps < 1.05 * 60
+    assert 8 * sum(sizes) == pytest.approx(result.tally.bits, rel=0.03)  # MPEG-TS has 7 bytes before every picture
+    assert sorted(result.tally.mean_qps) == ["B", "I", "P"] and result.num_encodes == 2
+
+
+@pytest.mark.parametrize("codec", [CODEC, X265("veryfast", gop=10)])
+def test_zero_offsets_are_two_pass_abr_itself(make_video, tmp_path, control, codec):
     """Packet by packet; and without a control it is that, too."""
     control.head.weight.data.zero_()
     path = make_video(frames=30)
     for name, one in (("zero.mkv", control), ("none.mkv", None)):
-        encode_video(plan_of(path, tmp_path / name, one))
+        encode_video(plan_of(path, tmp_path / name, one, codec=codec))
     assert packets_of(tmp_path / "zero.mkv", "video") == packets_of(tmp_path / "none.mkv", "video")
 
 

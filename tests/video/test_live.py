@@ -30,6 +30,18 @@ def test_every_frame_arrives_within_a_gop_and_the_channel_is_kept(make_video, tm
         assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(audio=0)) > 200
 
 
+@pytest.mark.parametrize(
+    ("codec", "preset", "gop"),
+    [("x264", "placebo", 9), ("x265", "ultrafast", 13), ("x265", "medium", 13), ("x265", "slower", 13), ("x265", "medium", 25)],
+)
+def test_a_short_gop_is_kept_to_by_every_encoder_and_preset(make_video, tmp_path, control, codec, preset, gop):
+    path, out = make_video("in.mkv", frames=40), tmp_path / "out.ts"
+    result = encode_live(str(path), out, target_kbps=80, control=control, codec=codec, preset=preset, gop=gop)
+    assert result.tally.num_frames == count(out) == 40 and 0 < result.most_delay <= gop
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.name == {"x264": "h264", "x265": "hevc"}[codec]
+
+
 def test_sound_of_a_transport_stream_stays_in_one(make_video, tmp_path, control):
     path = make_video("in.ts", frames=30, audio="aac")
     for name, carried in (("out.ts", True), ("out.mp4", False)):
@@ -87,7 +99,9 @@ def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
     with pytest.raises(ConfigError, match="offset mode, and this is of analysed mode"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=lively("analysed"))
     with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
-        live_codec("medium", 6, 2)
+        live_codec("x264", "medium", 6, 2)
+    with pytest.raises(ConfigError, match="live GOP of 11 frames is too short for 1 threads of x265: ask for at least 12"):
+        live_codec("x265", "medium", 11, 1)
     with pytest.raises(ConfigError, match="out of reach"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=1e6, control=control, gop=20)
     with pytest.raises(ConfigError, match="GOP of 0 frames"):

@@ -1,0 +1,62 @@
+"""HEVC by libx265: offsets on its own rate control. Its QPs cannot all be decided, nor read back from the stream."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import ClassVar
+
+import av
+from av.video.frame import PictureType
+
+from dvcc.codecs.bitstream import split_settings
+from dvcc.codecs.encoder import GivenQPs, Pass, Picture, SimpleRate, opened
+from dvcc.codecs.ffmpeg import VideoCodec
+from dvcc.errors import CodecError
+
+_LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA: packets say a QP in these units
+
+
+@dataclass(frozen=True)
+class X265(VideoCodec):
+    """HEVC by libx265, stock and unpatched: x265's defaults (psy, AQ, cutree on) with closed GOPs.
+
+    `QPOffsets` move its own rate control, on quantization groups of 32x32 pixels (x265's `qg-size`), each of which takes the
+    mean of its macroblocks. A `QPMap` is refused: a coding unit of up to 64x64 pixels has one QP, so none would be exact.
+    Parameters and errors are those of `VideoCodec`.
+    """
+
+    name: ClassVar[str] = "x265"
+    library: ClassVar = "libx265"
+    coded_as: ClassVar = "hevc"
+    tag: ClassVar = "hvc1"  # in mp4; of FFmpeg's own choice Apple's players show nothing
+
+    def own_params(self, rate: SimpleRate) -> dict[str, str]:
+        """See `VideoCodec`. Raises `CodecError` for QPs that are all given."""
+        if isinstance(rate, GivenQPs):
+            raise CodecError(
+                "X265 cannot be given every QP (a coding unit of up to 64x64 has one): take ABR(offsets=...), or X264"
+            )
+        # Its log goes past FFmpeg's onto the terminal, and its text about itself, 2.4 kB, comes with every GOP of a stream.
+        return {"open-gop": "0", "log-level": "none", "info": "0"}
+
+    def pass_options(self, number: Pass) -> tuple[dict[str, str], dict[str, str]]:
+        """See `VideoCodec`. FFmpeg's own flags for passes do nothing here."""
+        return {}, {"pass": str(number.number), "stats": number.stats}
+
+    def account(self, packet: bytes, rate: SimpleRate, picture: Picture) -> tuple[str | None, int]:
+        """See `VideoCodec`. What x265 writes into the header of another stream with the same options."""
+        options = self.options(rate)
+        options["x265-params"] += ":info=1"
+        return split_settings(opened(self.library, tuple(options.items()), picture)[1])[0], 0
+
+    def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
+        """See `VideoCodec`."""
+        off = " aq-mode=0 ", " aq-mode=1 aq-strength=0.00 "  # cutree turns the first into the second
+        if any(words in settings for words in off):
+            raise CodecError(f"x265 would ignore the offsets with AQ off (options {options}): take params={{'aq-mode': 2}}")
+
+    def mean_qp_of(self, packet: av.Packet) -> tuple[str, float]:
+        """See `VideoCodec`; the mean is over coding units."""
+        quality, kind = struct.unpack_from("<IB", bytes(packet.get_sidedata("quality_stats")))
+        return PictureType(kind).name, quality / _LAMBDA
