@@ -14,8 +14,6 @@ from dvcc.errors import ConfigError
 from dvcc.published import Mode, check_mode, control_path, published_controls
 from dvcc.units import gop_of_a_second
 
-_MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
-
 if TYPE_CHECKING:
     from dvcc.video.tally import Tally
 
@@ -83,20 +81,21 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
-    from dvcc.video.controlled import obedient_codec
+    from dvcc.video.controlled import default_threads, obedient_codec
     from dvcc.video.encode import encode_video
     from dvcc.video.plan import EncodePlan
     from dvcc.video.report import EncodeReport, progress_bar
 
     control, _ = load_control(checkpoint)
     check_mode(checkpoint, control.mode, asked=arguments.mode)
-    codec = obedient_codec(arguments.codec, arguments.preset, control.mode, gop=gop, threads=_threads(arguments))
+    threads = arguments.threads or default_threads(arguments.codec)
+    codec = obedient_codec(arguments.codec, arguments.preset, control.mode, gop=gop, threads=threads)
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
     print(plan, file=sys.stderr)
     if arguments.dry_run:
         return
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report else None
-    with progress_bar(plan) as progress:
+    with progress_bar(source) as progress:
         result = encode_video(plan, progress=progress, look=report.look if report else None)
     if report:
         report.write(result)
@@ -113,6 +112,7 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
     from dvcc.control import load_control
+    from dvcc.video.controlled import default_threads
     from dvcc.video.live import encode_live
 
     control, _ = load_control(checkpoint)
@@ -125,23 +125,13 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         codec=arguments.codec,
         preset=arguments.preset,
         gop=arguments.gop,
-        threads=_threads(arguments),
+        threads=default_threads(arguments.codec, live=True) if arguments.threads is None else arguments.threads,
         form=arguments.input_format,
         begun=lambda source, codec: print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr),
     )
     _say(result.notes, result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {result.most_delay} frames behind"
     print(_closing(arguments, result.tally), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
-
-
-def _threads(arguments: argparse.Namespace) -> int:
-    """The encoder's own rule, up to where more gain nothing and every one is a frame of delay."""
-    if arguments.threads is not None:
-        return arguments.threads
-    cores = os.cpu_count() or 1
-    if arguments.codec == "x265":  # which has threads within a frame, too
-        return max(1, min(_MOST_X265_THREADS, cores // 2))
-    return min(_MOST_LIVE_THREADS if arguments.live else _MOST_THREADS, 3 * cores // 2)
 
 
 def _say(notes: Sequence[str], damage: object) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from dvcc._files import open_atomic
-from dvcc.errors import ConfigError
-from dvcc.export import FORMATS, Source
+from dvcc.errors import ConfigError, VideoError
+from dvcc.export import FORMATS
 from dvcc.published import Mode, check_mode, control_path, published_controls
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
+from dvcc.video.probe import open_video
 from dvcc.video.source import Damage
-
-if TYPE_CHECKING:
-    from dvcc.clip import Clip
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -44,21 +43,36 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{arguments.format} does not take --mode {arguments.mode}: use --mode {written.takes[0]}")
     checkpoint = control_path(arguments.task, arguments.mode or written.takes[0], arguments.checkpoint)
     out = Path(arguments.out or f"{Path(arguments.video).stem}{written.suffix}")
-    source = Source.open(arguments.video)
+    if written.misread and out.suffix == written.misread:
+        raise ConfigError(f"{arguments.format} would take {out} for another layout: give a name that ends in {written.suffix}")
+    source = open_video(arguments.video).upright()
     if out.exists() and out.samefile(source.path):
         raise ConfigError(f"--out {out} is the video itself: give another name")
-    gop = arguments.gop or gop_of_a_second(source.fps)
+    gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
-    map_of, mode = _control(checkpoint, gop, arguments.mode)  # torch: only once the words and the video are known to be good
+    from dvcc.control import load_control  # torch: only once the words and the video are known to be good
+    from dvcc.video.controlled import default_threads, obedient_codec
+    from dvcc.video.mapmaker import MapMaker, by_gop
+    from dvcc.video.plan import check_target
+    from dvcc.video.report import progress_bar
+
+    check_target(source, arguments.target_kbps)
+
+    control, _ = load_control(checkpoint)
+    mode = check_mode(checkpoint, control.mode, asked=arguments.mode)
     if mode not in written.takes:
         raise ConfigError(
             f"{checkpoint} is a control of {mode} mode, which {arguments.format} does not take: "
             f"use one of --mode {written.takes[0]}"
         )
-    counted, damage = _Counted(), Damage()
-    with open_atomic(out) as file:
-        maps = counted(map_of(clip, arguments.target_kbps) for clip in source.gops(gop, damage))
-        command = written.write(file, maps, source=source, out=out, gop=gop)
+    codec = obedient_codec("x264", "medium", control.mode, gop=gop, threads=default_threads("x264"))
+    maker, damage = MapMaker(source, control, arguments.target_kbps, codec), Damage()
+    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress, open_atomic(out) as file:
+        counted, analysis = _Counted(progress), maker.analyse(Path(folder), progress)
+        decided = maker.decided(source.frames(damage), analysis)
+        command = written.write(file, counted(by_gop(decided, gop, mode)), source=source, out=out, gop=gop)
+        if damage.resized:  # the other encoder would not scale them
+            raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
     what = "QPs" if mode == "absolute" else "offsets"
     print(
         f"{out}: {what} {counted.low} to {counted.high}, {counted.frames} frames, GOP {gop}, at {arguments.target_kbps:g} kbit/s"
@@ -72,19 +86,12 @@ def run(arguments: argparse.Namespace) -> None:
 class _Counted:
     """Passes maps on and remembers their extent."""
 
-    frames, low, high = 0, 127, -127
+    def __init__(self, progress: Callable[[str, int], None]) -> None:
+        self.frames, self.low, self.high, self._progress = 0, 127, -127, progress
 
     def __call__(self, maps: Iterator[QPMap | QPOffsets]) -> Iterator[QPMap | QPOffsets]:
         for qp in maps:
             self.frames += len(qp.values)
             self.low, self.high = min(self.low, int(qp.values.min())), max(self.high, int(qp.values.max()))
+            self._progress("maps", self.frames)
             yield qp
-
-
-def _control(checkpoint: Path, gop: int, asked: Mode | None) -> tuple[Callable[[Clip, float], QPMap | QPOffsets], Mode]:
-    from dvcc.codecs import X264
-    from dvcc.control import load_control
-    from dvcc.rate_control import LEARNED
-
-    control, _ = load_control(checkpoint)
-    return LEARNED[control.mode](control, X264(gop=gop)).map_of, check_mode(checkpoint, control.mode, asked=asked)

@@ -6,7 +6,6 @@ from dvcc.export.ffmpeg import FFmpegX264
 from dvcc.export.kvazaar import Kvazaar
 from dvcc.export.npz import Npz
 from dvcc.export.nvenc import NVENC
-from dvcc.export.source import Source
 from dvcc.export.svtav1 import SVTAV1
 from dvcc.export.x265 import FFmpegX265
 
@@ -20,4 +19,4 @@ FORMATS: dict[str, MapFormat] = {
     "x265": FFmpegX265(),
 }
 
-__all__ = ["FORMATS", "MapFormat", "Source"]
+__all__ = ["FORMATS", "MapFormat"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dvcc.export.base import MapFormat, Maps, decoded, raw_input
-from dvcc.export.source import Source
+from dvcc.video.source import VideoSource
 
 
 class AccMPEG(MapFormat):
@@ -21,7 +21,7 @@ class AccMPEG(MapFormat):
     takes = ("absolute",)
     loses = "B frames (maps are read in coding order); written by the program's documentation, and never run with it"
 
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""
         for qp in maps:
             for row in qp.values.reshape(-1, qp.values.shape[2]):

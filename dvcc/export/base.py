@@ -1,4 +1,4 @@
-"""What a map is made into for another program: the contract of the formats, and what they share."""
+"""What a map is made into for another program: the contract of the formats, and what they share. Their sources are upright."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import BinaryIO
 import numpy as np
 
 from dvcc.codecs.encoder import BASE_QP
-from dvcc.export.source import Source
 from dvcc.published import Mode
 from dvcc.qp import QPMap, QPOffsets
+from dvcc.video.source import VideoSource
 
 Maps = Iterable[QPMap | QPOffsets]
 """The maps of a video, one per GOP in display order, all of one kind."""
@@ -32,14 +32,16 @@ class MapFormat(AbstractBase):
     """What is put after a video's name for the default name of the file."""
     takes: tuple[Mode, ...]
     """absolute: QPs of H.264's scale; offset: differences from what the encoder itself decides. The first is the default."""
+    misread: str = ""
+    """An end of the file's name by which the program would take it for another layout."""
     loses: str
     """What of a map of one value per macroblock and frame does not survive, in one sentence."""
 
     @abstractmethod
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """Write the maps of `source`; returns the command that uses the file, which is going to be `out`.
 
-        gop: frames per map, but for the last. Raises `ConfigError` for a name of the file that the program would misread.
+        gop: frames per map, but for the last.
         """
 
 
@@ -70,15 +72,18 @@ def spooled(arrays: Iterable[np.ndarray]) -> Iterator[tuple[BinaryIO, tuple[int,
         yield file, (frames, *shape)
 
 
-def decoded(source: Source, *, program: str = "ffmpeg") -> str:
+def decoded(source: VideoSource, *, program: str = "ffmpeg") -> str:
     """A shell command that writes the frames of `source` to its standard output, as the maps were made for them: raw 8-bit 4:2:0,
     upright, cut to an even size, one after the other whatever their times."""
-    scale = "scale=out_range=full," if source.full_range else ""  # FFmpeg 5 would squeeze yuvj420p to limited range
-    filters = f"{scale}format=yuv420p,crop={source.width}:{source.height}:0:0,settb=AVTB,setpts=N/({source.fps})/TB"
+    picture = source.picture
+    scale = "scale=out_range=full," if picture.full_range else ""  # FFmpeg 5 would squeeze yuvj420p to limited range
+    filters = f"{scale}format=yuv420p,crop={picture.width}:{picture.height}:0:0,settb=AVTB,setpts=N/({picture.fps})/TB"
     picked = f"-i {shlex.quote(str(source.path.resolve()))} -map 0:{source.index}"
-    return f"{program} -v error -nostdin {picked} -vf '{filters}' -r {source.fps} -f rawvideo -pix_fmt yuv420p -"
+    return f"{program} -v error -nostdin {picked} -vf '{filters}' -r {picture.fps} -f rawvideo -pix_fmt yuv420p -"
 
 
-def raw_input(source: Source) -> str:
+def raw_input(source: VideoSource) -> str:
     """FFmpeg's options for what `decoded` writes."""
-    return f"-f rawvideo -pix_fmt yuv420p -video_size {source.width}x{source.height} -framerate {source.fps}"
+    return (
+        f"-f rawvideo -pix_fmt yuv420p -video_size {source.picture.width}x{source.picture.height} -framerate {source.picture.fps}"
+    )

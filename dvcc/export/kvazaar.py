@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dvcc.codecs.encoder import BASE_QP
-from dvcc.errors import ConfigError
 from dvcc.export.base import MapFormat, Maps, decoded, deltas, large_units
-from dvcc.export.source import Source
 from dvcc.qp import QPMap
+from dvcc.video.source import VideoSource
 
 
 class Kvazaar(MapFormat):
@@ -21,12 +20,11 @@ class Kvazaar(MapFormat):
 
     suffix = ".kvazaar.txt"
     takes = ("absolute", "offset")
+    misread = ".bin"
     loses = "a value is the mean over 64x64 pixels, and Kvazaar's bitrate control does not hold with a map"
 
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""
-        if out.suffix == ".bin":
-            raise ConfigError(f"Kvazaar would read {out} as binary, and dvcc writes text: take a name that ends in .txt")
         absolute = False
         for qp in maps:
             absolute = isinstance(qp, QPMap)
@@ -35,7 +33,7 @@ class Kvazaar(MapFormat):
                 file.write(f"{frame.shape[1]} {frame.shape[0]}\n{rows}\n".encode())
         # Without these two Kvazaar adds offsets of its own, by a frame's place and type.
         rate = f"--qp {BASE_QP} --gop 0 --intra-qp-offset 0" if absolute else "--qp QP"
-        size = f"--input-res {source.width}x{source.height} --input-fps {source.fps}"
+        size = f"--input-res {source.picture.width}x{source.picture.height} --input-fps {source.picture.fps}"
         return (
             f"{decoded(source)} | kvazaar -i - {size} {rate} --period {gop} --roi {shlex.quote(str(out.resolve()))} -o OUT.hevc"
         )

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dvcc.export.base import MapFormat, Maps, spooled
-from dvcc.export.source import Source
+from dvcc.video.source import VideoSource
 
 
 class Npz(MapFormat):
@@ -20,7 +20,7 @@ class Npz(MapFormat):
     takes = ("absolute",)
     loses = "nothing"
 
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""
         with (
             spooled(qp.values for qp in maps) as (values, shape),

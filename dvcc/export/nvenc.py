@@ -9,8 +9,8 @@ import numpy as np
 
 from dvcc.codecs.encoder import BASE_QP
 from dvcc.export.base import MapFormat, Maps, deltas
-from dvcc.export.source import Source
 from dvcc.qp import QPMap
+from dvcc.video.source import VideoSource
 
 
 class NVENC(MapFormat):
@@ -23,7 +23,7 @@ class NVENC(MapFormat):
     takes = ("offset", "absolute")
     loses = "nothing, in H.264; written by the SDK's documentation, and never run on a GPU"
 
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""
         absolute, size = False, 0
         for qp in maps:

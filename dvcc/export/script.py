@@ -11,7 +11,7 @@ import numpy as np
 
 from dvcc.export.base import MapFormat, Maps, decoded, raw_input
 from dvcc.export.rectangles import filters
-from dvcc.export.source import Source
+from dvcc.video.source import VideoSource
 
 # Bash reads the script as it goes, so that one of hours needs no memory; and `head` takes from a pipe what it is told.
 # A filter's text may exceed what a command line may hold, and releases of FFmpeg differ in the option that names a file.
@@ -53,6 +53,7 @@ chmod 644 "$partial"
 mv -f "$partial" "$out"
 echo "$out: $frames frames"
 """
+_UNSAID = 2  # FFmpeg's number for a colour property
 
 
 class Script(MapFormat):
@@ -72,18 +73,20 @@ class Script(MapFormat):
 
     tag = ""
 
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""
         begin = _BEGIN.format(
             source=shlex.quote(str(source.path.resolve())),
             coded=shlex.quote(f"{source.path.stem}{self.coded}"),
             decode=decoded(source, program='"$ffmpeg"'),
-            bytes_per_frame=source.height * source.width * 3 // 2,
+            bytes_per_frame=source.picture.height * source.picture.width * 3 // 2,
             raw=raw_input(source),
             options=self.options(gop),
         )
         file.write(begin.encode())
-        colour = "setparams=range={}:color_primaries={}:color_trc={}:colorspace={}".format(*source.colour)
+        picture = source.picture
+        colour = f"setparams=range={2 if picture.full_range else 1}:color_primaries={picture.primaries or _UNSAID}"
+        colour += f":color_trc={picture.transfer or _UNSAID}:colorspace={picture.matrix}"
         frames = 0
         for qp in maps:
             chain = ",\n".join([colour, *filters(steady(qp.values, step=self.step))])

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dvcc.export.base import MapFormat, Maps, decoded, deltas, large_units, spooled
-from dvcc.export.source import Source
+from dvcc.video.source import VideoSource
 
 _STEPS_PER_QP = 6
 """Of AV1's quantizer index: from 96 on its step grows by 1.8 % on average, H.264's by 12.2 % per QP (both standards)."""
@@ -30,7 +30,7 @@ class SVTAV1(MapFormat):
     takes = ("offset",)
     loses = "a value is the mean over 64x64 pixels, 8 different ones a frame; --crf sets the rate (--rc 1 and 2 ignore maps)"
 
-    def write(self, file: BinaryIO, maps: Maps, *, source: Source, out: Path, gop: int) -> str:
+    def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""
         with spooled(few_levels(large_units(deltas(qp))) for qp in maps) as (spool, (frames, *grid)):
             lowest = min((np.frombuffer(spool.read(grid[0] * grid[1]), np.int8).min() for _ in range(frames)), default=0)
@@ -43,7 +43,8 @@ class SVTAV1(MapFormat):
                     file.write(f"{t} {' '.join(map(str, indices))}\n".encode())
                 before = offsets
         crf = max(1, round(_TYPICAL_CRF + _STEPS_PER_QP * int(lowest) / _INDEX_PER_CRF))
-        size = f"-w {source.width} -h {source.height} --fps-num {source.fps.numerator} --fps-denom {source.fps.denominator}"
+        fps = source.picture.fps
+        size = f"-w {source.picture.width} -h {source.picture.height} --fps-num {fps.numerator} --fps-denom {fps.denominator}"
         roi = f"--roi-map-file {shlex.quote(str(out.resolve()))}"
         return f"{decoded(source)} | SvtAv1EncApp -i stdin {size} --crf {crf} --keyint {gop} {roi} -b OUT.ivf"
 

@@ -6,7 +6,7 @@ from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dvcc.clip import Clip
 from dvcc.codecs import EncodedClip
@@ -43,7 +43,12 @@ class Achieved(Protocol):
     @property
     def num_frames(self) -> int: ...
     @property
+    def bits(self) -> int: ...
+    @property
     def bitrate_kbps(self) -> float: ...
+
+
+A = TypeVar("A", bound=Achieved)
 
 
 def needs_correction(coded: Achieved, target_kbps: float) -> bool:
@@ -59,14 +64,15 @@ def corrected_kbps(asked_kbps: float, achieved: EncodedClip, target_kbps: float)
     return max(1.0, aim * target_kbps * asked_kbps / achieved.bitrate_kbps)
 
 
-def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> EncodedClip:
-    """The candidate that spends most without exceeding the target, or the cheapest if all exceed it.
-
-    All candidates' encodes are charged to it.
-    """
+def most_within(candidates: Sequence[A], target_kbps: float) -> A:
+    """The candidate that spends most without exceeding the target, or the cheapest if all exceed it."""
     within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
-    chosen = max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
-    return charged(chosen, candidates)
+    return max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
+
+
+def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> EncodedClip:
+    """`most_within`, with all candidates' encodes charged to it."""
+    return charged(most_within(candidates, target_kbps), candidates)
 
 
 def charged(chosen: EncodedClip, candidates: Sequence[EncodedClip]) -> EncodedClip:

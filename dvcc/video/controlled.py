@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -19,6 +20,7 @@ _OBEYED = {  # what a preset must do, or the encoder drops a map or decides its 
     (X264, "absolute"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
     (X265, "offset"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
 }
+_MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
 ENCODERS = {codec.name: codec for codec in (X264, X265)}
 """By name."""
 
@@ -32,6 +34,14 @@ def obedient_codec(
     if (codec, kind) not in _OBEYED:
         raise ConfigError(f"{name} takes offsets on its own QPs, and this control decides every QP: choose offset mode, or x264")
     return codec(preset, gop=gop, threads=threads, params={**_OBEYED[codec, kind].get(preset, {}), **params})
+
+
+def default_threads(name: str, *, live: bool = False) -> int:
+    """Frame threads by the encoder's own rule, up to where more gain nothing; of a live stream every one is a frame of delay."""
+    cores = os.cpu_count() or 1
+    if name == "x265":  # which has threads within a frame, too
+        return max(1, min(_MOST_X265_THREADS, cores // 2))
+    return min(_MOST_LIVE_THREADS if live else _MOST_THREADS, 3 * cores // 2)
 
 
 def control_stream(source: VideoSource, control: ControlNetwork, target_kbps: float, *, gop: int) -> ControlStream:

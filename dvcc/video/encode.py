@@ -6,39 +6,27 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-import torch
 
-from dvcc.codecs import ABR, CRF
-from dvcc.codecs.bitstream import CodedStream
-from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
-from dvcc.errors import VideoError
-from dvcc.rate_control.base import needs_correction
-from dvcc.rate_control.learned import correcting_shift, dithered, shift_to_target
+from dvcc.codecs import ABR
+from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate
+from dvcc.rate_control.base import most_within, needs_correction
+from dvcc.rate_control.learned import correcting_shift
 from dvcc.units import macroblock_grid
-from dvcc.video.ahead import ahead
-from dvcc.video.controlled import reduced_frames
+from dvcc.video.coding import Look, Mapped, Progress, code, unmapped
 from dvcc.video.maps import MapFile
 from dvcc.video.output import WholeFile
 from dvcc.video.plan import EncodePlan
 from dvcc.video.source import Damage, OtherPacket, SourceFrame, opened
 from dvcc.video.tally import Tally
 
-_CHUNK = 8  # frames that the network is shown at once
-_LOOK_EVERY = 16
-
-Progress = Callable[[str, int], None]
-"""Told the name of a pass, and how many frames it has done."""
-Look = Callable[[int, SourceFrame, np.ndarray | None], None]
-"""Shown the frames of the delivered encode by index, with the offsets or QPs (h, w) that were asked for."""
-Mapped = Iterable[tuple[SourceFrame, np.ndarray | None]]
 Maps = Callable[[Iterable[SourceFrame]], Mapped]
 
 
@@ -57,8 +45,9 @@ class EncodeResult:
 def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Look | None = None) -> EncodeResult:
     """Code the plan's source to its output, which appears when it is whole; an error or an interruption leaves none.
 
-    Raises `VideoError` when the source cannot be read, `CodecError` when the encoder fails, `DvccError` when the
-    output cannot be written, `OSError` when the folder for temporary files is full.
+    look: shown the frames of what is delivered, or of its correction. Raises `VideoError` when the source cannot be read,
+    `CodecError` when the encoder fails, `DvccError` when the output cannot be written, `OSError` when the folder for temporary
+    files is full.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
@@ -78,146 +67,70 @@ class _Passes:
 
     def two(self) -> Tally:
         """The encoder keeps the rate; the control's offsets are decided in the first pass and are the same in the second."""
-        plan, rate, stats = self.plan, ABR(self.plan.target_kbps), f"{self.folder}/stats"
-        if plan.control is None:
-            self._scratch("first pass", rate, _unmapped, Pass(1, stats))
-            return self._deliver("second pass", rate, _unmapped, Pass(2, stats))
-        with MapFile(self.folder / "offsets", macroblock_grid(plan.picture.height, plan.picture.width)) as offsets:
-            self._scratch("first pass", rate, lambda frames: _kept(self._offsets(frames), offsets), Pass(1, stats))
-        return self._deliver("second pass", rate, lambda frames: self._paired(frames, iter(offsets)), Pass(2, stats))
+        first, second = (Pass(number, f"{self.folder}/stats") for number in (1, 2))
+        if self.plan.control is None:
+            self._first_pass(unmapped, first)
+            return self._deliver("second pass", ABR(self.plan.target_kbps), unmapped, second)
+        maker, picture = self.plan.map_maker(), self.plan.picture
+        with MapFile(self.folder / "offsets", macroblock_grid(picture.height, picture.width)) as offsets:
+            self._first_pass(lambda frames: _kept(maker.offsets(frames), offsets), first)
+        return self._deliver(
+            "second pass", ABR(self.plan.target_kbps), lambda frames: maker.paired(frames, iter(offsets)), second
+        )
 
     def given_qps(self) -> Tally:
         """Every QP is the control's, on top of an analysis encode if it needs one; one correction where the target is missed."""
-        plan, shift, analysis = self.plan, 0.0, None
-        assert plan.control is not None
-        if plan.control.mode == "analysed":
-            analysis = self.folder / "analysis.mkv"
-            analysed = self._scratch("analysis", CRF(self._level()), _unmapped, None, analysis)
-            shift = shift_to_target(analysed.bitrate_kbps, plan.target_kbps)
+        target, maker = self.plan.target_kbps, self.plan.map_maker()
+        analysis = maker.analyse(self.folder, self.progress)
+        self.spent += analysis is not None
 
-        def maps(frames: Iterable[SourceFrame]) -> Mapped:
-            return self._absolute(frames, analysis, shift)
+        def deliver(name: str, correction: float, keep: Callable[[Tally], bool]) -> Tally:
+            return self._deliver(name, GivenQPs(), partial(maker.qps, analysis=analysis, correction=correction), keep=keep)
 
-        tally = self._deliver("encode", GivenQPs(), maps, keep=lambda tally: not needs_correction(tally, plan.target_kbps))
-        if not needs_correction(tally, plan.target_kbps):
-            return tally
-        shift += correcting_shift(tally.bitrate_kbps, plan.target_kbps)
-        return self._deliver("correction", GivenQPs(), maps)
+        first = deliver("encode", 0.0, lambda tally: tally.bitrate_kbps <= target)
+        if not needs_correction(first, target):
+            return first
+        within = first.bitrate_kbps <= target  # then its file is there, and only a better one replaces it
+        shift = correcting_shift(first.bitrate_kbps, target)
+        second = deliver("correction", shift, lambda second: not within or most_within([first, second], target) is second)
+        return most_within([first, second], target) if within else second
 
-    def _level(self) -> float:
-        """The prior's QP for the whole video, from two frames in a row out of every few: a title says little of the film."""
-        control, levels, before = self.plan.control_stream(), list[float](), None
-        for index, frame in enumerate(self.plan.source.frames()):
-            if index % _LOOK_EVERY == 0:
-                before = reduced_frames(self.plan.source, [frame])
-            elif index % _LOOK_EVERY == 1 and before is not None:
-                both = torch.cat([before, reduced_frames(self.plan.source, [frame])])
-                levels.append(float(control.level(both)))
-            self.progress("look", index + 1)
-        if not levels and before is not None:  # a single frame
-            levels.append(float(control.level(before)))
-        return sum(levels) / len(levels)
-
-    def _scratch(self, name: str, rate: SimpleRate, maps: Maps, number: Pass | None, path: Path | None = None) -> Tally:
-        """A pass whose video nobody needs, or in `path`."""
-        damage = Damage()
-        with av.open(str(path or os.devnull), "w", format="matroska" if path else "null") as container:
-            return self._encode(name, container, rate, maps(self.plan.source.frames(damage)), number, container.mux_one)
+    def _first_pass(self, maps: Maps, number: Pass) -> None:
+        with av.open(os.devnull, "w", format="null") as container:
+            self._code("first pass", ABR(self.plan.target_kbps), maps(self.plan.source.frames()), container, number=number)
 
     def _deliver(
-        self, name: str, rate: SimpleRate, maps: Maps, number: Pass | None = None, keep: Callable[[Tally], bool] | None = None
+        self,
+        name: str,
+        rate: SimpleRate,
+        maps: Maps,
+        number: Pass | None = None,
+        keep: Callable[[Tally], bool] = lambda tally: True,
     ) -> Tally:
         """The pass that writes the output, which is kept if `keep` says so."""
         self.damage = Damage()
         with opened(self.plan.source.path) as original, WholeFile(self.plan.out, self.plan.source) as output:
             others: deque[OtherPacket] = deque()  # read by one thread, written by the other
             frames = maps(self.plan.source.frames(self.damage, others=others.append))
-            begin = partial(output.begin, original)
+
+            def begin() -> None:
+                self.notes = output.begin(original)
 
             def mux(packet: av.Packet) -> None:
                 while others:
                     output.copy(others.popleft())
                 output.mux(packet)
 
-            tally = self._encode(name, output.container, rate, frames, number, mux, begin=begin, look=self.look)
+            tally = self._code(name, rate, frames, output.container, number=number, begin=begin, mux=mux, look=self.look)
             while others:
                 output.copy(others.popleft())
-            output.keep = keep is None or keep(tally)
+            output.keep = keep(tally)
         return tally
 
-    def _encode(
-        self,
-        name: str,
-        container: av.container.OutputContainer,
-        rate: SimpleRate,
-        frames: Mapped,
-        number: Pass | None,
-        mux: Callable[[av.Packet], None],
-        *,
-        begin: Callable[[], list[str]] = list,
-        look: Look | None = None,
-    ) -> Tally:
-        plan, tally, self.spent = self.plan, Tally(self.plan.source.num_frames, self.plan.codec), self.spent + 1
-        mapped = isinstance(rate, GivenQPs) or (isinstance(rate, ABR) and plan.control is not None)
-        encoder = StreamEncoder(plan.codec, container, rate, plan.picture, number=number, mapped=mapped)
-        self.notes = begin() or self.notes
-        first = last = None
-        with closing(ahead(iter(frames))) as prepared:
-            for index, (frame, values) in enumerate(prepared):
-                first, last = frame.pts if first is None else first, frame.pts
-                if look is not None:
-                    look(index, frame, values)
-                for packet in encoder.encode(frame.planes, frame.pts, values):
-                    tally.add(packet)
-                    mux(packet)
-                self.progress(name, index + 1)
-        for packet in encoder.flush():
-            tally.add(packet)
-            mux(packet)
-        assert first is not None and last is not None  # a source without frames raises
-        tally.close(header_bits=encoder.header_bits, duration=(last - first) * plan.picture.time_base + 1 / plan.picture.fps)
-        return tally
-
-    def _chunks(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[list[SourceFrame], torch.Tensor]]:
-        """A few frames at a time, none across the start of a GOP, and what the network is shown of them."""
-        gop, chunk = self.plan.codec.gop, list[SourceFrame]()
-        for index, frame in enumerate(frames):
-            if chunk and (index % gop == 0 or len(chunk) == _CHUNK):
-                yield chunk, reduced_frames(self.plan.source, chunk)
-                chunk = []
-            chunk.append(frame)
-        if chunk:
-            yield chunk, reduced_frames(self.plan.source, chunk)
-
-    def _paired(self, frames: Iterable[SourceFrame], maps: Iterator[np.ndarray]) -> Iterator[tuple[SourceFrame, np.ndarray]]:
-        for frame in frames:
-            values = next(maps, None)
-            if values is None:
-                raise VideoError(
-                    f"{self.plan.source.path} has other frames than a moment ago: it must not change while it is read"
-                )
-            yield frame, values
-
-    def _offsets(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[SourceFrame, np.ndarray]]:
-        control = self.plan.control_stream()
-        for chunk, small in self._chunks(frames):
-            yield from zip(chunk, np.rint(control.decide(small)).astype(np.int8), strict=True)
-
-    def _absolute(self, frames: Iterable[SourceFrame], analysis: Path | None, shift: float) -> Mapped:
-        control = self.plan.control_stream()
-        analysed = None if analysis is None else (frame.qp for frame in CodedStream(analysis))
-        for chunk, small in self._chunks(frames):
-            if analysed is None:
-                mean_qp = control.decide(small) + shift
-            else:
-                base = np.stack([values for _, values in self._paired(chunk, analysed)])
-                # Whole but for what all have in common: only that has to be dithered.
-                mean_qp = np.rint(base + control.decide(small, base)) + shift
-            yield from zip(chunk, dithered(torch.from_numpy(mean_qp)).values, strict=True)
-
-
-def _unmapped(frames: Iterable[SourceFrame]) -> Mapped:
-    return ((frame, None) for frame in frames)
+    def _code(self, name: str, rate: SimpleRate, frames: Mapped, container: av.container.OutputContainer, **how: Any) -> Tally:
+        plan, self.spent = self.plan, self.spent + 1
+        mapped = plan.control is not None
+        return code(name, plan.codec, rate, plan.source, frames, container, mapped=mapped, progress=self.progress, **how)
 
 
 def _kept(mapped: Iterable[tuple[SourceFrame, np.ndarray]], store: MapFile) -> Mapped:

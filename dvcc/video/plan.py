@@ -8,9 +8,8 @@ from pathlib import Path
 from dvcc import units
 from dvcc.codecs import VideoCodec
 from dvcc.control.network import ControlNetwork
-from dvcc.control.stream import ControlStream
 from dvcc.errors import ConfigError
-from dvcc.video.controlled import control_stream
+from dvcc.video.mapmaker import MapMaker
 from dvcc.video.output import CONTAINERS, check_output, fate_of_streams
 from dvcc.video.source import VideoSource, opened
 
@@ -57,10 +56,10 @@ class EncodePlan:
             return "first pass", "second pass"
         return (*(("look", "analysis") if self.control.mode == "analysed" else ()), "encode", "correction where it is needed")
 
-    def control_stream(self) -> ControlStream:
-        """The control at the beginning of the video."""
+    def map_maker(self) -> MapMaker:
+        """What decides, where there is a control."""
         assert self.control is not None
-        return control_stream(self.source, self.control, self.target_kbps, gop=self.codec.gop)
+        return MapMaker(self.source, self.control, self.target_kbps, self.codec)
 
     def __str__(self) -> str:
         picture, codec = self.picture, self.codec

@@ -13,17 +13,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from dvcc._files import check_writable
 from dvcc.clip import Clip
+from dvcc.video.coding import Progress as Told
 from dvcc.video.encode import EncodeResult
-from dvcc.video.encode import Progress as Told
 from dvcc.video.plan import EncodePlan
-from dvcc.video.source import SourceFrame
+from dvcc.video.source import SourceFrame, VideoSource
 
 _PICTURES = 8
 _GUESS = 250  # frames, of a file that does not say its length
 
 
 @contextmanager
-def progress_bar(plan: EncodePlan) -> Iterator[Told]:
+def progress_bar(source: VideoSource) -> Iterator[Told]:
     """A line per pass on stderr: frames, and the time that is left."""
     columns = (
         TextColumn("{task.description:<11}"),
@@ -36,7 +36,7 @@ def progress_bar(plan: EncodePlan) -> Iterator[Told]:
 
         def told(name: str, done: int) -> None:
             if name not in tasks:
-                tasks[name] = bar.add_task(name, total=plan.source.num_frames)
+                tasks[name] = bar.add_task(name, total=source.num_frames)
             bar.update(tasks[name], completed=done)
 
         yield told

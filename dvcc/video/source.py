@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,14 @@ class Damage:
     frames: int = 0  # that it marked as broken, and concealed
     times: int = 0  # time stamps that were missing or did not rise
     missing: int = 0  # frames that the file speaks of and does not have
+    resized: int = 0  # frames of another size than the first, and scaled to it
     stopped: str = ""  # why reading stopped before the end
 
     def __str__(self) -> str:
         counted = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
         counted += [(self.times, "time stamp", "had to be made up")]
         counted += [(self.missing, "frame", "of those that the file speaks of are not there")]
+        counted += [(self.resized, "frame", "of another size were scaled to that of the first")]
         said = [f"{count} {what}{'s' * (count != 1)} {how}" for count, what, how in counted if count]
         return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
 
@@ -66,7 +68,8 @@ class VideoSource:
 
     index: of the stream in the file. picture: its size, even (an odd last row or column is left out), rate and colour.
     num_frames: as the file says or its length suggests, None if it does not. rotation: degrees by which a player turns it,
-    anticlockwise. notes: what is not kept of it, one sentence each.
+    anticlockwise. notes: what is not kept of it, one sentence each. quarter_turns: by which `frames` turns what is stored,
+    anticlockwise; `picture` and `rotation` are of what that gives.
     """
 
     path: Path
@@ -76,6 +79,15 @@ class VideoSource:
     num_frames: int | None
     rotation: int
     notes: tuple[str, ...]
+    quarter_turns: int = 0
+
+    def upright(self) -> VideoSource:
+        """The same video with its pictures turned as a player shows them."""
+        turns, picture = round(self.rotation / 90) % 4, self.picture
+        if turns % 2:
+            aspect = picture.pixel_aspect and 1 / picture.pixel_aspect
+            picture = replace(picture, height=picture.width, width=picture.height, pixel_aspect=aspect)
+        return replace(self, picture=picture, rotation=0, quarter_turns=(self.quarter_turns + turns) % 4)
 
     def __str__(self) -> str:
         length = f", about {self.num_frames} frames" if self.num_frames else ""
@@ -111,19 +123,26 @@ class VideoSource:
                 # A wrong time stamp gives way by as little as can be: those after it may be right.
                 pts = 0 if last is None else last + (step if pts is None else 1)
             last = pts
-            yield SourceFrame(self._planes(frame), pts)
+            yield SourceFrame(self._planes(frame, damage), pts)
         if last is None:
             raise nothing_in(self.path)
         if self.num_frames and count < _MOST_OF * self.num_frames - 1:
             damage.missing = self.num_frames - count
 
-    def _planes(self, frame: av.VideoFrame) -> Planes:
+    def _planes(self, frame: av.VideoFrame, damage: Damage) -> Planes:
         height, width = self.picture.height, self.picture.width
+        if self.quarter_turns % 2:  # as it is stored
+            height, width = width, height
         # A stream that changes its size half-way is scaled to the size that it began with.
         same = 0 <= frame.height - height <= 1 and 0 <= frame.width - width <= 1
+        damage.resized += not same
         planar, _, _ = frame_to_planar(frame, None if same else (height, width))
         y, u, v = (np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in planar.planes)
-        return y[:height, :width], u[: height // 2, : width // 2], v[: height // 2, : width // 2]
+        stored = y[:height, :width], u[: height // 2, : width // 2], v[: height // 2, : width // 2]
+        if not self.quarter_turns:
+            return stored
+        turned_y, turned_u, turned_v = (np.ascontiguousarray(np.rot90(plane, self.quarter_turns)) for plane in stored)
+        return turned_y, turned_u, turned_v
 
 
 @contextmanager

@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvcc import X264, QPMap, read_clip
+from dvcc import QPMap, read_clip
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
-from dvcc.control import ControlNetwork
+from dvcc.control import ControlNetwork, load_control
+from dvcc.errors import VideoError
 from dvcc.export import FORMATS
-from dvcc.rate_control import LEARNED
+from dvcc.video.controlled import default_threads, obedient_codec
+from dvcc.video.encode import encode_video
+from dvcc.video.plan import EncodePlan
+from dvcc.video.probe import open_video
+from dvcc.video.source import VideoSource
 from tests.conftest import make_scene
 from tests.export.conftest import write_video
 
@@ -42,16 +47,37 @@ def test_a_published_control_is_exported_in_every_format(name, workplace, capsys
     assert [line.partition(":")[0] for line in lines[1:]] == ["lost", "use"] and len(lines) == 3
 
 
-@pytest.mark.parametrize("mode", ["absolute", "analysed"])
-def test_maps_are_decided_gop_by_gop(mode, workplace):
-    """As the control decides for each GOP alone, the analysis encode of its own included."""
-    from dvcc.control import load_control
+@pytest.mark.parametrize("mode", ["offset", "absolute", "analysed"])
+def test_maps_are_those_that_dvcc_encode_asks_for(mode, workplace):
+    control = load_control(f"{mode}.safetensors")[0]
+    codec = obedient_codec("x264", "medium", mode, gop=9, threads=default_threads("x264"))
+    asked = []
+    plan = EncodePlan(open_video("in.mkv"), Path("out.mp4"), 300, codec, control)
+    encode_video(plan, look=lambda index, frame, values: asked.append(values))
+    if mode == "offset":
+        assert export("--checkpoint", "offset.safetensors", "--gop", "9", "--format", "nvenc", "--out", "map") == 0
+        found = np.fromfile("map", np.int8).reshape(np.shape(asked))
+    else:
+        assert export("--checkpoint", f"{mode}.safetensors", "--gop", "9", "--out", "map.npz") == 0
+        found = QPMap.load("map.npz").values
+    np.testing.assert_array_equal(found, asked[:10])  # of the first encode, whatever a correction changed
 
-    assert export("--checkpoint", f"{mode}.safetensors", "--gop", "9", "--out", "map.npz") == 0
-    clip, control = read_clip("in.mkv"), load_control(f"{mode}.safetensors")[0]
-    decide = LEARNED[mode](control, X264(gop=9)).map_of
-    expected = [decide(clip.slice(start, start + 9), 300).values for start in (0, 9)]
-    np.testing.assert_array_equal(QPMap.load("map.npz").values, np.concatenate(expected))
+
+def test_maps_of_a_turned_video_are_upright(workplace, ffmpeg):
+    write_video(workplace / "flat.mp4", make_scene(frames=3), codec="libx264")
+    subprocess.run([ffmpeg, "-v", "error", "-display_rotation", "90", "-i", "flat.mp4", "-c", "copy", "in.mp4"], check=True)
+    Path("in.mkv").write_bytes(Path("in.mp4").read_bytes())
+    assert export("--checkpoint", "absolute.safetensors", "--out", "map.npz") == 0
+    QPMap.load("map.npz").check_fits(read_clip("in.mkv"))
+
+
+def test_frames_that_change_their_size_are_refused(workplace, capsys):
+    parts = [write_video(workplace / f"{h}.h264", make_scene(frames=4, height=h), codec="libx264").read_bytes() for h in (64, 96)]
+    Path("in.mkv").write_bytes(b"".join(parts))
+    before = sorted(workplace.iterdir())
+    assert export("--checkpoint", "absolute.safetensors") == 2
+    assert "the frames change their size: cut the video there" in capsys.readouterr().err
+    assert sorted(workplace.iterdir()) == before
 
 
 def test_a_second_is_the_usual_gop(workplace, capsys):
@@ -94,7 +120,7 @@ REFUSED = {
     ("--task", "detection", "--out", "link.mkv"): "the video itself",
     ("--task", "detection", "--out", "in.mkv/x.npz"): "cannot write in.mkv/x.npz",
     ("--task", "detection", "--out", "."): "cannot write",
-    ("--task", "detection", "--format", "kvazaar", "--out", "map.bin"): "ends in .txt",
+    ("--task", "detection", "--format", "kvazaar", "--out", "map.bin"): "ends in .kvazaar.txt",
     ("--task", "detection", "--target-kbps", "nan"): "must be positive",
     ("--task", "detection", "--target-kbps", "inf"): "must be positive",
 }
@@ -105,23 +131,20 @@ def test_bad_words_are_one_sentence_and_leave_no_file(words, workplace, capsys):
     (workplace / "link.mkv").symlink_to("in.mkv")
     before, data = sorted(workplace.iterdir()), (workplace / "in.mkv").read_bytes()
     assert export(*words) == 2
-    (sentence,) = capsys.readouterr().err.splitlines()
+    sentence = capsys.readouterr().err.splitlines()[-1]
     assert sentence.startswith("error: ") and REFUSED[words] in sentence
     assert sorted(workplace.iterdir()) == before and (workplace / "in.mkv").read_bytes() == data
 
 
 def test_a_video_that_breaks_off_in_the_middle_leaves_no_file(workplace, capsys, monkeypatch):
     """The old map of the same name stays."""
-    from dvcc.errors import VideoError
-    from dvcc.export import Source
+    whole = VideoSource.frames
 
-    whole = Source.gops
-
-    def broken(self, frames, damage):
-        yield next(whole(self, frames, damage))
+    def broken(self, damage, **how):
+        yield next(whole(self, damage, **how))
         raise VideoError("in.mkv cannot be read as video")
 
-    monkeypatch.setattr(Source, "gops", broken)
+    monkeypatch.setattr(VideoSource, "frames", broken)
     Path("in.npz").write_bytes(b"old")
     before = sorted(workplace.iterdir())
     assert export("--checkpoint", "absolute.safetensors", "--gop", "4") == 2

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from dvcc import QPMap, QPOffsets
-from dvcc.errors import ConfigError
-from dvcc.export import FORMATS, Source
+from dvcc.codecs.encoder import Picture
+from dvcc.export import FORMATS
 from dvcc.export.svtav1 import few_levels
+from dvcc.video.source import VideoSource
 
 GRID = (5, 9)  # neither is a multiple of 4: the last 64x64 units are cut
-SOURCE = Source(Path("/videos/in.mp4"), 16 * GRID[0], 16 * GRID[1], Fraction(30000, 1001), False, (1, 1, 1, 1), 0)
+PICTURE = Picture(16 * GRID[0], 16 * GRID[1], Fraction(30000, 1001), Fraction(1, 1000), 1)
+SOURCE = VideoSource(Path("/videos/in.mp4"), 0, PICTURE, "bt709", None, 0, ())
 GOPS = (4, 4, 3)
 KIND = {"absolute": QPMap, "offset": QPOffsets}
 CASES = [(name, mode) for name, written in FORMATS.items() for mode in written.takes]
@@ -169,8 +171,3 @@ def test_no_offset_of_svtav1_is_negative_and_unchanged_frames_have_no_line():
     crf = int(re.search(r"--crf (\d+)", command)[1])
     lowest = means(np.concatenate([qp.values[:1] for qp in given[:2]]).astype(float)).min()
     assert abs(crf - (35 + 1.5 * lowest)) <= 1.5
-
-
-def test_kvazaar_would_take_a_name_for_another_layout():
-    with pytest.raises(ConfigError, match="ends in .txt"):
-        FORMATS["kvazaar"].write(io.BytesIO(), iter(maps("offset")), source=SOURCE, out=Path("map.bin"), gop=4)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from dvcc import Clip, QPMap, QPOffsets
-from dvcc.export import FORMATS, Source
+from dvcc.export import FORMATS
+from dvcc.video.probe import open_video
+from dvcc.video.source import VideoSource
 from tests.export.conftest import decoded_luma, write_video
 
 GOP = 6
@@ -42,7 +44,7 @@ def psnr_of_sides(clip: Clip, coded: Path) -> np.ndarray:
     return np.array([[10 * np.log10(255**2 / side[gop].mean()) for side in sides] for gop in (slice(GOP), slice(GOP, None))])
 
 
-def code(name: str, maps: list, source: Source, folder: Path, **words: str) -> Path:
+def code(name: str, maps: list, source: VideoSource, folder: Path, **words: str) -> Path:
     """Run the printed command. words: what a user puts for a word in capitals."""
     out = folder / f"map {len(list(folder.iterdir()))}{FORMATS[name].suffix}"
     with open(out, "wb") as file:
@@ -58,7 +60,7 @@ def code(name: str, maps: list, source: Source, folder: Path, **words: str) -> P
 
 def moved(name: str, maps: list, flat: list, clip: Clip, folder: Path, **words: str) -> np.ndarray:
     """What the maps change in PSNR against the flat ones, as `psnr_of_sides`."""
-    source = Source.open(write_video(folder / "in video.mkv", clip))
+    source = open_video(write_video(folder / "in video.mkv", clip)).upright()
     return psnr_of_sides(clip, code(name, maps, source, folder, **words)) - psnr_of_sides(
         clip, code(name, flat, source, folder, **words)
     )
@@ -106,7 +108,7 @@ def test_x265_takes_absolute_maps(clip, programs, tmp_path):
 
 def test_a_flat_map_of_x265_is_its_constant_qp(clip, ffmpeg, programs, tmp_path):
     """No QP can be read back from HEVC; but nothing else of its rate control may be at work."""
-    source = Source.open(write_video(tmp_path / "in.mkv", clip))
+    source = open_video(write_video(tmp_path / "in.mkv", clip)).upright()
     coded = code("x265", 2 * [QPMap(halves(30, 30))], source, tmp_path)
     params = "qp=30:ipratio=1:pbratio=1:aq-mode=0:cutree=0:scenecut=0:log-level=none"
     constant = tmp_path / "constant.mp4"

@@ -13,10 +13,11 @@ import av
 import numpy as np
 import pytest
 
-from dvcc import Clip, QPMap
+from dvcc import Clip, QPMap, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
-from dvcc.export import FORMATS, Source
+from dvcc.export import FORMATS
 from dvcc.export.rectangles import rectangles
+from dvcc.video.probe import open_video
 from tests.conftest import make_noise, make_scene
 from tests.export.conftest import decoded_luma, write_video
 
@@ -26,7 +27,7 @@ GOP = 8
 def write_script(video: Path, maps: list[QPMap], *, name: str = "ffmpeg", out: str = "map.sh") -> Path:
     path = video.parent / out
     with open(path, "wb") as file:
-        FORMATS[name].write(file, iter(maps), source=Source.open(video), out=path, gop=GOP)
+        FORMATS[name].write(file, iter(maps), source=open_video(video).upright(), out=path, gop=GOP)
     return path
 
 
@@ -78,7 +79,7 @@ def test_full_range_stays_full(ffmpeg, tmp_path):
     clip = Clip(np.where(clip.y > 120, 255, clip.y // 4).astype(np.uint8), clip.u, clip.v, clip.fps, "bt601", True)
     video = write_video(tmp_path / "in.avi", clip, codec="mjpeg", pixels="yuvj420p")
     run_script(write_script(video, [QPMap.uniform(18, like=clip)]), "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path)
-    asked = next(Source.open(video).gops(2)).y.astype(int)
+    asked = read_clip(video).y.astype(int)
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = list(container.decode(video=0))
         coded = np.stack(
@@ -137,9 +138,9 @@ def test_odd_sizes_and_other_pixels_are_coded_as_the_map_was_made(size, pixels, 
             frame.pts = t
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    source = Source.open(path)
-    assert (source.height, source.width) == (height - height % 2, width - width % 2)
-    (clip,) = source.gops(GOP)
+    source = open_video(path).upright()
+    assert (source.picture.height, source.picture.width) == (height - height % 2, width - width % 2)
+    clip = read_clip(path)
     maps = random_maps(clip)
     result = run_script(write_script(path, maps), "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path)
     assert result.returncode == 0, result
