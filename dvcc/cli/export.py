@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dvcc._files import open_atomic
+from dvcc._files import open_atomic, replaced
+from dvcc._words import counted
 from dvcc.errors import ConfigError
 from dvcc.export import FORMATS, Source
-from dvcc.published import Mode, check_mode, control_path, published_controls
+from dvcc.published import Mode, check_mode, control_path, published_tasks
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 from dvcc.video.source import Damage
@@ -23,14 +25,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc export`."""
     parser = commands.add_parser("export", help="write the QPs that a trained control decides, for another encoder")
     parser.add_argument("video", help="a video file, which the other encoder is going to code")
-    parser.add_argument("--format", choices=list(FORMATS), default="npz", help="whose (default: npz, dvcc's own)")
-    parser.add_argument("--target-kbps", type=float, required=True, help="bitrate to aim at, kbit/s")
-    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls('offset'))}")
-    parser.add_argument("--mode", choices=get_args(Mode), help="QPs, or offsets on the encoder's own (default: the format's)")
-    parser.add_argument("--checkpoint", help="a control that you trained, instead of --task")
-    parser.add_argument("--gop", type=int, help="frames per GOP (default: one second)")
-    parser.add_argument("--out", help="where to write (default: IN with the format's suffix, in this folder)")
+    parser.add_argument("--format", choices=list(FORMATS), default="npz", help="which program's (default: npz, dvcc's own)")
+    parser.add_argument("--target-kbps", metavar="KBPS", type=float, required=True, help="bitrate to aim at, kbit/s")
+    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {published_tasks()}")
+    parser.add_argument("--mode", choices=get_args(Mode), help=_modes())
+    parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
+    parser.add_argument("--gop", metavar="N", type=int, help="frames per GOP (default: one second)")
+    parser.add_argument("--out", metavar="FILE", help="where to write (default: VIDEO with the format's suffix, in this folder)")
     parser.set_defaults(run=run)
+
+
+def _modes() -> str:
+    offsets = [name for name, form in FORMATS.items() if form.takes[0] == "offset"]
+    return f"absolute: QPs; offset: offsets on the encoder's own (default: offset for {' and '.join(offsets)}, else absolute)"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -55,13 +62,16 @@ def run(arguments: argparse.Namespace) -> None:
             f"{checkpoint} is a control of {mode} mode, which {arguments.format} does not take: "
             f"use one of --mode {written.takes[0]}"
         )
-    counted, damage = _Counted(), Damage()
+    extent, damage = _Extent(), Damage()
+    for note in replaced(out):
+        print(f"note     {note}", file=sys.stderr)
     with open_atomic(out) as file:
-        maps = counted(map_of(clip, arguments.target_kbps) for clip in source.gops(gop, damage))
+        maps = extent(map_of(clip, arguments.target_kbps) for clip in source.gops(gop, damage))
         command = written.write(file, maps, source=source, out=out, gop=gop)
     what = "QPs" if mode == "absolute" else "offsets"
     print(
-        f"{out}: {what} {counted.low} to {counted.high}, {counted.frames} frames, GOP {gop}, at {arguments.target_kbps:g} kbit/s"
+        f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "
+        f"at {arguments.target_kbps:g} kbit/s"
     )
     if said := str(damage):
         print(f"damage: {said}; the other encoder may conceal it in another way")
@@ -69,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"use: {command}")
 
 
-class _Counted:
+class _Extent:
     """Passes maps on and remembers their extent."""
 
     frames, low, high = 0, 127, -127

@@ -42,6 +42,12 @@ def test_a_published_control_is_exported_in_every_format(name, workplace, capsys
     assert [line.partition(":")[0] for line in lines[1:]] == ["lost", "use"] and len(lines) == 3
 
 
+def test_what_is_replaced_is_told(workplace, capsys):
+    for told in ("", "note     in.npz exists and will be replaced\n"):
+        assert export("--task", "detection") == 0
+        assert capsys.readouterr().err == told
+
+
 @pytest.mark.parametrize("mode", ["absolute", "analysed"])
 def test_maps_are_decided_gop_by_gop(mode, workplace):
     """As the control decides for each GOP alone, the analysis encode of its own included."""
