@@ -25,6 +25,12 @@ def check_writable(folder: str | Path, *, key: str = "out") -> None:
         raise DvccError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with {key}=DIR") from error
 
 
+def replaced(*paths: Path) -> list[str]:
+    """A note that says which of `paths` are files already, and are going to be written anew; none if none is."""
+    there = [str(path) for path in paths if path.is_file()]
+    return [f"{', '.join(there)} {'exists' if len(there) == 1 else 'exist'} and will be replaced"] if there else []
+
+
 @contextmanager
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file to write to that takes its name `path` when the block ends, and none when the block raises.

@@ -9,7 +9,7 @@ from abc import ABC as AbstractBase
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from dvcc.errors import CheckpointError, ConfigError
 
@@ -159,6 +159,13 @@ def published_controls(mode: Mode) -> list[str]:
     """The tasks that have a control of that mode in the repository."""
     names = (re.fullmatch(r"control_(.*?)(_analysed)?", path.stem) for path in CHECKPOINTS.glob("control_*.safetensors"))
     return sorted(name[1] for name in names if name and (name[2] or "") == _SUFFIX[mode])
+
+
+def published_tasks() -> str:
+    """Those that have a control of any mode, in words."""
+    both = {mode: published_controls(mode) for mode in get_args(Mode)}
+    tasks = {task: [mode for mode, own in both.items() if task in own] for task in sorted(set().union(*both.values()))}
+    return ", ".join(task + (f" ({modes[0]} mode only)" if len(modes) == 1 else "") for task, modes in tasks.items())
 
 
 def control_path(task: str | None, mode: Mode, checkpoint: str | None) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from dvcc._files import check_writable, write_atomic
+from dvcc._files import check_writable, replaced, write_atomic
+from dvcc._words import counted, direction
 from dvcc.clip import Clip, read_clip
 from dvcc.errors import ConfigError, VideoError
 from dvcc.published import Mode, check_mode, control_path
@@ -24,6 +26,7 @@ TARGETS = (0.6, 1.0, 1.6)
 """Of the target, for a curve."""
 
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
+_WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
 _FRAMES, _NUM_SHOWN = 250, 6
 _MOST_BYTES, _BYTES_PER_PIXEL = 4e9, 4.5  # of the stretch: 4:2:0 planes, and RGB for the control
 
@@ -33,18 +36,30 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("compare", help="two-pass ABR against a trained control on your video: a table and a page")
     parser.add_argument("video", help="a video file or a folder of frames, uncoded or well coded")
     parser.add_argument(
-        "--target-kbps", type=float, required=True, help="bitrate to compare at, kbit/s; 0.6 and 1.6 times it too"
+        "--target-kbps",
+        metavar="KBPS",
+        type=float,
+        required=True,
+        help="bitrate to compare at, kbit/s, and at 0.6 and 1.6 times it",
     )
-    parser.add_argument("--task", required=True, choices=_TASKS, help="what the video is for")
-    parser.add_argument("--model", help="the network that judges (default: the task's own; dvcc zoo lists more)")
-    parser.add_argument("--weights", help="its weights, where they are not its own")
     parser.add_argument(
-        "--mode", choices=get_args(Mode), help="the control moves x264's QPs (offset, the default) or decides them"
+        "--task",
+        metavar="TASK",
+        required=True,
+        choices=_TASKS,
+        help=f"what the video is for: {', '.join(_TASKS)}; where no control is published, with --checkpoint",
     )
-    parser.add_argument("--checkpoint", help="a trained control (default: the published one of the task and mode)")
-    parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where the stretch begins")
-    parser.add_argument("--seconds", type=float, help=f"how long it is (default: up to {_FRAMES} frames)")
-    parser.add_argument("--out", help="folder to write to (default: compare-IN, in this folder)")
+    parser.add_argument("--model", metavar="NAME", help="the network that judges (default: the task's own; dvcc zoo lists more)")
+    parser.add_argument("--weights", metavar="FILE", help="weights for it, in place of its published ones")
+    parser.add_argument(
+        "--mode", choices=get_args(Mode), help="offset, the default: the control moves x264's QPs; absolute: it decides them"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="a control that you trained (default: the published one of the task and mode)"
+    )
+    parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where the stretch begins (default: 0)")
+    parser.add_argument("--seconds", type=float, metavar="SECONDS", help=f"how long it is (default: up to {_FRAMES} frames)")
+    parser.add_argument("--out", metavar="DIR", help="folder to write to (default: compare-VIDEO, in this folder)")
     parser.set_defaults(run=run)
 
 
@@ -54,12 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     mode: Mode = arguments.mode or "offset"
     checkpoint = control_path(None if arguments.checkpoint else arguments.task, mode, arguments.checkpoint)
-    if not Path(arguments.video).is_dir():
-        open_video(arguments.video)  # refuses what cannot be coded
+    source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
     probe = read_clip(arguments.video, frames=1)
     start, frames = _stretch(arguments, probe)
-    out = Path(arguments.out or f"compare-{Path(arguments.video).stem}")
-    check_writable(out, key="--out")
 
     from rich.console import Console
     from rich.progress import Progress
@@ -71,7 +83,10 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.control import load_control
     from dvcc.rate_control import Means, build_rate_controller
     from dvcc.tasks import build_task
+    from dvcc.video.plan import check_target
 
+    if source is not None:
+        check_target(source, arguments.target_kbps)
     control, stored = load_control(checkpoint)
     check_mode(checkpoint, control.mode, asked=arguments.mode)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
@@ -86,7 +101,10 @@ def run(arguments: argparse.Namespace) -> None:
     }
     clip = _read(arguments.video, start, frames)
     if clip.num_frames <= task.overlap:
-        raise ConfigError(f"{arguments.task} needs more than {task.overlap} frames, and the stretch has {clip.num_frames}")
+        raise ConfigError(
+            f"{arguments.task} needs more than {counted(task.overlap, 'frame')}, and the stretch has {clip.num_frames}"
+        )
+    out = _folder(arguments)
     targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("encoding", total=len(targets) * len(controllers))
@@ -136,19 +154,21 @@ def run(arguments: argparse.Namespace) -> None:
     }
     write_atomic(out / "compare.json", json.dumps(figures, indent=1))
     print(_table(measured, names, task.metric_name))
+    print(_directions(task.metric_name, higher_is_better=comparison.higher_is_better))
     print(comparison.headline)
     print(f"page: {out / 'index.html'}")
 
 
 def _stretch(arguments: argparse.Namespace, probe: Clip) -> tuple[int, int]:
     """First frame, and how many at most."""
-    if not (0 <= arguments.start < float("inf") and 0 < (arguments.seconds or 1) < float("inf")):
+    seconds = arguments.seconds
+    if not (0 <= arguments.start < float("inf") and 0 < (1 if seconds is None else seconds) < float("inf")):
         raise ConfigError("--start must be 0 or more and --seconds positive")
     most = int(_MOST_BYTES / (probe.height * probe.width * _BYTES_PER_PIXEL))
-    frames = round(arguments.seconds * probe.fps) if arguments.seconds else min(_FRAMES, most)
+    frames = min(_FRAMES, most) if seconds is None else round(seconds * probe.fps)
     if frames > most:
         raise ConfigError(
-            f"--seconds {arguments.seconds:g} is {frames} frames of {probe.width}x{probe.height}, more than the {most} that "
+            f"--seconds {seconds:g} of {probe.width}x{probe.height} is more than the {counted(most, 'frame')} that "
             f"{_MOST_BYTES / 1e9:g} GB hold: take at most --seconds {int(most / probe.fps)}"
         )
     return round(arguments.start * probe.fps), max(1, frames)
@@ -160,8 +180,21 @@ def _read(video: str, start: int, frames: int) -> Clip:
 
     there = count_frames(Path(video)) - start
     if there < 1:
-        raise VideoError(f"{video} has only {there + start} frames, and --start is frame {start}: begin earlier")
+        raise VideoError(f"{video} has only {counted(there + start, 'frame')}, and --start is frame {start:.10g}: begin earlier")
     return read_clip(video, start=start, frames=min(frames, there))
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where to write; what is there already is named before it is replaced."""
+    video = Path(arguments.video)
+    out = Path(arguments.out or f"compare-{video.stem}")
+    check_writable(out, key="--out")
+    paths = [out / name for name in _WRITTEN]
+    if any(path.is_file() and path.samefile(video) for path in paths):
+        raise ConfigError(f"{video} would be replaced by what is written to {out}: choose another folder with --out DIR")
+    for note in replaced(*paths):
+        print(f"note     {note}", file=sys.stderr)
+    return out
 
 
 def _facts(
@@ -184,15 +217,18 @@ def _facts(
         (
             "stretch",
             f"frames {start} to {start + clip.num_frames - 1} ({seconds[0]:.2f} to {seconds[1]:.2f} s) of {video.name}: "
-            f"{clip.num_frames} frames of {clip.width}x{clip.height} at {float(clip.fps):g} fps",
+            f"{counted(clip.num_frames, 'frame')} of {clip.width}x{clip.height} at {float(clip.fps):g} fps",
         ),
-        ("encoder", f"x264, preset medium, a GOP of one second ({gop} frames), closed, one thread, for both; real encodes"),
+        (
+            "encoder",
+            f"x264, preset medium, a GOP of one second ({counted(gop, 'frame')}), closed, one thread, for both; real encodes",
+        ),
         ("two-pass ABR", "x264 at its best: two passes, AQ, psy and mbtree on"),
         (
             "learned control",
             f"{checkpoint.name}, {mode} mode"
             + ("" if mode == "offset" else "; coded once more where it missed its target")
-            + (f"; trained with GOPs of {trained_gop} frames" if trained_gop != gop else "")
+            + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
             + ("; TRAINED ON THIS VIDEO, which flatters it" if video_key(video) in stored.get("trained_on", []) else ""),
         ),
         ("judge", f"{model}: its answer on the coded frames against its own on the uncoded ones of the stretch"),
@@ -218,6 +254,12 @@ def _row(measured: Measured) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     """JSON has no NaN."""
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _directions(metric: str, *, higher_is_better: bool) -> str:
+    """Which way each metric of the table is better."""
+    better = {metric: higher_is_better, "PSNR (dB)": True}
+    return "; ".join(f"{name}: {direction(higher)}" for name, higher in better.items())
 
 
 def _table(measured: list[Measured], names: dict[str, str], metric: str) -> str:

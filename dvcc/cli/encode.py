@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from dvcc._files import replaced
+from dvcc._words import counted
 from dvcc.errors import ConfigError
-from dvcc.published import Mode, check_mode, control_path, published_controls
+from dvcc.published import Mode, check_mode, control_path, published_tasks
 from dvcc.units import gop_of_a_second
 
 if TYPE_CHECKING:
+    from dvcc.codecs import VideoCodec
+    from dvcc.video.source import VideoSource
     from dvcc.video.tally import Tally
 
 
@@ -22,12 +26,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc encode`."""
     parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
     parser.add_argument("video", help="a video file of any length")
-    parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts")
-    parser.add_argument("--target-kbps", type=float, required=True, help="average bitrate of the video stream, kbit/s")
+    parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live")
+    parser.add_argument(
+        "--target-kbps", metavar="KBPS", type=float, required=True, help="average bitrate of the video stream, kbit/s"
+    )
     parser.add_argument(
         "--task",
         metavar="TASK",
-        help=f"what the video is for, unless --checkpoint says it: {', '.join(published_controls('offset'))}",
+        help=f"what the video is for, unless --checkpoint says it: {published_tasks()}",
     )
     parser.add_argument(
         "--mode",
@@ -38,16 +44,21 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--codec", choices=("x264", "x265"), default="x264", help="H.264, the default, or HEVC (offset mode only)"
     )
-    parser.add_argument("--preset", default="medium", help="the encoder's; medium unless given")
-    parser.add_argument("--gop", type=int, help="frames from one I frame to the next (default: one second)")
+    parser.add_argument("--preset", metavar="NAME", default="medium", help="preset of the encoder (default: medium)")
+    parser.add_argument("--gop", metavar="N", type=int, help="frames from one I frame to the next (default: one second)")
     parser.add_argument(
-        "--threads", type=int, help="frame threads (default: x264 1.5 per core, at most 16, live 4; x265 0.5, at most 4)"
+        "--threads",
+        metavar="N",
+        type=int,
+        help="frame threads (default: x264 1.5 per core, at most 16, or 4 with --live; x265 0.5 per core, at most 4)",
     )
-    parser.add_argument("--stream", type=int, help="which stream of the file to code, where it has several with video")
-    parser.add_argument("--report", metavar="DIR", help="write pictures of the maps over frames, and the bitrate, there")
+    parser.add_argument("--stream", metavar="N", type=int, help="which stream of the file to code, where several are video")
+    parser.add_argument("--report", metavar="DIR", help="folder for pictures: maps over frames, and the bitrate by second")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--live", action="store_true", help="from stdin (-), a device or a URL, to .ts, .mp4 or - (stdout)")
-    parser.add_argument("--input-format", metavar="F", help="with --live: FFmpeg's name of what is read, as v4l2 for a camera")
+    parser.add_argument("--live", action="store_true", help="code a stream in one pass: from stdin (-), a device or a URL")
+    parser.add_argument(
+        "--input-format", metavar="F", help="with --live: FFmpeg's name of the input's format, as v4l2 for a camera"
+    )
     parser.set_defaults(run=run)
 
 
@@ -56,6 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     checkpoint = control_path(arguments.task, arguments.mode or "offset", arguments.checkpoint)
+    for word, value, most in (("gop", arguments.gop, 10_000), ("threads", arguments.threads, 128)):
+        if value is not None and not 1 <= value <= most:
+            raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and the encoder's threads need the cores
     if arguments.live:
         _live(arguments, checkpoint)
@@ -67,16 +81,14 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.codecs import CODECS
     from dvcc.video.probe import open_video
 
-    for word, value, most in (("gop", arguments.gop, 10_000), ("threads", arguments.threads, 128)):
-        if value is not None and not 1 <= value <= most:
-            raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
     CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left behind
 
     if arguments.input_format:
         raise ConfigError("--input-format is for --live: a file says what it is")
-    if arguments.video == "-":
-        raise ConfigError("a file is read twice, and stdin cannot be: add --live for one pass")
+    if arguments.video == "-" or "://" in arguments.video:
+        what = "stdin" if arguments.video == "-" else arguments.video
+        raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass")
     source = open_video(arguments.video, stream=arguments.stream)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
@@ -91,16 +103,16 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, control.mode, gop=gop, threads=threads)
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
+    report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)
     if arguments.dry_run:
         return
-    report = EncodeReport(plan, Path(arguments.report)) if arguments.report else None
     with progress_bar(source) as progress:
         result = encode_video(plan, progress=progress, look=report.look if report else None)
     if report:
         report.write(result)
     _say((), result.damage)  # the plan has told the notes
-    print(_closing(arguments, result.tally), f"{result.num_encodes} encodes in {result.elapsed_seconds:.1f} s")
+    print(_closing(arguments, result.tally), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
 
 
 def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
@@ -117,6 +129,11 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
 
     control, _ = load_control(checkpoint)
     check_mode(checkpoint, control.mode, asked=arguments.mode)
+
+    def begun(source: VideoSource, codec: VideoCodec) -> None:
+        print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)
+        _say(replaced(Path(arguments.out)) if arguments.out != "-" else [], "")
+
     result = encode_live(
         arguments.video,
         Path(arguments.out),
@@ -127,10 +144,10 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         gop=arguments.gop,
         threads=default_threads(arguments.codec, live=True) if arguments.threads is None else arguments.threads,
         form=arguments.input_format,
-        begun=lambda source, codec: print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr),
+        begun=begun,
     )
     _say(result.notes, result.damage)
-    line = f"{result.elapsed_seconds:.1f} s, at most {result.most_delay} frames behind"
+    line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.most_delay, 'frame')} behind"
     print(_closing(arguments, result.tally), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
 
 
@@ -146,4 +163,4 @@ def _closing(arguments: argparse.Namespace, tally: Tally) -> str:
         return f"{arguments.out}: no frame,"
     qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in tally.mean_qps.items())
     rate = f"{tally.bitrate_kbps:.1f} kbit/s of {arguments.target_kbps:g} asked"
-    return f"{arguments.out}: {rate}, {tally.num_frames} frames, mean QP {qps},"
+    return f"{arguments.out}: {rate}, {counted(tally.num_frames, 'frame')}, mean QP {qps},"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
-from dvcc._files import open_atomic
+from dvcc._files import open_atomic, replaced
+from dvcc._words import counted
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
-from dvcc.published import Mode, check_mode, control_path, published_controls
+from dvcc.published import Mode, check_mode, control_path, published_tasks
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 from dvcc.video.probe import open_video
@@ -22,14 +24,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc export`."""
     parser = commands.add_parser("export", help="write the QPs that a trained control decides, for another encoder")
     parser.add_argument("video", help="a video file, which the other encoder is going to code")
-    parser.add_argument("--format", choices=list(FORMATS), default="npz", help="whose (default: npz, dvcc's own)")
-    parser.add_argument("--target-kbps", type=float, required=True, help="bitrate to aim at, kbit/s")
-    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls('offset'))}")
-    parser.add_argument("--mode", choices=get_args(Mode), help="QPs, or offsets on the encoder's own (default: the format's)")
-    parser.add_argument("--checkpoint", help="a control that you trained, instead of --task")
-    parser.add_argument("--gop", type=int, help="frames per GOP (default: one second)")
-    parser.add_argument("--out", help="where to write (default: IN with the format's suffix, in this folder)")
+    parser.add_argument("--format", choices=list(FORMATS), default="npz", help="which program's (default: npz, dvcc's own)")
+    parser.add_argument("--target-kbps", metavar="KBPS", type=float, required=True, help="bitrate to aim at, kbit/s")
+    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {published_tasks()}")
+    parser.add_argument("--mode", choices=get_args(Mode), help=_modes())
+    parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
+    parser.add_argument("--gop", metavar="N", type=int, help="frames per GOP (default: one second)")
+    parser.add_argument("--out", metavar="FILE", help="where to write (default: VIDEO with the format's suffix, in this folder)")
     parser.set_defaults(run=run)
+
+
+def _modes() -> str:
+    offsets = [name for name, form in FORMATS.items() if form.takes[0] == "offset"]
+    return f"absolute: QPs; offset: offsets on the encoder's own (default: offset for {' and '.join(offsets)}, else absolute)"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -67,15 +74,18 @@ def run(arguments: argparse.Namespace) -> None:
         )
     codec = obedient_codec("x264", "medium", control.mode, gop=gop, threads=default_threads("x264"))
     maker, damage = MapMaker(source, control, arguments.target_kbps, codec), Damage()
+    for note in replaced(out):
+        print(f"note     {note}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress, open_atomic(out) as file:
-        counted, analysis = _Counted(progress), maker.analyse(Path(folder), progress)
+        extent, analysis = _Extent(progress), maker.analyse(Path(folder), progress)
         decided = maker.decided(source.frames(damage), analysis)
-        command = written.write(file, counted(by_gop(decided, gop, mode)), source=source, out=out, gop=gop)
+        command = written.write(file, extent(by_gop(decided, gop, mode)), source=source, out=out, gop=gop)
         if damage.resized:  # the other encoder would not scale them
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
     what = "QPs" if mode == "absolute" else "offsets"
     print(
-        f"{out}: {what} {counted.low} to {counted.high}, {counted.frames} frames, GOP {gop}, at {arguments.target_kbps:g} kbit/s"
+        f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "
+        f"at {arguments.target_kbps:g} kbit/s"
     )
     if said := str(damage):
         print(f"damage: {said}; the other encoder may conceal it in another way")
@@ -83,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"use: {command}")
 
 
-class _Counted:
+class _Extent:
     """Passes maps on and remembers their extent."""
 
     def __init__(self, progress: Callable[[str, int], None]) -> None:

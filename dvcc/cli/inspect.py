@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dvcc._words import counted
 from dvcc.codecs.bitstream import CodedFrame, CodedStream
 from dvcc.codecs.summary import StreamSummary
 from dvcc.errors import ConfigError, VideoError
@@ -75,7 +78,7 @@ def _compare(frame: CodedFrame, reference: Reference, quality: RegionQuality, st
 
 
 def _uneven(reference: Reference, how: str, stream: CodedStream) -> VideoError:
-    lost = f" ({stream.lost} of which are lost to damage)" if stream.lost else ""
+    lost = f" ({stream.lost} lost to damage)" if stream.lost else ""
     return VideoError(f"{reference.name} has {how} frames than {stream.name}{lost}: give what it was coded from, frame for frame")
 
 
@@ -87,7 +90,7 @@ def _with_progress(stream: CodedStream) -> Iterator[CodedFrame]:
         yield frame
         if sys.stderr.isatty() and time.monotonic() > shown:
             shown = time.monotonic() + 0.5
-            print(f"\r{done}{of} frames", end="", file=sys.stderr, flush=True)
+            print(f"\rframe {done}{of}", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
@@ -96,6 +99,8 @@ def _check_picture(path: Path) -> None:
     """Raise `ConfigError` unless `path` can be written: before a long file is decoded for it."""
     if path.is_dir():
         raise ConfigError(f"--heat-map {path} is a folder: give the name of a PNG file")
+    if path.suffix.lower() != ".png":  # a video's name in the wrong place would cost the video
+        raise ConfigError(f"--heat-map {path} is no name of a picture: end it in .png")
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
             file.write(b"?")
@@ -105,33 +110,41 @@ def _check_picture(path: Path) -> None:
 
 def _lines(name: str, figures: dict[str, Any]) -> list[str]:
     """What is printed of a stream."""
-    height, width = figures["size"]
+    (height, width), frames = figures["size"], counted(figures["frames"], "frame")
     assumed = " (assumed: the stream does not say)" if figures["fps_assumed"] else ""
     lines = [
-        f"{name}: {width}x{height}, {figures['frames']} frames at {figures['fps']:g} fps{assumed}, {figures['kbps']:.1f} kbit/s",
+        f"{name}: {width}x{height}, {frames} at {figures['fps']:g} fps{assumed}, {figures['kbps']:.1f} kbit/s",
         f"coded  H.264 {figures['profile']}, {figures['pixel_format']}, in {figures['container']}",
     ]
     for kind, of_type in figures["frame_types"].items():
         lines.append(
-            f"  {kind}  {of_type['frames']:4d} frames  QP {of_type['qp_mean']:5.2f} ({of_type['qp_min']}..{of_type['qp_max']}, "
+            f"  {kind}  {counted(of_type['frames'], 'frame'):<12}"
+            f"QP {of_type['qp_mean']:5.2f} ({of_type['qp_min']}..{of_type['qp_max']}, "
             f"four in five within {of_type['qp_p10']}..{of_type['qp_p90']})  {of_type['bits_mean']:9.0f} bits per frame"
         )
     lines.append(f"rate   {_rate_of_seconds(figures['kbits_per_second'])}")
     lines.append(f"GOPs   {_gops(figures['gops'])}")
     types = figures["types"]
     lines.append(f"types  {types[:_TYPES_SHOWN]}{' ..' if len(types) > _TYPES_SHOWN else ''}")
-    lines.append(f"x264   {figures['settings'] or 'no settings text'}")
+    lines += _wrapped("x264", figures["settings"] or "no settings text")
     if figures["interlaced_frames"]:
         lines.append(
-            f"note   {figures['interlaced_frames']} frames are interlaced: their QPs are as coded, but which lines of a pair of "
-            f"rows a macroblock covers is not known, so maps show the mean of each pair"
+            f"note   {counted(figures['interlaced_frames'], 'frame is', 'frames are')} interlaced: QPs are as coded, "
+            f"but which lines of a pair of rows a macroblock covers is not known, so maps show the mean of each pair"
         )
     if figures["lost_frames"] or figures["damaged_frames"]:
         lines.append(
-            f"note   the file is damaged: {figures['lost_frames']} frames lost and counted nowhere, "
+            f"note   the file is damaged: {counted(figures['lost_frames'], 'frame')} lost and counted nowhere, "
             f"{figures['damaged_frames']} made up in part by the decoder"
         )
     return lines
+
+
+def _wrapped(title: str, text: str) -> list[str]:
+    """No wider than the terminal, or than 80 columns where there is none; settings are not broken."""
+    width = shutil.get_terminal_size().columns
+    lines = textwrap.wrap(text, max(40, width - 7), break_long_words=False, break_on_hyphens=False)
+    return [f"{start:7}{line}" for start, line in zip([title, *[""] * (len(lines) - 1)], lines, strict=True)]
 
 
 def _rate_of_seconds(seconds: list[list[float]]) -> str:
@@ -145,7 +158,7 @@ def _gops(gops: dict[str, Any]) -> str:
         return "none: no frame that decoding can start at"
     kind = "closed" if gops["closed"] else "open"
     whole = lengths[:-1] or lengths
-    of = f"{whole[0]} frames"
+    of = counted(whole[0], "frame")
     if min(whole) < max(whole):
         of = f"{min(whole)} to {max(whole)} frames (median {np.median(whole):g})"
     text = f"{len(lengths)}, {kind}, of {of}"
@@ -164,7 +177,7 @@ def _reference_lines(name: str, figures: dict[str, Any]) -> list[str]:
     known = [value for row in figures["psnr_map"] for value in row if value is not None]
     some = "" if figures["ssim_frames"] in (0, figures["frames"]) else f", SSIM of {figures['ssim_frames']} of them"
     return [
-        f"against {name}: luma of {figures['frames']} frames{some}",
+        f"against {name}: luma of {counted(figures['frames'], 'frame')}{some}",
         line("whole picture", figures),
         *(line(f"third of {third} QPs" if third != "middle" else "middle third", of) for third, of in figures["by_qp"].items()),
         f"  macroblocks: PSNR {min(known):.2f} to {max(known):.2f} dB, median {np.median(known):.2f}"

@@ -18,6 +18,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from dvcc import visuals
+from dvcc._words import direction
 from dvcc.codecs import EncodedClip
 from dvcc.compare.measure import Measured, Shown
 from dvcc.units import MACROBLOCK, macroblock_grid
@@ -62,6 +63,7 @@ def render(comparison: Comparison) -> str:
         style=folder.joinpath("page.css").read_text("utf-8"),
         script=folder.joinpath("page.js").read_text("utf-8"),
         main=main,
+        direction=direction(comparison.higher_is_better),
         frames=[_frame(frame, comparison, low, high) for frame in comparison.shown],
         legend={"low": low, "high": high, "stops": [matplotlib.colors.to_hex(_MAP(i / 8)) for i in range(9)]},
         map_size=(100 * columns * MACROBLOCK / width, 100 * rows * MACROBLOCK / height),
@@ -116,7 +118,7 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
 
 
 def _metric_curve(comparison: Comparison) -> str:
-    figure, axis = _axes(f"{comparison.metric_name}", "kbit/s taken")
+    figure, axis = _axes(f"{comparison.metric_name}, {direction(comparison.higher_is_better)}", "kbit/s taken")
     for name, colour in _LINES.items():
         points = sorted((m.coded.bitrate_kbps, m.metric) for m in comparison.measured if m.controller == name)
         marker = "o" if name == "abr2" else "s"

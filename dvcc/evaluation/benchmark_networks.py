@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from dvcc._words import counted
 from dvcc.data.datasets import DataSet
 from dvcc.errors import ConfigError
 from dvcc.settings import BenchmarkConfig
@@ -79,8 +80,3 @@ def labels_left_out(data: DataSet, task_name: str, networks: dict[str, Task]) ->
         for name, task in networks.items()
         if not speaks_of(data, task_name, task)
     ]
-
-
-def counted(count: int, one: str, several: str = "") -> str:
-    """A number of things, in words."""
-    return f"{count} {one if count == 1 else several or one + 's'}"

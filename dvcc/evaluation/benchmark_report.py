@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvcc._files import write_atomic
+from dvcc._words import counted
 from dvcc.codecs import X264, Codec
 from dvcc.config import to_dict
 from dvcc.data.datasets import DataSet
-from dvcc.evaluation.benchmark_networks import counted, labels_left_out, taken_for
+from dvcc.evaluation.benchmark_networks import labels_left_out, taken_for
 from dvcc.evaluation.benchmark_pictures import draw_curves, draw_strips
 from dvcc.evaluation.benchmark_rows import NOISE, UNCODED, Row
 from dvcc.evaluation.benchmark_summary import audit, not_monotone, summarise

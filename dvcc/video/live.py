@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 
+from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.network import ControlNetwork
@@ -25,7 +26,7 @@ from dvcc.video.controlled import control_stream, obedient_codec, reduced_frames
 from dvcc.video.output import LiveStream
 from dvcc.video.plan import check_target
 from dvcc.video.probe import probe
-from dvcc.video.source import Damage, OtherPacket, SourceFrame, VideoSource, opened
+from dvcc.video.source import MEND_FILE, Damage, OtherPacket, SourceFrame, VideoSource, opened
 from dvcc.video.tally import Tally
 
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
@@ -69,6 +70,8 @@ def encode_live(
     told when the first frame is there. Raises `ConfigError` for a control that needs more than one pass or a target out of reach,
     `VideoError` when there is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
     """
+    if form is not None:
+        _check_form(form)
     if control.mode != "offset":
         raise ConfigError(f"a live stream takes a control of offset mode, and this is of {control.mode} mode: leave --mode out")
     damage, begun_writing = Damage(), threading.Event()
@@ -77,6 +80,13 @@ def encode_live(
             return _encode(items, damage, begun_writing, out, target_kbps, control, codec, preset, gop, threads, begun)
         finally:
             begun_writing.set()
+
+
+def _check_form(form: str) -> None:
+    try:
+        av.ContainerFormat(form, "r")
+    except ValueError as error:
+        raise ConfigError(f"FFmpeg reads no format {form!r} here: name another, as mpegts, or v4l2 for a camera") from error
 
 
 def _encode(
@@ -133,10 +143,11 @@ def _encode(
 def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
     """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
     nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
-    name, others = Path("stdin" if url == "-" else url), deque[OtherPacket]()
+    name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
+    advice = _what_to_do(url, form)
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
-    with opened("pipe:0" if url == "-" else url, form=form, options=options, name=str(name)) as container:
-        source, frames = probe(name, container, damage=damage, others=others.append, ahead=False)
+    with opened("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
+        source, frames = probe(name, container, damage=damage, others=others.append, ahead=False, advice=advice)
         yield source, container
         for frame in source.read(container, frames, damage):
             while others:
@@ -146,12 +157,29 @@ def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.E
         begun_writing.wait()
 
 
+def _what_to_do(url: str, form: str | None) -> str:
+    """About a source that cannot be read: a stream is not mended like a file."""
+    how = f", and that it is {form}" if form else "; where FFmpeg does not see what it is, say it with --input-format"
+    if url == "-":
+        return f"pipe MPEG-TS, Matroska or fragmented mp4, since an mp4 with its index at its end cannot be piped{how}"
+    if "://" in url:
+        return f"check that it can be reached and is sending{how}"
+    if Path(url).is_dir():
+        return "give a file, a device or a URL"
+    if Path(url).is_file():
+        return f"{MEND_FILE}{how}"
+    return f"check that it is there and not in use{how}"
+
+
 def live_codec(name: str, preset: str, gop: int, threads: int) -> VideoCodec:
     """An encoder that answers within a GOP: its lookahead is what is left of one. Raises `ConfigError` where nothing is left."""
     lookahead = min(_LOOKAHEAD, gop - _ASIDE - threads)
     if lookahead < _LEAST_LOOKAHEAD[name]:
-        least = _ASIDE + threads + _LEAST_LOOKAHEAD[name]
-        raise ConfigError(f"a live GOP of {gop} frames is too short for {threads} threads of {name}: ask for at least {least}")
+        least, working = _ASIDE + threads + _LEAST_LOOKAHEAD[name], counted(threads, "thread")
+        raise ConfigError(
+            f"a live GOP of {counted(gop, 'frame')} is too short for {working} of {name}: "
+            f"ask for at least {least}, or fewer threads"
+        )
     params = {"rc-lookahead": str(lookahead), **({"sync-lookahead": "0"} if name == "x264" else {})}
     params |= _QUICK[name] if preset in _SLOW else {}
     return obedient_codec(name, preset, "offset", gop=gop, threads=threads, params=params)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvcc import units
+from dvcc._files import replaced
+from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
@@ -69,10 +71,10 @@ class EncodePlan:
             f"in       {self.source}",
             f"out      {self.out}",
             f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
-            f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {codec.threads} threads",
+            f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {counted(codec.threads, 'thread')}",
             f"control  {_MODES[self.control.mode] if self.control else 'none'}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",
         ]
         with opened(self.source.path) as original:
             left = fate_of_streams(original, self.source, CONTAINERS[self.out.suffix.lower()], self.out.suffix)[1]
-        return "\n".join(lines + [f"note     {note}" for note in (*self.source.notes, *left)])
+        return "\n".join(lines + [f"note     {note}" for note in (*replaced(self.out), *self.source.notes, *left)])

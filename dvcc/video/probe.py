@@ -14,7 +14,7 @@ from dvcc._streams import main_video, video_streams
 from dvcc.clip import SWSCALE_MATRIX, Matrix, frame_to_planar
 from dvcc.codecs.encoder import Picture
 from dvcc.errors import ConfigError, VideoError
-from dvcc.video.source import Damage, Others, VideoSource, decoded, nothing_in, opened, refuse_interlaced
+from dvcc.video.source import MEND_FILE, Damage, Others, VideoSource, decoded, nothing_in, opened, refuse_interlaced
 
 _FPS = Fraction(25)  # of a file that says nothing, as a raw bitstream
 _LEAST_SIDE = 16
@@ -41,41 +41,44 @@ def opened_file(path: Path) -> Iterator[av.container.InputContainer]:
     if path.is_dir():
         raise VideoError(f"{path} is a folder: give a video file")
     if not path.exists():
-        raise VideoError(f"{path} does not exist")
+        raise VideoError(f"{path} does not exist: give a video file")
+    if not path.is_file():
+        raise VideoError(f"{path} is no file, and can be read only once: write it to a file, or take dvcc encode --live")
     with opened(path) as container:
         yield container
 
 
 def probe(
-    path: Path,
+    path: str | Path,
     container: av.container.InputContainer,
     *,
     stream: int | None = None,
     damage: Damage | None = None,
     others: Others | None = None,
     ahead: bool = True,
+    advice: str = MEND_FILE,
 ) -> tuple[VideoSource, Iterator[av.VideoFrame]]:
-    """What `open_video` says of an open container, and all its frames from the first on; ahead: see `decoded`."""
+    """What `open_video` says of an open container, and its frames from the first on; ahead: see `decoded`; advice: `opened`."""
     chosen, notes = _chosen(path, container, stream)
     frames = decoded(container, chosen.index, damage or Damage(), others, ahead=ahead)
     first = next(frames, None)
     if first is None:
-        raise nothing_in(path)
+        raise nothing_in(path, advice)
     refuse_interlaced(path, first)
     if min(first.height, first.width) < _LEAST_SIDE:
         raise VideoError(f"{path} has pictures of {first.width}x{first.height}, and the least is {_LEAST_SIDE}x{_LEAST_SIDE}")
     picture, matrix = _picture(chosen, first)
     notes += _lost(first, picture)
     length = _length(container, chosen, picture.fps)
-    source = VideoSource(path, chosen.index, picture, matrix, length, first.rotation % 360, tuple(notes))
+    source = VideoSource(Path(path), chosen.index, picture, matrix, length, first.rotation % 360, tuple(notes))
     return source, chain([first], frames)
 
 
-def _chosen(path: Path, container: av.container.InputContainer, index: int | None) -> tuple[av.VideoStream, list[str]]:
+def _chosen(path: str | Path, container: av.container.InputContainer, index: int | None) -> tuple[av.VideoStream, list[str]]:
     videos, chosen = video_streams(container), main_video(container)
     if chosen is None:
         lacking = "no video stream" if not container.streams.video else "no video that this FFmpeg can decode"
-        raise VideoError(f"{path} has {lacking}: give a complete file with moving pictures")
+        raise VideoError(f"{path} has {lacking}: give a complete one with moving pictures")
     if index is not None:
         named = [stream for stream in videos if stream.index == index]
         if not named:

@@ -28,7 +28,7 @@ def progress_bar(source: VideoSource) -> Iterator[Told]:
     columns = (
         TextColumn("{task.description:<11}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f} frames"),
+        TextColumn("frame {task.completed:.0f}"),
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}

@@ -13,9 +13,13 @@ from typing import Any
 import av
 import numpy as np
 
+from dvcc._words import counted
 from dvcc.clip import Matrix, frame_to_planar
 from dvcc.codecs.encoder import Picture, Planes
 from dvcc.errors import VideoError
+
+MEND_FILE = "check that the file is complete"
+"""What to do about one that cannot be read."""
 
 _MOST_OF = 0.97  # a length in seconds says only about how many frames there are
 _MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
@@ -54,11 +58,11 @@ class Damage:
     stopped: str = ""  # why reading stopped before the end
 
     def __str__(self) -> str:
-        counted = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
-        counted += [(self.times, "time stamp", "had to be made up")]
-        counted += [(self.missing, "frame", "of those that the file speaks of are not there")]
-        counted += [(self.resized, "frame", "of another size were scaled to that of the first")]
-        said = [f"{count} {what}{'s' * (count != 1)} {how}" for count, what, how in counted if count]
+        found = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
+        found += [(self.times, "time stamp", "had to be made up")]
+        found += [(self.missing, "frame", "that the file speaks of could not be found")]
+        found += [(self.resized, "frame", "of another size had to be scaled to that of the first")]
+        said = [f"{counted(count, what)} {how}" for count, what, how in found if count]
         return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
 
 
@@ -90,7 +94,7 @@ class VideoSource:
         return replace(self, picture=picture, rotation=0, quarter_turns=(self.quarter_turns + turns) % 4)
 
     def __str__(self) -> str:
-        length = f", about {self.num_frames} frames" if self.num_frames else ""
+        length = f", about {counted(self.num_frames, 'frame')}" if self.num_frames else ""
         return f"{self.path.name}: {self.picture.width}x{self.picture.height} at {float(self.picture.fps):.5g} fps{length}"
 
     def frames(self, damage: Damage | None = None, *, others: Others | None = None) -> Iterator[SourceFrame]:
@@ -147,25 +151,30 @@ class VideoSource:
 
 @contextmanager
 def opened(
-    path: str | Path, *, form: str | None = None, options: dict[str, str] | None = None, name: str | None = None
+    path: str | Path,
+    *,
+    form: str | None = None,
+    options: dict[str, str] | None = None,
+    name: str | None = None,
+    advice: str = MEND_FILE,
 ) -> Iterator[av.container.InputContainer]:
-    """FFmpeg's reader of a file, or of whatever else FFmpeg opens in that form. Raises `VideoError` that calls it `name` when it
-    cannot be read."""
+    """FFmpeg's reader of a file, or of whatever else FFmpeg opens in that form. Raises `VideoError` when it cannot be read, which
+    calls it `name` and ends in `advice`."""
     try:
         container = av.open(str(path), "r", format=form, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{name or path} cannot be read as video ({reason}): check that the file is complete") from error
+        raise VideoError(f"{name or path} cannot be read as video ({reason}): {advice}") from error
     with container:
         yield container
 
 
-def nothing_in(path: Path) -> VideoError:
+def nothing_in(path: str | Path, advice: str = MEND_FILE) -> VideoError:
     """The error of a file that opens and has no picture."""
-    return VideoError(f"{path} holds no frame that can be decoded: check that the file is complete")
+    return VideoError(f"{path} holds no frame that can be decoded: {advice}")
 
 
-def refuse_interlaced(path: Path, frame: av.VideoFrame) -> None:
+def refuse_interlaced(path: str | Path, frame: av.VideoFrame) -> None:
     """Raise `VideoError`: two moments woven into one picture would be coded as comb teeth."""
     if frame.interlaced_frame:
         raise VideoError(

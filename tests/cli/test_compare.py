@@ -38,7 +38,7 @@ def test_a_table_a_page_the_figures_and_both_files(mode, folder, tmp_path, capsy
     for row in figures["rows"]:
         assert f"{row['achieved_kbps']:.1f}" in printed and row["metric"] == pytest.approx(row["psnr"], abs=1e-6)
         assert len(row["bits_per_frame"]) == 30
-    assert figures["headline"] in printed
+    assert figures["headline"] in printed and "PSNR (dB): higher is better\n" in printed
     assert "too few GOPs (2)" in figures["headline"]
     encodes = [row["encodes"] for row in figures["rows"] if row["controller"] == "control"]
     assert encodes == [2, 2, 2] if mode == "offset" else set(encodes) <= {1, 2}  # an untrained one misses, and is coded once more
@@ -54,6 +54,21 @@ def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
     words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "offset.safetensors")]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--start", "1.4", "--out", str(tmp_path)]) == 0
     assert "5 frames of" in json.loads((tmp_path / "compare.json").read_text())["facts"]["stretch"]
+    assert "replaced" not in capsys.readouterr().err
+    (tmp_path / "abr2.mp4").unlink(), (tmp_path / "control.mp4").unlink()
+    assert main(["compare", str(folder / "a<b.mp4"), *words, "--start", "1.56", "--out", str(tmp_path)]) == 0
+    assert "1 frame of" in json.loads((tmp_path / "compare.json").read_text())["facts"]["stretch"]
+    said = f"note     {tmp_path / 'index.html'}, {tmp_path / 'compare.json'} exist and will be replaced\n"
+    assert said in capsys.readouterr().err
+
+
+def test_of_an_end_point_error_less_is_better(folder, tmp_path, capsys):
+    words = ["--target-kbps", "100", "--task", "optical_flow", "--checkpoint", str(folder / "offset.safetensors")]
+    assert main(["compare", str(folder / "a<b.mp4"), *words, "--seconds", "0.2", "--out", str(tmp_path)]) == 0
+    assert "\nEPE (px): lower is better; PSNR (dB): higher is better\n" in capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    assert "EPE (px)<br>lower is better<" in page and "PSNR (dB)<br>higher is better<" in page
+    assert "EPE (px), lower is better<" in page  # the curve's axis
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, capsys, monkeypatch):
@@ -73,6 +88,9 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
         reason="no control of offset mode",
     )
     refused(capsys, video, *words, "--seconds", "-1", reason="--seconds positive")
+    refused(capsys, video, *words, "--seconds", "0", reason="--seconds positive")
+    refused(capsys, video, "--target-kbps", "1e9", "--task", "reconstruction", reason="out of reach")
+    refused(capsys, video, "--target-kbps", "9", "--task", "optical_flow", "--seconds", "0.01", reason="more than 1 frame,")
     refused(capsys, video, *words, "--start", "-1", reason="--start")
     refused(capsys, video, *words, "--seconds", "100000", reason="take at most --seconds")
     refused(capsys, video, *words, "--start", "100", reason="begin earlier")
@@ -80,7 +98,14 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
     refused(capsys, video, *words, "--checkpoint", str(video), reason="a<b.mp4")
     words += ["--checkpoint", str(folder / "offset.safetensors"), "--mode", "absolute"]
     refused(capsys, video, *words, reason="is a control of offset mode")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_video_itself_is_not_replaced(folder, tmp_path, capsys):
+    (tmp_path / "abr2.mp4").write_bytes((folder / "a<b.mp4").read_bytes())
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "offset.safetensors")]
+    refused(capsys, tmp_path / "abr2.mp4", *words, "--out", tmp_path, reason="would be replaced")
+    assert [path.name for path in tmp_path.iterdir()] == ["abr2.mp4"]
 
 
 def test_unknown_words_are_one_sentence(capsys):

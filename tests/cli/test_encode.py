@@ -22,7 +22,7 @@ def test_it_says_what_it_does_and_what_came_of_it(words, tmp_path, capsys):
     out, err = capsys.readouterr()
     closing = r"out\.mp4: [\d.]+ kbit/s of 200 asked, 30 frames, mean QP I [\d.]+, P [\d.]+, B [\d.]+, 2 encodes in [\d.]+ s"
     assert re.search(closing, out.strip()) and "passes   first pass, second pass" in err
-    assert (tmp_path / "out.mp4").is_file()
+    assert (tmp_path / "out.mp4").is_file() and "will be replaced" not in err
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"maps.png", "bitrate.png"}
     assert (tmp_path / "report" / "maps.png").stat().st_size > 20_000
 
@@ -31,6 +31,26 @@ def test_a_dry_run_does_nothing(words, tmp_path, capsys):
     assert main([*words, "--dry-run", "--report", str(tmp_path / "report")]) == 0
     assert "200 kbit/s" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists() and not (tmp_path / "report").exists()
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    assert main([*words, "--dry-run"]) == 0
+    assert f"note     {tmp_path / 'out.mp4'} exists and will be replaced\n" in capsys.readouterr().err
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_a_live_stream_says_what_it_replaces(words, tmp_path, capsys):
+    (tmp_path / "out.mp4").write_bytes(b"old")
+    for replaced in (True, False):
+        assert main([*words, "--live"]) == 0
+        assert ("out.mp4 exists and will be replaced" in capsys.readouterr().err) == replaced
+        (tmp_path / "out.mp4").unlink()
+
+
+def test_one_frame_is_no_frames(words, tmp_path, capsys):
+    write_video(tmp_path / "in.mp4", frames=1)
+    assert main([*words, "--threads", "1", "--gop", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "about 1 frame\n" in err and "1 thread\n" in err and ", 1 frame, " in out
+    assert not re.search(r"\b1 (frames|threads|encodes)", out + err)
 
 
 def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, capsys):
@@ -62,6 +82,15 @@ def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, caps
         ({9: "--live", 10: "--dry-run"}, "leave them out with --live"),
         ({9: "--input-format", 10: "v4l2"}, "is for --live"),
         ({9: "--report", 10: "/dev/null/x"}, "/dev/null"),
+        ({1: "-"}, "stdin cannot be: add --live"),
+        ({1: "rtsp://camera/x"}, "rtsp://camera/x cannot be: add --live"),
+        ({1: "/dev/null"}, "is no file, and can be read only once"),
+        ({9: "--live", 10: "--gop=0"}, "--gop goes from 1"),
+        ({9: "--live", 10: "--threads=0"}, "--threads goes from 1"),
+        ({9: "--live", 10: "--input-format=poetry"}, "reads no format 'poetry'"),
+        ({1: "rtsp://127.0.0.1:1/x", 9: "--live"}, r"^error: rtsp://127.0.0.1:1/x cannot .*can be reached and is sending"),
+        ({1: "/dev/none", 9: "--live"}, "/dev/none cannot .*check that it is there"),
+        ({1: ".", 9: "--live"}, "give a file, a device or a URL"),
     ],
 )
 def test_every_wrong_word_is_one_sentence(words, tmp_path, capsys, monkeypatch, change, match):
@@ -69,7 +98,8 @@ def test_every_wrong_word_is_one_sentence(words, tmp_path, capsys, monkeypatch, 
     changed = dict(enumerate(words)) | change
     assert main(list(changed.values())) == 2
     out, err = capsys.readouterr()
-    sentence = err.strip().splitlines()[-1]
+    assert len(err.splitlines()) == 1
+    sentence = err.strip()
     assert sentence.startswith("error: ") and re.search(match, sentence), err
     assert not out and not list(tmp_path.glob("*.part")) and not (tmp_path / "out.mp4").exists()
 

@@ -135,7 +135,7 @@ def test_damage_in_the_middle_is_counted_and_the_rest_reported(coded, tmp_path, 
     assert 15 <= figures["frames"] < 30 and figures["frames"] + figures["lost_frames"] == 30
     assert main(["inspect", str(tmp_path / "x.mp4")]) == 0
     assert f"damaged: {figures['lost_frames']} frames lost" in capsys.readouterr().out
-    refused(capsys, tmp_path / "x.mp4", "--reference", coded / "fine.mp4", reason="of which are lost to damage")
+    refused(capsys, tmp_path / "x.mp4", "--reference", coded / "fine.mp4", reason="lost to damage")
     with pytest.raises(VideoError, match="is damaged"):
         inspect_bitstream(tmp_path / "x.mp4")
 
@@ -174,6 +174,7 @@ def test_what_is_no_h264_is_refused_in_one_sentence(coded, tmp_path, capsys):
 def test_a_heat_map_in_an_impossible_place_is_known_before_anything_is_decoded(coded, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(CodedStream, "__iter__", lambda _: pytest.fail("decoded"))
     refused(capsys, coded / "x.mp4", "--heat-map", tmp_path, reason="is a folder")
+    refused(capsys, coded / "x.mp4", "--heat-map", coded / "x.mp4", reason="end it in .png")
     refused(capsys, coded / "x.mp4", "--heat-map", tmp_path / "none" / "x.png", reason="cannot be written")
     refused(capsys, coded / "x.mp4", "--heat-map", coded / "x.mp4" / "x.png", reason="cannot be written")
 
@@ -203,6 +204,25 @@ def test_a_reference_of_another_size_or_length_is_refused(coded, tmp_path, capsy
     refused(capsys, coded / "x.mp4", "--reference", tmp_path / "long.mp4", reason="more frames")
     refused(capsys, coded / "x.mp4", "--reference", tmp_path / "none.mp4", reason="does not exist")
     refused(capsys, coded / "x.mp4", "--reference", tmp_path, reason="is a folder")
+
+
+def test_settings_are_as_wide_as_the_terminal(coded, capsys, monkeypatch):
+    settings = figures_of(capsys, coded / "x.mp4")["settings"]
+    assert len(settings) > 500 and "\n" not in settings
+    for columns in (60, 132):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["inspect", str(coded / "x.mp4")]) == 0
+        lines = capsys.readouterr().out.split("x264   ", 1)[1].splitlines()
+        widths = [7 + len(line.strip()) for line in lines]
+        assert max(widths) <= columns and min(widths[:-1]) > columns - 25
+        assert " ".join(line.strip() for line in lines) == settings
+
+
+def test_one_frame_is_no_frames(tmp_path, capsys):
+    (tmp_path / "x.mp4").write_bytes(X264().encode(make_scene(frames=1), CRF(30)).bitstream)
+    assert main(["inspect", str(tmp_path / "x.mp4"), "--reference", str(tmp_path / "x.mp4")]) == 0
+    said = capsys.readouterr().out
+    assert "96x64, 1 frame at" in said and "of 1 frame\n" in said and "  I  1 frame " in said and "1 frames" not in said
 
 
 def test_memory_per_frame_is_a_few_bytes():

@@ -47,6 +47,12 @@ def test_a_published_control_is_exported_in_every_format(name, workplace, capsys
     assert [line.partition(":")[0] for line in lines[1:]] == ["lost", "use"] and len(lines) == 3
 
 
+def test_what_is_replaced_is_told(workplace, capsys):
+    for told in (False, True):
+        assert export("--task", "detection") == 0
+        assert ("note     in.npz exists and will be replaced" in capsys.readouterr().err.splitlines()) == told
+
+
 @pytest.mark.parametrize("mode", ["offset", "absolute", "analysed"])
 def test_maps_are_those_that_dvcc_encode_asks_for(mode, workplace):
     control = load_control(f"{mode}.safetensors")[0]

@@ -94,19 +94,32 @@ def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
     assert count(out) > 5
 
 
+def test_an_mp4_with_its_index_at_its_end_cannot_be_piped(make_video, tmp_path):
+    video = make_video(frames=60, codec="rawvideo", name="in.mov")  # more than FFmpeg looks back at
+    words = [sys.executable, "-m", "dvcc.cli", "encode", "--live", "-", tmp_path / "o.ts"]
+    words += ["--target-kbps", "100", "--task", "detection"]
+    with video.open("rb") as file:
+        ended = subprocess.run(words, stdin=file, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and not (tmp_path / "o.ts").exists()
+    assert "pipe MPEG-TS, Matroska or fragmented mp4" in ended.stderr and "complete" not in ended.stderr
+
+
 def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
     path = make_video()
     with pytest.raises(ConfigError, match="offset mode, and this is of analysed mode"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=lively("analysed"))
     with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
         live_codec("x264", "medium", 6, 2)
-    with pytest.raises(ConfigError, match="live GOP of 11 frames is too short for 1 threads of x265: ask for at least 12"):
+    with pytest.raises(ConfigError, match="live GOP of 11 frames is too short for 1 thread of x265: ask for at least 12"):
         live_codec("x265", "medium", 11, 1)
     with pytest.raises(ConfigError, match="out of reach"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=1e6, control=control, gop=20)
     with pytest.raises(ConfigError, match="GOP of 0 frames"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=control, gop=0)
-    with pytest.raises(VideoError, match=r"nothing.mkv cannot be read"):
+    with pytest.raises(VideoError, match=r"nothing.mkv cannot be read .* check that it is there"):
         encode_live(str(tmp_path / "nothing.mkv"), tmp_path / "out.ts", target_kbps=100, control=control)
+    (tmp_path / "text.ts").write_bytes(b"no video" * 99)
+    with pytest.raises(VideoError, match=r"check that the file is complete, and that it is mpegts"):
+        encode_live(str(tmp_path / "text.ts"), tmp_path / "out.ts", target_kbps=100, control=control, form="mpegts")
     with pytest.raises(DvccError, match="cannot write"):
         encode_live(str(path), tmp_path / "no" / "out.ts", target_kbps=100, control=control, gop=20)

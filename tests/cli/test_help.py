@@ -1,0 +1,28 @@
+"""What `dvcc --help` and the commands' own help say."""
+
+import pytest
+
+from dvcc.cli import main
+
+
+def help_of(capsys, *words) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["compare"], ["encode"], ["export"], ["inspect"], ["zoo"]])
+def test_it_fits_into_80_columns(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, help_of(capsys, *words).splitlines())) < 80
+
+
+@pytest.mark.parametrize("command", ["encode", "export"])
+def test_tasks_that_lack_a_mode_are_told(command, capsys):
+    said = " ".join(help_of(capsys, command).split())
+    assert "detection, optical_flow (offset mode only), reconstruction, segmentation," in said
+
+
+def test_export_tells_the_mode_of_every_format(capsys):
+    assert "default: offset for svtav1 and nvenc, else absolute" in " ".join(help_of(capsys, "export").split())
