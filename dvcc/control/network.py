@@ -170,9 +170,11 @@ class ControlNetwork(nn.Module):
         """
         b, t, _, height, width = small.shape
         before = small[:, :1] if before is None else before
-        padding = (0, -width % _PATCH, 0, -height % _PATCH)
+        below, right = -height % _PATCH, -width % _PATCH
         seen = torch.cat([small - 0.5, small - torch.cat([before, small[:, :-1]], 1)], 2)
-        seen = F.pad(rearrange(seen, "b t c h w -> (b t) c h w"), padding, mode="replicate")
+        seen = rearrange(seen, "b t c h w -> (b t) c h w")
+        if below or right:  # a pad of nothing copies everything
+            seen = F.pad(seen, (0, right, 0, below), mode="replicate")
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
         if self.of_base is not None:
             if base_qp is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,16 +24,26 @@ def reduced_planes(y: np.ndarray, u: np.ndarray, v: np.ndarray, *, matrix: str, 
     Chroma is taken where it lies instead of interpolated: a full-size conversion to RGB would cost more than the network.
     """
     rows, columns = macroblock_grid(*y.shape)
-    pick = [_diagonal(y, 4), _diagonal(u, 2), _diagonal(v, 2)]
-    floor, luma, chroma = (0, 255, 255) if full_range else (16, 219, 224)
-    light, blue, red = (pick[0] - floor) / luma, (pick[1] - 128) / chroma, (pick[2] - 128) / chroma
-    of_red, of_blue = _LUMA[matrix]
-    r, b = light + 2 * (1 - of_red) * red, light + 2 * (1 - of_blue) * blue
-    g = (light - of_red * r - of_blue * b) / (1 - of_red - of_blue)
-    rgb = np.stack([r, g, b]).clip(0, 1)
+    picked = np.stack([_diagonal(y, 4), _diagonal(u, 2), _diagonal(v, 2)])
+    weights, bias = _to_rgb(matrix, full_range)
+    rgb = weights @ picked.reshape(3, -1)
+    rgb = np.clip(np.add(rgb, bias, out=rgb), 0, 1, out=rgb).reshape(picked.shape)
     side = MACROBLOCK // 4
-    missing = [(0, 0), (0, rows * side - rgb.shape[1]), (0, columns * side - rgb.shape[2])]
-    return torch.from_numpy(np.pad(rgb, missing, mode="edge"))
+    below, right = rows * side - rgb.shape[1], columns * side - rgb.shape[2]
+    return torch.from_numpy(np.pad(rgb, [(0, 0), (0, below), (0, right)], mode="edge") if below or right else rgb)
+
+
+@lru_cache
+def _to_rgb(matrix: str, full_range: bool) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (3, 3) and (3, 1): RGB of 0..1 as a linear function of 8-bit Y, Cb and Cr."""
+    of_red, of_blue = _LUMA[matrix]
+    of_green = 1 - of_red - of_blue
+    red, blue = 2 * (1 - of_red), 2 * (1 - of_blue)
+    weights = np.array([[1, 0, red], [1, -of_blue * blue / of_green, -of_red * red / of_green], [1, blue, 0]])
+    floor, luma, chroma = (0, 255, 255) if full_range else (16, 219, 224)
+    weights /= np.array([luma, chroma, chroma])
+    bias = -weights @ np.array([[floor], [128], [128]])
+    return weights.astype(np.float32), bias.astype(np.float32)
 
 
 def _diagonal(plane: np.ndarray, step: int) -> np.ndarray:

@@ -31,6 +31,7 @@ def code(
     container: av.container.OutputContainer,
     *,
     mapped: bool = False,
+    qps: bool = False,
     number: Pass | None = None,
     progress: Progress = lambda name, done: None,
     begin: Callable[[], None] = lambda: None,
@@ -39,10 +40,11 @@ def code(
 ) -> Tally:
     """Code the `frames` of `source` into `container`, and say what they came to.
 
-    mapped: the frames have maps. begin: called when the container has its stream and nothing else. mux: takes the packets
-    (None: the container does). Raises `CodecError` when the encoder fails, and what the frames raise.
+    mapped: the frames have maps. qps: the tally is to know the coded QPs, which takes time. begin: called when the container has
+    its stream and nothing else. mux: takes the packets (None: the container does). Raises `CodecError` when the encoder fails, and
+    what the frames raise.
     """
-    tally, mux = Tally(source.num_frames, codec), mux or container.mux_one
+    tally, mux = Tally(source.num_frames, codec, qps), mux or container.mux_one
     encoder = StreamEncoder(codec, container, rate, source.picture, number=number, mapped=mapped)
     begin()
     first = last = None

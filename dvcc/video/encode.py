@@ -121,7 +121,9 @@ class _Passes:
                     output.copy(others.popleft())
                 output.mux(packet)
 
-            tally = self._code(name, rate, frames, output.container, number=number, begin=begin, mux=mux, look=self.look)
+            tally = self._code(
+                name, rate, frames, output.container, number=number, qps=True, begin=begin, mux=mux, look=self.look
+            )
             while others:
                 output.copy(others.popleft())
             output.keep = keep(tally)

@@ -19,11 +19,12 @@ _EVERY = 8
 @dataclass
 class Tally:
     """bits: of slices and parameter sets, without the encoder's version text and the container. bits_per_second: by second of the
-    video. mean_qps: as coded, by frame type; where the `codec` does not say them, and more than 300 frames or None are
-    `expected`, of every eighth GOP."""
+    video. mean_qps: as coded, by frame type, if `qps` is set; where the `codec` does not say them, and more than 300 frames or
+    None are `expected`, of every eighth GOP."""
 
     expected: int | None
     codec: VideoCodec
+    qps: bool = True
 
     bits: int = 0
     num_frames: int = 0
@@ -43,6 +44,8 @@ class Tally:
         self.bits += bits
         self.num_frames += 1
         self.bits_per_second[int(packet.pts * packet.time_base)] += bits
+        if not self.qps:
+            return
         if (said := self.codec.mean_qp_of(packet)) is not None:
             self._count(*said)
             return
