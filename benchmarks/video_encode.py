@@ -63,8 +63,8 @@ def measured(video: str, size: tuple[int, int], frames: int, folder: Path) -> li
         pass
     decode = time.perf_counter() - start
     control, _ = load_control(CHECKPOINTS / "control_segmentation.safetensors")
-    stream, all_frames, spent = control_stream(looked, control, kbps, gop=8), looked.frames(), 0.0
-    while chunk := list(islice(all_frames, 8)):
+    stream, all_frames, spent = control_stream(looked, control, kbps, gop=4), looked.frames(), 0.0
+    while chunk := list(islice(all_frames, 4)):
         start = time.perf_counter()
         np.rint(stream.decide(reduced_frames(looked, chunk)))
         spent += time.perf_counter() - start

@@ -63,7 +63,7 @@ class Picture:
     pixel_aspect: Fraction | None = None
 
 
-SMALL = Picture(64, 64, Fraction(25), Fraction(1, 25), Colorspace.ITU601)
+_SMALL = Picture(64, 64, Fraction(25), Fraction(1, 25), Colorspace.ITU601)
 """To try options on."""
 
 
@@ -170,27 +170,32 @@ class _Explained:
             ) from error
 
 
+Library = Literal["libx264", "libx265"]
+
+
 @lru_cache(maxsize=256)
-def opened(
-    library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], picture: Picture = SMALL
-) -> tuple[list[str], bytes]:
-    """What FFmpeg says of these options when the encoder opens (it warns of a wrong name or value of a parameter and goes on),
-    and the header of the stream.
+def complaints(library: Library, options: tuple[tuple[str, str], ...]) -> list[str]:
+    """What FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes on.
 
     Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
     """
-    context = av.CodecContext.create(library, "w")
-    context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
-    context.framerate, context.time_base = picture.fps, picture.time_base
-    context.options, context.flags = dict(options), context.flags | Flags.global_header
     before = av.logging.get_level()
     av.logging.set_level(av.logging.WARNING)
     try:
         with av.logging.Capture() as lines:
-            context.open()
+            header(library, options, _SMALL)
     except av.FFmpegError as error:
         lines.append((av.logging.ERROR, library, f"Error: {error}"))
     finally:
         av.logging.set_level(before)
-    complaints = [line.strip() for _, _, line in lines if _COMPLAINT.search(line)]
-    return complaints, b"" if complaints else context.extradata or b""
+    return [line.strip() for _, _, line in lines if _COMPLAINT.search(line)]
+
+
+def header(library: Library, options: tuple[tuple[str, str], ...], picture: Picture) -> bytes:
+    """What an encoder with these options writes before the first picture."""
+    context = av.CodecContext.create(library, "w")
+    context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
+    context.framerate, context.time_base = picture.fps, picture.time_base
+    context.options, context.flags = dict(options), context.flags | Flags.global_header
+    context.open()
+    return context.extradata or b""

@@ -16,7 +16,7 @@ from av.video.reformatter import Colorspace
 
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
-from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, Picture, SimpleRate, StreamEncoder, opened
+from dvcc.codecs.encoder import BASE_QP, GivenQPs, Library, Pass, Picture, SimpleRate, StreamEncoder, complaints
 from dvcc.errors import CodecError, ConfigError
 from dvcc.qp import QPMap, QPOffsets
 
@@ -38,7 +38,7 @@ class VideoCodec(Codec):
     """
 
     name: ClassVar[str]
-    library: ClassVar[Literal["libx264", "libx265"]]
+    library: ClassVar[Library]
     coded_as: ClassVar[Literal["h264", "hevc"]]
     tag: ClassVar[str | None] = None
 
@@ -104,7 +104,7 @@ class VideoCodec(Codec):
             options["flags"] = self.flags
         params = {**self.own_params(rate), **self.params}
         fixed = {"preset": self.preset, f"{self.name}-params": _joined(params)}
-        if unknown := opened(self.library, tuple(fixed.items()))[0]:
+        if unknown := complaints(self.library, tuple(fixed.items())):
             raise CodecError(
                 f"{self.name} would ignore {unknown[-1]!r} (options {options | fixed}): check the names and values in params"
             )

@@ -10,7 +10,7 @@ import av
 from av.video.frame import PictureType
 
 from dvcc.codecs.bitstream import split_settings
-from dvcc.codecs.encoder import GivenQPs, Pass, Picture, SimpleRate, opened
+from dvcc.codecs.encoder import GivenQPs, Pass, Picture, SimpleRate, header
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.errors import CodecError
 
@@ -48,7 +48,7 @@ class X265(VideoCodec):
         """See `VideoCodec`. What x265 writes into the header of another stream with the same options."""
         options = self.options(rate)
         options["x265-params"] += ":info=1"
-        return split_settings(opened(self.library, tuple(options.items()), picture)[1])[0], 0
+        return split_settings(header(self.library, tuple(options.items()), picture))[0], 0
 
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
         """See `VideoCodec`."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from dvcc import units
 from dvcc.control.network import ControlNetwork, centred
@@ -26,15 +27,15 @@ def reduced_planes(y: np.ndarray, u: np.ndarray, v: np.ndarray, *, matrix: str, 
     rows, columns = macroblock_grid(*y.shape)
     picked = np.stack([_diagonal(y, 4), _diagonal(u, 2), _diagonal(v, 2)])
     weights, bias = _to_rgb(matrix, full_range)
-    rgb = weights @ picked.reshape(3, -1)
-    rgb = np.clip(np.add(rgb, bias, out=rgb), 0, 1, out=rgb).reshape(picked.shape)
+    # NumPy's product would start threads that wait by spinning, beside the encoder's
+    rgb = torch.addmm(bias, weights, torch.from_numpy(picked).flatten(1)).clamp_(0, 1).view(picked.shape)
     side = MACROBLOCK // 4
     below, right = rows * side - rgb.shape[1], columns * side - rgb.shape[2]
-    return torch.from_numpy(np.pad(rgb, [(0, 0), (0, below), (0, right)], mode="edge") if below or right else rgb)
+    return F.pad(rgb[None], (0, right, 0, below), mode="replicate")[0] if below or right else rgb
 
 
 @lru_cache
-def _to_rgb(matrix: str, full_range: bool) -> tuple[np.ndarray, np.ndarray]:
+def _to_rgb(matrix: str, full_range: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 (3, 3) and (3, 1): RGB of 0..1 as a linear function of 8-bit Y, Cb and Cr."""
     of_red, of_blue = _LUMA[matrix]
     of_green = 1 - of_red - of_blue
@@ -43,7 +44,7 @@ def _to_rgb(matrix: str, full_range: bool) -> tuple[np.ndarray, np.ndarray]:
     floor, luma, chroma = (0, 255, 255) if full_range else (16, 219, 224)
     weights /= np.array([luma, chroma, chroma])
     bias = -weights @ np.array([[floor], [128], [128]])
-    return weights.astype(np.float32), bias.astype(np.float32)
+    return torch.from_numpy(weights).float(), torch.from_numpy(bias).float()
 
 
 def _diagonal(plane: np.ndarray, step: int) -> np.ndarray:

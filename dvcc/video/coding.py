@@ -41,8 +41,8 @@ def code(
     """Code the `frames` of `source` into `container`, and say what they came to.
 
     mapped: the frames have maps. qps: the tally is to know the coded QPs, which takes time. begin: called when the container has
-    its stream and nothing else. mux: takes the packets (None: the container does). Raises `CodecError` when the encoder fails, and
-    what the frames raise.
+    its stream and nothing else. mux: takes the packets (None: the container does). Raises `CodecError` when the encoder fails,
+    and what the frames raise.
     """
     tally, mux = Tally(source.num_frames, codec, qps), mux or container.mux_one
     encoder = StreamEncoder(codec, container, rate, source.picture, number=number, mapped=mapped)

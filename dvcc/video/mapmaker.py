@@ -23,7 +23,7 @@ from dvcc.video.coding import Progress, code, unmapped
 from dvcc.video.controlled import control_stream, reduced_frames
 from dvcc.video.source import SourceFrame, VideoSource
 
-_CHUNK = 8  # frames that the network is shown at once
+_CHUNK = 4  # frames that the network is shown at once: what it makes of more does not fit into a cache
 _LOOK_EVERY = 16
 
 Decided = Iterator[tuple[SourceFrame, np.ndarray]]

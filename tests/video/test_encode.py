@@ -61,12 +61,18 @@ def test_the_rate_is_met_in_every_mode(make_video, tmp_path, mode):
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
 def test_hevc_meets_the_rate_at_the_same_moments(make_video, tmp_path, control, name):
     times = np.cumsum(np.resize([20, 60, 40, 33, 47], 99), dtype=int).tolist()
-    path, out, codec = make_video("in.mkv", frames=100, times=[0, *times]), tmp_path / name, X265("veryfast", gop=10)
+    tags = {"colorspace": 1, "color_range": FULL_RANGE, "color_primaries": 1, "color_trc": 1}
+    path = make_video("in.mkv", frames=100, times=[0, *times], audio="aac", colour=tags)
+    out, codec = tmp_path / name, X265("veryfast", gop=10)
     result = encode_video(plan_of(path, out, control, target_kbps=60, codec=codec))
     with av.open(str(out)) as container:
         context = container.streams.video[0].codec_context
         assert context.name == "hevc" and (context.codec_tag == "hvc1" or name != "out.mp4")
+        frame = next(container.decode(video=0))
+        assert (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)) == (1, 2, 1, 1)
+    with av.open(str(out)) as container:
         sizes, keys = zip(*((p.size, p.is_keyframe) for p in container.demux(video=0) if p.size), strict=True)
+    assert [data for _, data in packets_of(out, "audio")] or name == "out.ts"
     assert times_of(out) == [0, *times] and keys[::10] == (True,) * 10
     assert 0.9 * 60 < result.tally.bitrate_kbps < 1.05 * 60
     assert 8 * sum(sizes) == pytest.approx(result.tally.bits, rel=0.03)  # MPEG-TS has 7 bytes before every picture
