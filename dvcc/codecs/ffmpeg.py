@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from dvcc.errors import CodecError, ConfigError
 from dvcc.qp import QPMap, QPOffsets
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+_SPECIAL, _ESCAPED = r"[\\':\s]", r"\\\g<0>"
 _TAGS = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
 
 
@@ -159,4 +161,5 @@ def _packets(encoder: StreamEncoder, clip: Clip, values: np.ndarray | None) -> I
 
 
 def _joined(params: Mapping[str, str]) -> str:
-    return ":".join(f"{key}={value}" for key, value in params.items())
+    """As FFmpeg takes them apart: what means something to it is escaped, as in the path of a file."""
+    return ":".join(f"{key}={re.sub(_SPECIAL, _ESCAPED, value)}" for key, value in params.items())

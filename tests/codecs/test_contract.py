@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from dvcc import CQP, JPEG, X264, X265, CodecError, Quality, VideoError
+from dvcc import ABR, CQP, JPEG, X264, X265, CodecError, Quality, VideoError
 from dvcc.codecs import CODECS
 from tests.conftest import make_scene
 
@@ -90,3 +90,12 @@ def test_realised_qps_are_of_h264_only(name, scene):
 def test_codecs_travel_to_worker_processes(codec):
     copy = pickle.loads(pickle.dumps(codec))
     assert copy == codec and repr(copy) == repr(codec)
+
+
+@pytest.mark.parametrize("codec", [X264(), X265()])
+def test_two_passes_leave_no_files_in_a_folder_of_any_name(codec, scene, tmp_path, monkeypatch):
+    folder = tmp_path / "an odd: one's \\ name"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert codec.encode(scene, ABR(100)).num_encodes == 2
+    assert list(folder.iterdir()) == []

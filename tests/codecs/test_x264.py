@@ -146,12 +146,6 @@ def test_the_frame_rate_survives(fps, scene):
     assert coded.fps == fps and float(coded.clip().fps) == pytest.approx(float(fps), rel=1e-4)
 
 
-def test_two_passes_leave_no_files(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    X264().encode(scene, ABR(100))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_refused_options_name_themselves(scene):
     with pytest.raises(CodecError, match="no-such-option"):
         X264(params={"no-such-option": "1"}).encode(scene, CRF(30))
