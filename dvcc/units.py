@@ -33,9 +33,11 @@ def bits_per_pixel_to_kbps(rate: float, *, fps: Fraction | float, height: int, w
     return rate * height * width * float(fps) / 1000
 
 
-LONGEST_GOP = 250
+LONGEST_GOP = 10_000
+"""Frames that a GOP may have."""
+_USUAL_GOP = 250  # x264's, where a second has more frames
 
 
 def gop_of_a_second(fps: Fraction | float) -> int:
     """Frames from one I frame to the next when there is one a second: 1 to 250."""
-    return min(max(1, round(fps)), LONGEST_GOP)
+    return min(max(1, round(fps)), _USUAL_GOP)

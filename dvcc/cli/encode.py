@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
+from dvcc.codecs import VIDEO_CODECS
 from dvcc.errors import ConfigError
 from dvcc.published import Mode, check_mode, control_path, published_tasks
-from dvcc.units import gop_of_a_second
+from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 if TYPE_CHECKING:
     from dvcc.codecs import VideoCodec
@@ -42,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument(
-        "--codec", choices=("x264", "x265"), default="x264", help="H.264, the default, or HEVC (offset mode only)"
+        "--codec", choices=list(VIDEO_CODECS), default="x264", help="H.264, the default, or HEVC (offset mode only)"
     )
     parser.add_argument("--preset", metavar="NAME", default="medium", help="preset of the encoder (default: medium)")
     parser.add_argument("--gop", metavar="N", type=int, help="frames from one I frame to the next (default: one second)")
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     checkpoint = control_path(arguments.task, arguments.mode or "offset", arguments.checkpoint)
-    for word, value, most in (("gop", arguments.gop, 10_000), ("threads", arguments.threads, 128)):
+    most_threads = VIDEO_CODECS[arguments.codec].most_threads
+    for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and the encoder's threads need the cores
@@ -78,10 +80,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
-    from dvcc.codecs import CODECS
     from dvcc.video.probe import open_video
 
-    CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
+    VIDEO_CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left behind
 
     if arguments.input_format:

@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out or f"{Path(arguments.video).stem}{written.suffix}")
     if written.misread and out.suffix == written.misread:
         raise ConfigError(f"{arguments.format} would take {out} for another layout: give a name that ends in {written.suffix}")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: give the name of a file")
     source = open_video(arguments.video).upright()
     if out.exists() and out.samefile(source.path):
         raise ConfigError(f"--out {out} is the video itself: give another name")
@@ -76,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     maker, damage = MapMaker(source, control, arguments.target_kbps, codec), Damage()
     for note in replaced(out):
         print(f"note     {note}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress, open_atomic(out) as file:
+    with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
         extent, analysis = _Extent(progress), maker.analyse(Path(folder), progress)
         decided = maker.decided(source.frames(damage), analysis)
         command = written.write(file, extent(by_gop(decided, gop, mode)), source=source, out=out, gop=gop)

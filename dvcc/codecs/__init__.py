@@ -7,7 +7,8 @@ from dvcc.codecs.jpeg import JPEG
 from dvcc.codecs.x264 import X264
 from dvcc.codecs.x265 import X265
 
-CODECS = {"x264": X264, "x265": X265, "jpeg": JPEG}
+VIDEO_CODECS: dict[str, type[VideoCodec]] = {codec.name: codec for codec in (X264, X265)}
+CODECS: dict[str, type[Codec]] = {**VIDEO_CODECS, "jpeg": JPEG}
 DECODERS = {"h264": bitstream.decode_rgb, "hevc": bitstream.decode_rgb, "mjpeg": jpeg.decode_rgb}
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CRF",
     "DECODERS",
     "JPEG",
+    "VIDEO_CODECS",
     "X264",
     "X265",
     "Codec",

@@ -27,7 +27,7 @@ def _check_range(owner: str, name: str, value: float, low: float, high: float) -
 
 @dataclass(frozen=True)
 class CQP:
-    """Constant QP: `qp` for P frames; x264 takes about 3 less for I and 2 more for B frames. 0 is lossless."""
+    """Constant QP: `qp` for P frames; x264 takes about 3 less for I and 2 more for B frames, and 0 is lossless there."""
 
     qp: int
 
@@ -51,8 +51,8 @@ class CRF:
 class ABR:
     """Average bitrate.
 
-    kbps: target in kbit/s; x264 drops the fraction. passes: 1 or 2. offsets: QP offsets on top of what x264 decides, the
-    same in both passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams.
+    kbps: target in kbit/s; encoders drop the fraction. passes: 1 or 2. offsets: QP offsets on top of what the encoder decides,
+    the same in both passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams.
     """
 
     kbps: float
@@ -62,7 +62,7 @@ class ABR:
 
     def __post_init__(self) -> None:
         if not 1 <= self.kbps < np.inf:
-            raise ConfigError(f"ABR(kbps=...) must be at least 1, got {self.kbps!r}: x264 counts in whole kbit/s")
+            raise ConfigError(f"ABR(kbps=...) must be at least 1, got {self.kbps!r}: encoders count in whole kbit/s")
         if self.passes not in (1, 2):
             raise ConfigError(f"ABR(passes=...) is 1 or 2, got {self.passes!r}")
         if self.vbv is not None and (len(self.vbv) != 2 or min(self.vbv) <= 0):
@@ -87,7 +87,7 @@ class EncodedClip:
     """A coded clip.
 
     bitstream: a playable mp4. bits_per_frame: int64 (T,) in display order: slices and parameter sets, without
-    x264's version text (about 5 kbit that would drown a short clip) and without the mp4 container.
+    the encoder's version text (x264's 5 kbit would drown a short clip) and without the mp4 container.
     codec: "h264", "hevc" or "mjpeg". settings: what the encoder says it did. num_encodes: encoder passes spent to get here.
     """
 
@@ -126,7 +126,7 @@ class EncodedClip:
         return DECODERS[self.codec](self.bitstream)
 
     def clip(self) -> Clip:
-        """Decoded 4:2:0 planes (H.264 only). Raises `CodecError` for a damaged bitstream."""
+        """Decoded 4:2:0 planes (not of JPEG). Raises `CodecError` for a damaged bitstream."""
         from dvcc.codecs.bitstream import decode
 
         return decode(self.bitstream)

@@ -14,7 +14,7 @@ import av
 import av.logging
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 
 from dvcc.clip import write_plane
 from dvcc.codecs.base import ABR, CQP, CRF
@@ -63,10 +63,6 @@ class Picture:
     pixel_aspect: Fraction | None = None
 
 
-_SMALL = Picture(64, 64, Fraction(25), Fraction(1, 25), Colorspace.ITU601)
-"""To try options on."""
-
-
 class StreamEncoder:
     """`codec` on `container`'s first stream, one frame at a time.
 
@@ -93,23 +89,11 @@ class StreamEncoder:
         self._started = False
         self._options = codec.options(rate, number)
         with self._explained():
-            stream = container.add_stream(codec.library, rate=picture.fps, options=self._options)
-        context = stream.codec_context
-        if codec.tag and container.format.name in ("mp4", "mov"):
-            context.codec_tag = codec.tag
-        context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
-        context.time_base = picture.time_base
-        context.gop_size = codec.gop
-        context.thread_type, context.thread_count = "FRAME", codec.threads  # SLICE, PyAV's default, costs 9 % BD-rate
-        context.colorspace = picture.matrix
-        context.color_range = ColorRange.JPEG if picture.full_range else ColorRange.MPEG
-        if picture.primaries is not None:
-            context.color_primaries = picture.primaries
-        if picture.transfer is not None:
-            context.color_trc = picture.transfer
-        if picture.pixel_aspect is not None:
-            context.sample_aspect_ratio = picture.pixel_aspect
-        self.stream = stream
+            self.stream = container.add_stream(codec.library, rate=picture.fps, options=self._options)
+            if codec.tag and container.format.name in ("mp4", "mov"):
+                self.stream.codec_context.codec_tag = codec.tag
+            _configure(self.stream.codec_context, codec, picture)
+            self.stream.codec_context.open()  # or the first packet of another stream does, and gets the blame
         self._borrowed = ExitStack()
         self._canvas = self._borrowed.enter_context(borrow_canvas(picture.height, picture.width)) if mapped else None
 
@@ -170,32 +154,46 @@ class _Explained:
             ) from error
 
 
-Library = Literal["libx264", "libx265"]
+def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: Picture) -> None:
+    context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
+    context.framerate, context.time_base = picture.fps, picture.time_base
+    context.gop_size = codec.gop
+    context.thread_type, context.thread_count = "FRAME", codec.threads  # SLICE, PyAV's default, costs 9 % BD-rate
+    context.colorspace = picture.matrix
+    context.color_range = ColorRange.JPEG if picture.full_range else ColorRange.MPEG
+    if picture.primaries is not None:
+        context.color_primaries = picture.primaries
+    if picture.transfer is not None:
+        context.color_trc = picture.transfer
+    if picture.pixel_aspect is not None:
+        context.sample_aspect_ratio = picture.pixel_aspect
+
+
+def header(codec: VideoCodec, options: dict[str, str], picture: Picture) -> bytes:
+    """What the encoder writes before the first picture, with these options."""
+    context = av.CodecContext.create(codec.library, "w")
+    _configure(context, codec, picture)
+    context.options, context.flags = options, context.flags | Flags.global_header
+    context.open()
+    return context.extradata or b""
 
 
 @lru_cache(maxsize=256)
-def complaints(library: Library, options: tuple[tuple[str, str], ...]) -> list[str]:
+def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...]) -> list[str]:
     """What FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes on.
 
     Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
     """
+    context = av.CodecContext.create(library, "w")
+    context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuv420p", Fraction(1, 25)
+    context.options = dict(options)
     before = av.logging.get_level()
     av.logging.set_level(av.logging.WARNING)
     try:
         with av.logging.Capture() as lines:
-            header(library, options, _SMALL)
+            context.open()
     except av.FFmpegError as error:
         lines.append((av.logging.ERROR, library, f"Error: {error}"))
     finally:
         av.logging.set_level(before)
     return [line.strip() for _, _, line in lines if _COMPLAINT.search(line)]
-
-
-def header(library: Library, options: tuple[tuple[str, str], ...], picture: Picture) -> bytes:
-    """What an encoder with these options writes before the first picture."""
-    context = av.CodecContext.create(library, "w")
-    context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
-    context.framerate, context.time_base = picture.fps, picture.time_base
-    context.options, context.flags = dict(options), context.flags | Flags.global_header
-    context.open()
-    return context.extradata or b""

@@ -17,9 +17,10 @@ from av.video.reformatter import Colorspace
 
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
-from dvcc.codecs.encoder import BASE_QP, GivenQPs, Library, Pass, Picture, SimpleRate, StreamEncoder, complaints
+from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, Picture, SimpleRate, StreamEncoder, complaints
 from dvcc.errors import CodecError, ConfigError
 from dvcc.qp import QPMap, QPOffsets
+from dvcc.units import LONGEST_GOP
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 _SPECIAL, _ESCAPED = r"[\\':\s]", r"\\\g<0>"
@@ -36,33 +37,31 @@ class VideoCodec(Codec):
     argument.
 
     name, library: the encoder's own name and FFmpeg's. coded_as: FFmpeg's name of the format. tag: how mp4 calls it, None for
-    FFmpeg's choice.
+    FFmpeg's choice. most_threads: that it takes.
     """
 
     name: ClassVar[str]
-    library: ClassVar[Library]
+    library: ClassVar[Literal["libx264", "libx265"]]
     coded_as: ClassVar[Literal["h264", "hevc"]]
     tag: ClassVar[str | None] = None
+    most_threads: ClassVar[int]
 
     preset: str = "medium"
     gop: int = 8
     bframes: int | None = None
     threads: int = 1
     flags: str = ""
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ConfigError(f"{self.name} has no preset {self.preset!r}: choose one of {', '.join(PRESETS)}")
-        for name, value, low, high in (("gop", self.gop, 1, 10_000), ("threads", self.threads, 1, 128)):
+        for name, value, low, high in (("gop", self.gop, 1, LONGEST_GOP), ("threads", self.threads, 1, self.most_threads)):
             if not low <= value <= high:
                 raise ConfigError(f"{type(self).__name__}({name}=...) goes from {low} to {high}, got {value}")
         if self.bframes is not None and not 0 <= self.bframes <= 16:
             raise ConfigError(f"{type(self).__name__}(bframes=...) goes from 0 to 16, got {self.bframes}")
         object.__setattr__(self, "params", MappingProxyType({str(k): str(v) for k, v in self.params.items()}))
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
 
     def __reduce__(self) -> tuple:  # mapping proxies do not pickle, and codecs travel to worker processes
         return type(self), (self.preset, self.gop, self.bframes, self.threads, self.flags, dict(self.params))

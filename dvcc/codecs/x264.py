@@ -47,6 +47,7 @@ class X264(VideoCodec):
     name: ClassVar[str] = "x264"
     library: ClassVar = "libx264"
     coded_as: ClassVar = "h264"
+    most_threads: ClassVar = 128
 
     @classmethod
     def perspective(cls) -> X264:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import av
 from av.video.frame import PictureType
 
+from dvcc.codecs.base import ABR
 from dvcc.codecs.bitstream import split_settings
 from dvcc.codecs.encoder import GivenQPs, Pass, Picture, SimpleRate, header
 from dvcc.codecs.ffmpeg import VideoCodec
@@ -29,6 +30,7 @@ class X265(VideoCodec):
     name: ClassVar[str] = "x265"
     library: ClassVar = "libx265"
     coded_as: ClassVar = "hevc"
+    most_threads: ClassVar = 16
     tag: ClassVar = "hvc1"  # in mp4; of FFmpeg's own choice Apple's players show nothing
 
     def own_params(self, rate: SimpleRate) -> dict[str, str]:
@@ -38,20 +40,24 @@ class X265(VideoCodec):
                 "X265 cannot be given every QP (a coding unit of up to 64x64 has one): take ABR(offsets=...), or X264"
             )
         # Its log goes past FFmpeg's onto the terminal, and its text about itself, 2.4 kB, comes with every GOP of a stream.
-        return {"open-gop": "0", "log-level": "none", "info": "0"}
+        params = {"open-gop": "0", "log-level": "none", "info": "0"}
+        if isinstance(rate, ABR) and rate.vbv is not None:  # or the bytes are others every time
+            params["const-vbv"] = "1"
+        return params
 
     def pass_options(self, number: Pass) -> tuple[dict[str, str], dict[str, str]]:
         """See `VideoCodec`. FFmpeg's own flags for passes do nothing here."""
         return {}, {"pass": str(number.number), "stats": number.stats}
 
     def account(self, packet: bytes, rate: SimpleRate, picture: Picture) -> tuple[str | None, int]:
-        """See `VideoCodec`. What x265 writes into the header of another stream with the same options."""
+        """See `VideoCodec`. What x265 writes into the header of another stream with the same settings, but for the number of the
+        pass."""
         options = self.options(rate)
         options["x265-params"] += ":info=1"
-        return split_settings(header(self.library, tuple(options.items()), picture))[0], 0
+        return split_settings(header(self, options, picture))[0], 0
 
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
-        """See `VideoCodec`."""
+        """See `VideoCodec`. AQ as weak as 0.005 is refused with none: x265's account of it is the same."""
         off = " aq-mode=0 ", " aq-mode=1 aq-strength=0.00 "  # cutree turns the first into the second
         if any(words in settings for words in off):
             raise CodecError(f"x265 would ignore the offsets with AQ off (options {options}): take params={{'aq-mode': 2}}")

@@ -1,4 +1,4 @@
-"""x264's own rate control: the rival."""
+"""The encoder's own rate control: the rival."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dvcc.rate_control.base import RateController, best_within, check_target, co
 
 @dataclass(frozen=True)
 class AverageBitrate(RateController):
-    """One- or two-pass ABR with x264's defaults (AQ, psy and mbtree on).
+    """One- or two-pass ABR with the encoder's defaults (x264: AQ, psy and mbtree on).
 
     corrected: when the result misses the target (`needs_correction`), encode once more, asking for that much less or more.
     vbv: with one pass, for a stream: see `streamed`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -40,10 +39,6 @@ class LearnedControl(RateController):
                 f"this control was trained for {self.control.mode} mode, not {self.mode}: train one with control.mode"
             )
 
-    @abstractmethod
-    def map_of(self, clip: Clip, target_kbps: float) -> QPMap | QPOffsets:
-        """The map that `encode` asks for first."""
-
     def _inputs(self, clip: Clip, target_kbps: float) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network takes: frames (1, T, 3, H, W) and log bits per pixel (1,), on its device."""
         bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=clip.fps, height=clip.height, width=clip.width)
@@ -68,10 +63,6 @@ class AbsoluteControl(LearnedControl):
             return first
         second = self.codec.encode(clip, dithered(mean_qp + correcting_shift(first.bitrate_kbps, target_kbps)))
         return best_within([first, second], target_kbps)
-
-    def map_of(self, clip: Clip, target_kbps: float) -> QPMap:
-        """Absolute QPs."""
-        return dithered(self.mean_qp(clip, target_kbps))
 
     @torch.inference_mode()
     def mean_qp(self, clip: Clip, target_kbps: float) -> torch.Tensor:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import torch
 
-from dvcc.codecs import X264, X265, VideoCodec
+from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream, reduced_planes
 from dvcc.errors import ConfigError
@@ -16,13 +16,11 @@ from dvcc.video.source import SourceFrame, VideoSource
 
 _X265_AQ = {"aq-mode": "2", "aq-strength": "1"}  # as of its other presets
 _OBEYED = {  # what a preset must do, or the encoder drops a map or decides its QPs anew
-    (X264, "offset"): {"ultrafast": {"aq-mode": "1"}},
-    (X264, "absolute"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
-    (X265, "offset"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
+    ("x264", "offset"): {"ultrafast": {"aq-mode": "1"}},
+    ("x264", "absolute"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
+    ("x265", "offset"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
 }
 _MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
-ENCODERS = {codec.name: codec for codec in (X264, X265)}
-"""By name."""
 
 
 def obedient_codec(
@@ -30,10 +28,10 @@ def obedient_codec(
 ) -> VideoCodec:
     """An encoder at a preset, less what of it would ignore the map of a control of that mode. Raises `ConfigError` where none
     obeys."""
-    codec, kind = ENCODERS[name], "offset" if mode == "offset" else "absolute"
-    if (codec, kind) not in _OBEYED:
+    kind = "offset" if mode == "offset" else "absolute"
+    if (name, kind) not in _OBEYED:
         raise ConfigError(f"{name} takes offsets on its own QPs, and this control decides every QP: choose offset mode, or x264")
-    return codec(preset, gop=gop, threads=threads, params={**_OBEYED[codec, kind].get(preset, {}), **params})
+    return VIDEO_CODECS[name](preset, gop=gop, threads=threads, params={**_OBEYED[name, kind].get(preset, {}), **params})
 
 
 def default_threads(name: str, *, live: bool = False) -> int:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,10 +33,12 @@ Maps = Callable[[Iterable[SourceFrame]], Mapped]
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """tally: of what was delivered. num_encodes: encoder passes spent, in so many seconds. damage: what was wrong with the
-    source. notes: what is not kept of it, one sentence each."""
+    """tally: of what was delivered. delivered: which of the encodes that `look` was shown, 0 unless a correction is better.
+    num_encodes: encoder passes spent, in so many seconds. damage: what was wrong with the source. notes: what is not kept of it,
+    one sentence each."""
 
     tally: Tally
+    delivered: int
     num_encodes: int
     elapsed_seconds: float
     damage: Damage
@@ -43,73 +46,69 @@ class EncodeResult:
 
 
 def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Look | None = None) -> EncodeResult:
-    """Code the plan's source to its output, which appears when it is whole; an error or an interruption leaves none.
+    """Code the plan's source to its output, which appears when all is done; an error or an interruption leaves none.
 
-    look: shown the frames of what is delivered, or of its correction. Raises `VideoError` when the source cannot be read,
-    `CodecError` when the encoder fails, `DvccError` when the output cannot be written, `OSError` when the folder for temporary
-    files is full.
+    look: shown the frames of the encode that is to be delivered, and of its correction. Raises `VideoError` when the source
+    cannot be read, `CodecError` when the encoder fails, `DvccError` when the output cannot be written, `OSError` when the folder
+    for temporary files is full.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
-        passes = _Passes(plan, Path(folder), progress or (lambda name, done: None), look)
+    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder, ExitStack() as files:
+        passes = _Passes(plan, Path(folder), files, progress or (lambda name, done: None), look)
         absolute = plan.control is not None and plan.control.mode != "offset"
-        tally = passes.given_qps() if absolute else passes.two()
+        encodes = passes.given_qps() if absolute else passes.two()
+        best = most_within([tally for tally, _ in encodes], plan.target_kbps)
+        delivered, output = next((index, output) for index, (tally, output) in enumerate(encodes) if tally is best)
+        output.publish()
     notes = (*plan.source.notes, *passes.notes)
-    return EncodeResult(tally, passes.spent, time.monotonic() - began, passes.damage, notes)
+    return EncodeResult(best, delivered, passes.spent, time.monotonic() - began, passes.damage, notes)
+
+
+Encode = tuple[Tally, WholeFile]
+"""What it came to, and the file that waits to be published."""
 
 
 class _Passes:
-    """Over the video, from its start to its end; each opens the source anew."""
+    """Over the video, from its start to its end; each opens the source anew. files: closes what is not published."""
 
-    def __init__(self, plan: EncodePlan, folder: Path, progress: Progress, look: Look | None) -> None:
-        self.plan, self.folder, self.progress, self.look = plan, folder, progress, look
+    def __init__(self, plan: EncodePlan, folder: Path, files: ExitStack, progress: Progress, look: Look | None) -> None:
+        self.plan, self.folder, self.files, self.progress, self.look = plan, folder, files, progress, look
         self.damage, self.notes, self.spent = Damage(), list[str](), 0
 
-    def two(self) -> Tally:
+    def two(self) -> list[Encode]:
         """The encoder keeps the rate; the control's offsets are decided in the first pass and are the same in the second."""
+        rate = ABR(self.plan.target_kbps)
         first, second = (Pass(number, f"{self.folder}/stats") for number in (1, 2))
         if self.plan.control is None:
             self._first_pass(unmapped, first)
-            return self._deliver("second pass", ABR(self.plan.target_kbps), unmapped, second)
+            return [self._encode("second pass", rate, unmapped, second)]
         maker, picture = self.plan.map_maker(), self.plan.picture
         with MapFile(self.folder / "offsets", macroblock_grid(picture.height, picture.width)) as offsets:
             self._first_pass(lambda frames: _kept(maker.offsets(frames), offsets), first)
-        return self._deliver(
-            "second pass", ABR(self.plan.target_kbps), lambda frames: maker.paired(frames, iter(offsets)), second
-        )
+        return [self._encode("second pass", rate, lambda frames: maker.paired(frames, iter(offsets)), second)]
 
-    def given_qps(self) -> Tally:
+    def given_qps(self) -> list[Encode]:
         """Every QP is the control's, on top of an analysis encode if it needs one; one correction where the target is missed."""
-        target, maker = self.plan.target_kbps, self.plan.map_maker()
+        maker = self.plan.map_maker()
         analysis = maker.analyse(self.folder, self.progress)
         self.spent += analysis is not None
-
-        def deliver(name: str, correction: float, keep: Callable[[Tally], bool]) -> Tally:
-            return self._deliver(name, GivenQPs(), partial(maker.qps, analysis=analysis, correction=correction), keep=keep)
-
-        first = deliver("encode", 0.0, lambda tally: tally.bitrate_kbps <= target)
-        if not needs_correction(first, target):
-            return first
-        within = first.bitrate_kbps <= target  # then its file is there, and only a better one replaces it
-        shift = correcting_shift(first.bitrate_kbps, target)
-        second = deliver("correction", shift, lambda second: not within or most_within([first, second], target) is second)
-        return most_within([first, second], target) if within else second
+        encodes = [self._encode("encode", GivenQPs(), partial(maker.qps, analysis=analysis))]
+        tally, target = encodes[0][0], self.plan.target_kbps
+        if needs_correction(tally, target):
+            corrected = partial(maker.qps, analysis=analysis, correction=correcting_shift(tally.bitrate_kbps, target))
+            encodes.append(self._encode("correction", GivenQPs(), corrected))
+        return encodes
 
     def _first_pass(self, maps: Maps, number: Pass) -> None:
         with av.open(os.devnull, "w", format="null") as container:
             self._code("first pass", ABR(self.plan.target_kbps), maps(self.plan.source.frames()), container, number=number)
 
-    def _deliver(
-        self,
-        name: str,
-        rate: SimpleRate,
-        maps: Maps,
-        number: Pass | None = None,
-        keep: Callable[[Tally], bool] = lambda tally: True,
-    ) -> Tally:
-        """The pass that writes the output, which is kept if `keep` says so."""
+    def _encode(self, name: str, rate: SimpleRate, maps: Maps, number: Pass | None = None) -> Encode:
+        """A pass that writes a file for the output."""
         self.damage = Damage()
-        with opened(self.plan.source.path) as original, WholeFile(self.plan.out, self.plan.source) as output:
+        output = WholeFile(self.plan.out, self.plan.source)
+        self.files.callback(output.discard)
+        with opened(self.plan.source.path) as original, output:
             others: deque[OtherPacket] = deque()  # read by one thread, written by the other
             frames = maps(self.plan.source.frames(self.damage, others=others.append))
 
@@ -126,8 +125,7 @@ class _Passes:
             )
             while others:
                 output.copy(others.popleft())
-            output.keep = keep(tally)
-        return tally
+        return tally, output
 
     def _code(self, name: str, rate: SimpleRate, frames: Mapped, container: av.container.OutputContainer, **how: Any) -> Tally:
         plan, self.spent = self.plan, self.spent + 1

@@ -18,6 +18,7 @@ from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.network import ControlNetwork
+from dvcc.control.stream import ControlStream
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import streamed
 from dvcc.units import gop_of_a_second
@@ -77,7 +78,16 @@ def encode_live(
     damage, begun_writing = Damage(), threading.Event()
     with closing(ahead(_read(url, form, damage, begun_writing), wait=False)) as items:
         try:
-            return _encode(items, damage, begun_writing, out, target_kbps, control, codec, preset, gop, threads, begun)
+            source, container = next(items)
+            check_target(source, target_kbps)
+            chosen = live_codec(codec, preset, gop_of_a_second(source.picture.fps) if gop is None else gop, threads)
+            begun(source, chosen)
+            stream, rate = control_stream(source, control, target_kbps, gop=chosen.gop), streamed(target_kbps)
+            with LiveStream(out, source) as output:
+                encoder = StreamEncoder(chosen, output.container, rate, source.picture, mapped=True)
+                notes = output.begin(container)
+                begun_writing.set()
+                return _encode(items, stream, encoder, output, damage, notes=(*source.notes, *notes))
         finally:
             begun_writing.set()
 
@@ -91,53 +101,39 @@ def _check_form(form: str) -> None:
 
 def _encode(
     items: Iterator[Any],
+    stream: ControlStream,
+    encoder: StreamEncoder,
+    output: LiveStream,
     damage: Damage,
-    begun_writing: threading.Event,
-    out: Path,
-    target_kbps: float,
-    control: ControlNetwork,
-    name: str,
-    preset: str,
-    gop: int | None,
-    threads: int,
-    begun: Callable[[VideoSource, VideoCodec], None],
+    *,
+    notes: tuple[str, ...],
 ) -> LiveResult:
-    source, container = next(items)
-    check_target(source, target_kbps)
-    picture = source.picture
-    codec = live_codec(name, preset, gop_of_a_second(picture.fps) if gop is None else gop, threads)
-    begun(source, codec)
-    stream = control_stream(source, control, target_kbps, gop=codec.gop)
-    tally, began, interrupted, most_delay = Tally(None, codec), time.monotonic(), False, 0
-    with LiveStream(out, source) as output:
-        encoder = StreamEncoder(codec, output.container, streamed(target_kbps), picture, mapped=True)
-        notes = output.begin(container)
-        begun_writing.set()
+    source, picture = output.source, encoder.picture
+    tally, began, interrupted, most_delay = Tally(None, encoder.codec), time.monotonic(), False, 0
 
-        def take(packets: Iterable[av.Packet]) -> None:
-            for packet in packets:
-                tally.add(packet)
-                output.mux(packet)
+    def take(packets: Iterable[av.Packet]) -> None:
+        for packet in packets:
+            tally.add(packet)
+            output.mux(packet)
 
-        first = last = None
-        num_read = 0
-        try:
-            for item in items:
-                if not isinstance(item, SourceFrame):
-                    output.copy(item)
-                    continue
-                first, last, num_read = item.pts if first is None else first, item.pts, num_read + 1
-                offsets = np.rint(stream.decide(reduced_frames(source, [item]))[0]).astype(np.int8)
-                take(encoder.encode(item.planes, item.pts, offsets))
-                most_delay = max(most_delay, num_read - tally.num_frames)
-        except KeyboardInterrupt:
-            interrupted = True
-        take(encoder.flush())
-        if first is not None and last is not None:
-            duration = (last - first) * picture.time_base + 1 / picture.fps
-            tally.close(header_bits=encoder.header_bits, duration=duration)
-    elapsed = time.monotonic() - began
-    return LiveResult(tally, most_delay, elapsed, damage, (*source.notes, *notes), interrupted)
+    first = last = None
+    num_read = 0
+    try:
+        for item in items:
+            if not isinstance(item, SourceFrame):
+                output.copy(item)
+                continue
+            first, last, num_read = item.pts if first is None else first, item.pts, num_read + 1
+            offsets = np.rint(stream.decide(reduced_frames(source, [item]))[0]).astype(np.int8)
+            take(encoder.encode(item.planes, item.pts, offsets))
+            most_delay = max(most_delay, num_read - tally.num_frames)
+    except KeyboardInterrupt:
+        interrupted = True
+    take(encoder.flush())
+    if first is not None and last is not None:
+        duration = (last - first) * picture.time_base + 1 / picture.fps
+        tally.close(header_bits=encoder.header_bits, duration=duration)
+    return LiveResult(tally, most_delay, time.monotonic() - began, damage, notes, interrupted)
 
 
 def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:

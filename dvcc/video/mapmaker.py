@@ -1,4 +1,4 @@
-"""The maps that a trained control decides for a whole video, frame by frame: the same for `dvcc encode` and `dvcc export`."""
+"""The maps that a trained control decides for a whole video, frame by frame, for `dvcc encode` and `dvcc export` alike."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 from abc import ABC as AbstractBase
 from abc import abstractmethod
@@ -127,22 +128,32 @@ class Output(AbstractBase):
 
 
 class WholeFile(Output):
-    """A file that takes its name when the block ends well, and of which nothing is left otherwise. keep: set to False, it does
-    not appear."""
+    """A file that takes its name with `publish`, once the block has ended well; until then, and for good with `discard` or an
+    error, there is nothing of that name. Several of one name do not meet."""
 
-    keep = True
+    _numbers = itertools.count()
 
-    @property
-    def _temporary(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+    def __init__(self, path: Path, source: VideoSource) -> None:
+        super().__init__(path, source)
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(self._numbers)}.part")
+
+    def publish(self) -> None:
+        """Give the file its name, in place of what had it."""
+        try:
+            os.replace(self._temporary, self.path)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def discard(self) -> None:
+        """Remove it, unless it is published."""
+        self._temporary.unlink(missing_ok=True)
 
     def _open(self) -> av.container.OutputContainer:
         return av.open(str(self._temporary), "w", format=CONTAINERS[self.path.suffix.lower()])
 
     def _finish(self, *, whole: bool) -> None:
-        if whole and self.keep:
-            os.replace(self._temporary, self.path)
-        self._temporary.unlink(missing_ok=True)
+        if not whole:
+            self.discard()
 
 
 class LiveStream(Output):

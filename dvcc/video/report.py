@@ -52,17 +52,22 @@ class EncodeReport:
         check_writable(folder, key="--report")
         self.plan, self.folder = plan, folder
         self._every = max(1, (plan.source.num_frames or _GUESS) // _PICTURES)
-        self._seen: dict[int, tuple[Clip, np.ndarray]] = {}
+        self._encodes = list[dict[int, tuple[Clip, np.ndarray]]]()  # what was seen of each, by index of the frame
 
     def look(self, index: int, frame: SourceFrame, values: np.ndarray | None) -> None:
         """Keep some frames, spread over the video."""
-        if values is None or index % self._every or (len(self._seen) >= _PICTURES and index):
-            return
         if index == 0:
-            self._seen.clear()  # of an encode that a correction replaces
+            self._encodes.append({})
+        seen = self._encodes[-1]
+        if values is None or index % self._every or len(seen) >= _PICTURES:
+            return
         y, u, v = (plane[None].copy() for plane in frame.planes)
         source = self.plan.source
-        self._seen[index] = (Clip(y, u, v, source.picture.fps, source.matrix, source.picture.full_range), values.copy())
+        seen[index] = (Clip(y, u, v, source.picture.fps, source.matrix, source.picture.full_range), values.copy())
+
+    def seen(self, result: EncodeResult) -> dict[int, tuple[Clip, np.ndarray]]:
+        """Frames of what was delivered, by index, with the offsets or QPs (h, w) that were asked for."""
+        return self._encodes[result.delivered]
 
     def write(self, result: EncodeResult) -> None:
         """maps.png and bitrate.png."""
@@ -71,8 +76,9 @@ class EncodeReport:
         from dvcc.visuals import rgb, save_figure, strip
 
         offset = self.plan.control is not None and self.plan.control.mode == "offset"
-        panels = {f"frame {index}": rgb(clip.frames[0]) for index, (clip, _) in self._seen.items()}
-        maps = {f"frame {index}": values for index, (_, values) in self._seen.items()}
+        seen = self.seen(result)
+        panels = {f"frame {index}": rgb(clip.frames[0]) for index, (clip, _) in seen.items()}
+        maps = {f"frame {index}": values for index, (_, values) in seen.items()}
         strip(panels, self.folder / "maps.png", qp=maps, label="QP offset" if offset else "QP")
         figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
         seconds = sorted(result.tally.bits_per_second)

@@ -32,7 +32,7 @@ class Tally:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create(self.codec.coded_as, "r")
+        self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create("h264", "r")
         self._reader.options = {"export_side_data": "venc_params"}
         self._reader.thread_count = 1
         self._qps: dict[str, tuple[float, int]] = {}

@@ -92,6 +92,12 @@ def test_codecs_travel_to_worker_processes(codec):
     assert copy == codec and repr(copy) == repr(codec)
 
 
+def test_equal_codecs_have_one_hash():
+    """Others may share it."""
+    codecs = [X264(), X264(params={}), X265(), X264(params={"psy": "0"}), X264(gop=9)]
+    assert len(set(codecs)) == 4 and hash(codecs[0]) == hash(codecs[1])
+
+
 @pytest.mark.parametrize("codec", [X264(), X265()])
 def test_two_passes_leave_no_files_in_a_folder_of_any_name(codec, scene, tmp_path, monkeypatch):
     folder = tmp_path / "an odd: one's \\ name"

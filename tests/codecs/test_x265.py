@@ -45,9 +45,16 @@ def test_zero_offsets_are_plain_two_pass_abr_to_the_byte(clip):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_same_input_makes_the_same_bytes_every_time(clip, threads):
-    codec = X265(gop=12, threads=threads)
-    assert len({codec.encode(clip, ABR(300)).bitstream for _ in range(4)}) == 1
+@pytest.mark.parametrize("rate", [ABR(300), ABR(150, passes=1, vbv=(150, 150)), CRF(30)], ids=["two passes", "vbv", "crf"])
+def test_the_same_input_makes_the_same_bytes_every_time(clip, rate, threads):
+    codec = X265("veryfast", gop=12, threads=threads, params={"rc-lookahead": "10"})
+    assert len({codec.encode(clip, rate).bitstream for _ in range(5)}) == 1
+
+
+def test_settings_are_those_of_the_encode(clip):
+    said = X265(gop=12, threads=3, bframes=2).encode(clip, ABR(300)).settings.split()
+    for word in ("bitrate=300", "keyint=12", "frame-threads=3", "bframes=2", "no-open-gop", "input-res=256x128", "aq-mode=2"):
+        assert word in said, word
 
 
 def test_a_map_of_every_qp_is_refused(clip):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvcc import QPMap, read_clip
+from dvcc import QPMap
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.control import ControlNetwork, load_control
@@ -69,14 +69,6 @@ def test_maps_are_those_that_dvcc_encode_asks_for(mode, workplace):
     np.testing.assert_array_equal(found, asked[:10])  # of the first encode, whatever a correction changed
 
 
-def test_maps_of_a_turned_video_are_upright(workplace, ffmpeg):
-    write_video(workplace / "flat.mp4", make_scene(frames=3), codec="libx264")
-    subprocess.run([ffmpeg, "-v", "error", "-display_rotation", "90", "-i", "flat.mp4", "-c", "copy", "in.mp4"], check=True)
-    Path("in.mkv").write_bytes(Path("in.mp4").read_bytes())
-    assert export("--checkpoint", "absolute.safetensors", "--out", "map.npz") == 0
-    QPMap.load("map.npz").check_fits(read_clip("in.mkv"))
-
-
 def test_frames_that_change_their_size_are_refused(workplace, capsys):
     parts = [write_video(workplace / f"{h}.h264", make_scene(frames=4, height=h), codec="libx264").read_bytes() for h in (64, 96)]
     Path("in.mkv").write_bytes(b"".join(parts))
@@ -121,11 +113,11 @@ REFUSED = {
     ("--task", "../x"): "no control of absolute mode is published for ../x",
     ("--checkpoint", "none.safetensors"): "none.safetensors",
     ("--checkpoint", "in.mkv"): "in.mkv",
-    ("--task", "detection", "--gop", "0"): "--gop goes from 1 to 250 frames, got 0",
+    ("--task", "detection", "--gop", "0"): "--gop goes from 1 to 10000 frames, got 0",
     ("--task", "detection", "--out", "in.mkv"): "the video itself",
     ("--task", "detection", "--out", "link.mkv"): "the video itself",
     ("--task", "detection", "--out", "in.mkv/x.npz"): "cannot write in.mkv/x.npz",
-    ("--task", "detection", "--out", "."): "cannot write",
+    ("--task", "detection", "--out", "."): "is a folder",
     ("--task", "detection", "--format", "kvazaar", "--out", "map.bin"): "ends in .kvazaar.txt",
     ("--task", "detection", "--target-kbps", "nan"): "must be positive",
     ("--task", "detection", "--target-kbps", "inf"): "must be positive",
@@ -137,7 +129,7 @@ def test_bad_words_are_one_sentence_and_leave_no_file(words, workplace, capsys):
     (workplace / "link.mkv").symlink_to("in.mkv")
     before, data = sorted(workplace.iterdir()), (workplace / "in.mkv").read_bytes()
     assert export(*words) == 2
-    sentence = capsys.readouterr().err.splitlines()[-1]
+    (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith("error: ") and REFUSED[words] in sentence
     assert sorted(workplace.iterdir()) == before and (workplace / "in.mkv").read_bytes() == data
 

@@ -97,6 +97,41 @@ def test_packets_of_other_streams_say_theirs_when_the_file_is_closed(make_video)
     assert len(kept) > 5 and {other.index for other in kept} == {1}
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_an_upright_video_is_what_a_player_shows(make_video, rotation):
+    path = make_video("turned.mp4", frames=3, size=(64, 96), rotation=rotation)
+    source, clip = open_video(path).upright(), read_clip(path)
+    assert (source.picture.height, source.picture.width, source.rotation) == (clip.height, clip.width, 0)
+    for shown, planes in zip(source.frames(), zip(clip.y, clip.u, clip.v, strict=True), strict=True):
+        for found, expected in zip(shown.planes, planes, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_words_of_no_encoding_do_no_harm(make_video):
+    path = make_video(metadata={"title": "Lavf"})
+    path.write_bytes(path.read_bytes().replace(b"Lavf", b"L\xb2vf"))
+    assert len(list(open_video(path).frames())) == 12
+
+
+def test_every_frame_of_a_broken_video_is_an_error_or_a_frame(make_video, rng):
+    """Bits flipped and pieces cut out: a sentence or a picture, never anything else."""
+    path, told, pictures = make_video("broken.mp4"), [], 0
+    good = np.frombuffer(path.read_bytes(), np.uint8)
+    for number in range(40):
+        data = good.copy()
+        if number % 2:
+            data[rng.integers(0, len(data), 20)] ^= np.uint8(1 << rng.integers(0, 8))
+        else:
+            data = np.delete(data, np.s_[(start := rng.integers(0, len(data))) : start + 200])
+        path.write_bytes(data.tobytes())
+        try:
+            pictures += sum(frame.planes[0].size > 0 for frame in open_video(path).frames())
+        except VideoError as error:
+            told.append(str(error))
+    assert pictures > 100 and 0 < len(told) < 40
+    assert all("broken.mp4" in sentence and "\n" not in sentence for sentence in told)
+
+
 def test_interlaced_video_is_refused_with_the_reason(make_video):
     with pytest.raises(VideoError, match="is interlaced.*deinterlace it first"):
         open_video(make_video("interlaced.mkv", options={"x264-params": "tff=1"}))
