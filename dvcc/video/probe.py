@@ -131,4 +131,7 @@ def _length(container: av.container.InputContainer, stream: av.VideoStream, fps:
         return stream.frames
     if stream.duration and stream.time_base:
         return max(1, round(stream.duration * stream.time_base * fps))
-    return max(1, round(Fraction(container.duration, av.time_base) * fps)) if container.duration else None
+    if container.duration is None:
+        return None
+    late = container.start_time or 0 if "matroska" in container.format.name else 0  # whose length counts from 0
+    return max(1, round(Fraction(container.duration - late, av.time_base) * fps))

@@ -21,7 +21,7 @@ from dvcc.errors import VideoError
 MEND_FILE = "check that the file is complete"
 """What to do about one that cannot be read."""
 
-_MOST_OF = 0.97  # a length in seconds says only about how many frames there are
+_MOST_MISSING = 0.03  # of the length: what a file says of it is not exact
 _MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
 
 
@@ -53,16 +53,18 @@ class Damage:
     packets: int = 0  # that the decoder refused
     frames: int = 0  # that it marked as broken, and concealed
     times: int = 0  # time stamps that were missing or did not rise
-    missing: int = 0  # frames that the file speaks of and does not have
+    reached: float = 0.0  # seconds: where the last packet of any stream ends
+    missing: float = 0.0  # seconds that the file speaks of after that
     resized: int = 0  # frames of another size than the first, and scaled to it
     stopped: str = ""  # why reading stopped before the end
 
     def __str__(self) -> str:
         found = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
         found += [(self.times, "time stamp", "had to be made up")]
-        found += [(self.missing, "frame", "that the file speaks of could not be found")]
         found += [(self.resized, "frame", "of another size had to be scaled to that of the first")]
         said = [f"{counted(count, what)} {how}" for count, what, how in found if count]
+        if self.missing:
+            said.append(f"the last {self.missing:.1f} s that the file speaks of are not there")
         return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
 
 
@@ -71,7 +73,7 @@ class VideoSource:
     """The video stream of a file that is to be coded.
 
     index: of the stream in the file. picture: its size, even (an odd last row or column is left out), rate and colour.
-    num_frames: as the file says or its length suggests, None if it does not. rotation: degrees by which a player turns it,
+    num_frames: about, as the file says or its length suggests, None if it does not. rotation: degrees by which a player turns it,
     anticlockwise. notes: what is not kept of it, one sentence each. quarter_turns: by which `frames` turns what is stored,
     anticlockwise; `picture` and `rotation` are of what that gives.
     """
@@ -116,22 +118,26 @@ class VideoSource:
         time_base = self.picture.time_base
         step = max(1, round(1 / self.picture.fps / time_base))
         last: int | None = None
-        count = 0
+        untimed = container.format.name == "avi"  # it has no times to show a frame at, only an order of packets
         for frame in frames:
-            count += 1
             refuse_interlaced(self.path, frame)
             damage.frames += frame.is_corrupt
-            pts = None if frame.pts is None else round((frame.pts * (frame.time_base or time_base) - start) / time_base)
+            stamp = frame.dts if untimed and frame.dts is not None else frame.pts
+            pts = None if stamp is None else round((stamp * (frame.time_base or time_base) - start) / time_base)
             if pts is None or (last is not None and pts <= last):
-                damage.times += 1
+                damage.times += not untimed
                 # A wrong time stamp gives way by as little as can be: those after it may be right.
                 pts = 0 if last is None else last + (step if pts is None else 1)
             last = pts
             yield SourceFrame(self._planes(frame, damage), pts)
         if last is None:
             raise nothing_in(self.path)
-        if self.num_frames and count < _MOST_OF * self.num_frames - 1:
-            damage.missing = self.num_frames - count
+        if container.duration is not None:
+            late = 0 if "matroska" in container.format.name else start  # whose length counts from 0
+            length = container.duration / av.time_base
+            missing = float(late + Fraction(container.duration, av.time_base)) - damage.reached
+            if missing > max(_MOST_MISSING * length, float(2 / self.picture.fps)):
+                damage.missing = missing
 
     def _planes(self, frame: av.VideoFrame, damage: Damage) -> Planes:
         height, width = self.picture.height, self.picture.width
@@ -195,7 +201,7 @@ def decoded(
     stream = container.streams[index]
     assert isinstance(stream, av.VideoStream)
     stream.thread_type = "AUTO" if ahead else "SLICE"
-    packets: Iterator[Any] = iter(container.demux() if others else container.demux(stream))
+    packets: Iterator[Any] = iter(container.demux())
     in_a_row = 0
     while True:
         try:
@@ -207,6 +213,8 @@ def decoded(
             with contextlib.suppress(av.FFmpegError, EOFError):
                 yield from stream.decode(None)  # what the decoder still holds
             return
+        if packet.dts is not None and packet.time_base:
+            damage.reached = max(damage.reached, float((packet.dts + (packet.duration or 0)) * packet.time_base))
         if packet.stream.index != index:  # `stream_index` is 0 of every stream's last, empty packet
             if others is not None:
                 others(OtherPacket(packet.stream.index, packet))
