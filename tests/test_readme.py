@@ -11,8 +11,7 @@ import pytest
 from dvcc import CRF, X264, QPMap, read_clip
 from dvcc.cli import build_parser, main
 from dvcc.config import COMMANDS, parse
-from dvcc.control import ControlNetwork
-from dvcc.published import control_path
+from dvcc.published import CHECKPOINTS, control_path
 from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +33,7 @@ def shell_lines(program: str) -> list[list[str]]:
 def workplace(tmp_path, monkeypatch) -> Path:
     for name in ("video.mp4", "coded.mp4"):
         (tmp_path / name).write_bytes(X264().encode(make_scene(frames=24), CRF(20)).bitstream)
-    ControlNetwork(width=8).save(tmp_path / "runs/control-segmentation/control.safetensors", {"run": {}})
+    (tmp_path / "checkpoints").symlink_to(CHECKPOINTS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

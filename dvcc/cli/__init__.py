@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Sequence
 from typing import NoReturn
 
+from dvcc import __version__
 from dvcc._commands import guarded
 from dvcc.cli import compare, encode, export, inspect, zoo
 
@@ -21,13 +23,24 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The words that `dvcc` understands."""
     parser = _Parser(prog="dvcc", description="Learned control of standard video codecs for vision models.")
+    parser.add_argument("--version", action="version", version=f"dvcc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
     return parser
 
 
+def _end_like_ctrl_c() -> None:
+    """What ends a program from outside, as a service manager or a closed terminal: nothing half-written is left behind then, and
+    a live stream is finished."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, signal.default_int_handler)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to mend)."""
     arguments = build_parser().parse_args(words)
+    _end_like_ctrl_c()
     return guarded(lambda: arguments.run(arguments))

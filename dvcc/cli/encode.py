@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +82,6 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.video.probe import open_video
 
     VIDEO_CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left behind
 
     if arguments.input_format:
         raise ConfigError("--input-format is for --live: a file says what it is")

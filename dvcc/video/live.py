@@ -74,7 +74,7 @@ def encode_live(
     if form is not None:
         _check_form(form)
     if control.mode != "offset":
-        raise ConfigError(f"a live stream takes a control of offset mode, and this is of {control.mode} mode: leave --mode out")
+        raise ConfigError("a live stream takes a control of offset mode, and this one decides every QP: leave --mode out")
     damage, begun_writing = Damage(), threading.Event()
     with closing(ahead(_read(url, form, damage, begun_writing), wait=False)) as items:
         try:

@@ -181,6 +181,9 @@ def fate_of_streams(
     carried, notes = [], []
     if source.rotation and muxer == "mpegts":
         notes.append(f"the rotation by {source.rotation} degrees cannot be stored in MPEG-TS: players will not turn it")
+    lost = ["tags"] * any(tag.lower() not in _OWN_TAGS for tag in original.metadata) + ["chapters"] * bool(original.chapters())
+    if lost and muxer == "mpegts":
+        notes.append(f"{' and '.join(lost)} cannot be stored in MPEG-TS and are left out")
     for stream in original.streams:
         name = stream.codec_context.name if getattr(stream, "codec_context", None) else "unknown"
         if stream.type in ("audio", "subtitle"):
@@ -190,7 +193,8 @@ def fate_of_streams(
             elif _carries(muxer, stream):
                 carried.append(stream)
             else:
-                notes.append(f"{stream.type} ({name}) cannot be stored in {suffix or 'MPEG-TS'} and is left out: .mkv takes most")
+                advice = "" if fragmented or muxer == "matroska" else ": .mkv takes most"
+                notes.append(f"{stream.type} ({name}) cannot be stored in {suffix or 'MPEG-TS'} and is left out{advice}")
         elif stream.type != "video" and not (stream.type == "data" and original.chapters()):  # where an mp4 keeps them
             notes.append(f"stream {stream.index} ({stream.type}) is left out")
         elif stream.type == "video" and stream.disposition & Disposition.attached_pic:

@@ -2,6 +2,7 @@
 
 import pytest
 
+import dvcc
 from dvcc.cli import main
 
 
@@ -26,3 +27,9 @@ def test_tasks_that_lack_a_mode_are_told(command, capsys):
 
 def test_export_tells_the_mode_of_every_format(capsys):
     assert "default: offset for svtav1 and nvenc, else absolute" in " ".join(help_of(capsys, "export").split())
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"dvcc {dvcc.__version__}\n"

@@ -203,10 +203,12 @@ def test_a_dark_beginning_does_not_decide_the_analysis(make_video, tmp_path):
     assert 0.7 * 150 < result.tally.bitrate_kbps < 1.02 * 150 and result.num_encodes <= 3
 
 
-def test_a_rotation_that_a_stream_cannot_tell_is_said(make_video, tmp_path):
-    path = make_video("turned.mp4", rotation=90)
+def test_what_a_stream_cannot_tell_is_said(make_video, tmp_path):
+    path = make_video("turned.mp4", rotation=90, metadata={"title": "A"})
     result = encode_video(plan_of(path, tmp_path / "out.ts", None, target_kbps=300))
-    assert any("rotation by" in note for note in result.notes)
+    rotation, tags = result.notes
+    assert "rotation by" in rotation and tags == "tags cannot be stored in MPEG-TS and are left out"
+    assert not encode_video(plan_of(make_video("plain.mp4"), tmp_path / "out.ts", None, target_kbps=300)).notes
 
 
 def test_mean_qps_are_those_of_the_whole_video(make_video, tmp_path):
@@ -280,7 +282,9 @@ def test_a_full_disk_is_one_sentence_and_no_file(make_video, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_ctrl_c_leaves_no_file(make_video, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_its_kind_leave_no_file(make_video, tmp_path, number):
+    (tmp_path / "temporary").mkdir()
     path, out = make_video(frames=400, size=(256, 320)), tmp_path / "out.mp4"
     words = [
         sys.executable,
@@ -296,14 +300,15 @@ def test_ctrl_c_leaves_no_file(make_video, tmp_path):
         "--preset",
         "slow",
     ]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".out.mp4.*.part")) and time.monotonic() < deadline:
             time.sleep(0.05)  # until the second pass writes
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
-    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "temporary"] and not list((tmp_path / "temporary").iterdir())

@@ -113,7 +113,7 @@ def test_an_mp4_with_its_index_at_its_end_cannot_be_piped(make_video, tmp_path):
 
 def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
     path = make_video()
-    with pytest.raises(ConfigError, match="offset mode, and this is of analysed mode"):
+    with pytest.raises(ConfigError, match="offset mode, and this one decides every QP"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=lively("analysed"))
     with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
         live_codec("x264", "medium", 6, 2)
