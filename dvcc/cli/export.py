@@ -11,13 +11,14 @@ from typing import get_args
 
 from dvcc._files import open_atomic, replaced
 from dvcc._words import counted
+from dvcc.codecs.encoder import Picture
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
 from dvcc.published import Mode, check_mode, control_path, published_tasks
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 from dvcc.video.probe import open_video
-from dvcc.video.source import Damage
+from dvcc.video.source import Damage, SourceFrame
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -80,10 +81,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"note     {note}", file=sys.stderr)
     with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
         extent, analysis = _Extent(progress), maker.analyse(Path(folder), progress)
-        decided = maker.decided(source.frames(damage), analysis)
+        times = _Times(source.picture)
+        decided = maker.decided(times(source.frames(damage)), analysis)
         command = written.write(file, extent(by_gop(decided, gop, mode)), source=source, out=out, gop=gop)
         if damage.resized:  # the other encoder would not scale them
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
+    if note := str(times):
+        print(f"note     {note}", file=sys.stderr)
     what = "QPs" if mode == "absolute" else "offsets"
     print(
         f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "
@@ -93,6 +97,32 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"damage: {said}; the other encoder may conceal it in another way")
     print(f"lost: {written.loses}")
     print(f"use: {command}")
+
+
+class _Times:
+    """Passes frames on and says whether they take another time than at a constant rate."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.frames, self.first, self.last, self._picture = 0, 0, 0, picture
+
+    def __call__(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
+        for frame in frames:
+            if not self.frames:
+                self.first = frame.pts
+            self.frames, self.last = self.frames + 1, frame.pts
+            yield frame
+
+    def __str__(self) -> str:
+        """Empty unless it differs by more than 2 % and a tick of their clock."""
+        fps, tick = self._picture.fps, self._picture.time_base
+        constant, own = self.frames / fps, (self.last - self.first) * tick + 1 / fps
+        if abs(own - constant) <= constant / 50 + tick:
+            return ""
+        change = "higher" if constant < own else "lower"
+        return (
+            f"the frames come at uneven times: at a constant {float(fps):.4g} a second they take {float(constant):.1f} s instead "
+            f"of {float(own):.1f}, and the bitrate is as much {change}"
+        )
 
 
 class _Extent:

@@ -19,7 +19,10 @@ class AccMPEG(MapFormat):
 
     suffix = ".accmpeg.txt"
     takes = ("absolute",)
-    loses = "B frames (maps are read in coding order); written by the program's documentation, and never run with it"
+    loses = (
+        "B frames (maps are read in coding order) and the pixel shape; "
+        "written by the program's documentation, and never run with it"
+    )
 
     def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""

@@ -74,12 +74,16 @@ def spooled(arrays: Iterable[np.ndarray]) -> Iterator[tuple[BinaryIO, tuple[int,
 
 def decoded(source: VideoSource, *, program: str = "ffmpeg") -> str:
     """A shell command that writes the frames of `source` to its standard output, as the maps were made for them: raw 8-bit 4:2:0,
-    upright, cut to an even size, one after the other whatever their times."""
+    upright, cut to an even size, one after the other whatever their times.
+
+    The rate stands before the input: there it makes a frame's time of its number, and lets each last as long. New times from a
+    filter leave a frame the length that it had in the file, and later releases of FFmpeg fill that with repeats of the last one.
+    """
     picture = source.picture
     scale = "scale=out_range=full," if picture.full_range else ""  # FFmpeg 5 would squeeze yuvj420p to limited range
-    filters = f"{scale}format=yuv420p,crop={picture.width}:{picture.height}:0:0,settb=AVTB,setpts=N/({picture.fps})/TB"
-    picked = f"-i {shlex.quote(str(source.path.resolve()))} -map 0:{source.index}"
-    return f"{program} -v error -nostdin {picked} -vf '{filters}' -r {picture.fps} -f rawvideo -pix_fmt yuv420p -"
+    filters = f"{scale}format=yuv420p,crop={picture.width}:{picture.height}:0:0"
+    picked = f"-r {picture.fps} -i {shlex.quote(str(source.path.resolve()))} -map 0:{source.index}"
+    return f"{program} -v error -nostdin {picked} -vf '{filters}' -f rawvideo -pix_fmt yuv420p -"
 
 
 def raw_input(source: VideoSource) -> str:

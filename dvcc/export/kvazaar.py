@@ -21,7 +21,7 @@ class Kvazaar(MapFormat):
     suffix = ".kvazaar.txt"
     takes = ("absolute", "offset")
     misread = ".bin"
-    loses = "a value is the mean over 64x64 pixels, and Kvazaar's bitrate control does not hold with a map"
+    loses = "a value is the mean over 64x64 pixels, Kvazaar's bitrate control does not hold with a map; the pixel shape"
 
     def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""

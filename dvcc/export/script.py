@@ -23,31 +23,50 @@ ffmpeg=${{FFMPEG:-ffmpeg}}
 source={source}
 out=${{1:-{coded}}}
 case $out in /*) ;; *) out=./$out ;; esac
-fail() {{ echo "error: $1" >&2; exit 2; }}
+folder=${{out%/*}}/
+said=; partial=; work=; decoder=; number=0; coded=0
+fail() {{ said=$1; exit 2; }}
+end() {{ # the exit status
+  set +e
+  exec 3<&-
+  [ -z "$decoder" ] || wait "$decoder" 2> /dev/null # what it has to say comes before the sentence
+  [ -z "$partial" ] || rm -f "$partial"
+  [ -z "$work" ] || rm -rf "$work"
+  case $1 in 0 | 130 | 143) exit "$1" ;; esac # done, or told to stop
+  echo "error: ${{said:-coding stopped after $coded frames (status $1): see the lines above,\
+ and whether $folder and ${{TMPDIR:-/tmp}} have space}}" >&2
+  exit 2
+}}
+trap 'end $?' EXIT
+trap 'exit 130' INT
 command -v "$ffmpeg" > /dev/null || fail "there is no program $ffmpeg: set FFMPEG to its path"
 [ -f "$source" ] || fail "$source is gone: export the video again"
 [ ! "$out" -ef "$source" ] || fail "$out is the video itself: give another name"
 [ ! -d "$out" ] || fail "$out is a folder: give the name of a file"
-partial=$(mktemp "$out.XXXXXX")
-trap 'rm -f "$partial"' EXIT
-work=$(mktemp -d)
-trap 'rm -rf "$partial" "$work"' EXIT
-option=-/filter:v
-case $("$ffmpeg" -hide_banner -h full 2> /dev/null) in *-filter_script*) option=-filter_script:v ;; esac
-number=0
+case $("$ffmpeg" -hide_banner -h full 2> /dev/null) in
+  *-filter_script*) option=-filter_script:v ;;
+  *-filter*) option=-/filter:v ;;
+  *) fail "$ffmpeg does not run as ffmpeg does: set FFMPEG to the path of one" ;;
+esac
+made=$(mktemp "$out.XXXXXX" 2>&1) || fail "cannot write $out (${{made##*: }}): choose another folder for it"
+partial=$made
+made=$(mktemp -d 2>&1) || fail "cannot make a temporary folder (${{made##*: }}): set TMPDIR to a folder with space"
+work=$made
 exec 3< <({decode})
+decoder=$!
 encode() {{ # frames; their filters are the standard input
   cat > "$work/filters"
   head -c $(($1 * {bytes_per_frame})) <&3 | "$ffmpeg" -v error -y {raw} -i - "$option" "$work/filters" \\
     {options} -f mp4 "$work/$number.mp4"
   echo "file $number.mp4" >> "$work/list"
   number=$((number + 1))
+  coded=$((coded + $1))
 }}
 """
 _END = """\
 [ "$(head -c 1 <&3 | wc -c)" -eq 0 ] || fail "$source has more than the {frames} frames of the map: export it again"
 "$ffmpeg" -v error -y -f concat -i "$work/list" -c copy -f mp4 {tag}"$partial"
-frames=$("$ffmpeg" -v error -i "$partial" -map 0:v -c copy -f framecrc - | grep -vc '^#')
+frames=$("$ffmpeg" -v error -i "$partial" -map 0:v -c copy -f framecrc - | grep -vc '^#') || [ "$frames" = 0 ]
 [ "$frames" -eq {frames} ] || fail "only $frames of the {frames} frames could be coded: export the video again"
 chmod 644 "$partial"
 mv -f "$partial" "$out"
@@ -87,9 +106,12 @@ class Script(MapFormat):
         picture = source.picture
         colour = f"setparams=range={2 if picture.full_range else 1}:color_primaries={picture.primaries or _UNSAID}"
         colour += f":color_trc={picture.transfer or _UNSAID}:colorspace={picture.matrix}"
+        shape = []
+        if aspect := picture.pixel_aspect:
+            shape = [f"setsar=r={aspect}:max={max(aspect.numerator, aspect.denominator)}"]
         frames = 0
         for qp in maps:
-            chain = ",\n".join([colour, *filters(steady(qp.values, step=self.step))])
+            chain = ",\n".join([colour, *shape, *filters(steady(qp.values, step=self.step))])
             file.write(f"encode {len(qp.values)} <<'END'\n{chain}\nEND\n".encode())
             frames += len(qp.values)
         file.write(_END.format(frames=frames, tag=self.tag).encode())

@@ -28,7 +28,10 @@ class SVTAV1(MapFormat):
 
     suffix = ".svtav1.txt"
     takes = ("offset",)
-    loses = "a value is the mean over 64x64 pixels, 8 different ones a frame; --crf sets the rate (--rc 1 and 2 ignore maps)"
+    loses = (
+        "a value is the mean over 64x64 pixels, 8 different ones a frame; "
+        "--crf sets the rate (--rc 1 and 2 ignore maps); the pixel shape"
+    )
 
     def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:
         """See `MapFormat.write`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,16 +17,28 @@ from dvcc import Clip
 
 
 def write_video(
-    path: Path, clip: Clip, *, codec: str = "ffv1", pixels: str = "yuv420p", times: Sequence[int] | None = None
+    path: Path,
+    clip: Clip,
+    *,
+    codec: str = "ffv1",
+    pixels: str = "yuv420p",
+    times: Sequence[int] | None = None,
+    lasts: int = 0,
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
-    """The clip without loss, but for a change of pixel format. times: of the frames, in units of 1 / fps."""
+    """The clip without loss, but for the codec and a change of pixel format. times: of the frames, in units of 1 / fps, in which
+    every frame `lasts` (0: not said)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=clip.fps)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, pixels
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         for t in range(clip.num_frames):
             frame = clip.frame(t).reformat(format=pixels)
             frame.pts = t if times is None else times[t]
-            container.mux(stream.encode(frame))
+            for packet in stream.encode(frame):
+                packet.duration = lasts or packet.duration
+                container.mux(packet)
         container.mux(stream.encode(None))
     return path
 

@@ -53,6 +53,18 @@ def test_what_is_replaced_is_told(workplace, capsys):
         assert ("note     in.npz exists and will be replaced" in capsys.readouterr().err.splitlines()) == told
 
 
+def test_uneven_times_are_told(workplace, capsys):
+    assert export("--task", "detection") == 0
+    assert "uneven" not in capsys.readouterr().err
+    write_video(workplace / "in.mkv", make_scene(frames=10), times=[0, 1, 2, 3, 4, 5, 6, 7, 8, 55])
+    assert export("--task", "detection") == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "uneven" in line]
+    assert note == (
+        "note     the frames come at uneven times: at a constant 25 a second they take 0.4 s instead of 2.2, "
+        "and the bitrate is as much higher"
+    )
+
+
 @pytest.mark.parametrize("mode", ["offset", "absolute", "analysed"])
 def test_maps_are_those_that_dvcc_encode_asks_for(mode, workplace):
     control = load_control(f"{mode}.safetensors")[0]

@@ -31,8 +31,10 @@ def write_script(video: Path, maps: list[QPMap], *, name: str = "ffmpeg", out: s
     return path
 
 
-def run_script(script: Path | str, *words: str, ffmpeg: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "FFMPEG": ffmpeg, "TMPDIR": str(cwd)}
+def run_script(
+    script: Path | str, *words: str, ffmpeg: str, cwd: Path, temporary: str | None = None
+) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "FFMPEG": ffmpeg, "TMPDIR": temporary or str(cwd), "LC_ALL": "C"}
     return subprocess.run(["bash", script, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -89,14 +91,25 @@ def test_full_range_stays_full(ffmpeg, tmp_path):
     assert np.abs(coded - asked).mean() < 3
 
 
-def test_frames_at_odd_times_are_all_coded_once(ffmpeg, tmp_path):
+@pytest.mark.parametrize("lasts", [0, 1, 7])
+def test_frames_at_odd_times_are_all_coded_once(lasts, ffmpeg, tmp_path):
+    """Whatever the last of them lasts in the file."""
     clip, times = make_noise(frames=10), [3, 4, 5, 9, 10, 11, 12, 40, 41, 43]
     maps = random_maps(clip)
-    video = write_video(tmp_path / "in.mkv", clip, times=times)
+    video = write_video(tmp_path / "in.mp4", clip, codec="mpeg4", times=times, lasts=lasts)
     result = run_script(write_script(video, maps), "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path)
     assert result.returncode == 0, result
     coded = decoded_luma(tmp_path / "out.mp4").astype(int)
     assert [np.abs(clip.y.astype(int) - frame).mean((1, 2)).argmin() for frame in coded] == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["ffmpeg", "x265"])
+def test_the_pixel_shape_is_kept(name, ffmpeg, tmp_path):
+    clip, aspect = make_scene(frames=4), Fraction(160, 117)
+    video = write_video(tmp_path / "in.mp4", clip, codec="libx264", pixel_aspect=aspect)
+    script = write_script(video, [QPMap.uniform(30, like=clip)], name=name)
+    assert run_script(script, "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path).returncode == 0
+    assert open_video(tmp_path / "out.mp4").picture.pixel_aspect == aspect
 
 
 def test_colour_tags_are_kept(ffmpeg, tmp_path):
@@ -164,7 +177,10 @@ def test_names_with_anything_in_them(ffmpeg, tmp_path):
 
 
 def refused(result: subprocess.CompletedProcess, reason: str) -> None:
-    assert result.returncode != 0 and reason in result.stderr, result
+    """The last line says it, and no other line of the script does."""
+    *others, sentence = result.stderr.splitlines()
+    assert result.returncode == 2 and sentence.startswith("error: ") and reason in sentence, result
+    assert not [line for line in others if line.startswith(("error", "mktemp", "in.sh"))], result
 
 
 def test_what_goes_wrong_leaves_no_file(ffmpeg, tmp_path):
@@ -173,13 +189,22 @@ def test_what_goes_wrong_leaves_no_file(ffmpeg, tmp_path):
     script = write_script(video, [QPMap.uniform(30, like=clip)])
     longer = write_script(video, 2 * [QPMap.uniform(30, like=clip)], out="longer.sh")
     shorter = write_script(video, [QPMap(QPMap.uniform(30, like=clip).values[:3])], out="shorter.sh")
+    full = tmp_path / "full"  # an encoder that finds the disk so
+    full.write_text(f'#!/bin/sh\ncase "$*" in *libx264*) echo No space >&2; exit 228 ;; esac\nexec \'{ffmpeg}\' "$@"\n')
+    full.chmod(0o755)
     before, data = sorted(tmp_path.iterdir()), video.read_bytes()
     refused(run_script(script, "out.mp4", ffmpeg="no-such-program", cwd=tmp_path), "no program no-such-program")
-    refused(run_script(script, "out.mp4", ffmpeg="false", cwd=tmp_path), "")
+    refused(run_script(script, "out.mp4", ffmpeg="false", cwd=tmp_path), "false does not run as ffmpeg does")
+    refused(run_script(script, "out.mp4", ffmpeg="true", cwd=tmp_path), "true does not run as ffmpeg does")
+    refused(run_script(script, "out.mp4", ffmpeg=str(full), cwd=tmp_path), "coding stopped after 0 frames (status 228)")
     refused(run_script(script, "in.mkv", ffmpeg=ffmpeg, cwd=tmp_path), "the video itself")
     refused(run_script(script, ".", ffmpeg=ffmpeg, cwd=tmp_path), "a folder")
-    refused(run_script(script, "no/such/out.mp4", ffmpeg=ffmpeg, cwd=tmp_path), "no/such")
-    refused(run_script(longer, "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path), "")
+    refused(
+        run_script(script, "no/such/out.mp4", ffmpeg=ffmpeg, cwd=tmp_path), "write ./no/such/out.mp4 (No such file or directory)"
+    )
+    refused(run_script(script, "/proc/out.mp4", ffmpeg=ffmpeg, cwd=tmp_path), "cannot write /proc/out.mp4 (")  # not even root may
+    refused(run_script(script, "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path, temporary="/no"), "set TMPDIR to a folder with space")
+    refused(run_script(longer, "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path), "only 4 of the 8 frames")
     refused(run_script(shorter, "out.mp4", ffmpeg=ffmpeg, cwd=tmp_path), "more than the 3 frames")
     assert sorted(tmp_path.iterdir()) == before and video.read_bytes() == data
     video.unlink()
@@ -191,16 +216,20 @@ def test_an_interrupted_script_leaves_no_file(ffmpeg, tmp_path):
     clip = make_noise(frames=8)
     video = write_video(tmp_path / "in.mkv", clip)
     script = write_script(video, [QPMap.uniform(30, like=clip)])
-    slow = tmp_path / "slow"  # an encoder that takes its time
-    slow.write_text(f"#!/bin/sh\ncase \"$*\" in *libx264*) touch '{tmp_path}/begun'; sleep 1 ;; esac\nexec '{ffmpeg}' \"$@\"\n")
+    slow = tmp_path / "slow"  # an encoder that takes its time, and ends as ffmpeg does
+    begun = f"trap 'exit 255' INT; touch '{tmp_path}/begun'; sleep 1"
+    slow.write_text(f'#!/bin/sh\ncase "$*" in *libx264*) {begun} ;; esac\nexec \'{ffmpeg}\' "$@"\n')
     slow.chmod(0o755)
     before = sorted(tmp_path.iterdir())
     environment = {**os.environ, "FFMPEG": str(slow), "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(["bash", script, "out.mp4"], cwd=tmp_path, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        ["bash", script, "out.mp4"], cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.PIPE
+    )
     while not (tmp_path / "begun").exists():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(20) != 0
+    _, said = process.communicate(timeout=20)
+    assert process.returncode != 0 and b"error: " not in said
     (tmp_path / "begun").unlink()
     assert sorted(tmp_path.iterdir()) == before
 
