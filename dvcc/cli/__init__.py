@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -29,5 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to mend)."""
+    # before torch reads it: threads that wait by spinning take the cores from whatever else runs, and then wait for it
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = build_parser().parse_args(words)
     return guarded(lambda: arguments.run(arguments))

@@ -20,7 +20,7 @@ THIRDS = ("lowest", "middle", "highest")
 _WINDOW = 11  # SSIM's, in pixels
 _SIGMA = 1.5  # of the Gaussian in it, in pixels
 _STRIP = 32  # rows of a picture at a time: what SSIM needs of them stays in the cache
-_SSIM_FRAMES = 250  # about: it costs ten times what decoding does
+_SSIM_FRAMES = 250  # about: it costs several times what decoding does
 
 
 class RegionQuality:
