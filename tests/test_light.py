@@ -1,5 +1,6 @@
 """`import dvcc` and a typo on a command line are quick: nothing heavy is imported for them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +24,16 @@ def test_a_typo_is_answered_before_torch_is_imported():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["2", "False"] and "did you mean data.size" in result.stderr
     assert time.perf_counter() - began < 3  # about 0.6 s on an idle machine
+
+
+@pytest.mark.parametrize("wanted", [None, "ACTIVE"])
+def test_threads_of_the_program_do_not_spin_unless_told(wanted):
+    code = "import os, sys; from dvcc.cli import main; main(['zoo']); "
+    code += "import dvcc.compare.regions; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules, file=sys.stderr)"
+    given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    given |= {"OMP_WAIT_POLICY": wanted} if wanted else {}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given)
+    assert result.stderr.split() == [wanted or "PASSIVE", "False"]
 
 
 def test_rates_convert_there_and_back():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import Sequence
 from typing import NoReturn
@@ -41,6 +42,8 @@ def _end_like_ctrl_c() -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to mend)."""
+    # before torch reads it: threads that wait by spinning take the cores from whatever else runs, and then wait for it
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = build_parser().parse_args(words)
     _end_like_ctrl_c()
     return guarded(lambda: arguments.run(arguments))

@@ -11,17 +11,15 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dvcc._words import counted
 from dvcc.codecs.bitstream import CodedFrame, CodedStream
 from dvcc.codecs.summary import StreamSummary
+from dvcc.compare.regions import Reference, RegionQuality, is_full_range, luma, ssim_every
 from dvcc.errors import ConfigError, VideoError
-
-if TYPE_CHECKING:
-    from dvcc.compare.regions import Reference, RegionQuality
 
 _TYPES_SHOWN, _PLACES_SHOWN = 100, 12
 
@@ -43,8 +41,6 @@ def run(arguments: argparse.Namespace) -> None:
     stream = CodedStream(arguments.coded)
     summary, quality, reference = StreamSummary(stream), None, None
     if arguments.reference:
-        from dvcc.compare.regions import Reference, RegionQuality, ssim_every  # torch: only for this
-
         reference = Reference(arguments.reference, size=(stream.height, stream.width))
         quality = RegionQuality(ssim_every=ssim_every(stream.expected))
     first_frame: np.ndarray = np.empty(0)
@@ -69,8 +65,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _compare(frame: CodedFrame, reference: Reference, quality: RegionQuality, stream: CodedStream) -> None:
-    from dvcc.compare.regions import is_full_range, luma
-
     wanted = reference.next_luma(frame.picture)
     if wanted is None:
         raise _uneven(reference, "fewer", stream)

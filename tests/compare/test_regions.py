@@ -6,6 +6,8 @@ import subprocess
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
+from kornia.metrics import ssim
 
 from dvcc import CRF, X264, QPMap
 from dvcc.clip import read_plane
@@ -32,6 +34,20 @@ def test_figures_are_those_of_ffmpeg(tmp_path):
     assert figures["psnr"] == pytest.approx(float(re.search(r"PSNR y:([\d.]+)", said)[1]), abs=1e-3)
     said = subprocess.run([*command, "-lavfi", "ssim", "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
     assert figures["ssim"] == pytest.approx(float(re.search(r"SSIM Y:([\d.]+)", said)[1]), abs=0.02)  # FFmpeg's window is 8x8
+
+
+@pytest.mark.parametrize("size", [(11, 11), (66, 102), (16 * 5, 16 * 3)])  # one strip; a short last one; two and a half
+def test_ssim_is_that_of_kornia(size):
+    rng = np.random.default_rng(0)
+    reference = rng.integers(0, 256, size, np.uint8)
+    reference[: size[0] // 2] //= 16  # dark and flat: where rounding shows
+    coded = np.clip(reference + rng.normal(0, 8, size), 0, 255).astype(np.uint8)
+    expected = ssim(*(torch.from_numpy(picture).double()[None, None] / 255 for picture in (coded, reference)), 11)[0, 0]
+    grid = tuple(-(-side // 16) for side in size)
+    quality = RegionQuality()
+    quality.add(coded, reference, np.full(grid, 30))
+    parts = [[expected[16 * i : 16 * i + 16, 16 * j : 16 * j + 16].mean() for j in range(grid[1])] for i in range(grid[0])]
+    np.testing.assert_allclose(quality.figures()["ssim_map"], parts, atol=1e-5)
 
 
 def test_error_is_found_in_its_macroblock():
