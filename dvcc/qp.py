@@ -38,6 +38,19 @@ def _checked(values: object, *, low: int, high: int, name: str) -> np.ndarray:
     return array
 
 
+def without_inherited(qp: np.ndarray) -> np.ndarray:
+    """QPs (.., h, w) as read from a bitstream, whole numbers, in which a macroblock that has its predecessor's (in raster order)
+    gets the mean of the frame's others, rounded.
+
+    A macroblock without residual carries no QP, and what is read there is the last one before it: taken for its own, it makes
+    streaks along the rows, and codes finely what was not worth a bit. Nothing tells it from one that was given the same.
+    """
+    flat = qp.reshape(-1, qp.shape[-2] * qp.shape[-1])
+    own = np.diff(flat, axis=1, prepend=flat[:, :1] - 1) != 0
+    means = np.rint((flat * own).sum(1) / own.sum(1)).astype(qp.dtype)
+    return np.where(own, flat, means[:, None]).reshape(qp.shape)
+
+
 class _Grid:
     """What `QPMap` and `QPOffsets` share: a frozen int8 grid (T, h, w)."""
 

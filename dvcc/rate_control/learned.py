@@ -12,7 +12,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, CRF, X264, EncodedClip, VideoCodec
 from dvcc.control.network import ControlNetwork, reduced
 from dvcc.errors import ConfigError
-from dvcc.qp import MAX_QP, QPMap, QPOffsets
+from dvcc.qp import MAX_QP, QPMap, QPOffsets, without_inherited
 from dvcc.rate_control.abr import encode_abr, streamed
 from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
@@ -114,8 +114,9 @@ class AnalysedControl(AbsoluteControl):
         """(T, h, w): what the network decides, whole QPs but for the shift. Encodes once."""
         frames, log_bpp = self._inputs(clip, target_kbps)
         analysis = self.codec.encode(clip, CRF(float(self.control.prior(reduced(frames), log_bpp))))
-        base = torch.from_numpy(analysis.realised_qp().values.astype("float32")).to(frames.device)
-        offsets = self.control.offsets(frames, log_bpp, base[None], gop=self.codec.gop)[0]
+        read = analysis.realised_qp().values.astype("float32")
+        shown, base = (torch.from_numpy(qp).to(frames.device) for qp in (read, without_inherited(read)))
+        offsets = self.control.offsets(frames, log_bpp, shown[None], gop=self.codec.gop)[0]  # as in training
         shift = shift_to_target(analysis.bitrate_kbps, target_kbps)
         # Whole but for what all have in common: only that has to be dithered.
         return ((base + offsets).round() + shift).cpu()

@@ -17,7 +17,7 @@ from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream
 from dvcc.errors import VideoError
 from dvcc.published import Mode
-from dvcc.qp import QPMap, QPOffsets
+from dvcc.qp import QPMap, QPOffsets, without_inherited
 from dvcc.rate_control.learned import dithered, shift_to_target
 from dvcc.video.coding import Progress, code, unmapped
 from dvcc.video.controlled import control_stream, reduced_frames
@@ -74,9 +74,9 @@ class MapMaker:
             if analysed is None:
                 mean_qp = control.decide(small) + shift
             else:
-                base = np.stack([values for _, values in self.paired(chunk, analysed)])
+                read = np.stack([values for _, values in self.paired(chunk, analysed)])
                 # Whole but for what all have in common: only that has to be dithered.
-                mean_qp = np.rint(base + control.decide(small, base)) + shift
+                mean_qp = np.rint(without_inherited(read) + control.decide(small, read)) + shift
             yield from zip(chunk, dithered(torch.from_numpy(mean_qp)).values, strict=True)
 
     def analyse(self, folder: Path, progress: Progress) -> Analysis | None:
