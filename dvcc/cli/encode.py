@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
-from dvcc.codecs import VIDEO_CODECS
+from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
 from dvcc.published import Mode, check_mode, control_path, published_tasks
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 if TYPE_CHECKING:
-    from dvcc.codecs import VideoCodec
     from dvcc.video.source import VideoSource
     from dvcc.video.tally import Tally
 
@@ -141,7 +140,7 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         codec=arguments.codec,
         preset=arguments.preset,
         gop=arguments.gop,
-        threads=default_threads(arguments.codec, live=True) if arguments.threads is None else arguments.threads,
+        threads=arguments.threads or default_threads(arguments.codec, live=True),
         form=arguments.input_format,
         begun=begun,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out {out} is the video itself: give another name")
     gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as of dvcc encode, whose maps these are
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
     from dvcc.video.controlled import default_threads, obedient_codec
     from dvcc.video.mapmaker import MapMaker, by_gop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     stream = CodedStream(arguments.coded)
     summary, quality, reference = StreamSummary(stream), None, None
     if arguments.reference:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a strip of a picture is too little for more
         reference = Reference(arguments.reference, size=(stream.height, stream.width))
         quality = RegionQuality(ssim_every=ssim_every(stream.expected))
     first_frame: np.ndarray = np.empty(0)

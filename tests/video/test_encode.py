@@ -12,10 +12,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 
-from dvcc import CRF, X264, X265
+from dvcc import CRF, X264, X265, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.errors import CodecError, ConfigError, DvccError
+from dvcc.qp import without_inherited
 from dvcc.rate_control.base import most_within
 from dvcc.video import encode
 from dvcc.video.encode import encode_video
@@ -59,6 +61,17 @@ def test_the_rate_is_met_in_every_mode(make_video, tmp_path, mode):
     for kind, qp in result.tally.mean_qps.items():
         of_kind = report.realised_qp.values[np.array(report.frame_types) == kind]
         assert qp == pytest.approx(of_kind.mean(), abs=0.01)
+
+
+def test_qps_that_were_only_inherited_are_not_obeyed(bikes, tmp_path):
+    """An untrained control departs from none: what is asked is the analysis, less its streaks, and one shift."""
+    control, asked, path = lively("analysed", 0.0), [], tmp_path / "in.mkv"
+    control.prior.coefficients.copy_(torch.tensor([34.0, 0, 0, 0, 0]))
+    source = read_clip(bikes, frames=12, size=(144, 256))
+    path.write_bytes(X264("ultrafast").encode(source, CRF(1)).bitstream)
+    encode_video(plan_of(path, tmp_path / "out.mp4", control), look=lambda index, frame, values: asked.append(values))
+    read = CODEC.encode(read_clip(path), CRF(34)).realised_qp().values
+    assert np.ptp(asked[:12] - without_inherited(read)) <= 2 < np.ptp(asked[:12] - read)
 
 
 @pytest.mark.parametrize("shift", [-4.0, 4.0])
