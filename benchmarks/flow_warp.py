@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from dvcc.clip import read_clip
-from dvcc.tasks.nets.flow import FlowNetwork, load_flow
-from dvcc.training.flow import warp_gain
+from dvcc.media.clips import read_clip
+from dvcc.networks.flow import FlowNetwork, load_flow
+from dvcc.pretraining.flow import warp_gain
 
 SIZE, STRIDES, MAX_PAIRS, ROUNDS = (288, 512), (3, 1), 40, 15
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tables import interval_cell
 
-from dvcc._commands import guarded
-from dvcc.config import parse
-from dvcc.evaluation import control as evaluation
-from dvcc.evaluation.report import markdown_table
-from dvcc.training import control
+from dvcc.cli.guard import guarded
+from dvcc.config.parse import parse
+from dvcc.control import training as control
+from dvcc.evaluation.control import run as evaluation
+from dvcc.evaluation.control.report import markdown_table
 
 OUT = Path("runs/gradients")
 STEPS = 100

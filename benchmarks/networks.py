@@ -8,7 +8,9 @@ import time
 import torch
 from torch import nn
 
-from dvcc.tasks.nets import ESPNetv2, StudentSegmenter, load_detection_net
+from dvcc.networks.detection import load_detection_net
+from dvcc.networks.espnetv2 import ESPNetv2
+from dvcc.networks.student import StudentSegmenter
 
 ROUNDS = 15
 

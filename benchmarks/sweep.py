@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from dvcc._commands import guarded
-from dvcc.config import parse
-from dvcc.evaluation import benchmark
-from dvcc.evaluation.report import markdown_table
+from dvcc.cli.guard import guarded
+from dvcc.config.parse import parse
+from dvcc.evaluation.benchmark import run as benchmark
+from dvcc.evaluation.control.report import markdown_table
 
 NETWORKS = ("student", "espnetv2")
 

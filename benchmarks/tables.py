@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dvcc._commands import guarded
-from dvcc.config import parse
-from dvcc.evaluation import control as evaluation
-from dvcc.evaluation.report import markdown_table
+from dvcc.cli.guard import guarded
+from dvcc.config.parse import parse
+from dvcc.evaluation.control import run as evaluation
+from dvcc.evaluation.control.report import markdown_table
 
 ROOT = Path(__file__).parents[1]
 TEST = "bikes.mp4,carnd_test_video.mp4,intel_car-detection.mp4,vtest.avi,Megamind.avi,tree.avi"

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from dvcc.config import parse
-from dvcc.data.module import LadderSamples
-from dvcc.surrogates import build_surrogate
+from dvcc.config.parse import parse
+from dvcc.surrogate import build_surrogate
+from dvcc.surrogate.samples import LadderSamples
+from dvcc.surrogate.training import SurrogateModule
 from dvcc.training.run import build_codec, build_samples
-from dvcc.training.surrogate import SurrogateModule
 
 CLIPS, GROUPS, STEPS = 10, 2, 7
 

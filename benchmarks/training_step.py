@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch.utils.data import default_collate
 
-from dvcc.config import parse
+from dvcc.config.parse import parse
 from dvcc.control import ControlNetwork, sample_qp
 from dvcc.pixels import as_float
-from dvcc.surrogates import build_surrogate, one_hot_qp
-from dvcc.surrogates.judged import imitated_loss, judge_ladder
+from dvcc.surrogate import build_surrogate, one_hot_qp
+from dvcc.surrogate.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
 from dvcc.training.run import build_codec, build_samples
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from dvcc import units
 from dvcc.control import load_control
-from dvcc.evaluation.report import markdown_table
-from dvcc.published import CHECKPOINTS
-from dvcc.video.controlled import control_stream, reduced_frames
-from dvcc.video.probe import open_video
+from dvcc.encode.presets import control_stream, reduced_frames
+from dvcc.evaluation.control.report import markdown_table
+from dvcc.media.probe import open_video
+from dvcc.networks.sources import CHECKPOINTS
 
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
 HEAD = ["size", "ffmpeg s", "dvcc s", "ffmpeg cpu s", "dvcc cpu s", "ratio", "cpu ratio", "ffmpeg MB", "dvcc MB"]

@@ -13,12 +13,12 @@ from rich.progress import Progress
 from tables import JUDGES, TEST, control_path, interval_cell
 
 from dvcc import X264, X265
-from dvcc._commands import guarded
-from dvcc.config import parse
+from dvcc.cli.guard import guarded
+from dvcc.config.parse import parse
 from dvcc.control import load_control
-from dvcc.data.module import split_videos
-from dvcc.evaluation import control as evaluation
-from dvcc.evaluation.summary import summarise
+from dvcc.datasets.splits import split_videos
+from dvcc.evaluation.control import run as evaluation
+from dvcc.evaluation.control.summary import summarise
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.learned import OffsetControl
 from dvcc.rate_control.oracle import BoxOracle

@@ -3,9 +3,10 @@
 `import dvcc` is light; what needs torch is imported at first use.
 """
 
-from dvcc.clip import Clip, read_clip
+from dvcc.clip import Clip
 from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, X265, EncodedClip, Quality
 from dvcc.errors import CheckpointError, CodecError, ConfigError, DvccError, VideoError
+from dvcc.media.clips import read_clip
 from dvcc.qp import QPMap, QPOffsets
 
 __version__ = "0.1.0"

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from dvcc._streams import main_video
 from dvcc.errors import ConfigError, VideoError
-from dvcc.image_folders import image_sequence, is_cityscapes
 
 if TYPE_CHECKING:
     import torch
@@ -197,73 +193,3 @@ def convert_frames(
         raise VideoError("the frames have different sizes: give size=(H, W) to scale them to one")
     y, u, v = (np.stack(store) for store in planes)
     return Clip(y, u, v, fps, matrix, full_range)
-
-
-def read_clip(
-    path: str | Path,
-    *,
-    frames: int | None = None,
-    start: int = 0,
-    stride: int = 1,
-    size: tuple[int, int] | None = None,
-    fps: Fraction | None = None,
-) -> Clip:
-    """Read `frames` frames (all if None) of a video file or frame folder, from `start`, every `stride`-th.
-
-    path: a video that FFmpeg opens; a folder of images, in the order of their names (the numbers in them count
-    as numbers); or one Cityscapes image (`frankfurt_000000_000294_leftImg8bit.png`), from which its sequence is
-    followed. size: (H, W) to scale to; odd sizes lose their last row or column. fps: for image folders, whose
-    rate is not stored (25 if None, Cityscapes 17). The clip's fps is the source's divided by `stride`.
-
-    Raises `VideoError` when the path is missing, unreadable, without video, or too short; `ConfigError` for a
-    wrong number.
-    """
-    path = Path(path)
-    for name, value, low in (("frames", frames, 1), ("start", start, 0), ("stride", stride, 1)):
-        if value is not None and value < low:
-            raise ConfigError(f"{name} must be at least {low}, got {value}")
-    if size is not None and (min(size) < 16 or size[0] % 2 or size[1] % 2):
-        raise ConfigError(f"size must be (height, width), even and at least 16, got {tuple(size)}")
-    if not path.exists():
-        raise VideoError(f"{path} does not exist")
-    stop = None if frames is None else start + (frames - 1) * stride + 1
-    decoded: Iterator[av.VideoFrame]
-    try:
-        if path.is_dir() or is_cityscapes(path):
-            images, folder_fps = image_sequence(path)
-            source_fps = fps or folder_fps
-            decoded = itertools.chain.from_iterable(_decode(image)[1] for image in images[start:stop:stride])
-        else:
-            source_fps, all_frames = _decode(path)
-            source_fps = fps or source_fps
-            decoded = itertools.islice(all_frames, start, stop, stride)
-        clip = convert_frames(decoded, source_fps / stride, size)
-    except ConfigError as error:
-        raise VideoError(f"{path}: {error}") from error
-    except VideoError as error:
-        raise error if str(path) in str(error) else VideoError(f"{path}: {error}") from error
-    except (av.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{path} cannot be read as video ({reason}): check that the file is complete") from error
-    if frames is not None and clip.num_frames < frames:
-        raise VideoError(
-            f"{path} has only {clip.num_frames} of the {frames} frames asked for from {start} in steps of {stride}: "
-            f"ask for fewer, or check that the file is not truncated"
-        )
-    return clip
-
-
-def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
-    """Frame rate and frames of the first video stream."""
-    container = av.open(str(path))
-    stream = main_video(container)
-    if stream is None:
-        container.close()
-        raise VideoError(f"{path} has no video stream: give a file with pictures")
-    stream.thread_type = "FRAME"
-
-    def frames() -> Iterator[av.VideoFrame]:
-        with container:
-            yield from container.decode(stream)
-
-    return Fraction(stream.average_rate or stream.guessed_rate or Fraction(25)), frames()

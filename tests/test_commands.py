@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, QPMap
-from dvcc._commands import guarded
-from dvcc.config import COMMANDS
+from dvcc.cli.guard import guarded
+from dvcc.config.parse import COMMANDS
 from dvcc.control import ControlNetwork
 from tests.conftest import make_scene
 

@@ -17,8 +17,8 @@ def test_import_is_light():
 
 
 def test_a_typo_is_answered_before_torch_is_imported():
-    code = "import sys; from dvcc._commands import run_stage; "
-    code += "status = run_stage('train.py', ['control', 'data.sise=3'], 'dvcc.training'); "
+    code = "import sys; from dvcc.cli.guard import run_stage; "
+    code += "status = run_stage('train.py', ['control', 'data.sise=3']); "
     code += "print(status, 'torch' in sys.modules)"
     began = time.perf_counter()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -29,7 +29,7 @@ def test_a_typo_is_answered_before_torch_is_imported():
 @pytest.mark.parametrize("wanted", [None, "ACTIVE"])
 def test_threads_of_the_program_do_not_spin_unless_told(wanted):
     code = "import os, sys; from dvcc.cli import main; main(['zoo']); "
-    code += "import dvcc.compare.regions; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules, file=sys.stderr)"
+    code += "import dvcc.inspect.regions; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules, file=sys.stderr)"
     given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     given |= {"OMP_WAIT_POLICY": wanted} if wanted else {}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given)

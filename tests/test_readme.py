@@ -10,8 +10,8 @@ import pytest
 
 from dvcc import CRF, X264, QPMap, read_clip
 from dvcc.cli import build_parser, main
-from dvcc.config import COMMANDS, parse
-from dvcc.published import CHECKPOINTS, control_path
+from dvcc.config.parse import COMMANDS, parse
+from dvcc.networks.sources import CHECKPOINTS, control_path
 from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dvcc import __version__
-from dvcc._commands import guarded
 from dvcc.cli import compare, encode, export, inspect, zoo
+from dvcc.cli.guard import guarded
 
 _COMMANDS = (compare, encode, export, inspect, zoo)
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from dvcc._files import check_writable, replaced, write_atomic
 from dvcc._words import counted, direction
-from dvcc.clip import Clip, read_clip
+from dvcc.clip import Clip
 from dvcc.errors import ConfigError, VideoError
-from dvcc.published import Mode, check_mode, control_path
+from dvcc.media.clips import read_clip
+from dvcc.media.probe import open_video
+from dvcc.networks.sources import Mode, check_mode, control_path
+from dvcc.networks.zoo import names as networks_of
 from dvcc.units import gop_of_a_second
-from dvcc.video.probe import open_video
-from dvcc.zoo import names as networks_of
 
 if TYPE_CHECKING:
-    from dvcc.compare.measure import Measured
+    from dvcc.evaluation.compare.measure import Measured
 
 TARGETS = (0.6, 1.0, 1.6)
 """Of the target, for a curve."""
@@ -77,13 +78,13 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
-    from dvcc.compare.measure import encode_all, judge_all
-    from dvcc.compare.page import Comparison, render
-    from dvcc.compare.verdict import compare, headline, remarks
     from dvcc.control import load_control
+    from dvcc.encode.plan import check_target
+    from dvcc.evaluation.compare.measure import encode_all, judge_all
+    from dvcc.evaluation.compare.page import Comparison, render
+    from dvcc.evaluation.compare.verdict import compare, headline, remarks
     from dvcc.rate_control import Means, build_rate_controller
     from dvcc.tasks import build_task
-    from dvcc.video.plan import check_target
 
     if source is not None:
         check_target(source, arguments.target_kbps)
@@ -176,7 +177,7 @@ def _stretch(arguments: argparse.Namespace, probe: Clip) -> tuple[int, int]:
 
 def _read(video: str, start: int, frames: int) -> Clip:
     """The stretch, or what there is of it."""
-    from dvcc.data.clips import count_frames
+    from dvcc.datasets.clips import count_frames
 
     there = count_frames(Path(video)) - start
     if there < 1:
@@ -208,7 +209,7 @@ def _facts(
     stored: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """How it was measured, in words."""
-    from dvcc.data.clips import video_key
+    from dvcc.datasets.clips import video_key
 
     seconds = [float(Fraction(frame) / clip.fps) for frame in (start, start + clip.num_frames)]
     trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)

@@ -13,12 +13,12 @@ from dvcc._files import replaced
 from dvcc._words import counted
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
-from dvcc.published import Mode, check_mode, control_path, published_tasks
+from dvcc.networks.sources import Mode, check_mode, control_path, published_tasks
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 if TYPE_CHECKING:
-    from dvcc.video.source import VideoSource
-    from dvcc.video.tally import Tally
+    from dvcc.encode.stats import Tally
+    from dvcc.media.source import VideoSource
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
-    from dvcc.video.probe import open_video
+    from dvcc.media.probe import open_video
 
     VIDEO_CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
 
@@ -91,10 +91,10 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
-    from dvcc.video.controlled import default_threads, obedient_codec
-    from dvcc.video.encode import encode_video
-    from dvcc.video.plan import EncodePlan
-    from dvcc.video.report import EncodeReport, progress_bar
+    from dvcc.encode.file import encode_video
+    from dvcc.encode.plan import EncodePlan
+    from dvcc.encode.presets import default_threads, obedient_codec
+    from dvcc.encode.report import EncodeReport, progress_bar
 
     control, _ = load_control(checkpoint)
     check_mode(checkpoint, control.mode, asked=arguments.mode)
@@ -114,7 +114,7 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
 
 
 def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
-    from dvcc.video.output import check_output
+    from dvcc.media.output import check_output
 
     if arguments.report or arguments.dry_run or arguments.stream is not None:
         raise ConfigError("--report, --dry-run and --stream are for files: leave them out with --live")
@@ -122,8 +122,8 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
     from dvcc.control import load_control
-    from dvcc.video.controlled import default_threads
-    from dvcc.video.live import encode_live
+    from dvcc.encode.live import encode_live
+    from dvcc.encode.presets import default_threads
 
     control, _ = load_control(checkpoint)
     check_mode(checkpoint, control.mode, asked=arguments.mode)

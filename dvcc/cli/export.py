@@ -12,14 +12,14 @@ from typing import get_args
 
 from dvcc._files import open_atomic, replaced
 from dvcc._words import counted
-from dvcc.codecs.encoder import Picture
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
-from dvcc.published import Mode, check_mode, control_path, published_tasks
+from dvcc.media.format import VideoFormat
+from dvcc.media.probe import open_video
+from dvcc.media.source import Damage, SourceFrame
+from dvcc.networks.sources import Mode, check_mode, control_path, published_tasks
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
-from dvcc.video.probe import open_video
-from dvcc.video.source import Damage, SourceFrame
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -63,10 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as of dvcc encode, whose maps these are
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
-    from dvcc.video.controlled import default_threads, obedient_codec
-    from dvcc.video.mapmaker import MapMaker, by_gop
-    from dvcc.video.plan import check_target
-    from dvcc.video.report import progress_bar
+    from dvcc.encode.generator import MapMaker, by_gop
+    from dvcc.encode.plan import check_target
+    from dvcc.encode.presets import default_threads, obedient_codec
+    from dvcc.encode.report import progress_bar
 
     check_target(source, arguments.target_kbps)
 
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
 class _Times:
     """Passes frames on and says whether they take another time than at a constant rate."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: VideoFormat) -> None:
         self.frames, self.first, self.last, self._picture = 0, 0, 0, picture
 
     def __call__(self, frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:

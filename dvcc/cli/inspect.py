@@ -18,9 +18,9 @@ import numpy as np
 
 from dvcc._words import counted
 from dvcc.codecs.bitstream import CodedFrame, CodedStream
-from dvcc.codecs.summary import StreamSummary
-from dvcc.compare.regions import Reference, RegionQuality, is_full_range, luma, ssim_every
 from dvcc.errors import ConfigError, VideoError
+from dvcc.inspect.regions import Reference, RegionQuality, is_full_range, luma, ssim_every
+from dvcc.inspect.summary import StreamSummary
 
 _TYPES_SHOWN, _PLACES_SHOWN = 100, 12
 

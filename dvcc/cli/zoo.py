@@ -15,7 +15,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
-    from dvcc.zoo import DEFAULTS, PAPER
+    from dvcc.networks.zoo import DEFAULTS, PAPER
 
     entries = (*DEFAULTS, *PAPER)
     found = [entry.weights.found() for entry in entries]

@@ -14,9 +14,9 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
-from dvcc._streams import main_video
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.errors import CodecError, VideoError
+from dvcc.media.streams import main_video
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.units import MACROBLOCK, macroblock_grid
 

@@ -20,14 +20,13 @@ from dvcc.clip import write_plane
 from dvcc.codecs.base import ABR, CQP, CRF
 from dvcc.codecs.regions import borrow_canvas
 from dvcc.errors import CodecError
+from dvcc.media.format import Planes, VideoFormat
 
 if TYPE_CHECKING:
     from dvcc.codecs.ffmpeg import VideoCodec
 
 BASE_QP = 26  # the QP that zero offsets would give; any works, the middle keeps both signs in use
 _COMPLAINT = re.compile("[Ee]rror|Unknown option|Invalid value")
-Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +46,6 @@ class Pass:
     stats: str
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What all frames of a video have in common. Even height and width in luma pixels, frames per second, the unit of time
-    stamps in seconds, FFmpeg's numbers of the colour tags, and the shape of a pixel (None: not said)."""
-
-    height: int
-    width: int
-    fps: Fraction
-    time_base: Fraction
-    matrix: int
-    full_range: bool = False
-    primaries: int | None = None
-    transfer: int | None = None
-    pixel_aspect: Fraction | None = None
-
-
 class StreamEncoder:
     """`codec` on `container`'s first stream, one frame at a time.
 
@@ -78,7 +61,7 @@ class StreamEncoder:
         codec: VideoCodec,
         container: av.container.OutputContainer,
         rate: SimpleRate,
-        picture: Picture,
+        picture: VideoFormat,
         *,
         number: Pass | None = None,
         mapped: bool = False,
@@ -154,7 +137,7 @@ class _Explained:
             ) from error
 
 
-def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: Picture) -> None:
+def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: VideoFormat) -> None:
     context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
     context.framerate, context.time_base = picture.fps, picture.time_base
     context.gop_size = codec.gop
@@ -169,7 +152,7 @@ def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: Pictur
         context.sample_aspect_ratio = picture.pixel_aspect
 
 
-def header(codec: VideoCodec, options: dict[str, str], picture: Picture) -> bytes:
+def header(codec: VideoCodec, options: dict[str, str], picture: VideoFormat) -> bytes:
     """What the encoder writes before the first picture, with these options."""
     context = av.CodecContext.create(codec.library, "w")
     _configure(context, codec, picture)

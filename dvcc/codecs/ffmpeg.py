@@ -17,8 +17,9 @@ from av.video.reformatter import Colorspace
 
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
-from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, Picture, SimpleRate, StreamEncoder, complaints
+from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate, StreamEncoder, complaints
 from dvcc.errors import CodecError, ConfigError
+from dvcc.media.format import VideoFormat
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP
 
@@ -75,7 +76,7 @@ class VideoCodec(Codec):
         """What makes it one of two passes: FFmpeg's options, and parameters."""
 
     @abstractmethod
-    def account(self, packet: bytes, rate: SimpleRate, picture: Picture) -> tuple[str | None, int]:
+    def account(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
         """The encoder's own text about its settings, None without one, and the bytes it takes of the first packet."""
 
     @abstractmethod
@@ -139,7 +140,7 @@ class VideoCodec(Codec):
         """One pass, in its own frame: an encoder writes its statistics when the last reference to the encoder goes."""
         buffer = io.BytesIO()
         packets: list[tuple[int, int]] = []  # (display index, bits)
-        picture = Picture(clip.height, clip.width, clip.fps, 1 / clip.fps, _TAGS[clip.matrix], full_range=clip.full_range)
+        picture = VideoFormat(clip.height, clip.width, clip.fps, 1 / clip.fps, _TAGS[clip.matrix], full_range=clip.full_range)
         with av.open(buffer, "w", format="mp4") as container:
             encoder = StreamEncoder(self, container, rate, picture, number=number, mapped=values is not None)
             for packet in _packets(encoder, clip, values):

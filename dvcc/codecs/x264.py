@@ -8,9 +8,10 @@ from typing import ClassVar
 from numpy._core._multiarray_umath import __cpu_features__ as _cpu_features  # private, but Python itself cannot tell
 
 from dvcc.codecs.bitstream import split_settings
-from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, Picture, SimpleRate
+from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.errors import CodecError
+from dvcc.media.format import VideoFormat
 
 # The rest of rate control stands still and offsets become exact QPs. Strength 0.0001 changes no QP, but at 0, or with
 # AQ off, x264 drops the offsets without a word.
@@ -66,7 +67,7 @@ class X264(VideoCodec):
         """See `VideoCodec`."""
         return {"stats": number.stats, "flags": f"{self.flags}+pass{number.number}"}, {}
 
-    def account(self, packet: bytes, rate: SimpleRate, picture: Picture) -> tuple[str | None, int]:
+    def account(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
         """See `VideoCodec`."""
         return split_settings(packet)
 

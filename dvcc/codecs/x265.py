@@ -11,9 +11,10 @@ from av.video.frame import PictureType
 
 from dvcc.codecs.base import ABR
 from dvcc.codecs.bitstream import split_settings
-from dvcc.codecs.encoder import GivenQPs, Pass, Picture, SimpleRate, header
+from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, header
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.errors import CodecError
+from dvcc.media.format import VideoFormat
 
 _LAMBDA = 118  # FFmpeg's FF_QP2LAMBDA: packets say a QP in these units
 
@@ -49,7 +50,7 @@ class X265(VideoCodec):
         """See `VideoCodec`. FFmpeg's own flags for passes do nothing here."""
         return {}, {"pass": str(number.number), "stats": number.stats}
 
-    def account(self, packet: bytes, rate: SimpleRate, picture: Picture) -> tuple[str | None, int]:
+    def account(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
         """See `VideoCodec`. What x265 writes into the header of another stream with the same settings, but for the number of the
         pass."""
         options = self.options(rate)

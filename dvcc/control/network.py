@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from dvcc.control.relaxation import gaussian_logits
 from dvcc.errors import ConfigError
+from dvcc.networks.weights import Weights, load_state, load_weights, save_weights
 from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP
 from dvcc.units import MACROBLOCK, macroblock_grid
-from dvcc.weights import Weights, load_state, load_weights, save_weights
 
 MODES = ("absolute", "analysed", "offset")
 

@@ -1,1 +1,1 @@
-"""What a control is worth: real encodes, against every baseline, with intervals."""
+"""Evaluations on real encodes, with confidence intervals."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dvcc.export.base import MapFormat, Maps, decoded, raw_input
-from dvcc.video.source import VideoSource
+from dvcc.media.source import VideoSource
 
 
 class AccMPEG(MapFormat):

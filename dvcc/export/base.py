@@ -14,9 +14,9 @@ from typing import BinaryIO
 import numpy as np
 
 from dvcc.codecs.encoder import BASE_QP
-from dvcc.published import Mode
+from dvcc.media.source import VideoSource
+from dvcc.networks.sources import Mode
 from dvcc.qp import QPMap, QPOffsets
-from dvcc.video.source import VideoSource
 
 Maps = Iterable[QPMap | QPOffsets]
 """The maps of a video, one per GOP in display order, all of one kind."""

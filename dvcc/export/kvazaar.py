@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from dvcc.codecs.encoder import BASE_QP
 from dvcc.export.base import MapFormat, Maps, decoded, deltas, large_units
+from dvcc.media.source import VideoSource
 from dvcc.qp import QPMap
-from dvcc.video.source import VideoSource
 
 
 class Kvazaar(MapFormat):

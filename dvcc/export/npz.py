@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dvcc.export.base import MapFormat, Maps, spooled
-from dvcc.video.source import VideoSource
+from dvcc.media.source import VideoSource
 
 
 class Npz(MapFormat):

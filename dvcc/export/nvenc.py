@@ -9,8 +9,8 @@ import numpy as np
 
 from dvcc.codecs.encoder import BASE_QP
 from dvcc.export.base import MapFormat, Maps, deltas
+from dvcc.media.source import VideoSource
 from dvcc.qp import QPMap
-from dvcc.video.source import VideoSource
 
 
 class NVENC(MapFormat):

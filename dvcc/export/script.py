@@ -11,7 +11,7 @@ import numpy as np
 
 from dvcc.export.base import MapFormat, Maps, decoded, raw_input
 from dvcc.export.rectangles import filters
-from dvcc.video.source import VideoSource
+from dvcc.media.source import VideoSource
 
 # Bash reads the script as it goes, so that one of hours needs no memory; and `head` takes from a pipe what it is told.
 # A filter's text may exceed what a command line may hold, and releases of FFmpeg differ in the option that names a file.

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dvcc.export.base import MapFormat, Maps, decoded, deltas, large_units, spooled
-from dvcc.video.source import VideoSource
+from dvcc.media.source import VideoSource
 
 _STEPS_PER_QP = 6
 """Of AV1's quantizer index: from 96 on its step grows by 1.8 % on average, H.264's by 12.2 % per QP (both standards)."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from dvcc.codecs import X264
+from dvcc.codecs.cache import EncodeCache
 from dvcc.control.network import ControlNetwork
-from dvcc.data.ladder import EncodeCache
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
@@ -17,7 +17,7 @@ from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LEARNED, LearnedControl, OffsetControl
 
 if TYPE_CHECKING:
-    from dvcc.surrogates import Surrogate
+    from dvcc.surrogate import Surrogate
     from dvcc.tasks import Task
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def _saliency(means: Means, *, binary: bool) -> RateController:
 
 def _search(means: Means) -> RateController:
     from dvcc.rate_control.search import Search
-    from dvcc.surrogates import AnchoredSurrogate
+    from dvcc.surrogate import AnchoredSurrogate
 
     surrogate = _needed(means.surrogate, AnchoredSurrogate, "search needs an anchored surrogate: set surrogate=PATH")
     cache = _needed(means.cache, EncodeCache, "search needs a cache of encodes: set data.cache=FOLDER")

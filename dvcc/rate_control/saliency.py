@@ -14,7 +14,7 @@ from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
 from dvcc.rate_control.base import RateController, charged, check_target
 from dvcc.rate_control.constant import search_level
-from dvcc.surrogates.base import per_macroblock
+from dvcc.surrogate.base import per_macroblock
 from dvcc.tasks.base import Task
 
 _LARGEST_OFFSET = 8

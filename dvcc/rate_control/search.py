@@ -12,14 +12,14 @@ from torch.utils.data import default_collate
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
-from dvcc.data.ladder import EncodeCache
-from dvcc.data.module import LadderSamples
+from dvcc.codecs.cache import EncodeCache
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
-from dvcc.surrogates import AnchoredSurrogate
-from dvcc.surrogates.base import soft_qp
-from dvcc.surrogates.judged import JudgedLadders
+from dvcc.surrogate import AnchoredSurrogate
+from dvcc.surrogate.base import soft_qp
+from dvcc.surrogate.judged import JudgedLadders
+from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks.base import Task
 
 _STRENGTHS = (0.5, 1.0)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from dvcc.errors import ConfigError
+from dvcc.networks.classification import check_classification_net
+from dvcc.networks.detection import check_detection_net
+from dvcc.networks.optical_flow import check_flow_net
+from dvcc.networks.segmentation import check_segmentation_net
 from dvcc.tasks.base import Task
 from dvcc.tasks.classification import ClassificationTask
 from dvcc.tasks.detection import DetectionTask
-from dvcc.tasks.nets import check_classification_net, check_detection_net, check_flow_net, check_segmentation_net
 from dvcc.tasks.optical_flow import OpticalFlowTask
 from dvcc.tasks.reconstruction import ReconstructionTask, check_metric
 from dvcc.tasks.segmentation import SegmentationTask

@@ -12,15 +12,15 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.functional import pil_to_tensor
 
+from dvcc.networks.classification import load_classification_net
 from dvcc.pixels import as_float
 from dvcc.tasks.base import SURE, Task, check_rgb
-from dvcc.tasks.nets import load_classification_net
 
 
 class ClassificationTask(Task):
     """Predictions are logits (.., K).
 
-    model: "efficientnet_lite0", or the name of another network (see `dvcc.tasks.nets`). Raises `ConfigError` for an unknown
+    model: "efficientnet_lite0", or the name of another network (see `dvcc.networks`). Raises `ConfigError` for an unknown
     name, `CheckpointError` for weights that do not fit.
     """
 

@@ -12,11 +12,11 @@ from torchmetrics import Metric
 from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
+from dvcc.networks.detection import load_detection_net
+from dvcc.networks.detector import Boxes, coco_classes, detect
 from dvcc.pixels import as_float
 from dvcc.tasks.average_precision import AveragePrecision
 from dvcc.tasks.base import Task, check_rgb
-from dvcc.tasks.nets import Boxes, detect, load_detection_net
-from dvcc.tasks.nets.detector import coco_classes
 
 REFERENCE_SCORE = 0.6
 """A detection on the uncoded clip counts as an object from this score on."""

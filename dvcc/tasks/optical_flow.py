@@ -11,9 +11,9 @@ from torchmetrics import Metric
 from torchvision.utils import flow_to_image
 
 from dvcc.errors import ConfigError
+from dvcc.networks.optical_flow import load_flow_net
 from dvcc.pixels import as_float
 from dvcc.tasks.base import Task, check_rgb
-from dvcc.tasks.nets import load_flow_net
 
 _SMOOTH = 0.01  # pixels: below it the loss is quadratic, else it had no derivative where nothing has changed
 _SAME, _SAME_SHARE = 1.0, 0.05  # two vectors agree within so many pixels, or so large a part of their length

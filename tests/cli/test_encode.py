@@ -5,7 +5,7 @@ import re
 import pytest
 
 from dvcc.cli import main
-from tests.video.conftest import lively, write_video
+from tests.videos import lively, write_video
 
 
 @pytest.fixture

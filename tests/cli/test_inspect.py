@@ -15,7 +15,7 @@ import pytest
 from dvcc import CRF, X264, QPMap, VideoError
 from dvcc.cli import main
 from dvcc.codecs.bitstream import CodedFrame, CodedStream, inspect_bitstream, split_settings
-from dvcc.codecs.summary import StreamSummary
+from dvcc.inspect.summary import StreamSummary
 from tests.conftest import make_noise, make_scene
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dvcc import ABR, CQP, CRF, X265, CodecError, ConfigError, QPMap, QPOffsets
-from dvcc.codecs.encoder import Picture, StreamEncoder
+from dvcc.codecs.encoder import StreamEncoder
+from dvcc.media.format import VideoFormat
 from tests.conftest import make_scene
 
 
@@ -87,7 +88,7 @@ def test_a_wrong_preset_is_refused():
 @pytest.mark.parametrize("form", ["mp4", "mpegts", "matroska"])
 def test_bits_are_those_of_the_pictures_and_parameter_sets(clip, form):
     codec, buffer = X265(gop=12), io.BytesIO()
-    picture = Picture(clip.height, clip.width, clip.fps, 1 / clip.fps, 1)
+    picture = VideoFormat(clip.height, clip.width, clip.fps, 1 / clip.fps, 1)
     with av.open(buffer, "w", format=form) as container:
         encoder, packets = StreamEncoder(codec, container, CRF(30), picture), []
         for t in range(clip.num_frames):
@@ -102,7 +103,7 @@ def test_bits_are_those_of_the_pictures_and_parameter_sets(clip, form):
 
 
 def test_packets_say_the_mean_qp_of_their_frame(clip):
-    picture = Picture(clip.height, clip.width, clip.fps, 1 / clip.fps, 1)
+    picture = VideoFormat(clip.height, clip.width, clip.fps, 1 / clip.fps, 1)
     with av.open(io.BytesIO(), "w", format="null") as container:
         encoder = StreamEncoder(X265(gop=12, params={"ipratio": 1, "pbratio": 1}), container, CQP(33), picture)
         packets = [p for t in range(clip.num_frames) for p in encoder.encode((clip.y[t], clip.u[t], clip.v[t]), t)]

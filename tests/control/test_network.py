@@ -8,7 +8,7 @@ import torch
 from dvcc.control import ControlNetwork, load_control
 from dvcc.control.network import centred, mean_so_far, reduced
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.weights import Weights, save_weights
+from dvcc.networks.weights import Weights, save_weights
 
 
 @pytest.fixture

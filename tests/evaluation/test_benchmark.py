@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from dvcc.codecs import JPEG, X264
-from dvcc.config import parse
-from dvcc.data.protocols import PAPER as PROTOCOLS
+from dvcc.config.parse import parse
+from dvcc.datasets.protocols import PAPER as PROTOCOLS
 from dvcc.errors import CheckpointError, ConfigError, DvccError, VideoError
-from dvcc.evaluation import benchmark
+from dvcc.evaluation.benchmark import run as benchmark
+from dvcc.networks.zoo import PAPER
 from dvcc.pixels import as_float
 from dvcc.tasks import SegmentationTask, Task
 from dvcc.tasks.reconstruction import ReconstructionTask
-from dvcc.zoo import PAPER
 
 
 def configure(*words):
@@ -161,7 +161,7 @@ def test_a_detector_that_finds_nothing_says_so_instead_of_empty_curves(words, de
 
 
 def test_pictures_smaller_than_the_papers_crop_are_left_out_when_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr("dvcc.evaluation.benchmark_networks.build_task", lambda *_, **__: Thresholds(11))
+    monkeypatch.setattr("dvcc.evaluation.benchmark.networks.build_task", lambda *_, **__: Thresholds(11))
     folder = write_pictures(tmp_path / "pictures", count=2)
     Image.fromarray(np.arange(520 * 530, dtype=np.uint8).reshape(520, 530)).save(folder / "large.png")
     monkeypatch.setitem(PROTOCOLS, "segmentation", PROTOCOLS["optical_flow"])  # 512x512
@@ -235,7 +235,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
 def test_wrong_words_say_what_and_how_before_a_network_is_loaded(wrong, words, monkeypatch):
     kind, text = WRONG[wrong]
-    monkeypatch.setattr("dvcc.evaluation.benchmark.build_networks", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr("dvcc.evaluation.benchmark.run.build_networks", lambda _: pytest.fail("too late"))
     with pytest.raises(kind) as caught:
         benchmark.run(configure(*words, *wrong))
     assert text in str(caught.value) and "\n" not in str(caught.value)
@@ -276,7 +276,7 @@ class Thresholds(SegmentationTask):
 
 @pytest.mark.parametrize("num_classes, compared", [(11, True), (12, True), (20, False)])
 def test_labels_count_where_they_mean_what_the_network_answers(num_classes, compared, tmp_path, monkeypatch):
-    monkeypatch.setattr("dvcc.evaluation.benchmark_networks.build_task", lambda *_, **__: Thresholds(num_classes))
+    monkeypatch.setattr("dvcc.evaluation.benchmark.networks.build_task", lambda *_, **__: Thresholds(num_classes))
     words = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
     printed = benchmark.run(configure("task=segmentation", "data=camvid", "codec=jpeg", "levels=[95]", *words))
     uncoded = report_of(tmp_path)["summary"]["student"][0]

@@ -1,6 +1,6 @@
 """What networks are called, and what they are taken for."""
 
-from dvcc.evaluation.benchmark_networks import short_names, taken_for
+from dvcc.evaluation.benchmark.networks import short_names, taken_for
 from dvcc.tasks import DetectionTask, ReconstructionTask, SegmentationTask
 
 

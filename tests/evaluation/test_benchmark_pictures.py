@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 
 from dvcc.codecs import JPEG, Quality
-from dvcc.data.datasets import Example
-from dvcc.data.protocols import Protocol
-from dvcc.evaluation import benchmark_pictures
-from dvcc.evaluation.benchmark import Sweep
-from dvcc.evaluation.benchmark_pictures import draw_strips, middle_of, shortened
+from dvcc.datasets import Example
+from dvcc.datasets.protocols import Protocol
+from dvcc.evaluation.benchmark import pictures as benchmark_pictures
+from dvcc.evaluation.benchmark.pictures import draw_strips, middle_of, shortened
+from dvcc.evaluation.benchmark.run import Sweep
 from dvcc.tasks import ReconstructionTask
 from tests.conftest import make_scene
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dvcc.evaluation.benchmark_summary import audit, not_monotone
+from dvcc.evaluation.benchmark.summary import audit, not_monotone
 
 
 def point(level, value, *, interval=None, kilobytes=1.0):

@@ -8,11 +8,11 @@ import math
 
 import pytest
 
-from dvcc.config import parse
+from dvcc.config.parse import parse
 from dvcc.control import ControlNetwork
-from dvcc.data.clips import video_key
+from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.evaluation import control as evaluation
+from dvcc.evaluation.control import run as evaluation
 from dvcc.tasks import TASKS, ReconstructionTask
 
 FIGURES = {
@@ -159,7 +159,7 @@ def test_another_network_can_be_the_judge(tiny, tmp_path):
     """With random weights, which no gate would let pass: the published ones are not in the repository."""
     import torch
 
-    from dvcc.tasks.nets import ESPNetv2
+    from dvcc.networks.espnetv2 import ESPNetv2
 
     torch.manual_seed(0)
     torch.save(ESPNetv2(scale=1.0).state_dict(), tmp_path / "espnetv2.pth")

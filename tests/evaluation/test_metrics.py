@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dvcc.evaluation.metrics import bd_metric, bd_rate_percent, cluster_samples, interval95
+from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95
 
 RATES = [10.0, 20.0, 40.0, 80.0, 160.0]
 QUALITY = [30.0, 33.0, 36.0, 39.0, 42.0]

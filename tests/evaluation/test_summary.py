@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dvcc.evaluation.control import Row
-from dvcc.evaluation.metrics import State, state_of
-from dvcc.evaluation.summary import _strict, summarise
+from dvcc.evaluation.control.run import Row
+from dvcc.evaluation.control.summary import _strict, summarise
+from dvcc.evaluation.statistics import State, state_of
 from dvcc.tasks import OpticalFlowTask, build_task
 
 TARGETS = (100.0, 200.0, 400.0)

@@ -12,22 +12,21 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc import X264, QPMap
-from dvcc.config import parse
-from dvcc.data.ladder import EncodeCache
-from dvcc.data.maps import jittered, maps_of_equal_mean
-from dvcc.data.module import LadderSamples
+from dvcc.codecs.cache import EncodeCache
+from dvcc.config.parse import parse
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.evaluation import surrogate as evaluation
-from dvcc.evaluation import surrogate_report
-from dvcc.evaluation.descent import RealLoss, descent_test, task_gradient_at_equal_bits
-from dvcc.evaluation.surrogate import DescentRow, MapRow
-from dvcc.evaluation.surrogate_summary import correlations, summarise_surrogate
-from dvcc.published import CHECKPOINTS
-from dvcc.surrogates import build_surrogate, load_surrogate, one_hot_qp
-from dvcc.surrogates.base import soft_qp
+from dvcc.evaluation.surrogate import report as surrogate_report
+from dvcc.evaluation.surrogate import run as evaluation
+from dvcc.evaluation.surrogate.descent import RealLoss, descent_test, task_gradient_at_equal_bits
+from dvcc.evaluation.surrogate.run import DescentRow, MapRow
+from dvcc.evaluation.surrogate.summary import correlations, summarise_surrogate
+from dvcc.networks.sources import CHECKPOINTS
+from dvcc.surrogate import build_surrogate, load_surrogate, one_hot_qp, training
+from dvcc.surrogate.base import soft_qp
+from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
+from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks import build_task
 from dvcc.tasks.reconstruction import ReconstructionTask
-from dvcc.training import surrogate as training
 from tests.conftest import make_scene
 
 FIGURES = {"size_error_median", "size_error_p90", "psnr_gain_over_copy_db", "ssim", "rho2_bits", "rho2_task", "descent_share"}

@@ -13,13 +13,13 @@ from dvcc import QPMap
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.control import ControlNetwork, load_control
+from dvcc.encode.file import encode_video
+from dvcc.encode.plan import EncodePlan
+from dvcc.encode.presets import default_threads, obedient_codec
 from dvcc.errors import VideoError
 from dvcc.export import FORMATS
-from dvcc.video.controlled import default_threads, obedient_codec
-from dvcc.video.encode import encode_video
-from dvcc.video.plan import EncodePlan
-from dvcc.video.probe import open_video
-from dvcc.video.source import VideoSource
+from dvcc.media.probe import open_video
+from dvcc.media.source import VideoSource
 from tests.conftest import make_scene
 from tests.export.conftest import write_video
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from dvcc import QPMap, QPOffsets
-from dvcc.codecs.encoder import Picture
 from dvcc.export import FORMATS
 from dvcc.export.svtav1 import few_levels
-from dvcc.video.source import VideoSource
+from dvcc.media.format import VideoFormat
+from dvcc.media.source import VideoSource
 
 GRID = (5, 9)  # neither is a multiple of 4: the last 64x64 units are cut
-PICTURE = Picture(16 * GRID[0], 16 * GRID[1], Fraction(30000, 1001), Fraction(1, 1000), 1)
+PICTURE = VideoFormat(16 * GRID[0], 16 * GRID[1], Fraction(30000, 1001), Fraction(1, 1000), 1)
 SOURCE = VideoSource(Path("/videos/in.mp4"), 0, PICTURE, "bt709", None, 0, ())
 GOPS = (4, 4, 3)
 KIND = {"absolute": QPMap, "offset": QPOffsets}

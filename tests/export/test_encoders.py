@@ -11,8 +11,8 @@ import pytest
 
 from dvcc import Clip, QPMap, QPOffsets
 from dvcc.export import FORMATS
-from dvcc.video.probe import open_video
-from dvcc.video.source import VideoSource
+from dvcc.media.probe import open_video
+from dvcc.media.source import VideoSource
 from tests.export.conftest import decoded_luma, write_video
 
 GOP = 6

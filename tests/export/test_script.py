@@ -17,7 +17,7 @@ from dvcc import Clip, QPMap, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.export import FORMATS
 from dvcc.export.rectangles import rectangles
-from dvcc.video.probe import open_video
+from dvcc.media.probe import open_video
 from tests.conftest import make_noise, make_scene
 from tests.export.conftest import decoded_luma, write_video
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from dvcc import ABR, CRF, X264, Clip, ConfigError, QPOffsets
+from dvcc.codecs.cache import EncodeCache
 from dvcc.control import ControlNetwork
-from dvcc.data.ladder import EncodeCache
 from dvcc.qp import without_inherited
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
 from dvcc.rate_control.base import corrected_kbps
 from dvcc.rate_control.learned import AbsoluteControl, AnalysedControl, OffsetControl, dithered
 from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
-from dvcc.surrogates import build_surrogate
+from dvcc.surrogate import build_surrogate
 from dvcc.tasks import ReconstructionTask, build_task
 from tests.conftest import make_scene
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import judge, label_frames, measure_frames, pooled, predict_frames, state_of
+from dvcc.evaluation.statistics import judge, label_frames, measure_frames, pooled, predict_frames, state_of
 from dvcc.tasks import TASKS, Task, build_task
 
 MODELS = {

@@ -7,10 +7,10 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from dvcc import read_clip
 from dvcc.errors import CheckpointError
+from dvcc.networks.detector import Boxes, detect
+from dvcc.networks.fastestdet import decode
 from dvcc.tasks import build_task
 from dvcc.tasks.average_precision import AveragePrecision
-from dvcc.tasks.nets import Boxes, detect
-from dvcc.tasks.nets.fastestdet import decode
 from tests.conftest import write_detector
 
 GRID, CLASSES = 4, 3

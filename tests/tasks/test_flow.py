@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torchvision.models.optical_flow import raft_small
 
-from dvcc.data.synthetic import SyntheticClips
+from dvcc.datasets.synthetic import SyntheticClips
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.tasks.nets import load_flow_net
-from dvcc.tasks.nets.flow import FlowNetwork, consistent, correlation, load_flow, warp
-from dvcc.training.flow import photometric_loss, random_motion, supervised_loss, synthetic_bank, synthetic_error
+from dvcc.networks.flow import FlowNetwork, consistent, correlation, load_flow, warp
+from dvcc.networks.optical_flow import load_flow_net
+from dvcc.pretraining.flow import photometric_loss, random_motion, supervised_loss, synthetic_bank, synthetic_error
 
 
 @pytest.mark.parametrize("dx, dy", [(2, 0), (-3, 1), (0, -2)])

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torchvision.utils import flow_to_image
 
 from dvcc.errors import ConfigError
-from dvcc.evaluation.metrics import predict_frames
+from dvcc.evaluation.statistics import predict_frames
 from dvcc.tasks import build_task
 from dvcc.tasks.optical_flow import EndPointError
 

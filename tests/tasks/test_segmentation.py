@@ -7,10 +7,11 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from dvcc import read_clip
 from dvcc.errors import CheckpointError
+from dvcc.networks.espnetv2 import ESPNetv2
+from dvcc.networks.student import StudentSegmenter
+from dvcc.networks.weights import Weights, save_weights
 from dvcc.tasks import build_task
-from dvcc.tasks.nets import ESPNetv2, StudentSegmenter
 from dvcc.tasks.segmentation import MeanIoU
-from dvcc.weights import Weights, save_weights
 
 
 def logits_of(labels: torch.Tensor, num_classes: int = 20, confidence: float = 8.0) -> torch.Tensor:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from dvcc.config import parse
-from dvcc.tasks.nets import ESPNetv2, StudentDetector
-from dvcc.tasks.nets.fastestdet import FastestDet
-from dvcc.tasks.nets.loading import OnnxNet
-from dvcc.training import surrogate
+from dvcc.config.parse import parse
+from dvcc.networks.detection_student import StudentDetector
+from dvcc.networks.espnetv2 import ESPNetv2
+from dvcc.networks.fastestdet import FastestDet
+from dvcc.networks.loading import OnnxNet
+from dvcc.surrogate import training as surrogate
 
 
 def losses(out, *, term: str = "loss", log: str = "log") -> dict[int, float]:

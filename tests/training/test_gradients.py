@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from dvcc.codecs import X264
-from dvcc.control import load_control
+from dvcc.control import gradients, load_control
+from dvcc.control import training as control
+from dvcc.control.gradients import RealCodec, lax_response, straight_through_response
 from dvcc.errors import ConfigError
 from dvcc.tasks import build_task
-from dvcc.training import control, gradients
-from dvcc.training.gradients import RealCodec, lax_response, straight_through_response
 from tests.conftest import make_scene
 from tests.training.conftest import configure, losses
 

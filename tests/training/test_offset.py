@@ -7,12 +7,12 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc.codecs import X264
-from dvcc.config import parse
-from dvcc.control import ControlNetwork, load_control
+from dvcc.config.parse import parse
+from dvcc.control import ControlNetwork, load_control, offset_module
+from dvcc.control import training as control
 from dvcc.errors import ConfigError
-from dvcc.surrogates import load_surrogate, mean_qp
+from dvcc.surrogate import load_surrogate, mean_qp
 from dvcc.tasks import ReconstructionTask, build_task
-from dvcc.training import control, offset_module
 from dvcc.training.run import build_samples
 from tests.training.conftest import configure, losses
 

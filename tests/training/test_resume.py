@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from dvcc.config import to_yaml
+from dvcc.config.parse import to_yaml
+from dvcc.control import training as control
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.training import control, surrogate
+from dvcc.surrogate import training as surrogate
 from tests.training.conftest import configure, losses
 
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from dvcc.config import parse
+from dvcc.config.parse import parse
 from dvcc.control import ControlNetwork, load_control
-from dvcc.data.clips import video_key
+from dvcc.control import training as control
+from dvcc.control.training import fit_prior
+from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogates import Prediction, judged, load_surrogate, one_hot_qp
+from dvcc.surrogate import Prediction, judged, load_surrogate, one_hot_qp
+from dvcc.surrogate import training as surrogate
 from dvcc.tasks import TASKS, build_task
-from dvcc.training import control, surrogate
-from dvcc.training.control import fit_prior
 from dvcc.training.run import build_codec, build_samples
 from tests.training.conftest import configure, losses
 

@@ -7,13 +7,14 @@ import json
 import pytest
 import torch
 
-from dvcc.config import parse
+from dvcc.config.parse import parse
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.detection import load_detection_net
+from dvcc.networks.student import StudentSegmenter
+from dvcc.pretraining import student as stage
+from dvcc.pretraining import student_views
+from dvcc.pretraining.distillation import DISTILLATIONS
 from dvcc.tasks import build_task
-from dvcc.tasks.nets import StudentSegmenter, load_detection_net
-from dvcc.training import student as stage
-from dvcc.training import student_views
-from dvcc.training.distillation import DISTILLATIONS
 from tests.conftest import make_scene
 
 

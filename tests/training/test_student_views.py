@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dvcc import CQP, X264, Clip
-from dvcc.training import student_views
+from dvcc.pretraining import student_views
 from tests.conftest import make_scene
 
 

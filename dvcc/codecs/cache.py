@@ -1,0 +1,81 @@
+"""The cache of real encodes, by content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from dvcc._files import write_atomic
+from dvcc.clip import Clip
+from dvcc.codecs.base import ABR, Codec, EncodedClip, Rate
+from dvcc.qp import QPMap, QPOffsets
+
+_FORMAT = 1
+
+
+class EncodeCache:
+    """Real encodes on disk, keyed by the clip's pixels, the codec's settings, the rate and the FFmpeg build.
+
+    Bitstreams are stored, not pixels. Entries are written atomically and carry checksums: many workers can share
+    a folder, and a damaged entry is encoded again.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def encode(self, codec: Codec, clip: Clip, rate: Rate) -> EncodedClip:
+        """What `codec.encode(clip, rate)` returns, from the cache when it is there."""
+        key = _key(codec, clip, rate)
+        path = self.folder / key[:2] / f"{key}.npz"
+        if (coded := _read(path)) is None:
+            coded = codec.encode(clip, rate)
+            write_atomic(path, _serialise(coded))
+        return coded
+
+
+def _key(codec: Codec, clip: Clip, rate: Rate) -> str:
+    words = [_FORMAT, clip.digest, codec, _rate_words(rate), av.ffmpeg_version_info]
+    return hashlib.sha256(repr(words).encode()).hexdigest()
+
+
+def _rate_words(rate: Rate | QPOffsets) -> str:
+    """The rate in full: the repr of a map names only its shape and range."""
+    if isinstance(rate, (QPMap, QPOffsets)):
+        return f"{type(rate).__name__} {rate.values.shape} {hashlib.sha256(rate.values.tobytes()).hexdigest()}"
+    if isinstance(rate, ABR):
+        offsets = None if rate.offsets is None else _rate_words(rate.offsets)
+        return f"ABR {rate.kbps!r} {rate.passes} {offsets} {rate.vbv}"
+    return repr(rate)
+
+
+def _serialise(coded: EncodedClip) -> bytes:
+    arrays: dict[str, Any] = {"bitstream": np.frombuffer(coded.bitstream, np.uint8), "bits": coded.bits_per_frame}
+    if coded.requested_qp is not None:
+        arrays["requested_qp"] = coded.requested_qp.values
+    meta: dict[str, Any] = {"fps": str(coded.fps), "size": [coded.height, coded.width], "codec": coded.codec}
+    meta |= {"settings": coded.settings, "num_encodes": coded.num_encodes}
+    buffer = io.BytesIO()
+    np.savez(buffer, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> EncodedClip | None:
+    """None when the entry is missing or fails its checksum (the CRC-32 of every zip member)."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            meta = json.loads(stored["meta"].tobytes())
+            requested = QPMap(stored["requested_qp"]) if "requested_qp" in stored else None
+            height, width = meta.pop("size")
+            fps = Fraction(meta.pop("fps"))
+            bitstream, bits = stored["bitstream"].tobytes(), stored["bits"]
+            return EncodedClip(bitstream, bits, fps, height, width, requested_qp=requested, **meta)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

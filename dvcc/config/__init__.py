@@ -1,0 +1,49 @@
+"""Settings of every command line: their names, types and defaults. Groups of defaults are in configs/."""
+
+from dvcc.config.base import CodecConfig, DataConfig, TaskConfig
+from dvcc.config.evaluation import (
+    LEVELS,
+    RATES,
+    BenchmarkConfig,
+    BenchmarkData,
+    EvaluateControlConfig,
+    EvaluateSurrogateConfig,
+)
+from dvcc.config.training import (
+    ControlConfig,
+    ControlModel,
+    FlowConfig,
+    FlowData,
+    LoggerConfig,
+    LossWeights,
+    ObjectiveConfig,
+    StudentConfig,
+    StudentData,
+    SurrogateConfig,
+    SurrogateModel,
+    TrainerConfig,
+)
+
+__all__ = [
+    "LEVELS",
+    "RATES",
+    "BenchmarkConfig",
+    "BenchmarkData",
+    "CodecConfig",
+    "ControlConfig",
+    "ControlModel",
+    "DataConfig",
+    "EvaluateControlConfig",
+    "EvaluateSurrogateConfig",
+    "FlowConfig",
+    "FlowData",
+    "LoggerConfig",
+    "LossWeights",
+    "ObjectiveConfig",
+    "StudentConfig",
+    "StudentData",
+    "SurrogateConfig",
+    "SurrogateModel",
+    "TaskConfig",
+    "TrainerConfig",
+]

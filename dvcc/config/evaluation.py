@@ -1,0 +1,134 @@
+"""Settings of evaluate.py."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from dvcc.config.base import Run, TaskConfig, VideoRun, at_least
+from dvcc.errors import ConfigError
+from dvcc.qp import MAX_QP
+
+
+@dataclass
+class EvaluateControlConfig(VideoRun):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
+    others: list[str] = field(default_factory=list)  # further controls to compare, each as `learned NAME` by its file's name
+    surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
+    controllers: list[str] = field(
+        default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
+    )
+    targets_kbps: list[float] | None = None  # None: found by a sweep of the baseline, `num_targets` of them
+    num_targets: int = 5
+    stability: float = 0.9  # least agreement of the network with itself under +-1 noise
+    bootstrap: int = 200
+
+    def __post_init__(self) -> None:
+        at_least(self, num_targets=2, bootstrap=0, seed=0)
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed is below 2**32, got {self.seed}")
+        if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):
+            raise ConfigError(f"targets_kbps are positive kbit/s, got {self.targets_kbps}")
+
+
+@dataclass
+class EvaluateSurrogateConfig(VideoRun):
+    task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
+    checkpoint: str = "runs/surrogate/surrogate.safetensors"
+    mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])
+    maps: int = 16  # per clip and mean QP
+    pictured_maps: int = 5  # of these, those whose frames are compared
+    bootstrap: int = 1000
+
+    def __post_init__(self) -> None:
+        at_least(self, maps=3, pictured_maps=2, bootstrap=0, seed=0)
+        if not self.mean_qps or not all(2 <= qp <= MAX_QP for qp in self.mean_qps):
+            raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")
+
+
+RATES = {"x264": ("cqp", "crf", "abr"), "jpeg": ("quality",)}
+"""How a codec can be told how much to keep; the first is the default."""
+
+LEVELS: dict[str, tuple[float, ...]] = {
+    "cqp": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 51),
+    "crf": (10, 15, 18, 20, 23, 26, 29, 32, 36, 40, 45, 51),
+    "abr": (50, 100, 200, 400, 800, 1600, 3200, 6400),
+    "quality": (1, 3, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99),
+}
+"""What is tried of a rate when no levels are given."""
+
+_RANGES = {"cqp": (0, MAX_QP), "crf": (0, MAX_QP), "abr": (1, 10**6), "quality": (1, 99)}
+_WHOLE = ("cqp", "quality")
+
+
+@dataclass
+class BenchmarkData:
+    name: str = "folder"  # or a data set in its official layout, see dvcc/data/datasets
+    root: str = MISSING
+    frames: int = 8  # of a clip; still pictures are clips of one frame
+    stride: int = 3
+    size: tuple[int, int] | None = None  # pictures are scaled to it before they are coded; None: as they are
+    max_clips: int | None = None  # spread over the data set
+    clips_per_video: int | None = None  # or of each shot
+    shots: bool = False  # look for cuts, so that no clip goes across one
+    cache: str = "runs/cache"  # of rows: what a sweep has measured, it does not measure again
+
+    def __post_init__(self) -> None:
+        at_least(self, frames=1, stride=1, max_clips=1, clips_per_video=1)
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2):
+            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
+
+
+@dataclass
+class BenchmarkConfig(Run):
+    data: BenchmarkData = field(default_factory=BenchmarkData)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    networks: list[str] | None = None  # names as for task.model; None: task.model alone
+    weights: dict[str, str] = field(default_factory=dict)  # path by network, where it is not the network's own
+    protocol: str = "none"  # or "paper": scale and crop before coding as the Perspective paper does for the task
+    rate: str | None = None  # x264: cqp (the paper's settings), crf or abr; jpeg: quality. None: the first
+    levels: list[float] | None = None  # QPs, CRFs, kbit/s or qualities; None: a spread over the whole range
+    at: float | None = None  # the level that you use, for the auditor's table; None: the middle one
+    lose_at_most: float | None = None  # of the metric, relative to the uncoded pictures (optical flow: pixels); None: 0.02 (0.5)
+    skip_bad: bool = False  # leave out pictures that cannot be read, and say how many
+    bootstrap: int = 200
+
+    def __post_init__(self) -> None:
+        at_least(self, bootstrap=0, seed=0, lose_at_most=0.0)
+        if self.protocol not in ("none", "paper"):
+            raise ConfigError(f"protocol is none or paper, got {self.protocol!r}")
+        words = self.words()
+        if not words or not all(isinstance(word, str) for word in words) or len({_file_of(w) for w in words}) < len(words):
+            raise ConfigError(f"networks are one or more different names, got {words}: leave it out for task.model alone")
+        self._check_levels()
+
+    def words(self) -> list[str]:
+        """The networks as they were given."""
+        return [self.task.model] if self.networks is None else self.networks
+
+    def _check_levels(self) -> None:
+        """All that is wrong with codec, rate and levels, before anything is loaded."""
+        rates = RATES.get(self.codec.name)
+        if rates is None:
+            raise ConfigError(f"there is no codec {self.codec.name!r}: choose codec={'|'.join(RATES)}")
+        if self.rate is not None and self.rate not in rates:
+            raise ConfigError(f"{self.codec.name} has no rate {self.rate!r}: choose rate={'|'.join(rates)}")
+        rate = self.rate or rates[0]
+        levels = LEVELS[rate] if self.levels is None else self.levels
+        if not levels or len(set(levels)) < len(levels):
+            raise ConfigError(f"levels are one or more different numbers, got {levels}")
+        low, high = _RANGES[rate]
+        for level in levels:
+            if not low <= level <= high:
+                raise ConfigError(f"levels of rate={rate} go from {low} to {high}, got {level:g}")
+            if rate in _WHOLE and level != int(level):
+                raise ConfigError(f"levels of rate={rate} are whole numbers, got {level:g}")
+
+
+def _file_of(network: str) -> str:
+    """The same for two paths of one file."""
+    return os.path.abspath(network) if network.endswith(".onnx") else network

@@ -1,0 +1,205 @@
+"""How `key=value` words become the settings of a command. The only module that imports hydra."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dvcc.config import (
+    BenchmarkConfig,
+    ControlConfig,
+    EvaluateControlConfig,
+    EvaluateSurrogateConfig,
+    FlowConfig,
+    StudentConfig,
+    SurrogateConfig,
+)
+from dvcc.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+COMMANDS: dict[str, dict[str, type]] = {
+    "train.py": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig, "flow": FlowConfig},
+    "evaluate.py": {"control": EvaluateControlConfig, "surrogate": EvaluateSurrogateConfig, "benchmark": BenchmarkConfig},
+}
+
+
+MODULES = {
+    ("train.py", "surrogate"): "dvcc.surrogate.training",
+    ("train.py", "control"): "dvcc.control.training",
+    ("train.py", "student"): "dvcc.pretraining.student",
+    ("train.py", "flow"): "dvcc.pretraining.flow",
+    ("evaluate.py", "control"): "dvcc.evaluation.control.run",
+    ("evaluate.py", "surrogate"): "dvcc.evaluation.surrogate.run",
+    ("evaluate.py", "benchmark"): "dvcc.evaluation.benchmark.run",
+}
+"""Where the `run(config)` of a stage is: imported only when its words are known to be right."""
+
+
+def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
+    """(stage, its config) from a command line such as ["control", "task=segmentation", "data.frames=8"].
+
+    Raises `ConfigError` that names the choices for an unknown stage, group, key or value.
+    """
+    stages = COMMANDS[program]
+    if not words or words[0] not in stages:
+        raise ConfigError(
+            f"{program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}"
+        )
+    stage, schema = words[0], stages[words[0]]
+    groups, keys = [], []
+    for word in words[1:]:
+        name, separator, value = word.partition("=")
+        if not separator or not name:
+            raise ConfigError(f"{word!r} is not of the form key=value; {program} --help lists the keys")
+        if name in _groups():
+            _check_choice(name, value)
+            groups.append(word)
+        else:
+            keys.append(word)
+    name = f"evaluate/{stage}" if program == "evaluate.py" else stage
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base=None):
+            composed = compose(name, groups)
+        OmegaConf.set_struct(composed, None)  # Hydra's lock; the schema keeps its own, under which a dict takes new names
+        config = OmegaConf.merge(OmegaConf.structured(schema), composed)
+        for word in keys:
+            config = _with_word(config, word, schema, f"{program} {stage}")
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"{program} {stage} needs a value for {', '.join(missing)}, e.g. {_example(missing[0])}")
+        return stage, OmegaConf.to_object(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{program} {stage}: {str(error).splitlines()[0]}") from error
+
+
+def help_text(program: str) -> str:
+    """Stages, groups with their choices, and keys with their defaults."""
+    lines = [f"usage: python {program} STAGE [group=choice ...] [key=value ...]", ""]
+    lines += ["groups:"] + [f"  {group}={'|'.join(choices(group))}" for group in sorted(_groups())]
+    for stage, schema in COMMANDS[program].items():
+        lines += ["", f"keys of {program} {stage} (with their defaults before any group):"]
+        lines += [f"  {key}={value}" for key, value in _flat(schema)]
+    return "\n".join(lines)
+
+
+def choices(group: str) -> list[str]:
+    """Names of a group, from configs/GROUP/*.yaml."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dict, for a checkpoint or a report."""
+    return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.structured(config)))
+
+
+def to_yaml(config: Any) -> str:
+    """YAML, for the folder of a run."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def differences(config: Any, text: str) -> dict[str, tuple[Any, Any]]:
+    """(value in `text`, value in `config`) by dotted key, where these settings differ; text: what `to_yaml` made of others."""
+    before, now = _leaves(yaml.safe_load(text)), _leaves(to_dict(config))
+    return {key: (before.get(key), now.get(key)) for key in {**now, **before} if before.get(key) != now.get(key)}
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _groups() -> list[str]:
+    return [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "evaluate"]
+
+
+def _check_choice(group: str, value: str) -> None:
+    if value not in choices(group):
+        raise ConfigError(f"there is no {group} {value!r}: choose {group}=" + "|".join(choices(group)))
+
+
+def _flat(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    defaults = OmegaConf.structured(schema)
+    for item in fields(schema):
+        child = OmegaConf.get_type(defaults, item.name) if not OmegaConf.is_missing(defaults, item.name) else None
+        if isinstance(child, type) and is_dataclass(child):
+            pairs += _flat(child, f"{prefix}{item.name}.")
+        else:
+            pairs.append(
+                (
+                    f"{prefix}{item.name}",
+                    "?" if child is None and OmegaConf.is_missing(defaults, item.name) else defaults[item.name],
+                )
+            )
+    return pairs
+
+
+def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
+    """The settings with one `key=value` more. Raises `ConfigError`."""
+    key, _, value = word.partition("=")
+    if value.startswith("{"):  # YAML takes {a:b} for one name without a value
+        value = re.sub(r"([{,]\s*[^\s:{},]+):(?=\S)", r"\1: ", value)
+    try:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of {word} is not well-formed: close its brackets and quotes") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(key, value, schema, command)) from error
+
+
+def _explain(key: str, value: str, schema: type, command: str) -> str:
+    """What `key` could have been, or its value."""
+    known = dict(_flat(schema))
+    at = next((name for name in known if key == name or key.startswith((f"{name}[", f"{name}."))), None)
+    if at is not None:
+        return f"{key} takes {_words_of(_hint(schema, at.split('.')))}, got {value}"
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is a group of keys ({', '.join(inside)}): set one of them, as in {inside[0]}=VALUE"
+    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
+    return f"{command} has no key {key!r}: " + (
+        f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(known)}"
+    )
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a name or a path",
+    dict: "names with values, as in {a: b, c: d}",
+}
+
+
+def _words_of(hint: Any) -> str:
+    """What a setting of this type takes; of one that may be null, the other type counts."""
+    if isinstance(hint, UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) in (list, tuple):
+        return f"a list in brackets, of which each is {_words_of(get_args(hint)[0])}"
+    return _KINDS.get(get_origin(hint) or hint, "another kind of value")
+
+
+def _hint(schema: Any, path: list[str]) -> Any:
+    """The type of a setting."""
+    hint = get_type_hints(schema)[path[0]]
+    return _hint(hint, path[1:]) if path[1:] else hint
+
+
+def _example(key: str) -> str:
+    return {"out": "out=runs/mine", "data.root": "data.root=path/to/videos"}.get(key, f"{key}=VALUE")

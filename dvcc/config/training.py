@@ -1,0 +1,207 @@
+"""Settings of train.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from dvcc.config.base import TaskConfig, VideoRun, at_least
+from dvcc.errors import ConfigError
+
+
+@dataclass
+class LoggerConfig:
+    name: str = "csv"
+    project: str = "dvcc"
+    every_n_steps: int = 5
+    pictures_every: int = 100  # steps between sample pictures
+
+    def __post_init__(self) -> None:
+        at_least(self, every_n_steps=1, pictures_every=1)
+
+
+@dataclass
+class TrainerConfig:
+    max_steps: int = 2000
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    gradient_clip_val: float | None = None  # largest norm of the gradient
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        at_least(self, max_steps=1, num_nodes=1, checkpoint_every=1)
+
+
+@dataclass
+class SurrogateModel:
+    name: str = "anchored"
+    width: int = 48
+    flow: str = "ours"  # what aligns frames; or raft_small, raft_large of torchvision
+    flow_weights: str | None = None  # None: its own
+
+    def __post_init__(self) -> None:
+        at_least(self, width=1)
+
+
+@dataclass
+class LossWeights:
+    """Of the surrogate's losses; 0 switches one off."""
+
+    l1: float = 10.0
+    ssim: float = 1.0  # of 1 - SSIM
+    frequency: float = 1.0  # of the spectrum's difference, fine detail counted more
+    candidates: float = 30.0  # expected L1 over the two rungs that a macroblock is drawn from (anchored)
+    error: float = 0.3  # of |log error| of a macroblock's coding error: how good it looks (anchored)
+    frame_bits: float = 0.3  # of |log bits error| of every frame
+    clip_bits: float = 1.0  # and of the clip
+    cv_bits: float = 0.1  # L_cv of the clip's log bits
+    cv_task: float = 0.0  # L_cv of the task loss: the task judges every real encode once, seconds per clip on a CPU
+    frames: int = 4  # frames of a clip that the losses look at, drawn at every step
+    cv_frames: int = 2  # in a row, that the task is asked about (network; anchored takes all)
+
+    def __post_init__(self) -> None:
+        counts = ("frames", "cv_frames")
+        at_least(self, **{name: int(name in counts) for name in self.__dataclass_fields__})
+        if not any(getattr(self, name) for name in self.__dataclass_fields__ if name not in counts):
+            raise ConfigError("losses.* are all 0, so there is nothing to learn: give one of them a weight above 0")
+
+
+@dataclass
+class ControlModel:
+    mode: str = "absolute"  # decides every QP; or "analysed": from those of one encode; or "offset": on top of two-pass ABR
+    width: int = 32
+    reach: float = 12.0  # QPs that the map may depart from the flat one, or from x264's
+    smoothness: float = 1.5  # macroblocks, deviation of the Gaussian that smooths the departure
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("absolute", "analysed", "offset"):
+            raise ConfigError(f"control.mode is absolute, analysed or offset, got {self.mode!r}")
+        at_least(self, width=2, reach=0.0, smoothness=0)
+
+
+@dataclass
+class ObjectiveConfig:
+    multiplier: float = 0.5  # lambda at the start; in offset mode it is the price of bits at every map
+    dual_step: float = 0.02  # 0 keeps lambda fixed: the published form (absolute mode)
+    deviation_weight: float = 1.0  # mu of |log(bits / target)| (absolute mode)
+    margin: float = 0.0  # asks for that much less, in log bits (absolute mode)
+    temperature: float = 0.7  # of the Gumbel-softmax (absolute mode: offsets are not sampled)
+    targets: int = 4  # of a clip in one step
+    gradient: str = "surrogate"  # or, with real encodes at every step, "relax" (LAX) or "straight_through"
+    refresh_every: int | None = None  # steps after which the surrogate is trained on maps of the control, too
+    refresh_steps: int = 100  # of such a training
+    judge: str = "ladder"  # the task judges the rungs, once per clip; or "frames": the predicted frames, at every step
+
+    def __post_init__(self) -> None:
+        if self.judge not in ("ladder", "frames"):
+            raise ConfigError(f"objective.judge is ladder or frames, got {self.judge!r}")
+        if self.gradient not in ("surrogate", "relax", "straight_through"):
+            raise ConfigError(f"objective.gradient is surrogate, relax or straight_through, got {self.gradient!r}")
+        at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0, targets=1)
+        at_least(self, refresh_every=1, refresh_steps=1)
+
+
+@dataclass
+class _TrainingRun(VideoRun):
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    learning_rate: float = 1e-3
+    resume: bool = False  # go on from out/last.ckpt
+
+    def __post_init__(self) -> None:
+        at_least(self, learning_rate=0.0, seed=0)
+        if self.learning_rate > 10 or self.seed >= 2**32:
+            raise ConfigError(f"learning_rate is at most 10 and seed below 2**32, got {self.learning_rate:g} and {self.seed}")
+
+
+@dataclass
+class SurrogateConfig(_TrainingRun):
+    surrogate: SurrogateModel = field(default_factory=SurrogateModel)
+    losses: LossWeights = field(default_factory=LossWeights)
+    task: TaskConfig = field(default_factory=TaskConfig)  # asked only for losses.cv_task
+    start: str | None = None  # weights of the same kind of surrogate to begin with
+    control: str | None = None  # a trained control, whose maps are to be among those of training
+
+
+@dataclass
+class ControlConfig(_TrainingRun):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    surrogate: str = "runs/surrogate/surrogate.safetensors"
+    control: ControlModel = field(default_factory=ControlModel)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+@dataclass
+class StudentTask:
+    name: str = "segmentation"
+    model: str = "student"  # what is trained
+
+    def __post_init__(self) -> None:
+        if self.name not in ("segmentation", "detection"):
+            raise ConfigError(f"train.py student has no task={self.name}: choose segmentation or detection")
+        if self.model != "student":
+            raise ConfigError(
+                f"train.py student trains task.model=student, got {self.model!r}: name a teacher's file by teacher=PATH"
+            )
+
+
+@dataclass
+class StudentData:
+    root: str = MISSING
+    test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # one video, measured on and never trained on
+    weights: dict[str, float] = field(default_factory=dict)  # how often a video is drawn, by file stem; 1 unless given
+
+
+@dataclass
+class StudentConfig:
+    task: StudentTask = field(default_factory=StudentTask)
+    data: StudentData = field(default_factory=StudentData)
+    teacher: str | None = None  # ESPNetv2 s=2.0 or FastestDet; None: of the assets
+    steps: int = 4000
+    views: int = 3200  # pictures that the teacher labels
+    batch_size: int = 8
+    report_every: int = 250
+    seed: int = 0
+    out: str = "runs/student"
+
+    def __post_init__(self) -> None:
+        at_least(self, steps=1, views=1, batch_size=1, report_every=1, seed=0)
+
+
+@dataclass
+class FlowData:
+    root: str = MISSING
+    test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # never trained on
+    validation: str = "bikes.mp4"  # one of these, to watch the run by
+
+
+@dataclass
+class FlowConfig:
+    data: FlowData = field(default_factory=FlowData)
+    start: str | None = None  # weights to go on from
+    steps: int = 7200
+    warm_up: int = 2000  # steps on exact flow alone: photometric losses mislead an untrained network
+    learning_rate: float = 8e-4
+    batch_size: int = 8
+    size: tuple[int, int] = (192, 256)
+    synthetic_clips: int = 1200
+    runs_per_video: int = 60
+    report_every: int = 250
+    photometric_weight: float = 10.0
+    roughness_weight: float = 0.1
+    bfloat16: bool = True
+    seed: int = 0
+    out: str = "runs/flow"
+
+    def __post_init__(self) -> None:
+        at_least(self, steps=1, warm_up=0, learning_rate=0.0, batch_size=4, synthetic_clips=2, runs_per_video=1)
+        at_least(self, report_every=1, photometric_weight=0, roughness_weight=0, seed=0)
+        if len(self.size) != 2 or any(side % 32 or side < 32 for side in self.size) or self.batch_size % 4:
+            raise ConfigError(
+                f"size is [height,width] and batch_size, multiples of 32 and of 4, got {list(self.size)}, {self.batch_size}"
+            )

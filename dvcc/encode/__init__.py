@@ -1,0 +1,1 @@
+"""Encode whole videos and live streams under a control."""

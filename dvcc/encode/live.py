@@ -1,0 +1,181 @@
+"""From a camera to the network while it happens: one pass, a full channel, at most one GOP behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from dvcc._words import counted
+from dvcc.codecs import VideoCodec
+from dvcc.codecs.encoder import StreamEncoder
+from dvcc.control.network import ControlNetwork
+from dvcc.control.stream import ControlStream
+from dvcc.encode.plan import check_target
+from dvcc.encode.presets import control_stream, obedient_codec, reduced_frames
+from dvcc.encode.stats import Tally
+from dvcc.errors import ConfigError
+from dvcc.media.output import LiveStream
+from dvcc.media.prefetch import prefetch
+from dvcc.media.probe import probe
+from dvcc.media.source import MEND_FILE, Damage, OtherPacket, SourceFrame, VideoSource, opened
+from dvcc.rate_control.abr import streamed
+from dvcc.units import gop_of_a_second
+
+_HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
+_LOOKAHEAD = 10  # frames; mbtree needs some, each is a frame of delay
+_LEAST_LOOKAHEAD = {"x264": 1, "x265": 5}  # x265's must be longer than a run of B frames
+_SLOW = ("slower", "veryslow", "placebo")  # whose up to 16 B frames in a row, and the search for them, are frames of delay
+_QUICK = {"x264": {"bframes": "3", "b-adapt": "1"}, "x265": {"bframes": "4"}}  # as of the presets before them
+_ASIDE = 6  # frames of delay that are not lookahead: B frames, and what frame threads hold
+
+
+@dataclass(frozen=True)
+class LiveResult:
+    """tally: what was sent. most_delay: frames that had been read before an earlier one was sent, at most. elapsed_seconds: of
+    encoding. interrupted: ended by the user and not by the source."""
+
+    tally: Tally
+    most_delay: int
+    elapsed_seconds: float
+    damage: Damage
+    notes: tuple[str, ...]
+    interrupted: bool
+
+
+def encode_live(
+    url: str,
+    out: Path,
+    *,
+    target_kbps: float,
+    control: ControlNetwork,
+    codec: str = "x264",
+    preset: str = "medium",
+    gop: int | None = None,
+    threads: int = 2,
+    form: str | None = None,
+    begun: Callable[[VideoSource, VideoCodec], None] = lambda source, codec: None,
+) -> LiveResult:
+    """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
+    interrupted; either way what was written can be played.
+
+    One-pass ABR with a buffer of one second, and the control's offsets on it. A GOP of `gop` frames (None: one second). begun:
+    told when the first frame is there. Raises `ConfigError` for a control that needs more than one pass or a target out of reach,
+    `VideoError` when there is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
+    """
+    if form is not None:
+        _check_form(form)
+    if control.mode != "offset":
+        raise ConfigError("a live stream takes a control of offset mode, and this one decides every QP: leave --mode out")
+    damage, begun_writing = Damage(), threading.Event()
+    with closing(prefetch(_read(url, form, damage, begun_writing), wait=False)) as items:
+        try:
+            source, container = next(items)
+            check_target(source, target_kbps)
+            chosen = live_codec(codec, preset, gop_of_a_second(source.picture.fps) if gop is None else gop, threads)
+            begun(source, chosen)
+            stream, rate = control_stream(source, control, target_kbps, gop=chosen.gop), streamed(target_kbps)
+            with LiveStream(out, source) as output:
+                encoder = StreamEncoder(chosen, output.container, rate, source.picture, mapped=True)
+                notes = output.begin(container)
+                begun_writing.set()
+                return _encode(items, stream, encoder, output, damage, notes=(*source.notes, *notes))
+        finally:
+            begun_writing.set()
+
+
+def _check_form(form: str) -> None:
+    try:
+        av.ContainerFormat(form, "r")
+    except ValueError as error:
+        raise ConfigError(f"FFmpeg reads no format {form!r} here: name another, as mpegts, or v4l2 for a camera") from error
+
+
+def _encode(
+    items: Iterator[Any],
+    stream: ControlStream,
+    encoder: StreamEncoder,
+    output: LiveStream,
+    damage: Damage,
+    *,
+    notes: tuple[str, ...],
+) -> LiveResult:
+    source, picture = output.source, encoder.picture
+    tally, began, interrupted, most_delay = Tally(None, encoder.codec), time.monotonic(), False, 0
+
+    def take(packets: Iterable[av.Packet]) -> None:
+        for packet in packets:
+            tally.add(packet)
+            output.mux(packet)
+
+    first = last = None
+    num_read = 0
+    try:
+        for item in items:
+            if not isinstance(item, SourceFrame):
+                output.copy(item)
+                continue
+            first, last, num_read = item.pts if first is None else first, item.pts, num_read + 1
+            offsets = np.rint(stream.decide(reduced_frames(source, [item]))[0]).astype(np.int8)
+            take(encoder.encode(item.planes, item.pts, offsets))
+            most_delay = max(most_delay, num_read - tally.num_frames)
+    except KeyboardInterrupt:
+        interrupted = True
+    take(encoder.flush())
+    if first is not None and last is not None:
+        duration = (last - first) * picture.time_base + 1 / picture.fps
+        tally.close(header_bits=encoder.header_bits, duration=duration)
+    return LiveResult(tally, most_delay, time.monotonic() - began, damage, notes, interrupted)
+
+
+def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
+    """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
+    nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
+    name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
+    advice = _what_to_do(url, form)
+    options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
+    with opened("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
+        source, frames = probe(name, container, damage=damage, others=others.append, ahead=False, advice=advice)
+        yield source, container
+        for frame in source.read(container, frames, damage):
+            while others:
+                yield others.popleft()
+            yield frame
+        yield from others
+        begun_writing.wait()
+
+
+def _what_to_do(url: str, form: str | None) -> str:
+    """About a source that cannot be read: a stream is not mended like a file."""
+    how = f", and that it is {form}" if form else "; where FFmpeg does not see what it is, say it with --input-format"
+    if url == "-":
+        return f"pipe MPEG-TS, Matroska or fragmented mp4, since an mp4 with its index at its end cannot be piped{how}"
+    if "://" in url:
+        return f"check that it can be reached and is sending{how}"
+    if Path(url).is_dir():
+        return "give a file, a device or a URL"
+    if Path(url).is_file():
+        return f"{MEND_FILE}{how}"
+    return f"check that it is there and not in use{how}"
+
+
+def live_codec(name: str, preset: str, gop: int, threads: int) -> VideoCodec:
+    """An encoder that answers within a GOP: its lookahead is what is left of one. Raises `ConfigError` where nothing is left."""
+    lookahead = min(_LOOKAHEAD, gop - _ASIDE - threads)
+    if lookahead < _LEAST_LOOKAHEAD[name]:
+        least, working = _ASIDE + threads + _LEAST_LOOKAHEAD[name], counted(threads, "thread")
+        raise ConfigError(
+            f"a live GOP of {counted(gop, 'frame')} is too short for {working} of {name}: "
+            f"ask for at least {least}, or fewer threads"
+        )
+    params = {"rc-lookahead": str(lookahead), **({"sync-lookahead": "0"} if name == "x264" else {})}
+    params |= _QUICK[name] if preset in _SLOW else {}
+    return obedient_codec(name, preset, "offset", gop=gop, threads=threads, params=params)

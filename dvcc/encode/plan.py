@@ -1,0 +1,80 @@
+"""What is to be done with a video, checked before anything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvcc import units
+from dvcc._files import replaced
+from dvcc._words import counted
+from dvcc.codecs import VideoCodec
+from dvcc.control.network import ControlNetwork
+from dvcc.encode.generator import MapMaker
+from dvcc.errors import ConfigError
+from dvcc.media.output import CONTAINERS, check_output, fate_of_streams
+from dvcc.media.source import VideoSource, opened
+
+_MODES = {
+    "offset": "offsets on the encoder's own QPs",
+    "analysed": "absolute QPs, from those of an analysis encode",
+    "absolute": "absolute QPs",
+}
+_LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode is outside
+
+
+def check_target(source: VideoSource, target_kbps: float) -> None:
+    """Raise `ConfigError` for a bitrate that no encode of the video can have."""
+    fps, height, width = source.picture.fps, source.picture.height, source.picture.width
+    least, most = (units.bits_per_pixel_to_kbps(bpp, fps=fps, height=height, width=width) for bpp in (_LEAST_BPP, _MOST_BPP))
+    if not max(1.0, least) <= target_kbps <= most:
+        raise ConfigError(f"{target_kbps:g} kbit/s is out of reach of {source}: ask for {max(1.0, least):.0f} to {most:.0f}")
+
+
+@dataclass(frozen=True)
+class EncodePlan:
+    """A source, where to, at which bitrate (kbit/s on average over the video), by which encoder and control.
+
+    control: None is plain two-pass ABR, the rival. Raises `ConfigError` for a target that no encode can have, `ConfigError` or
+    `DvccError` for an output that cannot be written.
+    """
+
+    source: VideoSource
+    out: Path
+    target_kbps: float
+    codec: VideoCodec
+    control: ControlNetwork | None
+
+    def __post_init__(self) -> None:
+        check_output(self.out, self.source.path)
+        check_target(self.source, self.target_kbps)
+
+    picture = property(lambda self: self.source.picture, doc="Size, rate and colour of the video.")
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """What will go over the video, in order; a correction only where the target is missed."""
+        if self.control is None or self.control.mode == "offset":
+            return "first pass", "second pass"
+        return (*(("look", "analysis") if self.control.mode == "analysed" else ()), "encode", "correction where it is needed")
+
+    def map_maker(self) -> MapMaker:
+        """What decides, where there is a control."""
+        assert self.control is not None
+        return MapMaker(self.source, self.control, self.target_kbps, self.codec)
+
+    def __str__(self) -> str:
+        picture, codec = self.picture, self.codec
+        rows, columns = units.macroblock_grid(picture.height, picture.width)
+        bpp = units.kbps_to_bits_per_pixel(self.target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
+        lines = [
+            f"in       {self.source}",
+            f"out      {self.out}",
+            f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
+            f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {counted(codec.threads, 'thread')}",
+            f"control  {_MODES[self.control.mode] if self.control else 'none'}, {rows}x{columns} macroblocks",
+            f"passes   {', '.join(self.passes)}",
+        ]
+        with opened(self.source.path) as original:
+            left = fate_of_streams(original, self.source, CONTAINERS[self.out.suffix.lower()], self.out.suffix)[1]
+        return "\n".join(lines + [f"note     {note}" for note in (*replaced(self.out), *self.source.notes, *left)])

@@ -1,0 +1,62 @@
+"""A video before a trained control: what the network is shown of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+
+from dvcc.codecs import VIDEO_CODECS, VideoCodec
+from dvcc.control.network import ControlNetwork
+from dvcc.control.stream import ControlStream, reduced_planes
+from dvcc.errors import ConfigError
+from dvcc.media.source import SourceFrame, VideoSource
+
+_X265_AQ = {"aq-mode": "2", "aq-strength": "1"}  # as of its other presets
+_OBEYED = {  # what a preset must do, or the encoder drops a map or decides its QPs anew
+    ("x264", "offset"): {"ultrafast": {"aq-mode": "1"}},
+    ("x264", "absolute"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
+    ("x265", "offset"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
+}
+_MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
+
+
+def obedient_codec(
+    name: str, preset: str, mode: str, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})
+) -> VideoCodec:
+    """An encoder at a preset, less what of it would ignore the map of a control of that mode. Raises `ConfigError` where none
+    obeys."""
+    kind = "offset" if mode == "offset" else "absolute"
+    if (name, kind) not in _OBEYED:
+        raise ConfigError(f"{name} takes offsets on its own QPs, and this control decides every QP: choose offset mode, or x264")
+    return VIDEO_CODECS[name](preset, gop=gop, threads=threads, params={**_OBEYED[name, kind].get(preset, {}), **params})
+
+
+def default_threads(name: str, *, live: bool = False) -> int:
+    """Frame threads by the encoder's own rule, up to where more gain nothing; of a live stream every one is a frame of delay."""
+    cores = os.cpu_count() or 1
+    if name == "x265":  # which has threads within a frame, too
+        return max(1, min(_MOST_X265_THREADS, cores // 2))
+    return min(_MOST_LIVE_THREADS if live else _MOST_THREADS, 3 * cores // 2)
+
+
+def control_stream(source: VideoSource, control: ControlNetwork, target_kbps: float, *, gop: int) -> ControlStream:
+    """The control at the beginning of the video."""
+    picture = source.picture
+    return ControlStream(
+        control,
+        target_kbps,
+        fps=picture.fps,
+        height=picture.height,
+        width=picture.width,
+        gop=gop,
+        quarter_turns=round(source.rotation / 90) % 4,
+    )
+
+
+def reduced_frames(source: VideoSource, frames: Sequence[SourceFrame]) -> torch.Tensor:
+    """(T, 3, 4h, 4w) of T frames: see `reduced_planes`."""
+    full = source.picture.full_range
+    return torch.stack([reduced_planes(*frame.planes, matrix=source.matrix, full_range=full) for frame in frames])

@@ -1,0 +1,1 @@
+"""Measure what compression costs a network."""

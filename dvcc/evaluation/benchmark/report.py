@@ -1,0 +1,186 @@
+"""The folder of a benchmark: report.json, rows.csv, report.md, curves.png, bits.png and strips of what the networks see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvcc._files import write_atomic
+from dvcc._words import counted
+from dvcc.codecs import X264, Codec
+from dvcc.config import BenchmarkConfig
+from dvcc.config.parse import to_dict
+from dvcc.datasets import DataSet
+from dvcc.evaluation.benchmark.networks import labels_left_out, taken_for
+from dvcc.evaluation.benchmark.pictures import draw_curves, draw_strips
+from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row
+from dvcc.evaluation.benchmark.summary import audit, not_monotone, summarise
+from dvcc.evaluation.control.report import csv_text, markdown_table, number
+from dvcc.evaluation.statistics import LEAST_CLUSTERS, pooled
+from dvcc.tasks import Task
+from dvcc.training.run import versions
+
+if TYPE_CHECKING:
+    from dvcc.evaluation.benchmark.run import Sweep
+
+_LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
+_LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality"}
+
+
+def write_report(
+    config: BenchmarkConfig,
+    sweep: Sweep,
+    networks: dict[str, Task],
+    rows: Sequence[Row],
+    skipped: Sequence[str],
+    seconds: dict[str, float],
+    examples: DataSet,
+    kept: int,
+) -> str:
+    """Write every file; returns the tables and the path of report.md, for the terminal. kept: rows that were there already."""
+    out = Path(config.out)
+    finest_first = sorted(sweep.levels, reverse=sweep.rate in ("quality", "abr"))
+    summary = summarise(rows, networks, [UNCODED, NOISE, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
+    principal = {name: task.metric_name for name, task in networks.items()}  # reconstruction's differ from network to network
+    better = bool(next(iter(networks.values())).metric().higher_is_better)
+    at = config.at if config.at is not None else finest_first[len(finest_first) // 2]
+    allowed = config.lose_at_most if config.lose_at_most is not None else _LOSE_AT_MOST[better]
+    coded = {name: [p for p in points if p["bits_per_pixel"] is not None] for name, points in summary.items()}
+    report = {
+        "summary": summary,
+        "audit": {
+            name: audit(points, summary[name][0], principal[name], higher_is_better=better, at=at, lose_at_most=allowed)
+            for name, points in coded.items()
+        },
+        "not_monotone": {name: not_monotone(points, principal[name], higher_is_better=better) for name, points in coded.items()},
+        "metric": principal,
+        "lose_at_most": allowed,
+        "rate": sweep.rate,
+        "examples": len({row.example for row in rows}),
+        "groups": len({row.group for row in rows}),
+        "skipped": list(skipped),
+        "rows": len(rows),
+        "rows_kept": kept,
+        "networks": {
+            name: {"given": word, "taken_for": taken_for(task)}
+            for (name, task), word in zip(networks.items(), config.words(), strict=True)
+        },
+        "labels_left_out": labels_left_out(examples, config.task.name, networks),
+        "labels_compared": any(row.measured.absolute is not None for row in rows),
+        "codec": repr(sweep.codec),
+        "protocol": str(sweep.protocol),
+        "seconds": seconds,
+        "config": to_dict(config),
+        "versions": versions(),
+    }
+    write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
+    write_atomic(out / "rows.csv", csv_text([line for row in rows for line in _flat(row, networks[row.network])]))
+    pictures = draw_curves(out, coded, sweep.rate, _LABELS[sweep.rate], principal)
+    middle = next(example for example in examples if example.name == rows[len(rows) // 2].example)
+    pictures += draw_strips(out, middle, sweep, networks, finest_first, _LABELS[sweep.rate])
+    tables = "\n".join([_metric_table(report, coded), _audit_table(report)])
+    notes = _notes(report, sweep)
+    images = [f"![{path}]({path})" for path in pictures]
+    text = "\n".join([f"# What coding costs: {config.task.name}", "", tables, *notes, "", *images, ""])
+    write_atomic(out / "report.md", text)
+    return "\n".join([tables, *notes, f"report: {out / 'report.md'}"])
+
+
+def _flat(row: Row, task: Task) -> list[dict[str, Any]]:
+    """A row as numbers, one line per metric."""
+    about = {name: value for name, value in vars(row).items() if name != "measured"}
+    about |= {"bits": row.measured.bits, "seconds": row.measured.seconds}
+    lines = []
+    for name, metric in task.metrics().items():
+        both = {"relative": row.measured.relative, "absolute": row.measured.absolute}
+        values = {kind: states and pooled(metric, [states[name]]) for kind, states in both.items()}
+        lines.append({**about, "metric": name, **values})
+    return lines
+
+
+def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]) -> str:
+    """Every level's bits, and the metric of every network."""
+    metrics = report["metric"]
+    title = ", ".join(dict.fromkeys(metrics.values()))
+    head = [_LABELS[report["rate"]], "bits / pixel", "kB / frame", *coded]
+    body = []
+    for row in zip(*coded.values(), strict=True):
+        cells = [number(row[0]["level"], "g"), number(row[0]["bits_per_pixel"], ".3f"), number(row[0]["kilobytes"], ".1f")]
+        body.append([*cells, *[_figure(point["relative"][metrics[name]]) for name, point in zip(coded, row, strict=True)]])
+    noise = {name: next(p for p in points if p["level"] == NOISE) for name, points in report["summary"].items()}
+    body.append(["+-1 noise", "-", "-", *[_figure(point["relative"][metrics[name]]) for name, point in noise.items()]])
+    intervals = " (95 % intervals)" if report["groups"] >= LEAST_CLUSTERS else ""
+    text = f"{title} against the network's own answer on the uncoded pictures{intervals}\n\n{markdown_table(head, body)}"
+    if not any(point["absolute"] for points in coded.values() for point in points):
+        return text
+    body = []
+    for points in zip(*report["summary"].values(), strict=True):
+        level = points[0]["level"]
+        cells = [_figure(p["absolute"][metrics[name]]) if p["absolute"] else "-" for name, p in zip(coded, points, strict=True)]
+        body.append([level if isinstance(level, str) else f"{level:g}", *cells])
+    return f"{text}\n{title} against the labels of the data set\n\n{markdown_table([head[0], *coded], body)}"
+
+
+def _audit_table(report: dict[str, Any]) -> str:
+    """The auditor's answer, one line per network."""
+    allowed = report["lose_at_most"]
+    label = _LABELS[report["rate"]]
+    head = ["network", f"at {label}", "lost", "95 % interval", "kB / frame"]
+    head += [f"loses at most {allowed:g} at", "kB / frame", "bandwidth"]
+    body = []
+    for name, found in report["audit"].items():
+        interval = "-" if found["lost_ci95"] is None else "[{:.3f}, {:.3f}]".format(*found["lost_ci95"])
+        unknown = "-" if found["lost"] is None else "none of these"
+        enough = unknown if found["enough"] is None else f"{found['enough']:g}"
+        ratio = "-" if found["bandwidth_ratio"] is None else f"x {found['bandwidth_ratio']:.2f}"
+        cells = [name, f"{found['at']:g}", number(found["lost"], ".3f"), interval, number(found["kilobytes"], ".1f")]
+        body.append([*cells, enough, number(found["enough_kilobytes"], ".1f"), ratio])
+    at = next(iter(report["audit"].values()))["at"]
+    setting = f"at your setting, {label} {at:g}"
+    if report["config"]["at"] is None:
+        setting = f"at {label} {at:g}, the middle one of the levels (say which is yours with at=)"
+    return f"Audit: what is lost {setting}, and which setting loses at most {allowed:g}\n\n{markdown_table(head, body)}"
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    interval = "" if figure["ci95"] is None else " [{:.3f}, {:.3f}]".format(*figure["ci95"])
+    return f"{number(figure['value'], '.3f')}{interval}"
+
+
+def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
+    data = report["config"]["data"]
+    total = sum(report["seconds"].values())
+    shares = ", ".join(f"{name} {value / total:.0%}" for name, value in report["seconds"].items())
+    lines = [
+        f"- {counted(report['examples'], 'picture or clip', 'pictures or clips')} in {counted(report['groups'], 'group')} "
+        f"({data['name']}, {data['root']})",
+        *[f"- {name}: {_network_words(**network)}" for name, network in report["networks"].items()],
+        f"- Pictures before coding: {sweep.protocol}.",
+        f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",
+        f"- {total:.0f} s: {shares}.",
+    ]
+    if report["rows_kept"]:
+        lines.append(f"- {report['rows_kept']} of {report['rows']} rows were there already, in {data['cache']}")
+    if report["groups"] < LEAST_CLUSTERS:
+        lines.append(f"- No intervals: {counted(report['groups'], 'group')} cannot say how others differ; {LEAST_CLUSTERS} can")
+    lines += [f"- {sentence}" for sentence in report["labels_left_out"]]
+    empty = [name for name, points in report["summary"].items() if points[1]["relative"][report["metric"][name]]["value"] is None]
+    lines += [f"- {name} finds nothing in the uncoded pictures: there is nothing to lose, and no curve to draw" for name in empty]
+    lines += [f"- {name}: not monotone within its interval at {odd}" for name, odd in report["not_monotone"].items() if odd]
+    if report["skipped"]:
+        more = ", ..: report.json has all" if len(report["skipped"]) > 5 else ""
+        lines.append(f"- {len(report['skipped'])} left out that cannot be used: {'; '.join(report['skipped'][:5])}{more}")
+    return lines
+
+
+def _network_words(given: str, taken_for: str) -> str:
+    return ", ".join([given, *([f"taken for {taken_for}"] if taken_for else [])])
+
+
+def _codec_words(codec: Codec) -> str:
+    if not isinstance(codec, X264):
+        return type(codec).__name__
+    more = " ".join([codec.flags, *(f"{name}={value}" for name, value in codec.params.items())]).strip()
+    return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}"

@@ -1,0 +1,94 @@
+"""What one network says of one clip at one level, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import torch
+
+from dvcc._files import write_atomic
+from dvcc.clip import Clip
+from dvcc.evaluation.statistics import State
+from dvcc.surrogate.judged import task_key
+from dvcc.tasks import Task
+
+if TYPE_CHECKING:
+    from dvcc.evaluation.benchmark.run import Sweep
+
+UNCODED, NOISE = "uncoded", "noise"
+"""Levels beside those of the codec: the pictures themselves, and with noise of one grey level, which no codec can stay below."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """States of every metric of a task against its labels of the uncoded clip (`relative`) and against those of the data set
+    (`absolute`, None without any); bits of the encode, None if there was none; seconds that the network took."""
+
+    bits: int | None
+    seconds: float
+    relative: dict[str, State]
+    absolute: dict[str, State] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of an example (of a `group`, with the clip's size and frame rate) at a level with a network."""
+
+    example: str
+    group: str
+    level: float | str
+    network: str
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    measured: Measured
+
+
+class RowStore:
+    """Measurements in a folder, by content: the clip, the truth, codec and level, and the network with its weights. A damaged
+    file is as good as none."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder) / "rows"
+        self.found = 0  # measurements that were there
+        self._task_keys: dict[int, str] = {}
+
+    def key(self, clip: Clip, truth_digest: str | None, sweep: Sweep, level: float | str, task: Task) -> str:
+        """Name of the measurement. truth_digest: of the labels that count (see `digest_of`), None without any."""
+        if id(task) not in self._task_keys:
+            self._task_keys[id(task)] = task_key(task)
+        coding = None if isinstance(level, str) else (sweep.codec, sweep.rate_at(level), av.ffmpeg_version_info)
+        words = [_FORMAT, clip.digest, truth_digest, coding, level, self._task_keys[id(task)]]
+        return hashlib.sha256(repr(words).encode()).hexdigest()
+
+    def read(self, key: str) -> Measured | None:
+        """What was measured, or None."""
+        try:
+            measured = Measured(**torch.load(io.BytesIO(self._path(key).read_bytes()), weights_only=True))
+        except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError):
+            return None
+        self.found += 1
+        return measured
+
+    def write(self, key: str, measured: Measured) -> None:
+        """Keep it."""
+        buffer = io.BytesIO()
+        torch.save(vars(measured), buffer)
+        write_atomic(self._path(key), buffer.getvalue())
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.pt"
+
+
+def digest_of(truth: torch.Tensor) -> str:
+    """Of labels, for `RowStore.key`."""
+    return hashlib.sha256(truth.contiguous().numpy().tobytes()).hexdigest()

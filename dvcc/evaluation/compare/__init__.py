@@ -1,0 +1,1 @@
+"""Compare two-pass ABR with a control on one stretch of video."""

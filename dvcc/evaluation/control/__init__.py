@@ -1,0 +1,1 @@
+"""Compare rate controllers on real encodes."""

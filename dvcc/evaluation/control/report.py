@@ -1,0 +1,192 @@
+"""The folder of an evaluation: report.json, rows.csv, report.md, curves.png, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dvcc import units
+from dvcc._files import write_atomic
+from dvcc.rate_control import LearnedControl, RateController
+from dvcc.tasks.base import Task
+from dvcc.visuals import curves, rgb, strip
+
+if TYPE_CHECKING:
+    from dvcc.evaluation.control.run import Judged
+
+
+def write_report(
+    out: Path,
+    report: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    judged: Sequence[Judged],
+    controllers: dict[str, RateController],
+    task: Task,
+) -> str:
+    """Write every file; returns the table and the path of report.md, for the terminal."""
+    write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
+    write_atomic(out / "rows.csv", csv_text(rows))
+    summary = report["summary"]
+    series = {
+        name: [(rate, value, None) for rate, value in zip(s["bits_per_pixel"], s["metric"], strict=True) if rate is not None]
+        for name, s in summary.items()
+    }
+    title = f"{report['metric']} against the prediction on the uncoded clip ({report['judge']}), {len(judged)} test clips"
+    curves(series, out / "curves.png", x_label="bits per pixel (real encodes)", y_label=report["metric"], title=title)
+    _pictures(out, summary, judged, controllers, task)
+    tables = _tables(report)
+    write_atomic(out / "report.md", f"# Rate control for {report['config']['task']['name']}\n\n{tables}\n{_notes(report)}")
+    return "\n".join([tables, *_notes_on_training(report), f"report: {out / 'report.md'}"])
+
+
+def _tables(report: dict[str, Any]) -> str:
+    return f"{_rate_matched(report)}\n{_strict(report)}"
+
+
+def _rate_matched(report: dict[str, Any]) -> str:
+    """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
+    summary = report["summary"]
+    metric = report["metric"] if report["higher_is_better"] else f"{report['metric']}, less is better,"
+    targets = [number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
+    head = [
+        "controller",
+        *[f"{t} kbit/s" for t in targets],
+        "BD-rate",
+        "95 % interval",
+        "at equal loss",
+        "95 % interval",
+        "encodes",
+    ]
+    body = []
+    for name, s in summary.items():
+        cells = [f"{number(m, '.3f')} @ {number(r, '.1f')}" for m, r in zip(s["metric"], s["achieved_kbps"], strict=True)]
+        figures = []
+        for kind in ("bd_rate", "bd_rate_of_loss"):
+            interval = s[f"{kind}_ci95"]
+            figures.append("baseline" if name == "abr2" else f"{number(s[f'{kind}_percent'], '+.1f')} %")
+            figures.append("-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval))
+        body.append([name, *cells, *figures, f"{s['num_encodes']:.1f}"])
+    return (
+        f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
+        "negative is better)\n\n" + markdown_table(head, body)
+    )
+
+
+def _strict(report: dict[str, Any]) -> str:
+    """Share of clips within the target, and the metric where the others are lost."""
+    head = ["controller", "met +0 %", "met +5 %", "met +10 %", f"{report['metric']} at +0 %, mean over targets"]
+    head += ["over abr2_corrected", "95 % interval", "achieved / target", "s / frame"]
+    body = []
+    for name, s in report["summary"].items():
+        strict = [m for m in s["strict_metric"]["0"] if m is not None]
+        shares = [f"{share:.0%}" for share in s["met_share"].values()]
+        gain, interval = s["strict_gain_percent"], s["strict_gain_ci95"]
+        body.append(
+            [
+                *[name, *shares, number(sum(strict) / max(1, len(strict)), ".3f")],
+                "-" if gain is None else f"{gain:+.1f} %",
+                "-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval),
+                "{:.2f} .. {:.2f} .. {:.2f}".format(*s["rate_ratio"]) if s["rate_ratio"] else "-",
+                f"{s['seconds_per_frame']:.3f}",
+            ]
+        )
+    return (
+        "Strict bandwidth: share of clips with achieved <= target x (1 + tolerance); a clip over its target counts as "
+        f"{report['lost_as']}. Achieved over target: least, median, most\n\n" + markdown_table(head, body)
+    )
+
+
+def _notes(report: dict[str, Any]) -> str:
+    videos = sorted({clip["video"] for clip in report["clips"]})
+    data, codec = report["config"]["data"], report["config"]["codec"]
+    lines = [
+        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {data['frames']} frames, "
+        f"stride {data['stride']}, {data['size'][0]}x{data['size'][1]}.",
+        f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
+        f"- Encoder: x264 {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
+        "- Intervals: bootstrap over test videos; none for fewer than three, and below eight they are rough.",
+        *_notes_on_training(report),
+        f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
+        "",
+        "![curves](curves.png)",
+        "",
+        "![maps and what the network saw](pictures/middle_target.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _notes_on_training(report: dict[str, Any]) -> list[str]:
+    """What a reader must know of the control before believing its row."""
+    trained = report["trained_for"]
+    if trained is None:
+        return []
+    notes = []
+    if trained["task"] == report["config"]["task"]:
+        notes.append(f"- The judge, {report['judge']}, is the network that the control was trained for: judge with another too.")
+    if trained["codec"] != report["config"]["codec"]:
+        notes.append(f"- The control was trained for another encoder: {trained['codec']}.")
+    return notes
+
+
+def _pictures(
+    out: Path, summary: dict[str, Any], judged: Sequence[Judged], controllers: dict[str, RateController], task: Task
+) -> None:
+    """One row for two-pass ABR, one for a learned control: QPs, coded frame, prediction.
+
+    The middle clip at the middle rate of the baseline, last frame. Of the control, the QPs that it asked for; of
+    ABR, those that it coded. The first column has the uncoded frame and the reference.
+    """
+    j = judged[len(judged) // 2]
+    rates = [rate for rate in summary["abr2"]["bits_per_pixel"] if rate is not None]
+    target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
+    last = j.clip.num_frames - 1
+    first_column = {"uncoded": rgb(j.clip.frames[last]), "prediction on the uncoded frame": _last_picture(task, j.clip.frames)}
+    learned = [name for name, controller in controllers.items() if isinstance(controller, LearnedControl)]
+    panels: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {}
+    for (title, picture), name in zip(first_column.items(), ["abr2", *learned[-1:]], strict=False):
+        coded = controllers[name].encode(j.clip, target)
+        shown = coded.frames[last]
+        panels |= {
+            title: picture,
+            f"{name}: QPs": rgb(shown),
+            f"{name}: coded, {coded.bitrate_kbps:.0f} kbit/s": rgb(shown),
+            f"{name}: prediction": _last_picture(task, coded.frames),
+        }
+        maps[f"{name}: QPs"] = (coded.requested_qp or coded.realised_qp()).values[last]
+    strip(panels, out / "pictures" / "middle_target.png", qp=maps)
+
+
+@torch.inference_mode()
+def _last_picture(task: Task, frames: torch.Tensor) -> np.ndarray:
+    """The last prediction for a clip, drawn on the last frame."""
+    return rgb(task.picture(frames[-1], task.predict(frames[-1 - task.overlap :])[-1]))
+
+
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded so that it also reads well in a terminal."""
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in [head, *body]
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def number(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

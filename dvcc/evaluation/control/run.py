@@ -1,0 +1,257 @@
+"""`evaluate.py control`: every rate controller at every target on real encodes, judged by a task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from dvcc import units
+from dvcc._files import check_writable
+from dvcc.clip import Clip
+from dvcc.codecs import ABR, Codec, EncodedClip
+from dvcc.codecs.cache import EncodeCache
+from dvcc.config import EvaluateControlConfig
+from dvcc.config.parse import to_dict
+from dvcc.control import ControlNetwork, load_control
+from dvcc.datasets.splits import split_videos
+from dvcc.errors import ConfigError
+from dvcc.evaluation.control.report import write_report
+from dvcc.evaluation.control.summary import summarise
+from dvcc.evaluation.statistics import State, judge, label_frames, measure_frames, pooled, predict_frames, with_noise
+from dvcc.qp import MAX_QP, QPMap
+from dvcc.rate_control import Means, RateController, build_rate_controller
+from dvcc.surrogate import load_surrogate
+from dvcc.tasks import Task, build_task
+from dvcc.training.run import (
+    build_clips,
+    build_codec,
+    check_control,
+    check_surrogate,
+    data_root,
+    refuse_training_videos,
+    versions,
+)
+
+_SWEEP_BPP = (0.004, 0.6, 9)
+"""Lowest and highest bits per pixel, and how many between, at which the baseline is tried."""
+
+_REACH = 1.25
+"""A target below this times the bits of the coarsest flat map (QP 51) is out of a clip's reach."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encode: a clip, a target, a controller, and what came out. status: "ok" or "unreachable"."""
+
+    video: str
+    start: int
+    controller: str
+    target_index: int
+    target_kbps: float
+    achieved_kbps: float
+    bits_per_pixel: float
+    metric: float
+    loss: float
+    num_encodes: int
+    seconds_per_frame: float
+    status: str = "ok"
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A test clip, and how far the network agrees with itself on it. The reference prediction is made when it is needed: those of
+    many long clips do not fit into memory."""
+
+    clip: Clip
+    video: str
+    start: int
+    agreement: float
+
+
+def run(config: EvaluateControlConfig) -> str:
+    """Evaluate as configured, write the report, return its table and path."""
+    codec = build_codec(config.codec)
+    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
+    means = Means(codec, task=task, cache=EncodeCache(config.data.cache))
+    if "search" in config.controllers:
+        surrogate, stored = load_surrogate(config.surrogate)
+        check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+        means = replace(means, surrogate=surrogate.requires_grad_(False))
+    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+    learned_from = None
+    if any(name.startswith("learned") for name in config.controllers):
+        path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
+        control, learned_from = load_fitting_control(path, config, videos)
+        means = replace(means, control=control)
+    controllers = {name: build_rate_controller(name, means) for name in config.controllers}
+    for path in map(Path, config.others):
+        other, _ = load_fitting_control(path, config, videos)
+        controllers[f"learned {path.stem}"] = build_rate_controller("learned", replace(means, control=other))
+    if "abr2" not in controllers:
+        raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
+    check_writable(config.out)
+    judged, unstable = load_test_clips(config, videos, task)
+    with Progress(transient=True) as progress:
+        targets_bpp = find_targets(config, judged, codec, task, progress)
+        rows, states = measure(judged, targets_bpp, config.targets_kbps, controllers, codec, task, progress)
+    reached = [row.target_kbps for row in rows if row.status == "ok"]
+    if not reached:
+        least = codec.encode(judged[0].clip, QPMap.uniform(MAX_QP, like=judged[0].clip)).bitrate_kbps
+        raise ConfigError(f"no target is within reach: {judged[0].video} takes {least:.1f} kbit/s at QP 51; raise targets_kbps")
+    summary = summarise(
+        rows, states, task, clips=[(j.video, j.start) for j in judged], bootstrap=config.bootstrap, seed=config.seed
+    )
+    report = {
+        "summary": summary,
+        "metric": task.metric_name,
+        "higher_is_better": bool(task.metric().higher_is_better),
+        "lost_as": task.lost_as,
+        "judge": config.task.model,
+        "trained_for": learned_from and {key: learned_from["run"].get(key) for key in ("task", "data", "codec")},
+        "targets_kbps": config.targets_kbps,
+        "targets_bits_per_pixel": None if config.targets_kbps else targets_bpp,
+        "clips": [{"video": j.video, "start": j.start, "agreement_under_noise": j.agreement} for j in judged],
+        "unstable_clips": [{"video": j.video, "start": j.start, "agreement_under_noise": j.agreement} for j in unstable],
+        "config": to_dict(config),
+        "versions": versions(),
+        "settings": codec.encode(judged[0].clip, ABR(max(reached))).settings,
+    }
+    return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
+
+
+def load_fitting_control(
+    path: Path, config: EvaluateControlConfig, videos: Sequence[Path]
+) -> tuple[ControlNetwork, dict[str, Any]]:
+    """The control at `path` and its config. Raises `ConfigError` when it is for another encoder or has seen a test video."""
+    control, stored = load_control(path)
+    check_control(path, stored, codec=config.codec)
+    refuse_training_videos(path, stored, list(videos))
+    return control, stored
+
+
+def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task: Task) -> tuple[list[Judged], list[Judged]]:
+    """(clips to score, clips that fail the stability gate), of the held-out `videos`.
+
+    Raises `ConfigError` when no clip passes.
+    """
+    data = config.data
+    clips = build_clips(data, videos)
+    judged = []
+    for index, span in enumerate(clips.spans):
+        clip = clips[index]
+        reference = predict_frames(task, clip.frames)
+        noisy = with_noise(clip.frames, seed=config.seed)
+        agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
+        name = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
+        judged.append(Judged(clip, name, span.start, agreement))
+    stable = [j for j in judged if j.agreement >= config.stability]
+    if not stable:
+        best = max(j.agreement for j in judged)
+        raise ConfigError(
+            f"{config.task.model} disagrees with itself under +-1 noise on every clip (best agreement {best:.2f} < "
+            f"{config.stability}): use another network or larger frames, or lower stability"
+        )
+    return stable, [j for j in judged if j.agreement < config.stability]
+
+
+def find_targets(
+    config: EvaluateControlConfig, judged: Sequence[Judged], codec: Codec, task: Task, progress: Progress
+) -> list[float]:
+    """Bits per pixel from where the baseline's metric is at the worse end of the task's range to the better end.
+
+    Only two-pass ABR is looked at, so the choice favours no control. Not needed when `targets_kbps` are given.
+    """
+    if config.targets_kbps:
+        return []
+    some = judged[:: max(1, len(judged) // 4)]
+    least = max(_REACH * codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bits_per_pixel for j in some)
+    labels = [label_frames(task, j.clip.frames) for j in some]
+    sign = 1 if task.metric().higher_is_better else -1
+    curve = []
+    tried = np.geomspace(max(_SWEEP_BPP[0], least), max(_SWEEP_BPP[1], 2 * least), _SWEEP_BPP[2])
+    for rate in progress.track(tried, description="finding the rates where the metric moves"):
+        states = []
+        for j, true in zip(some, labels, strict=True):
+            kbps = units.bits_per_pixel_to_kbps(rate, fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
+            coded = codec.encode(j.clip, ABR(max(1.0, kbps)))
+            states.append((coded.bits_per_pixel, measure_frames(task, coded.frames, true)))
+        curve.append((float(np.mean([s[0] for s in states])), sign * pooled(task.metric(), [s[1] for s in states])))
+    rates, values = (np.array(column) for column in zip(*curve, strict=True))
+    values = np.maximum.accumulate(values)
+    low, high = (float(np.exp(np.interp(sign * wanted, values, np.log(rates)))) for wanted in task.metric_range)
+    if high < 1.5 * low:
+        low, high = float(rates[0]), float(rates[-1])
+    return [float(rate) for rate in np.geomspace(low, high, config.num_targets)]
+
+
+def measure(
+    judged: Sequence[Judged],
+    targets_bpp: Sequence[float],
+    targets_kbps: Sequence[float] | None,
+    controllers: dict[str, RateController],
+    codec: Codec,
+    task: Task,
+    progress: Progress,
+) -> tuple[list[Row], list[State | None]]:
+    """One row and one metric state per clip, target and controller; no state where the target is out of reach."""
+    rows: list[Row] = []
+    states: list[State | None] = []
+    total = len(judged) * len(targets_kbps or targets_bpp) * len(controllers)
+    bar = progress.add_task("encoding and judging", total=total)
+    for j in judged:
+        reference = predict_frames(task, j.clip.frames)
+        size = {"fps": j.clip.fps, "height": j.clip.height, "width": j.clip.width}
+        targets = targets_kbps or [units.bits_per_pixel_to_kbps(rate, **size) for rate in targets_bpp]
+        least_kbps = codec.encode(j.clip, QPMap.uniform(MAX_QP, like=j.clip)).bitrate_kbps
+        for index, target in enumerate(targets):
+            for name, controller in controllers.items():
+                row = _unreachable(j, name, index, float(target))
+                state = None
+                if target >= max(1.0, _REACH * least_kbps):
+                    began = time.perf_counter()
+                    coded = controller.encode(j.clip, target)
+                    seconds = (time.perf_counter() - began) / j.clip.num_frames
+                    verdict = judge(task, coded.frames, reference)
+                    state = verdict.state
+                    row = _filled(row, coded, verdict.metric, verdict.loss, seconds)
+                rows.append(row)
+                states.append(state)
+                progress.advance(bar)
+    return rows, states
+
+
+def _unreachable(judged: Judged, controller: str, target_index: int, target_kbps: float) -> Row:
+    """A row of which no encode was made."""
+    return Row(
+        judged.video,
+        judged.start,
+        controller,
+        target_index,
+        target_kbps,
+        achieved_kbps=float("nan"),
+        bits_per_pixel=float("nan"),
+        metric=float("nan"),
+        loss=float("nan"),
+        num_encodes=0,
+        seconds_per_frame=float("nan"),
+        status="unreachable",
+    )
+
+
+def _filled(row: Row, coded: EncodedClip, metric: float, loss: float, seconds: float) -> Row:
+    return replace(
+        row,
+        achieved_kbps=coded.bitrate_kbps,
+        bits_per_pixel=coded.bits_per_pixel,
+        metric=metric,
+        loss=loss,
+        num_encodes=coded.num_encodes,
+        seconds_per_frame=seconds,
+        status="ok",
+    )

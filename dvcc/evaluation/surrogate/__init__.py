@@ -1,0 +1,1 @@
+"""Compare a surrogate's predictions with real encodes."""

@@ -1,0 +1,209 @@
+"""`evaluate.py surrogate`: predictions against real encodes of maps never seen, on videos never seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from kornia.metrics import ssim
+from rich.progress import Progress
+from torch.utils.data import default_collate
+
+from dvcc._files import check_writable
+from dvcc.clip import Clip
+from dvcc.codecs import Codec, EncodedClip
+from dvcc.codecs.cache import EncodeCache
+from dvcc.config import EvaluateSurrogateConfig
+from dvcc.config.parse import to_dict
+from dvcc.datasets.splits import split_videos
+from dvcc.evaluation.surrogate.descent import RealLoss, descent_test
+from dvcc.evaluation.surrogate.report import write_surrogate_report
+from dvcc.pixels import as_float
+from dvcc.qp import QPMap
+from dvcc.surrogate import Surrogate, load_surrogate, one_hot_qp
+from dvcc.surrogate.base import activity, per_macroblock
+from dvcc.surrogate.judged import judge_ladder
+from dvcc.surrogate.ladder import FRAME_TYPES
+from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
+from dvcc.surrogate.samples import LadderSamples, Sample
+from dvcc.tasks import build_task
+from dvcc.training.run import build_clips, build_codec, check_surrogate, data_root, refuse_training_videos, versions
+
+_MSE_FLOOR = 1e-5
+"""50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """One map of one clip, really coded and predicted. Errors are of natural logs of bits, predicted less real.
+
+    kind: "flat" or "mixed". log_error_i, _p, _b: mean over the frames of a type (NaN where there is none). psnr (dB) and ssim:
+    against the really coded frames, of the prediction, of the input (copy), of the flat map of the nearest rung, and of a
+    second real encode, of nearly the same map; NaN for maps whose frames were not looked at. second_log_bits,
+    second_task_loss: of that encode. predicted_task_loss: as a control learns from it, off the judged ladder where the
+    surrogate reads one; frames_task_loss: of the predicted frames.
+    """
+
+    video: str
+    start: int
+    mean_qp: int
+    kind: str
+    real_log_bits: float
+    log_error: float
+    log_error_i: float
+    log_error_p: float
+    log_error_b: float
+    task_loss: float
+    predicted_task_loss: float
+    frames_task_loss: float
+    second_log_bits: float
+    second_task_loss: float
+    map_mean: float
+    activity_qp: float
+    psnr: float = float("nan")
+    copy_psnr: float = float("nan")
+    nearest_psnr: float = float("nan")
+    second_psnr: float = float("nan")
+    ssim: float = float("nan")
+    copy_ssim: float = float("nan")
+    nearest_ssim: float = float("nan")
+    second_ssim: float = float("nan")
+
+
+@dataclass(frozen=True)
+class DescentRow:
+    """The descent test of one clip at one mean QP: real task losses, at equal real bits."""
+
+    video: str
+    start: int
+    mean_qp: int
+    flat: float
+    gradient: float
+    gradient_of_frames: float
+    random: float
+
+
+@dataclass(frozen=True, eq=False)
+class TestClip:
+    """A clip of a held-out video with its ladder (a batch of one)."""
+
+    clip: Clip
+    video: str
+    start: int
+    sample: Sample
+    rungs: tuple[int, ...]
+
+
+def run(config: EvaluateSurrogateConfig) -> str:
+    """Evaluate as configured, write the report, return its table and path.
+
+    Raises `ConfigError` when the surrogate was trained for another encoder or rungs, or on a test video.
+    """
+    codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
+    surrogate, stored = load_surrogate(config.checkpoint)
+    check_surrogate(config.checkpoint, stored, codec=config.codec, rungs=config.data.rungs)
+    surrogate.eval().requires_grad_(False)
+    torch.set_flush_denormal(True)
+    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval().requires_grad_(False)
+    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+    refuse_training_videos(config.checkpoint, stored, videos)
+    check_writable(config.out)
+    clips = list(load_clips(config, videos, codec, cache))
+    maps, steps = [], []
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
+        for test in clips:
+            real = RealLoss(task, test.clip, codec, cache)
+            test.sample["ladder_damage"] = judge_ladder(task, test.sample)
+            for mean_qp in config.mean_qps:
+                # Of the video too: else the first clips of all videos, which start at 0, would get the same draws.
+                video = hashlib.sha256(test.video.encode()).digest()[:8]
+                rng = np.random.default_rng([config.seed, *video, test.start, mean_qp])
+                group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
+                coded = [[cache.encode(codec, test.clip, one) for one in (qp, jittered(qp, rng))] for qp in group]
+                maps += compare_group(surrogate, test, group, coded, real, mean_qp=mean_qp, num_pictures=config.pictured_maps)
+                descent = descent_test(surrogate, test.sample, real, mean_qp=mean_qp, rng=rng)
+                steps.append(DescentRow(test.video, test.start, mean_qp, **asdict(descent)))
+                progress.advance(bar)
+    about = {
+        "config": to_dict(config),
+        "surrogate": stored["surrogate"],
+        "trained_on": stored["trained_on"],
+        "versions": versions(),
+    }
+    return write_surrogate_report(Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap)
+
+
+def load_clips(config: EvaluateSurrogateConfig, videos: Sequence[Path], codec: Codec, cache: EncodeCache) -> Iterator[TestClip]:
+    """Clips of the held-out `videos`."""
+    clips = build_clips(config.data, videos)
+    for i in range(len(clips)):
+        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(config.data.rungs))
+        span = clips.spans[i]
+        yield TestClip(clips[i], span.video.name, span.start, default_collate([samples[0]]), samples.qps)
+
+
+@torch.no_grad()
+def compare_group(
+    surrogate: Surrogate,
+    test: TestClip,
+    group: Sequence[QPMap],
+    coded: Sequence[Sequence[EncodedClip]],
+    real: RealLoss,
+    *,
+    mean_qp: int,
+    num_pictures: int,
+) -> list[MapRow]:
+    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat. coded: of every map its
+    encode and that of nearly the same map."""
+    rows = []
+    weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
+    analysis = surrogate.analyse(test.sample)
+    for index, (qp, (one, second)) in enumerate(zip(group, coded, strict=True)):
+        values = torch.from_numpy(qp.values.astype(np.int64))
+        predicted = surrogate.predict(analysis, one_hot_qp(values)[None])
+        log_bits = torch.log(torch.from_numpy(one.bits_per_frame).float())
+        error = predicted.log_bits[0] - log_bits
+        types = test.sample["frame_types"][0]
+        in_i, in_p, in_b = (float(error[types == k].mean()) for k in range(len(FRAME_TYPES)))
+        of_frames = float(real.task.loss(real.task.predict(predicted.frames), real.reference[None])[0])
+        imitated = of_frames if predicted.damage is None else float(real.task.loss_of(predicted.damage)[0])
+        fidelity = _fidelity(test, predicted.frames[0], one, second, mean_qp) if index < num_pictures else {}
+        rows.append(
+            MapRow(
+                test.video,
+                test.start,
+                mean_qp,
+                "flat" if qp.values.min() == qp.values.max() else "mixed",
+                float(log_bits.logsumexp(0)),
+                float(predicted.log_clip_bits[0] - log_bits.logsumexp(0)),
+                in_i,
+                in_p,
+                in_b,
+                real(one),
+                imitated,
+                of_frames,
+                float(np.log(second.bits)),
+                real(second),
+                float(qp.values.mean()),
+                float((weights * values).sum() / weights.sum()),
+                **fidelity,
+            )
+        )
+    return rows
+
+
+def _fidelity(test: TestClip, predicted: torch.Tensor, one: EncodedClip, second: EncodedClip, mean_qp: int) -> dict[str, float]:
+    """PSNR and SSIM against the coded frames, of the prediction, of the two floors and of the second encode."""
+    nearest = min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))
+    others = {"copy_": test.sample["frames"][0], "nearest_": test.sample["ladder_frames"][0, nearest], "second_": second.frames}
+    coded = as_float(one.frames)
+    found = {}
+    for name, frames in {"": predicted, **{name: as_float(x) for name, x in others.items()}}.items():
+        found[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
+        found[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
+    return found

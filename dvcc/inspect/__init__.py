@@ -1,0 +1,1 @@
+"""Measure coded streams: bits, QPs, and quality against a reference."""

@@ -1,0 +1,1 @@
+"""Read and write containers: files, folders of images, cameras. Nothing else opens one."""

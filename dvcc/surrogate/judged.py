@@ -1,0 +1,100 @@
+"""What coding does to a task, read off the ladder: really coded frames, judged by the task's network once.
+
+The task network sees real encodes only, and no gradient has to pass through it. A derivative at one coded picture says
+what that picture's own noise asks for; the next encode has other noise. The ladder compares encodes several QPs apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import zipfile
+
+import av
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from dvcc._files import write_atomic
+from dvcc.pixels import as_float
+from dvcc.surrogate.base import Prediction, Sample, per_macroblock
+from dvcc.surrogate.samples import LadderSamples
+from dvcc.tasks.base import Task
+
+
+@torch.no_grad()
+def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
+    """(B, R, T, h, w): damage to `task` in every macroblock of every rung of a batched sample."""
+    clips = []
+    for frames, ladder in zip(sample["frames"], sample["ladder_frames"], strict=True):
+        reference = task.predict(as_float(frames))[None]
+        damage = torch.cat([task.damage(task.predict(as_float(rung))[None], reference) for rung in ladder])
+        clips.append(F.interpolate(damage, frames.shape[-2:]) if damage.shape[-2:] != frames.shape[-2:] else damage)
+    return per_macroblock(torch.stack(clips))
+
+
+class JudgedLadders:
+    """The ladders of `samples` as a frozen task network judges them, each once: the verdicts are kept with the encodes."""
+
+    def __init__(self, task: Task, samples: LadderSamples) -> None:
+        self.task, self.samples, self._task_key = task, samples, task_key(task)
+
+    def damage(self, clip: int, sample: Sample) -> torch.Tensor:
+        """(1, R, T, h, w): damage of every rung of clip number `clip`, whose `sample` is a batch of one."""
+        samples = self.samples
+        words = [1, self._task_key, samples.clips[clip].digest, samples.codec, samples.qps, av.ffmpeg_version_info]
+        path = samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
+        try:
+            damage = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["damage"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+            damage = judge_ladder(self.task, sample).cpu().numpy()
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, damage=damage)
+            write_atomic(path, buffer.getvalue())
+        return torch.from_numpy(damage).to(sample["frames"].device)
+
+
+def task_key(task: Task) -> str:
+    """What a task's judgements depend on: its weights, what it measures, and its source."""
+    found = hashlib.sha256(inspect.getsource(inspect.getmodule(type(task)) or type(task)).encode())
+    found.update(task.metric_name.encode())
+    for name, value in task.state_dict().items():
+        found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+class Judge:
+    """A frozen task network that judges every ladder, and every group of really coded maps, once, and remembers."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._damage: dict[int, torch.Tensor] = {}
+        self._losses: dict[tuple[int, int], torch.Tensor] = {}
+
+    def with_damage(self, sample: Sample) -> Sample:
+        """A batched sample with its ladders judged."""
+        for i, clip in enumerate(sample["clip"].tolist()):
+            if clip not in self._damage:
+                self._damage[clip] = judge_ladder(self.task, {name: value[i : i + 1] for name, value in sample.items()})
+        return {**sample, "ladder_damage": torch.cat([self._damage[clip] for clip in sample["clip"].tolist()])}
+
+    @torch.no_grad()
+    def losses(self, sample: Sample) -> torch.Tensor:
+        """(B, P): the task's loss of the really coded maps whose frames the sample has, in their order."""
+        keys = list(zip(sample["clip"].tolist(), sample["group"].tolist(), strict=True))
+        for i, key in enumerate(keys):
+            if key not in self._losses:
+                reference = self.task.predict(as_float(sample["frames"][i]))[None]
+                coded = [self.task.predict(as_float(frames))[None] for frames in sample["coded_frames"][i]]
+                self._losses[key] = torch.cat([self.task.loss(prediction, reference) for prediction in coded])
+        return torch.stack([self._losses[key] for key in keys])
+
+
+def imitated_loss(task: Task, predicted: Prediction, reference: torch.Tensor | None) -> torch.Tensor:
+    """(M,): the task's loss of `predicted`: off the ladder where that was read, else of the predicted frames against the
+    `reference` prediction, which is needed only then."""
+    if predicted.damage is not None:
+        return task.loss_of(predicted.damage)
+    assert reference is not None
+    return task.loss(task.predict(predicted.frames), reference)

@@ -1,0 +1,214 @@
+"""Stage 1: a surrogate learns to predict coded frames and bits of random QP maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from einops import rearrange
+from kornia.losses import ssim_loss
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+from dvcc.config import SurrogateConfig
+from dvcc.config.parse import to_dict
+from dvcc.control import load_control
+from dvcc.errors import ConfigError
+from dvcc.networks.weights import Weights, save_weights
+from dvcc.pixels import as_float
+from dvcc.surrogate import Prediction, Surrogate, build_surrogate, load_surrogate, one_hot_qp
+from dvcc.surrogate.base import log_coding_error, per_macroblock
+from dvcc.surrogate.control_variates import control_variate_loss
+from dvcc.surrogate.judged import Judge
+from dvcc.surrogate.samples import Sample
+from dvcc.tasks import build_task
+from dvcc.tasks.base import Task
+from dvcc.training.pictures import SurrogatePictures
+from dvcc.training.run import (
+    build_codec,
+    build_samples,
+    check_finite,
+    check_finite_gradients,
+    check_resumed,
+    check_surrogate,
+    fit,
+    seed_step,
+    trained_on,
+    versions,
+)
+
+
+def frame_losses(prediction: Prediction, coded_frames: torch.Tensor, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Losses of predicted against really coded frames (M, S, 3, H, W), scalars by name. frames: the uncoded ones."""
+    coded = as_float(coded_frames)
+    predicted, wanted = (rearrange(x, "m s c h w -> (m s) c h w") for x in (prediction.frames, coded))
+    terms = {
+        "l1": (prediction.frames - coded).abs().mean(),
+        "ssim": 2 * ssim_loss(predicted, wanted, window_size=11),  # kornia's is (1 - SSIM) / 2
+        "frequency": frequency_loss(predicted, wanted),
+    }
+    if prediction.candidates is not None:
+        pictures, chance = prediction.candidates
+        low, high = (per_macroblock((picture - coded).abs().mean(2)) for picture in pictures)
+        terms["candidates"] = torch.lerp(low, high, chance).mean()
+    if prediction.log_error is not None:
+        terms["error"] = (prediction.log_error - log_coding_error(coded, as_float(frames))).abs().mean()
+    return terms
+
+
+def frequency_loss(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Mean difference of the spectra of pictures (N, 3, H, W), weighted by spatial frequency (0 to 1 at Nyquist).
+
+    L1 and SSIM forgive a blur; a network that looks at edges does not.
+    """
+    height, width = predicted.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=predicted.device)[:, None]
+    columns = torch.fft.rfftfreq(width, device=predicted.device)
+    weight = 2 * torch.hypot(rows, columns)
+    # In float32 also under mixed precision: half-precision transforms exist for few sizes only.
+    spectrum = torch.fft.rfft2((predicted - wanted).mean(1).float(), norm="ortho")
+    return (weight * spectrum.abs()).mean()
+
+
+def bits_losses(log_bits: torch.Tensor, coded_bits: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Losses of predicted log bits against the real bits of every frame, both (B, N, T) of N maps per clip."""
+    real = torch.log(coded_bits)
+    clip, real_clip = log_bits.logsumexp(-1), real.logsumexp(-1)
+    return {
+        "frame_bits": (log_bits - real).abs().mean(),
+        "clip_bits": (clip - real_clip).abs().mean(),
+        "cv_bits": control_variate_loss(real_clip, clip),
+    }
+
+
+class SurrogateModule(L.LightningModule):
+    """Trains a `Surrogate`; logs every term, and the error of the trivial answer (copy the input) beside it.
+
+    task: whose loss L_cv is about; None without that term.
+    """
+
+    def __init__(self, surrogate: Surrogate, config: SurrogateConfig, task: Task | None = None) -> None:
+        super().__init__()
+        self.surrogate, self.config, self.task = surrogate, config, task
+        self._judge = None if task is None else Judge(task)
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
+        seed_step(self.config.seed, self.global_step, rank=self.global_rank)
+
+    def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
+        """One group of maps per clip: bits of all of them, frames of some."""
+        b, n = batch["qp"].shape[:2]
+        if self._judge is not None and self.surrogate.reads_ladder:
+            batch = self._judge.with_damage(batch)
+        analysis = self.surrogate.analyse(batch)
+        qp = one_hot_qp(batch["qp"])
+        bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
+        shown = batch["shown"][0, : self.config.data.frames_of]
+        asked = torch.randperm(qp.shape[2])[: self.config.losses.frames].tolist()
+        coded_frames = batch["coded_frames"][:, : len(shown), asked]
+        with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
+        losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
+        uncoded = batch["frames"][:, asked].repeat_interleave(len(shown), 0)
+        losses |= frame_losses(with_frames, coded_frames.flatten(0, 1), uncoded)
+        if self._judge is not None and bits.damage is not None:
+            imitated = self._judge.task.loss_of(bits.damage).view(b, n).gather(1, batch["shown"])
+            losses["cv_task"] = control_variate_loss(self._judge.losses(batch), imitated)
+        elif self.task is not None:
+            losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, self._adjacent(asked[0], qp.shape[2]))
+        weights = self.config.losses
+        total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
+        check_finite(total, step=self.global_step, terms=losses)
+        copy = (as_float(batch["frames"])[:, None, asked] - as_float(coded_frames)).abs().mean()
+        for name, value in {**losses, "copy_l1": copy, "loss": total}.items():
+            self.log(name, value, prog_bar=name in ("l1", "clip_bits"))
+        return total
+
+    def _adjacent(self, frame: int, num_frames: int) -> list[int]:
+        """`losses.cv_frames` frames in a row, from this one if there are enough: a task may look at motion."""
+        count = min(self.config.losses.cv_frames, num_frames)
+        first = min(frame, num_frames - count)
+        return list(range(first, first + count))
+
+    def _cv_task(self, task: Task, analysis: Any, qp: torch.Tensor, batch: Sample, asked: list[int]) -> torch.Tensor:
+        """L_cv of the task's loss on the predicted frames `asked`, over all maps of a clip: without a ladder to read."""
+        b, n = qp.shape[:2]
+        qp = qp[:, batch["shown"][0]]  # in the order of the coded frames
+        predicted = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=asked).frames
+        with torch.no_grad():
+            reference = task.predict(as_float(batch["frames"][:, asked])).repeat_interleave(n, 0)
+            real = task.loss(task.predict(as_float(batch["coded_frames"][:, :, asked].flatten(0, 1))), reference)
+        imitated = task.loss(task.predict(predicted), reference)
+        return control_variate_loss(real.view(b, n), imitated.view(b, n))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The task network does not change: it is not stored again."""
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("task.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put it back, as it stands."""
+        checkpoint["state_dict"].update({k: v for k, v in self.state_dict().items() if k.startswith("task.")})
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A finite loss can have a gradient that is not."""
+        check_finite_gradients(self.surrogate, step=self.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam with a cosine schedule over the run."""
+        return adam_with_cosine(self.surrogate, self.config.learning_rate, self.config.trainer.max_steps)
+
+
+def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) -> OptimizerLRSchedulerConfig:
+    """Adam over what trains, its rate falling to a hundredth over `steps`."""
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
+    # As a function of the step and not with a state of its own: a run that is resumed for longer gets the longer cosine.
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.505 + 0.495 * math.cos(math.pi * min(1.0, step / steps))
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def run(config: SurrogateConfig) -> Path:
+    """Train a surrogate as configured; returns the path of its weights.
+
+    Raises `ConfigError` when `start` is a surrogate of another shape, or of another encoder.
+    """
+    check_resumed(config)
+    L.seed_everything(config.seed, verbose=False)
+    codec = build_codec(config.codec)
+    model: dict[str, Any] = {
+        "name": config.surrogate.name,
+        "qps": list(config.data.rungs),
+        "gop": config.codec.gop,
+        "width": config.surrogate.width,
+        "flow": config.surrogate.flow,
+        "flow_weights": config.surrogate.flow_weights,
+    }
+    surrogate = build_surrogate(**model)
+    begun_from: list[dict[str, Any]] = []
+    if config.start is not None:
+        surrogate, stored = load_surrogate(config.start)
+        check_surrogate(config.start, stored, codec=config.codec, rungs=config.data.rungs)
+        if stored["surrogate"] != model:
+            raise ConfigError(f"{config.start} is the surrogate {stored['surrogate']}, and {model} is asked for: set the same")
+        begun_from.append(stored)
+    task = None
+    data = config.data
+    if config.losses.cv_task:
+        task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
+        data = replace(data, frames_of=data.maps_per_clip)  # the real loss of every map is needed
+    control = None
+    if config.control is not None:
+        control, stored = load_control(config.control)
+        begun_from.append(stored)
+    samples = build_samples(data, codec, seed=config.seed, with_maps=True, control=control)
+    module = SurrogateModule(surrogate, config, task)
+    out = Path(config.out)
+    fit(module, samples, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
+    path = out / "surrogate.safetensors"
+    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples, *begun_from), **versions()}
+    save_weights(path, Weights("surrogate", about, surrogate.state_dict()))
+    return path

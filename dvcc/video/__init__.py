@@ -1,1 +1,0 @@
-"""Videos of any length, frame by frame: reading, coding under a control, writing."""

@@ -1,0 +1,327 @@
+"""A coded video is its source under the control: same moments, same sound, the rate that was asked for, whole or not there."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from dvcc import CRF, X264, X265, read_clip
+from dvcc.codecs.bitstream import inspect_bitstream
+from dvcc.encode import file as encode
+from dvcc.encode.file import encode_video
+from dvcc.encode.plan import EncodePlan
+from dvcc.encode.report import EncodeReport
+from dvcc.errors import CodecError, ConfigError, DvccError
+from dvcc.media.probe import open_video
+from dvcc.qp import without_inherited
+from dvcc.rate_control.base import most_within
+from tests.conftest import make_scene
+from tests.videos import FULL_RANGE, lively
+
+CODEC = X264("veryfast", gop=10)
+
+
+def plan_of(path, out, control, *, target_kbps=150.0, codec=CODEC):
+    return EncodePlan(open_video(path), out, target_kbps, codec, control)
+
+
+def packets_of(path, kind):
+    with av.open(str(path)) as container:
+        stream = container.streams.get(**{kind: 0})[0]
+        return [(float(p.pts * p.time_base), bytes(p)) for p in container.demux(stream) if p.size]
+
+
+def times_of(path):
+    with av.open(str(path)) as container:
+        start = Fraction(container.start_time or 0, av.time_base)
+        return [round(1000 * float(frame.pts * frame.time_base - start)) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("mode", ["offset", "analysed", "absolute"])
+def test_the_rate_is_met_in_every_mode(make_video, tmp_path, mode):
+    path, out = make_video(frames=100), tmp_path / "out.mp4"
+    result = encode_video(plan_of(path, out, lively(mode, 3.0)))
+    report = inspect_bitstream(out)
+    assert len(report.frame_types) == result.tally.num_frames == 100
+    achieved = result.tally.bitrate_kbps
+    least, most = (0.9, 1.03) if mode == "offset" else (0.75, 1.0)  # x264 steers through the video; a correction errs below
+    assert least * 150 < achieved < most * 150
+    assert achieved == pytest.approx(report.bits_per_frame.sum() / 4 / 1000, rel=0.01)
+    assert result.num_encodes == {"offset": 2, "analysed": 3, "absolute": 2}[mode]
+    assert not str(result.damage) and [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
+    for kind, qp in result.tally.mean_qps.items():
+        of_kind = report.realised_qp.values[np.array(report.frame_types) == kind]
+        assert qp == pytest.approx(of_kind.mean(), abs=0.01)
+
+
+def test_qps_that_were_only_inherited_are_not_obeyed(bikes, tmp_path):
+    """An untrained control departs from none: what is asked is the analysis, less its streaks, and one shift."""
+    control, asked, path = lively("analysed", 0.0), [], tmp_path / "in.mkv"
+    control.prior.coefficients.copy_(torch.tensor([34.0, 0, 0, 0, 0]))
+    source = read_clip(bikes, frames=12, size=(144, 256))
+    path.write_bytes(X264("ultrafast").encode(source, CRF(1)).bitstream)
+    encode_video(plan_of(path, tmp_path / "out.mp4", control), look=lambda index, frame, values: asked.append(values))
+    read = CODEC.encode(read_clip(path), CRF(34)).realised_qp().values
+    assert np.ptp(asked[:12] - without_inherited(read)) <= 2 < np.ptp(asked[:12] - read)
+
+
+@pytest.mark.parametrize("shift", [-4.0, 4.0])
+@pytest.mark.parametrize("target_kbps", [60, 600])
+def test_of_an_encode_and_its_correction_the_better_one_is_delivered(make_video, tmp_path, monkeypatch, shift, target_kbps):
+    """Even when a correction errs by many bits: what spends most within the target, or least beyond it."""
+    path, out, encodes = make_video(frames=20), tmp_path / "out.mkv", []
+    monkeypatch.setattr(encode, "needs_correction", lambda tally, target: encodes.append(tally) or True)
+    monkeypatch.setattr(encode, "correcting_shift", lambda achieved, target: shift)
+    monkeypatch.setattr(encode, "most_within", lambda both, target: encodes.append(both[1]) or most_within(both, target))
+    plan = plan_of(path, out, lively("absolute", 3.0), target_kbps=target_kbps)
+    report = EncodeReport(plan, tmp_path / "report")
+    maps = []
+    result = encode_video(plan, look=lambda index, frame, values: maps.append(values) or report.look(index, frame, values))
+    rates = [tally.bitrate_kbps for tally in encodes]
+    within = [rate for rate in rates if rate <= target_kbps]
+    assert len(rates) == 2 and (rates[0] < rates[1]) == (shift < 0)
+    assert result.tally.bitrate_kbps == (max(within) if within else min(rates)) == rates[result.delivered]
+    bits = inspect_bitstream(out).bits_per_frame.sum()
+    assert bits == pytest.approx(result.tally.bits, rel=0.01) and bits != pytest.approx(
+        encodes[not result.delivered].bits, rel=0.05
+    )
+    _, shown = report.seen(result)[0]
+    np.testing.assert_array_equal(shown, maps[20 * result.delivered])
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
+def test_hevc_meets_the_rate_at_the_same_moments(make_video, tmp_path, control, name):
+    times = np.cumsum(np.resize([20, 60, 40, 33, 47], 99), dtype=int).tolist()
+    tags = {"colorspace": 1, "color_range": FULL_RANGE, "color_primaries": 1, "color_trc": 1}
+    audio = None if name == "out.ts" else "aac"  # there, sound that begins a moment earlier begins the file
+    path = make_video("in.mkv", frames=100, times=[0, *times], audio=audio, colour=tags)
+    out, codec = tmp_path / name, X265("veryfast", gop=10)
+    result = encode_video(plan_of(path, out, control, target_kbps=60, codec=codec))
+    with av.open(str(out)) as container:
+        context = container.streams.video[0].codec_context
+        assert context.name == "hevc" and (context.codec_tag == "hvc1" or name != "out.mp4")
+        frame = next(container.decode(video=0))
+        assert (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)) == (1, 2, 1, 1)
+    with av.open(str(out)) as container:
+        sizes, keys = zip(*((p.size, p.is_keyframe) for p in container.demux(video=0) if p.size), strict=True)
+    assert audio is None or [data for _, data in packets_of(out, "audio")] == [data for _, data in packets_of(path, "audio")]
+    assert times_of(out) == [0, *times] and keys[::10] == (True,) * 10
+    assert 0.9 * 60 < result.tally.bitrate_kbps < 1.05 * 60
+    assert 8 * sum(sizes) == pytest.approx(result.tally.bits, rel=0.03)  # MPEG-TS has 7 bytes before every picture
+    assert sorted(result.tally.mean_qps) == ["B", "I", "P"] and result.num_encodes == 2
+
+
+@pytest.mark.parametrize("codec", [CODEC, X265("veryfast", gop=10)])
+def test_zero_offsets_are_two_pass_abr_itself(make_video, tmp_path, control, codec):
+    """Packet by packet; and without a control it is that, too."""
+    control.head.weight.data.zero_()
+    path = make_video(frames=30)
+    for name, one in (("zero.mkv", control), ("none.mkv", None)):
+        encode_video(plan_of(path, tmp_path / name, one, codec=codec))
+    assert packets_of(tmp_path / "zero.mkv", "video") == packets_of(tmp_path / "none.mkv", "video")
+
+
+def test_offsets_move_quality_to_where_the_control_asks(make_video, tmp_path, control):
+    path, maps = make_video(frames=30, size=(96, 160)), []
+    moved_plan = plan_of(path, tmp_path / "moved.mp4", control, target_kbps=800)
+    encode_video(moved_plan, look=lambda index, frame, values: maps.append(values.copy()))
+    encode_video(plan_of(path, tmp_path / "plain.mp4", None, target_kbps=800))
+    moved, plain = (inspect_bitstream(tmp_path / name).realised_qp.values.mean(0) for name in ("moved.mp4", "plain.mp4"))
+    asked = np.mean(maps, 0)
+    assert len(maps) == 30 and np.ptp(asked) > 2
+    assert np.corrcoef((moved - plain).ravel(), asked.ravel())[0, 1] > 0.6
+
+
+def test_absolute_qps_are_what_was_asked(make_video, tmp_path):
+    """On coded macroblocks of I frames, which carry their QP."""
+    path, maps = make_video(frames=12), []
+    plan = plan_of(path, tmp_path / "out.mp4", lively("absolute", 3.0), target_kbps=800)
+    encode_video(plan, look=lambda index, frame, values: maps.append((index, values.copy())))
+    report, asked = inspect_bitstream(tmp_path / "out.mp4"), dict(maps)  # of the last encode
+    first = np.abs(report.realised_qp.values[0] - asked[0].astype(int))
+    assert (first <= 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
+def test_moments_sound_and_tags_are_kept(make_video, tmp_path, name):
+    times = [0, 40, 90, 300, 310, 700, 740, 1000, 1010, 1060, 1400, 1440]
+    tags = {"colorspace": 1, "color_range": FULL_RANGE, "color_primaries": 1, "color_trc": 1}
+    path = make_video("in.mkv", times=times, audio="aac", metadata={"title": "A & B"}, colour=tags)
+    out = tmp_path / name
+    result = encode_video(plan_of(path, out, None, target_kbps=300))
+    assert not result.notes and times_of(out) == times
+    sound, kept = packets_of(path, "audio"), packets_of(out, "audio")
+    assert [data for _, data in kept] == [data for _, data in sound] and len(sound) > 5
+    np.testing.assert_allclose([t for t, _ in kept], [t for t, _ in sound], atol=0.002)
+    with av.open(str(out)) as container:
+        assert container.metadata["title"] == "A & B"
+        if name != "out.mov":  # whose list of languages is Apple's
+            assert container.streams.audio[0].language == "deu"
+        frame = next(container.decode(video=0))
+        assert (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)) == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_turned_video_stays_turned(make_video, tmp_path, control, rotation):
+    path, out = make_video("turned.mp4", size=(96, 160), rotation=rotation), tmp_path / "out.mp4"
+    encode_video(plan_of(path, out, control))
+    seen = [next(av.open(str(p)).decode(video=0)).rotation % 360 for p in (path, out)]
+    assert seen[0] == seen[1] != 0
+
+
+def test_chapters_are_kept_and_read_again(make_video, tmp_path):
+    """mp4 keeps them as a stream of text."""
+    path = make_video("in.mkv", frames=30)
+    chapters = [{"id": 1, "start": 0, "end": 600, "time_base": Fraction(1, 1000), "metadata": {"title": "first"}}]
+    with av.open(str(path)) as original, av.open(str(tmp_path / "told.mkv"), "w") as told:
+        copied = told.add_stream_from_template(original.streams.video[0])
+        told.set_chapters(chapters)
+        for packet in original.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copied
+                told.mux(packet)
+    for source, name in (("told.mkv", "a.mp4"), ("a.mp4", "b.mp4"), ("b.mp4", "c.mkv")):
+        result = encode_video(plan_of(tmp_path / source, tmp_path / name, None, target_kbps=300))
+        assert result.tally.num_frames == 30 and not result.notes
+    with av.open(str(tmp_path / "c.mkv")) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first"]
+
+
+@pytest.mark.parametrize("mode", ["offset", "analysed"])
+def test_sound_may_come_first_and_files_be_attached(make_video, tmp_path, mode):
+    """FFmpeg's last packet of every stream says that it is of stream 0."""
+    path = make_video("in.mkv", audio="aac", sound_first=True, data=True, frames=30)
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(mode), target_kbps=300))
+    assert result.tally.num_frames == len(times_of(tmp_path / "out.mp4")) == 30
+    assert packets_of(tmp_path / "out.mp4", "audio")[5][1] == packets_of(path, "audio")[5][1]
+    assert any("attachment" in note and "left out" in note for note in result.notes)
+
+
+def test_a_dark_beginning_does_not_decide_the_analysis(make_video, tmp_path):
+    """A title says little of the film: the rate is met all the same."""
+    clip = make_scene(100, 64, 96)
+    dark = np.concatenate([np.full_like(clip.y[:25], 16), clip.y[25:]])
+    path = tmp_path / "in.mp4"
+    path.write_bytes(X264("veryfast").encode(replace(clip, y=dark), CRF(10)).bitstream)
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively("analysed", 3.0)))
+    assert 0.7 * 150 < result.tally.bitrate_kbps < 1.02 * 150 and result.num_encodes <= 3
+
+
+def test_what_a_stream_cannot_tell_is_said(make_video, tmp_path):
+    path = make_video("turned.mp4", rotation=90, metadata={"title": "A"})
+    result = encode_video(plan_of(path, tmp_path / "out.ts", None, target_kbps=300))
+    rotation, tags = result.notes
+    assert "rotation by" in rotation and tags == "tags cannot be stored in MPEG-TS and are left out"
+    assert not encode_video(plan_of(make_video("plain.mp4"), tmp_path / "out.ts", None, target_kbps=300)).notes
+
+
+def test_mean_qps_are_those_of_the_whole_video(make_video, tmp_path):
+    """Of a short one, of all its GOPs."""
+    path = make_video(frames=200)
+    tally = encode_video(plan_of(path, tmp_path / "out.mp4", None, codec=X264("ultrafast", gop=10))).tally
+    report = inspect_bitstream(tmp_path / "out.mp4")
+    for kind, qp in tally.mean_qps.items():
+        assert qp == pytest.approx(report.realised_qp.values[np.array(report.frame_types) == kind].mean(), abs=0.01)
+    assert sum(tally.bits_per_second.values()) == tally.bits
+
+
+def test_what_a_container_cannot_carry_is_said(make_video, tmp_path):
+    path = make_video("in.mkv", audio="pcm_s16le")
+    for name, carried in (("out.ts", False), ("out.mp4", False), ("out.mkv", True)):
+        plan = plan_of(path, tmp_path / name, None, target_kbps=300)
+        said = f"audio (pcm_s16le) cannot be stored in {name[3:]}"
+        assert (said in str(plan)) != carried  # before anything is done
+        result = encode_video(plan)
+        assert any(said in note for note in result.notes) != carried
+        with av.open(str(tmp_path / name)) as container:
+            assert bool(container.streams.audio) == carried
+
+
+def test_a_broken_frame_does_not_end_the_encode(make_video, tmp_path, control):
+    path = make_video("broken.mp4", frames=40, options={"g": "5"})
+    with av.open(str(path)) as container:
+        place, size = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][17]
+    data = bytearray(path.read_bytes())
+    data[place + 5 : place + size] = bytes(size - 5)
+    path.write_bytes(data)
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", control))
+    assert result.tally.num_frames >= 38 and result.damage.packets + result.damage.frames
+
+
+def test_an_error_half_way_leaves_nothing(make_video, tmp_path, control):
+    path, out = make_video(frames=30), tmp_path / "out.mp4"
+    plan = plan_of(path, out, control, codec=X264("veryfast", gop=10, params={"aq-mode": "0"}))  # x264 would drop the map
+    with pytest.raises(CodecError, match="ignore or shift the QP map"):
+        encode_video(plan)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_wrong_outputs_and_targets_are_named_before_anything_is_done(make_video, tmp_path):
+    path = make_video()
+    for out, match in (("out.avi", "does not say what to write"), ("in.mp4", "the input itself"), ("no/out.mp4", "no folder")):
+        with pytest.raises(DvccError, match=match):
+            plan_of(path, tmp_path / out, None)
+    for kbps in (0.5, 1e6):
+        with pytest.raises(ConfigError, match="out of reach"):
+            plan_of(path, tmp_path / "out.mp4", None, target_kbps=kbps)
+
+
+def run_dvcc(*words, **how):
+    return subprocess.run(
+        [sys.executable, "-m", "dvcc.cli", *map(str, words)], capture_output=True, text=True, timeout=120, **how
+    )
+
+
+def test_a_full_disk_is_one_sentence_and_no_file(make_video, tmp_path):
+    path, out = make_video(frames=60, size=(128, 160)), tmp_path / "out.mp4"
+
+    def small_files() -> None:  # 10 kB each, as on a disk that is full
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    done = run_dvcc(
+        "encode", path, out, "--target-kbps", 2000, "--task", "segmentation", "--preset", "ultrafast", preexec_fn=small_files
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "error: cannot write" in done.stderr, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_its_kind_leave_no_file(make_video, tmp_path, number):
+    (tmp_path / "temporary").mkdir()
+    path, out = make_video(frames=400, size=(256, 320)), tmp_path / "out.mp4"
+    words = [
+        sys.executable,
+        "-m",
+        "dvcc.cli",
+        "encode",
+        str(path),
+        str(out),
+        "--target-kbps",
+        "300",
+        "--task",
+        "segmentation",
+        "--preset",
+        "slow",
+    ]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".out.mp4.*.part")) and time.monotonic() < deadline:
+            time.sleep(0.05)  # until the second pass writes
+        os.kill(process.pid, number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "temporary"] and not list((tmp_path / "temporary").iterdir())

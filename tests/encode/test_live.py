@@ -1,0 +1,132 @@
+"""A live stream is never more than a GOP behind, keeps to its channel, and can be played up to wherever it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import pytest
+
+from dvcc.encode.live import encode_live, live_codec
+from dvcc.errors import ConfigError, DvccError, VideoError
+from dvcc.media.probe import open_video
+from tests.videos import lively
+
+
+def count(path):
+    """Frames that can be decoded, as far as the file goes."""
+    return sum(1 for _ in open_video(path).frames())
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
+def test_every_frame_arrives_within_a_gop_and_the_channel_is_kept(make_video, tmp_path, control, name):
+    path, out = make_video("in.mkv", frames=150, audio="aac"), tmp_path / name
+    result = encode_live(str(path), out, target_kbps=80, control=control, preset="veryfast", threads=2)
+    assert result.tally.num_frames == count(out) == 150 and not result.interrupted
+    assert 0 < result.most_delay <= 25
+    assert 40 < result.tally.bitrate_kbps < 80 * (1 + 1 / 6)  # the buffer of a second may be spent once in six
+    with av.open(str(out)) as container:
+        assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(audio=0)) > 200
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset", "gop"),
+    [
+        ("x264", "placebo", 9),
+        ("x265", "ultrafast", 13),
+        ("x265", "superfast", 13),
+        ("x265", "medium", 13),
+        ("x265", "slower", 13),
+        ("x265", "medium", 25),
+    ],
+)
+def test_a_short_gop_is_kept_to_by_every_encoder_and_preset(make_video, tmp_path, control, codec, preset, gop):
+    path, out = make_video("in.mkv", frames=40), tmp_path / "out.ts"
+    result = encode_live(str(path), out, target_kbps=80, control=control, codec=codec, preset=preset, gop=gop)
+    assert result.tally.num_frames == count(out) == 40 and 0 < result.most_delay <= gop
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.name == {"x264": "h264", "x265": "hevc"}[codec]
+
+
+def test_sound_of_a_transport_stream_stays_in_one(make_video, tmp_path, control):
+    path = make_video("in.ts", frames=30, audio="aac")
+    for name, carried in (("out.ts", True), ("out.mp4", False)):
+        result = encode_live(str(path), tmp_path / name, target_kbps=100, control=control, preset="ultrafast", gop=20)
+        assert any("aac as in MPEG-TS" in note for note in result.notes) != carried
+        assert count(tmp_path / name) == 30
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
+def test_what_is_cut_off_can_be_played(make_video, tmp_path, control, name):
+    out = tmp_path / name
+    encode_live(str(make_video(frames=100)), out, target_kbps=100, control=control, preset="ultrafast", gop=20)
+    out.write_bytes(out.read_bytes()[: out.stat().st_size * 2 // 3])
+    assert 40 <= count(out) < 100
+
+
+def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
+    """The camera goes on; the user has enough."""
+    fed, out = make_video("in.ts", frames=200).read_bytes(), tmp_path / "out.ts"
+    words = [
+        sys.executable,
+        "-m",
+        "dvcc.cli",
+        "encode",
+        "--live",
+        "-",
+        str(out),
+        "--target-kbps",
+        "100",
+        "--task",
+        "detection",
+        "--preset",
+        "ultrafast",
+    ]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        process.stdin.write(fed)  # and no end of file
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while (not out.exists() or out.stat().st_size < 5000) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)  # while its input is open, and silent
+        said, complained = process.stdout.read().decode(), process.stderr.read().decode()
+    finally:
+        process.kill()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+    assert process.returncode == 0 and "frames behind" in said and "Traceback" not in complained
+    assert count(out) > 5
+
+
+def test_an_mp4_with_its_index_at_its_end_cannot_be_piped(make_video, tmp_path):
+    video = make_video(frames=60, codec="rawvideo", name="in.mov")  # more than FFmpeg looks back at
+    words = [sys.executable, "-m", "dvcc.cli", "encode", "--live", "-", tmp_path / "o.ts"]
+    words += ["--target-kbps", "100", "--task", "detection"]
+    with video.open("rb") as file:
+        ended = subprocess.run(words, stdin=file, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1 and not (tmp_path / "o.ts").exists()
+    assert "pipe MPEG-TS, Matroska or fragmented mp4" in ended.stderr and "complete" not in ended.stderr
+
+
+def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
+    path = make_video()
+    with pytest.raises(ConfigError, match="offset mode, and this one decides every QP"):
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=lively("analysed"))
+    with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
+        live_codec("x264", "medium", 6, 2)
+    with pytest.raises(ConfigError, match="live GOP of 11 frames is too short for 1 thread of x265: ask for at least 12"):
+        live_codec("x265", "medium", 11, 1)
+    with pytest.raises(ConfigError, match="out of reach"):
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=1e6, control=control, gop=20)
+    with pytest.raises(ConfigError, match="GOP of 0 frames"):
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=control, gop=0)
+    with pytest.raises(VideoError, match=r"nothing.mkv cannot be read .* check that it is there"):
+        encode_live(str(tmp_path / "nothing.mkv"), tmp_path / "out.ts", target_kbps=100, control=control)
+    (tmp_path / "text.ts").write_bytes(b"no video" * 99)
+    with pytest.raises(VideoError, match=r"check that the file is complete, and that it is mpegts"):
+        encode_live(str(tmp_path / "text.ts"), tmp_path / "out.ts", target_kbps=100, control=control, form="mpegts")
+    with pytest.raises(DvccError, match="cannot write"):
+        encode_live(str(path), tmp_path / "no" / "out.ts", target_kbps=100, control=control, gop=20)

@@ -1,0 +1,49 @@
+"""One small comparison that all tests look at."""
+
+from __future__ import annotations
+
+import pytest
+
+from dvcc.codecs import X264
+from dvcc.control import ControlNetwork
+from dvcc.evaluation.compare.measure import encode_all, judge_all
+from dvcc.evaluation.compare.page import Comparison
+from dvcc.evaluation.compare.verdict import compare, headline, remarks
+from dvcc.rate_control import Means, build_rate_controller
+from dvcc.tasks import build_task
+from tests.conftest import make_scene
+
+NAMES = {"abr2": "two-pass ABR", "control": "learned control"}
+TARGETS = [40.0, 80.0, 160.0]
+
+
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    """24 frames in GOPs of 4, judged by PSNR; an untrained control, a title that is HTML."""
+    clip, codec, task = make_scene(frames=24), X264(gop=4), build_task("reconstruction", model="psnr")
+    control = ControlNetwork(width=8, mode="offset").eval()
+    controllers = {
+        "abr2": build_rate_controller("abr2", Means(codec)),
+        "control": build_rate_controller("learned", Means(codec, control)),
+    }
+    done = []
+    measured = encode_all(clip, TARGETS, controllers, lambda: done.append(1))
+    shown = judge_all(clip, measured, task, block=4, shown_target=80.0, num_shown=3, advance=done.append)
+    assert done[:6] == [1] * 6 and sum(done[6:]) == 24
+    sides = [[m for m in measured if m.controller == name] for name in NAMES]
+    verdict = compare(sides[0], sides[1], task, target_kbps=80.0, block=4)
+    return Comparison(
+        title="<b>a&b</b>.mp4",
+        names=NAMES,
+        metric_name=task.metric_name,
+        higher_is_better=True,
+        target_kbps=80.0,
+        measured=measured,
+        shown=shown,
+        headline=headline(verdict, task, NAMES),
+        remarks=remarks(verdict, measured, task, NAMES, 80.0),
+        facts=[("stretch", "<script>alert(1)</script>")],
+        first_frame=100,
+        fps=25.0,
+        size=(clip.height, clip.width),
+    )

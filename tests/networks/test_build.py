@@ -1,0 +1,125 @@
+"""Every network of the zoo: offline it says which file to put where; with random weights it keeps its contract."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.build import PAPER, build, zoo_entry
+from dvcc.networks.detection import load_detection_net
+from dvcc.networks.weights import load_published
+
+NAMES = {task: [entry.name for entry in PAPER if entry.task == task] for task in {entry.task for entry in PAPER}}
+HEIGHT, WIDTH = 40, 56
+
+
+def _no_network(*arguments: object, **options: object) -> None:
+    raise OSError("no network")
+
+
+@pytest.mark.parametrize("entry", PAPER, ids=lambda entry: entry.name)
+def test_without_a_network_the_file_to_get_is_named(entry, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("DVCC_ASSETS", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
+    with pytest.raises(CheckpointError) as caught:
+        build(entry.task, entry.name)
+    sentence = str(caught.value)
+    assert (
+        f"weights of {entry.name} " in sentence
+        and f"at {entry.weights.path}" in sentence
+        and "give the path of a file" in sentence
+    )
+
+
+@pytest.mark.parametrize(
+    "task, name, extra",
+    [
+        ("classification", "resnet50", "zoo"),
+        ("classification", "efficientnet_lite0", "classification"),
+        ("detection", "detr_resnet50", "zoo"),
+    ],
+)
+def test_without_its_package_the_extra_is_named(task, name, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ConfigError, match=rf"pip install 'dvcc\[{extra}\]'"):
+        build(task, name, random=True)
+
+
+def test_an_unknown_name_lists_the_zoo():
+    with pytest.raises(ConfigError, match="choose one of .*swin_base"):
+        build("classification", "swin_large")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES["segmentation"])
+def test_segmentation(name):
+    net = build("segmentation", name, random=True)
+    logits = net(torch.randn(1, 3, HEIGHT, WIDTH))
+    assert logits.shape == (1, net.num_classes, HEIGHT, WIDTH) and net.num_classes == 19
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES["detection"])
+def test_detection(name):
+    torch.manual_seed(0)
+    net = build("detection", name, random=True)
+    if hasattr(net.net, "roi_heads"):
+        net.net.roi_heads.score_thresh = -1.0  # random weights are sure of nothing
+    images = torch.rand(1, 3, 16, 64, requires_grad=True)  # wide: the networks scale it to 333x1333 instead of 800 by more
+    candidates = net(images)
+    assert candidates.shape == (1, 100, 84) and net.num_classes == 80
+    assert candidates.min() >= 0 and candidates.max() <= 1 and candidates[..., 4:].any()
+    candidates.square().sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES["classification"])
+def test_classification(name):
+    net = build("classification", name, random=True)
+    assert net(torch.rand(1, 3, HEIGHT, WIDTH)).shape == (1, net.num_classes) == (1, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES["optical_flow"])
+def test_optical_flow(name):
+    pair = torch.rand(2, 1, 3, HEIGHT, WIDTH)
+    assert build("optical_flow", name, random=True)(*pair).shape == (1, 2, HEIGHT, WIDTH)
+
+
+@pytest.mark.slow
+def test_torchvisions_file_is_the_same_network_by_path_and_by_name(monkeypatch, tmp_path):
+    """Batch norm's epsilon is not in the file."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = zoo_entry("detection", "fasterrcnn_resnet50_fpn").weights.path
+    path.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(build("detection", "fasterrcnn_resnet50_fpn", random=True).net.state_dict(), path)
+    pictures = torch.rand(1, 3, 64, 64)
+    by_name, by_path = (build("detection", "fasterrcnn_resnet50_fpn", weights=w).net.backbone(pictures) for w in (None, path))
+    torch.testing.assert_close(by_path, by_name, rtol=1e-6, atol=0)
+
+
+@pytest.mark.slow
+def test_detr_loads_the_names_of_the_published_files(tmp_path, capfd):
+    torch.manual_seed(0)
+    net = load_detection_net("detr_resnet50", random=True)
+    net.net.save_pretrained(tmp_path)  # under the names of the hub's files
+    path = tmp_path / "model.safetensors"
+    state = dict(load_published(path, key="task.weights"))
+    assert {"model.backbone.conv_encoder.model.conv1.weight", "model.decoder.layers.5.encoder_attn.out_proj.bias"} <= set(state)
+    capfd.readouterr()
+    loaded = load_detection_net("detr_resnet50", weights=path)
+    assert capfd.readouterr() == ("", "")
+    for name, tensor in net.net.state_dict().items():
+        assert torch.equal(tensor, loaded.net.state_dict()[name])
+    torch.save({name: tensor[:4] if "class_labels" in name else tensor for name, tensor in state.items()}, tmp_path / "few.pth")
+    torch.save({name: tensor for name, tensor in state.items() if "decoder" not in name}, tmp_path / "partial.pth")
+    for file in ("few.pth", "partial.pth"):
+        with pytest.raises(CheckpointError, match=f"{file} holds weights of another model than detr_resnet50"):
+            load_detection_net("detr_resnet50", weights=tmp_path / file)

@@ -1,0 +1,139 @@
+"""Any ONNX file as a network: one that fits the task works at any size, another is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dvcc.errors import CheckpointError
+from dvcc.networks.classification import load_classification_net
+from dvcc.networks.detection import load_detection_net
+from dvcc.networks.fastestdet import is_fastestdet
+from dvcc.networks.loading import load_onnx
+from dvcc.networks.segmentation import load_segmentation_net
+
+CLASSES = 4
+
+
+def write(
+    path: Path,
+    *,
+    pooled: bool,
+    batch: int | str = 1,
+    side: int | str = 16,
+    classes: int = CLASSES,
+    declared: list | None = ...,
+    probable: bool = False,
+) -> torch.Tensor:
+    """A 1x1 convolution, averaged over the picture if `pooled`, for one picture then; returns its weights (classes, 3).
+
+    declared: a shape of the output that is not the real one, or None for a file without. probable: what follows the first five
+    logits becomes probabilities.
+    """
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weight = np.random.default_rng(0).normal(size=(classes, 3, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["image", "weight"], ["map" if pooled or probable else "logits"])]
+    if probable:
+        nodes += [
+            helper.make_node("Split", ["map", "parts"], ["boxes", "rest"], axis=1),
+            helper.make_node("Softmax", ["rest"], ["classes"], axis=1),
+            helper.make_node("Concat", ["boxes", "classes"], ["logits"], axis=1),
+        ]
+    if pooled:
+        nodes += [
+            helper.make_node("GlobalAveragePool", ["map"], ["mean"]),
+            helper.make_node("Reshape", ["mean", "shape"], ["logits"]),
+        ]
+    outputs = declared if declared is not ... else [batch, classes] if pooled else [batch, classes, side, side]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, side, side])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, outputs)],
+        [
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.array([1, classes]), "shape"),
+            numpy_helper.from_array(np.array([5, classes - 5]), "parts"),
+        ],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return torch.from_numpy(weight[..., 0, 0])
+
+
+@pytest.mark.parametrize("batch, side", [(1, 16), ("n", "s")])
+def test_segmentation_answers_at_the_pictures_size(batch, side, tmp_path):
+    weight = write(tmp_path / "net.onnx", pooled=False, batch=batch, side=side)
+    net = load_segmentation_net(str(tmp_path / "net.onnx"))
+    images = torch.rand(2, 3, 24, 40)
+    seen = F.interpolate(images, (16, 16), mode="bilinear") if side == 16 else images
+    logits = torch.einsum("k c, n c h w -> n k h w", weight, seen)
+    assert net.num_classes == CLASSES
+    torch.testing.assert_close(net(images), F.interpolate(logits, (24, 40), mode="bilinear") if side == 16 else logits)
+
+
+def test_classification_normalises(tmp_path):
+    weight = write(tmp_path / "net.onnx", pooled=True)
+    net = load_classification_net(str(tmp_path / "net.onnx"))
+    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+    torch.testing.assert_close(net(images), net.normalise(images).mean((2, 3)) @ weight.T)
+    net(images).sum().backward()
+    assert net.num_classes == CLASSES and images.grad is not None
+
+
+def test_a_file_that_does_not_fit_the_task_says_what_it_gives_and_what_is_needed(tmp_path):
+    write(tmp_path / "pooled.onnx", pooled=True)
+    write(tmp_path / "map.onnx", pooled=False)
+    write(tmp_path / "one.onnx", pooled=False, classes=1)
+    for name, given in (("pooled", r"\[4\]"), ("one", r"\[1, 16, 16\]")):
+        with pytest.raises(CheckpointError, match=rf"{name}\.onnx gives {given} for a picture of 16x16, but segmentation needs"):
+            load_segmentation_net(str(tmp_path / f"{name}.onnx"))
+    with pytest.raises(CheckpointError, match=r"map\.onnx gives \[4, 16, 16\] .* but classification needs logits"):
+        load_classification_net(str(tmp_path / "map.onnx"))
+    with pytest.raises(CheckpointError, match=r"no ONNX file at .*nowhere\.onnx"):
+        load_classification_net(str(tmp_path / "nowhere.onnx"))
+
+
+@pytest.mark.parametrize("declared", [None, [1, 7, 16, 16], [1, 9]], ids=["none", "other classes", "other rank"])
+def test_what_a_file_declares_of_its_output_is_not_asked(declared, tmp_path):
+    write(tmp_path / "net.onnx", pooled=False, declared=declared)
+    net = load_segmentation_net(str(tmp_path / "net.onnx"))
+    assert net.num_classes == CLASSES and net(torch.rand(1, 3, 20, 30)).shape == (1, CLASSES, 20, 30)
+    with pytest.raises(CheckpointError, match=r"gives \[4, 16, 16\] for a picture of 16x16, but classification needs"):
+        load_classification_net(str(tmp_path / "net.onnx"))
+
+
+def test_a_network_that_cannot_be_run_ends_in_a_sentence(tmp_path):
+    write(tmp_path / "many.onnx", pooled=True, batch="n")  # reshapes as if for one picture
+    with pytest.raises(CheckpointError, match=r"many\.onnx cannot be run on float32 pictures of 16x16"):
+        load_classification_net(str(tmp_path / "many.onnx"))
+    write(tmp_path / "four.onnx", pooled=False, batch=4)
+    with pytest.raises(CheckpointError, match=r"takes \[4, 3, 16, 16\].*export it with one input \[1 or N, 3, H, W\]"):
+        load_segmentation_net(str(tmp_path / "four.onnx"))
+
+
+def test_a_detector_is_no_segmenter_nor_the_reverse(tmp_path):
+    """FastestDet's layout is told by its probabilities, which sum to 1 after the first five numbers."""
+    answers = torch.cat([torch.rand(2, 5, 2, 2), torch.rand(2, 6, 2, 2).softmax(1)], 1)
+    assert is_fastestdet(answers) and not is_fastestdet(answers * 2) and not is_fastestdet(answers[:, 1:])
+    assert not is_fastestdet(torch.randn(2, 11, 2, 2).softmax(1))  # a segmenter's probabilities
+    write(tmp_path / "map.onnx", pooled=False, classes=8)
+    with pytest.raises(CheckpointError, match=r"gives \[8, 16, 16\].*no FastestDet's: objectness"):
+        load_detection_net(str(tmp_path / "map.onnx"))
+
+
+def test_fastestdet_as_a_segmenter_is_refused(tmp_path):
+    write(tmp_path / "boxes.onnx", pooled=False, classes=9, probable=True)
+    with pytest.raises(CheckpointError, match=r"boxes\.onnx gives \[9, 16, 16\].*FastestDet's layout.*choose task=detection"):
+        load_segmentation_net(str(tmp_path / "boxes.onnx"))
+
+
+def test_a_map_of_another_shape_than_the_picture_is_none(detector, tmp_path):
+    net, answers = load_onnx(detector)
+    assert net.outputs == [8, 4, 4] and net.finer == 16 and answers.shape == (2, 8, 4, 4)
+    net.outputs = [8, 4, 8]
+    assert net.finer == 0
