@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, printable, read_pictures
-from dvcc.datasets.protocols import IGNORED
 from dvcc.media.pictures import read_label_image
+from dvcc.media.protocols import IGNORED
 
 _LAYOUT = (
     "ROOT/701_StillsRaw_full/*.png and ROOT/LabeledApproved_full/*_L.png (or SegNet's ROOT/val/*.png and ROOT/valannot/*.png)"

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, read_pictures
-from dvcc.datasets.protocols import IGNORED
 from dvcc.errors import ConfigError
 from dvcc.media.folders import cityscapes_sequences
 from dvcc.media.pictures import read_label_image
+from dvcc.media.protocols import IGNORED
 
 NUM_CLASSES = 19
 FPS = Fraction(17)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dvcc.datasets.protocols import AS_IT_IS, Protocol
-from dvcc.datasets.protocols import PAPER as PROTOCOLS
 from dvcc.errors import ConfigError
+from dvcc.media.protocols import AS_IT_IS, Protocol
+from dvcc.media.protocols import PAPER as PROTOCOLS
 from dvcc.networks.sources import InAssets, InPackage, InRepository, WeightsSource, from_hub, from_url
 
 ZooTask = Literal["segmentation", "detection", "classification", "optical_flow"]

@@ -9,7 +9,7 @@ import torch
 from dvcc import ConfigError, VideoError
 from dvcc.datasets import build_dataset
 from dvcc.datasets.coco import CATEGORY_IDS
-from dvcc.datasets.protocols import PAPER
+from dvcc.media.protocols import PAPER
 from tests.datasets import replicas
 from tests.datasets.replicas import paint
 

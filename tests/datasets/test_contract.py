@@ -7,7 +7,7 @@ import torch
 
 from dvcc import Clip, ConfigError, VideoError
 from dvcc.datasets import DATASETS, DataSet, Example, build_dataset
-from dvcc.datasets.protocols import Protocol
+from dvcc.media.protocols import Protocol
 from tests.datasets import replicas
 
 

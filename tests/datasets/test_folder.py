@@ -7,7 +7,7 @@ import pytest
 
 from dvcc import ConfigError, VideoError, read_clip
 from dvcc.datasets import build_dataset
-from dvcc.datasets.protocols import Protocol
+from dvcc.media.protocols import Protocol
 from tests.datasets import replicas
 from tests.datasets.replicas import paint
 

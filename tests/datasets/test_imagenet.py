@@ -7,7 +7,7 @@ import pytest
 from dvcc import ConfigError
 from dvcc.datasets import build_dataset
 from dvcc.datasets.imagenet import class_numbers
-from dvcc.datasets.protocols import PAPER
+from dvcc.media.protocols import PAPER
 from tests.datasets import replicas
 from tests.datasets.replicas import paint
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from dvcc.codecs import JPEG, X264
 from dvcc.config.parse import parse
-from dvcc.datasets.protocols import PAPER as PROTOCOLS
 from dvcc.errors import CheckpointError, ConfigError, DvccError, VideoError
 from dvcc.evaluation.benchmark import run as benchmark
+from dvcc.media.protocols import PAPER as PROTOCOLS
 from dvcc.networks.zoo import PAPER
 from dvcc.pixels import as_float
 from dvcc.tasks import SegmentationTask, Task

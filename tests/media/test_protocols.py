@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 from dvcc import ConfigError
-from dvcc.datasets.protocols import PAPER, Protocol, fit_frames, fit_labels
+from dvcc.media.protocols import PAPER, Protocol, fit_frames, fit_labels
 
 
 @pytest.fixture
