@@ -64,7 +64,7 @@ def main() -> None:
         sample_qp(control(frames.repeat(4, 1, 1, 1, 1), log_bpp.repeat(4)), temperature=0.7).square().sum().backward()
 
     anchored = build_surrogate("anchored", qps=config.data.rungs, gop=8, width=48).requires_grad_(False)
-    judged = {**sample, "ladder_damage": judge_ladder(task, sample)}
+    judged = {**sample, "ladder_degradation": judge_ladder(task, sample)}
     analysis = anchored.without_pixels(anchored.analyse(judged))
 
     def off_the_ladder() -> None:

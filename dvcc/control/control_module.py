@@ -122,7 +122,7 @@ class ControlModule(L.LightningModule):
     @torch.no_grad()
     def learn_of(self, clip: int, sample: Sample) -> None:
         """Keep what `known` returns, of a batch of one."""
-        analysis = self.surrogate.analyse({**sample, "ladder_damage": self.judged.damage(clip, sample)})
+        analysis = self.surrogate.analyse({**sample, "ladder_degradation": self.judged.degradation(clip, sample)})
         self._known[clip] = self.surrogate.without_pixels(analysis), sample["ladder_bits"][0].sum(-1).log()
 
     def respond(self, batch: Sample, qp: torch.Tensor) -> Response:

@@ -101,16 +101,16 @@ class Search(RateController):
         rungs = tuple(int(qp) for qp in self.surrogate.rungs.qps)
         samples = LadderSamples([clip], codec=self.codec, cache=self.cache, qps=rungs)
         sample = default_collate([samples[0]])
-        damage = JudgedLadders(self.task, samples).damage(0, sample)
+        degradation = JudgedLadders(self.task, samples).degradation(0, sample)
         with torch.no_grad():
-            analysis = self.surrogate.analyse({**sample, "ladder_damage": damage})
+            analysis = self.surrogate.analyse({**sample, "ladder_degradation": degradation})
         analysis = self.surrogate.without_pixels(analysis)
         offsets = torch.zeros_like(base[:1])[None].requires_grad_()
         optimizer = torch.optim.Adam([offsets], lr=_STEP_QPS)
         for _ in range(_STEPS):
             predicted = self.surrogate.predict(analysis, soft_qp(base + offsets), shown=[])
-            assert predicted.damage is not None
-            (of_loss,) = torch.autograd.grad(self.task.loss_of(predicted.damage).sum(), offsets, retain_graph=True)
+            assert predicted.degradation is not None
+            (of_loss,) = torch.autograd.grad(self.task.loss_of(predicted.degradation).sum(), offsets, retain_graph=True)
             (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), offsets)
             # x264 takes back what all macroblocks have in common: without it, the loss at equal bits is left.
             gradient = of_loss - of_bits * of_loss.sum() / of_bits.sum().clamp(max=-1e-6)

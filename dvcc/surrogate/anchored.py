@@ -40,7 +40,7 @@ class LadderAnalysis:
     static: log activity, log residual against the past and the future reference, frame type one-hot. log_error: log
     coding error of every rung. log_cost: log of what the transform of the best prediction would cost at every rung.
     log_bits: learned log bits of every macroblock at every rung. log_mean_bits: (B, T, R). motion: in pixels;
-    grid_motion: past and future, in macroblocks. damage: to a task at every rung, if it has judged them.
+    grid_motion: past and future, in macroblocks. degradation: to a task at every rung, if it has judged them.
     """
 
     frames: torch.Tensor
@@ -53,7 +53,7 @@ class LadderAnalysis:
     log_cost: torch.Tensor
     log_bits: torch.Tensor
     log_mean_bits: torch.Tensor
-    damage: torch.Tensor | None
+    degradation: torch.Tensor | None
 
 
 class AnchoredSurrogate(Surrogate[LadderAnalysis]):
@@ -108,7 +108,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
             log_cost,
             self._macroblock_bits(static, log_error, log_cost, log_mean_bits),
             log_mean_bits,
-            self._smoothed(sample["ladder_damage"]) if "ladder_damage" in sample else None,
+            self._smoothed(sample["ladder_degradation"]) if "ladder_degradation" in sample else None,
         )
 
     def without_pixels(self, analysis: LadderAnalysis) -> LadderAnalysis:
@@ -117,7 +117,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         return replace(analysis, frames=empty, ladder_frames=empty, motion=Motion(empty, empty))
 
     def _smoothed(self, judged: torch.Tensor) -> torch.Tensor:
-        """(B, T, R, h, w) of damages (B, R, T, h, w), each rung with its neighbours."""
+        """(B, T, R, h, w) of degradations (B, R, T, h, w), each rung with its neighbours."""
         distance = (self.rungs.qps[:, None] - self.rungs.qps) / _JUDGED_OVER
         kernel = torch.exp(-distance.square() / 2)
         return einsum(kernel / kernel.sum(1, keepdim=True), judged, "r k, b k t h w -> b t r h w")
@@ -130,15 +130,16 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         effective, log_bits = self._propagate(analysis, level)
         shown = list(range(level.shape[1])) if shown is None else list(shown)
         maps_per_clip = len(qp) // b
-        damage = None
-        if analysis.damage is not None:
-            table = analysis.damage.repeat_interleave(maps_per_clip, 0)
-            damage = torch.stack([self.rungs.at(table[:, t], effective[:, t]) for t in range(level.shape[1])], 1).mean((1, 2, 3))
+        degradation = None
+        if analysis.degradation is not None:
+            table = analysis.degradation.repeat_interleave(maps_per_clip, 0)
+            read = [self.rungs.at(table[:, t], effective[:, t]) for t in range(level.shape[1])]
+            degradation = torch.stack(read, 1).mean((1, 2, 3))
         if not shown:
-            return Prediction(log_bits, level.new_zeros(len(level), 0, 3, *analysis.frames.shape[3:]), damage=damage)
+            return Prediction(log_bits, level.new_zeros(len(level), 0, 3, *analysis.frames.shape[3:]), degradation=degradation)
         drawn = [self._compose(analysis, m // maps_per_clip, level[m], effective[m], shown) for m in range(len(qp))]
         frames, candidates, weights, log_error = (torch.stack(part) for part in zip(*drawn, strict=True))
-        return Prediction(log_bits, frames, (candidates.transpose(0, 1), weights), log_error, damage)
+        return Prediction(log_bits, frames, (candidates.transpose(0, 1), weights), log_error, degradation)
 
     def _log_cost(self, luma: torch.Tensor, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, T, R, h, w): log of the least that a macroblock of luma (B, T, H, W) costs at every rung: as it is, or as what

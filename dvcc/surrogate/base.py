@@ -27,15 +27,15 @@ class Prediction(NamedTuple):
 
     candidates: what `frames` were drawn from, for a loss that is exact in expectation over the draw: frames
     (2, M, S, 3, H, W) and the chance (M, S, h, w) of the second; None where nothing is drawn. log_error: (M, S, h, w), what
-    `log_coding_error` of the coded frames should be; None where it is not foretold. damage: (M,), mean damage to a task
-    (`Task.damage`) over all frames; None unless the sample has a judged ladder and the surrogate reads it.
+    `log_coding_error` of the coded frames should be; None where it is not foretold. degradation: (M,), mean degradation to a task
+    (`Task.degradation`) over all frames; None unless the sample has a judged ladder and the surrogate reads it.
     """
 
     log_bits: torch.Tensor
     frames: torch.Tensor
     candidates: tuple[torch.Tensor, torch.Tensor] | None = None
     log_error: torch.Tensor | None = None
-    damage: torch.Tensor | None = None
+    degradation: torch.Tensor | None = None
 
     @property
     def log_clip_bits(self) -> torch.Tensor:
@@ -47,7 +47,7 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
     """Predicts what the codec would make of a clip and a QP map, in two steps: the clip, then any number of maps."""
 
     reads_ladder: bool
-    """Whether `Prediction.damage` is there for a sample with `ladder_damage`."""
+    """Whether `Prediction.degradation` is there for a sample with `ladder_degradation`."""
 
     @abstractmethod
     def analyse(self, sample: Sample) -> Analysis:
@@ -55,7 +55,7 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
 
         sample: of `LadderSamples`, batched: `frames` uint8 (B, T, 3, H, W), `frame_types` int64 (B, T) (indices into
         `FRAME_TYPES`), `ladder_frames` uint8 (B, R, T, 3, H, W), `ladder_bits` (B, R, T); if a task has judged the ladder,
-        `ladder_damage` (B, R, T, h, w).
+        `ladder_degradation` (B, R, T, h, w).
         """
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         """
 
     def without_pixels(self, analysis: Analysis) -> Analysis:
-        """An analysis small enough to keep, good for predictions of bits and damage only (shown=[])."""
+        """An analysis small enough to keep, good for predictions of bits and degradation only (shown=[])."""
         return analysis
 
     def forward(self, sample: Sample, qp: torch.Tensor) -> Prediction:

@@ -25,12 +25,13 @@ from dvcc.tasks.base import Task
 
 @torch.no_grad()
 def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
-    """(B, R, T, h, w): damage to `task` in every macroblock of every rung of a batched sample."""
+    """(B, R, T, h, w): degradation to `task` in every macroblock of every rung of a batched sample."""
     clips = []
     for frames, ladder in zip(sample["frames"], sample["ladder_frames"], strict=True):
         reference = task.predict(as_float(frames))[None]
-        damage = torch.cat([task.damage(task.predict(as_float(rung))[None], reference) for rung in ladder])
-        clips.append(F.interpolate(damage, frames.shape[-2:]) if damage.shape[-2:] != frames.shape[-2:] else damage)
+        degradation = torch.cat([task.degradation(task.predict(as_float(rung))[None], reference) for rung in ladder])
+        size = frames.shape[-2:]
+        clips.append(degradation if degradation.shape[-2:] == size else F.interpolate(degradation, size))
     return per_macroblock(torch.stack(clips))
 
 
@@ -40,19 +41,19 @@ class JudgedLadders:
     def __init__(self, task: Task, samples: LadderSamples) -> None:
         self.task, self.samples, self._task_key = task, samples, task_key(task)
 
-    def damage(self, clip: int, sample: Sample) -> torch.Tensor:
-        """(1, R, T, h, w): damage of every rung of clip number `clip`, whose `sample` is a batch of one."""
+    def degradation(self, clip: int, sample: Sample) -> torch.Tensor:
+        """(1, R, T, h, w): degradation of every rung of clip number `clip`, whose `sample` is a batch of one."""
         samples = self.samples
         words = [1, self._task_key, samples.clips[clip].digest, samples.codec, samples.qps, av.ffmpeg_version_info]
         path = samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
         try:
-            damage = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["damage"]
+            degradation = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["degradation"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
-            damage = judge_ladder(self.task, sample).cpu().numpy()
+            degradation = judge_ladder(self.task, sample).cpu().numpy()
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, damage=damage)
+            np.savez_compressed(buffer, degradation=degradation)
             write_atomic(path, buffer.getvalue())
-        return torch.from_numpy(damage).to(sample["frames"].device)
+        return torch.from_numpy(degradation).to(sample["frames"].device)
 
 
 def task_key(task: Task) -> str:
@@ -69,15 +70,15 @@ class Judge:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._damage: dict[int, torch.Tensor] = {}
+        self._degradation: dict[int, torch.Tensor] = {}
         self._losses: dict[tuple[int, int], torch.Tensor] = {}
 
-    def with_damage(self, sample: Sample) -> Sample:
+    def with_degradation(self, sample: Sample) -> Sample:
         """A batched sample with its ladders judged."""
         for i, clip in enumerate(sample["clip"].tolist()):
-            if clip not in self._damage:
-                self._damage[clip] = judge_ladder(self.task, {name: value[i : i + 1] for name, value in sample.items()})
-        return {**sample, "ladder_damage": torch.cat([self._damage[clip] for clip in sample["clip"].tolist()])}
+            if clip not in self._degradation:
+                self._degradation[clip] = judge_ladder(self.task, {name: value[i : i + 1] for name, value in sample.items()})
+        return {**sample, "ladder_degradation": torch.cat([self._degradation[clip] for clip in sample["clip"].tolist()])}
 
     @torch.no_grad()
     def losses(self, sample: Sample) -> torch.Tensor:
@@ -94,7 +95,7 @@ class Judge:
 def imitated_loss(task: Task, predicted: Prediction, reference: torch.Tensor | None) -> torch.Tensor:
     """(M,): the task's loss of `predicted`: off the ladder where that was read, else of the predicted frames against the
     `reference` prediction, which is needed only then."""
-    if predicted.damage is not None:
-        return task.loss_of(predicted.damage)
+    if predicted.degradation is not None:
+        return task.loss_of(predicted.degradation)
     assert reference is not None
     return task.loss(task.predict(predicted.frames), reference)

@@ -103,7 +103,7 @@ class SurrogateModule(L.LightningModule):
         """One group of maps per clip: bits of all of them, frames of some."""
         b, n = batch["qp"].shape[:2]
         if self._judge is not None and self.surrogate.reads_ladder:
-            batch = self._judge.with_damage(batch)
+            batch = self._judge.with_degradation(batch)
         analysis = self.surrogate.analyse(batch)
         qp = one_hot_qp(batch["qp"])
         bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
@@ -114,8 +114,8 @@ class SurrogateModule(L.LightningModule):
         losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
         uncoded = batch["frames"][:, asked].repeat_interleave(len(shown), 0)
         losses |= frame_losses(with_frames, coded_frames.flatten(0, 1), uncoded)
-        if self._judge is not None and bits.damage is not None:
-            imitated = self._judge.task.loss_of(bits.damage).view(b, n).gather(1, batch["shown"])
+        if self._judge is not None and bits.degradation is not None:
+            imitated = self._judge.task.loss_of(bits.degradation).view(b, n).gather(1, batch["shown"])
             losses["cv_task"] = control_variate_loss(self._judge.losses(batch), imitated)
         elif self.task is not None:
             losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, self._adjacent(asked[0], qp.shape[2]))

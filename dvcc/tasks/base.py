@@ -51,22 +51,22 @@ class Task(nn.Module, AbstractBase):
 
     @abstractmethod
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """What `loss` and `damage` compare `prediction` with where a data set has the truth: a prediction that is sure of the
-        `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow) it is what
-        `prediction` says, so that nothing is lost there; no gradient."""
+        """What `loss` and `degradation` compare `prediction` with where a data set has the truth: a prediction that is sure of
+        the `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow) it is
+        what `prediction` says, so that nothing is lost there; no gradient."""
 
     @abstractmethod
-    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, T, rows, columns), 0 or more, differentiable in the prediction: what coding has done to the prediction, and where,
         on any even grid over the frames (pixels, coarse cells, one cell). The loss is a function of its mean over an item."""
 
-    def loss_of(self, mean_damage: torch.Tensor) -> torch.Tensor:
-        """(B,): the loss, rising in the mean damage (B,)."""
-        return mean_damage
+    def loss_of(self, mean_degradation: torch.Tensor) -> torch.Tensor:
+        """(B,): the loss, rising in the mean degradation (B,)."""
+        return mean_degradation
 
     def loss(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,), differentiable in the prediction; 0 or near it when the coded frames are the reference's."""
-        return self.loss_of(self.damage(prediction, reference).flatten(1).mean(1))
+        return self.loss_of(self.degradation(prediction, reference).flatten(1).mean(1))
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:

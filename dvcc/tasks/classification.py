@@ -46,7 +46,7 @@ class ClassificationTask(Task):
         """Logits (.., K) of labels int64 (..,): the loss is then one less the probability of the true class."""
         return torch.zeros_like(prediction).scatter_(-1, labels[..., None], SURE)
 
-    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, T, 1, 1): how much of the class probabilities has moved (total variation distance, 0..1), of the frame as a whole.
 
         Bounded like the loss of segmentation, for its reasons. A classifier does not say where: the slope at one coded picture

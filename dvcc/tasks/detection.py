@@ -24,7 +24,7 @@ REFERENCE_SCORE = 0.6
 _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the unsure ones too
 _DOUBT = 0.4  # a box below this score does no harm as a false alarm
 _FALSE_ALARM = 0.5  # what a false alarm of score 1 costs, in lost objects
-_GRID = 88  # rows and columns of the damage: finer than macroblocks up to 1408 pixels, and a whole multiple of FastestDet's 22
+_GRID = 88  # rows and columns of the degradation: finer than macroblocks up to 1408 pixels, and four times FastestDet's 22
 
 
 class DetectionTask(Task):
@@ -76,7 +76,7 @@ class DetectionTask(Task):
     def _objects(self, candidates: torch.Tensor) -> Boxes:
         return detect(candidates, least_score=REFERENCE_SCORE, suppress=self.net.suppress)
 
-    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., 88, 88): how much of every object's detection is lost, and every false alarm, each spread over its box. Its
         mean is the share of the objects that is lost.
 
@@ -92,7 +92,7 @@ class DetectionTask(Task):
         """(F, 88, 88) of the frames of an item."""
         objects = [self._objects(reference) for reference in references]
         frames = zip(candidates, references, objects, strict=True)
-        maps = torch.stack([_damage_of_frame(*frame) for frame in frames])
+        maps = torch.stack([_degradation_of_frame(*frame) for frame in frames])
         count = max(1, sum(len(boxes.labels) for boxes in objects))
         return maps * (maps.numel() / count)
 
@@ -135,19 +135,19 @@ class DetectionMetric(AveragePrecision):
         )
 
 
-def _damage_of_frame(candidates: torch.Tensor, reference: torch.Tensor, objects: Boxes) -> torch.Tensor:
+def _degradation_of_frame(candidates: torch.Tensor, reference: torch.Tensor, objects: Boxes) -> torch.Tensor:
     """(88, 88), summing to the lost objects and false alarms of one frame."""
     corners, scores = candidates[:, :4], candidates[:, 4:]
     truth = objects.corners.to(corners)
-    damage = candidates.new_zeros(_GRID, _GRID)
+    degradation = candidates.new_zeros(_GRID, _GRID)
     if len(truth):
         left = (scores[:, objects.labels].T * box_iou(truth, corners)).amax(1)
         own = (reference[:, 4 + objects.labels].T * box_iou(truth, reference[:, :4])).amax(1)
-        damage = damage + _spread((1 - left / own).clamp(min=0), truth)
+        degradation = degradation + _spread((1 - left / own).clamp(min=0), truth)
     heard, known = _not_doubtful(candidates), _not_doubtful(reference)
     alarm = heard[:, 4:].amax(1) - _expected(heard[:, :4], known)
     covered = box_iou(heard[:, :4], truth).amax(1) if len(truth) else torch.zeros_like(alarm)
-    return damage + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), heard[:, :4].detach())
+    return degradation + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), heard[:, :4].detach())
 
 
 def _not_doubtful(candidates: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,7 @@ class OpticalFlowTask(Task):
         """The flows (.., 2, H, W) themselves; they are NaN where nothing is known."""
         return torch.where(labels.isnan().any(-3, keepdim=True), prediction.detach(), labels)
 
-    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W): log(1 + end-point error in pixels), half of it in the pair's first frame and half, at the same place, in
         its second. Both frames made the error, and they move by less than a macroblock as a rule. Scaled so that its mean is that
         of the pairs.

@@ -47,18 +47,18 @@ class ReconstructionTask(Task):
         """The frames themselves."""
         return labels
 
-    def damage(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): squared error, or 1 - SSIM, mean over the colours."""
         if self._metric == "psnr":
             return (prediction - reference).square().mean(-3)
         shown, wanted = (rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference))
         return (1 - ssim(shown, wanted, _WINDOW)).mean(1).unflatten(0, prediction.shape[:-3])
 
-    def loss_of(self, mean_damage: torch.Tensor) -> torch.Tensor:
+    def loss_of(self, mean_degradation: torch.Tensor) -> torch.Tensor:
         """(B,): -PSNR / 10 above its least, or 1 - SSIM."""
         if self._metric == "ssim":
-            return mean_damage
-        return torch.log10(mean_damage + _MSE_FLOOR) - math.log10(_MSE_FLOOR)
+            return mean_degradation
+        return torch.log10(mean_degradation + _MSE_FLOOR) - math.log10(_MSE_FLOOR)
 
     def metrics(self) -> dict[str, Metric]:
         """PSNR in dB or SSIM, of frames in 0..1."""

@@ -200,8 +200,8 @@ def test_search_finds_room_where_there_is_some(means, scene):
     """A task that cares for the left half only: x264 spends evenly, the search must not."""
 
     class LeftHalf(ReconstructionTask):
-        def damage(self, prediction, reference):
-            return super().damage(prediction, reference) * (torch.arange(prediction.shape[-1]) < 48)
+        def degradation(self, prediction, reference):
+            return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-1]) < 48)
 
     searching = replace(means, task=LeftHalf())
     plain, found = (build_rate_controller(name, searching).encode(scene, 120.0) for name in ("abr2_corrected", "search"))

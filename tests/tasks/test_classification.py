@@ -48,7 +48,7 @@ def test_with_fewer_classes_than_five_every_answer_is_among_them():
 def test_the_loss_is_how_much_of_the_probabilities_has_moved(task):
     sure, other, half = torch.tensor([[[50.0, 0, 0]], [[0, 50.0, 0]], [[50.0, 50.0, 0]]])[:, None].unbind()
     assert float(task.loss(other, sure)) == pytest.approx(1) and float(task.loss(half, sure)) == pytest.approx(0.5)
-    assert task.damage(half, sure).shape == (1, 1, 1, 1)
+    assert task.degradation(half, sure).shape == (1, 1, 1, 1)
 
 
 def test_loss_gradient_in_float64(task):

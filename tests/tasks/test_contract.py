@@ -51,7 +51,7 @@ def test_uint8_and_float_frames_are_the_same_picture(task, frames):
     torch.testing.assert_close(task.predict(as_bytes), task.predict(as_bytes.float() / 255))
 
 
-def test_loss_is_per_clip_nothing_for_the_reference_itself_and_grows_with_damage(task, frames):
+def test_loss_is_per_clip_nothing_for_the_reference_itself_and_grows_with_degradation(task, frames):
     reference = task.predict(frames)
     losses = [task.loss(task.predict(noisy(frames, amount)), reference) for amount in (0.0, 0.05, 0.4)]
     assert all(loss.shape == (2,) and torch.isfinite(loss).all() for loss in losses)
@@ -59,11 +59,11 @@ def test_loss_is_per_clip_nothing_for_the_reference_itself_and_grows_with_damage
     assert (losses[1] < losses[2]).all()
 
 
-def test_damage_is_a_grid_over_every_frame_and_its_mean_the_loss(task, frames):
+def test_degradation_is_a_grid_over_every_frame_and_its_mean_the_loss(task, frames):
     prediction, reference = task.predict(noisy(frames, 0.2)), task.predict(frames)
-    damage = task.damage(prediction, reference)
-    assert damage.ndim == 4 and damage.shape[:2] == (2, 3) and (damage >= 0).all()
-    torch.testing.assert_close(task.loss_of(damage.mean((1, 2, 3))), task.loss(prediction, reference))
+    degradation = task.degradation(prediction, reference)
+    assert degradation.ndim == 4 and degradation.shape[:2] == (2, 3) and (degradation >= 0).all()
+    torch.testing.assert_close(task.loss_of(degradation.mean((1, 2, 3))), task.loss(prediction, reference))
 
 
 def test_labels_make_a_reference_that_says_the_same(task, frames):

@@ -1,4 +1,4 @@
-"""Detection: boxes decode as published, damage lies where objects are, AP is COCO's."""
+"""Detection: boxes decode as published, degradation lies where objects are, AP is COCO's."""
 
 import numpy as np
 import pytest
@@ -45,11 +45,11 @@ def moved(candidates: torch.Tensor, cell: tuple[int, int], right: float) -> torc
     return result
 
 
-def share_of_cells(damage: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> float:
+def share_of_cells(degradation: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> float:
     """How much of a map lies between these sixteenths of the picture."""
-    scale = damage.shape[0] / 16
-    inside = damage[int(rows[0] * scale) : int(rows[1] * scale), int(columns[0] * scale) : int(columns[1] * scale)]
-    return float(inside.sum() / damage.sum())
+    scale = degradation.shape[0] / 16
+    inside = degradation[int(rows[0] * scale) : int(rows[1] * scale), int(columns[0] * scale) : int(columns[1] * scale)]
+    return float(inside.sum() / degradation.sum())
 
 
 def test_boxes_decode_as_published():
@@ -92,17 +92,17 @@ def test_labels_are_the_sure_objects(task):
     torch.testing.assert_close(labels[0, 0, 0, :4], torch.tensor([0.125, 0.125, 0.375, 0.375]))
 
 
-def test_a_lost_object_is_damage_on_its_box_and_nowhere_else(task):
+def test_a_lost_object_is_degradation_on_its_box_and_nowhere_else(task):
     reference = candidates_of((1, 1, 0, 0.9), (3, 3, 2, 0.7))
     lost = candidates_of((1, 1, 0, 0.9))
-    damage = task.damage(lost[None], reference[None])[0]
-    share = float(damage.mean())
+    degradation = task.degradation(lost[None], reference[None])[0]
+    share = float(degradation.mean())
     assert 0.45 < share <= 0.5  # one of two, but for the thousandths that are everywhere
-    assert share_of_cells(damage, (10, 14), (10, 14)) == pytest.approx(1.0)  # around the corner of cell (3, 3)
+    assert share_of_cells(degradation, (10, 14), (10, 14)) == pytest.approx(1.0)  # around the corner of cell (3, 3)
     assert float(task.loss(reference[None], reference[None])) == 0
 
 
-def test_a_moved_box_and_a_changed_class_are_damage(task):
+def test_a_moved_box_and_a_changed_class_are_degradation(task):
     reference = candidates_of((1, 1, 0, 0.9))
     aside = moved(reference, (1, 1), right=0.115)
     renamed, weaker = candidates_of((1, 1, 2, 0.9)), candidates_of((1, 1, 0, 0.6))
@@ -110,12 +110,12 @@ def test_a_moved_box_and_a_changed_class_are_damage(task):
     assert losses[0] == pytest.approx(1 - 0.6 / 0.9, rel=1e-4) and losses[1] > 0.3 and losses[2] > 0.9
 
 
-def test_a_false_alarm_is_damage_where_it_is(task):
+def test_a_false_alarm_is_degradation_where_it_is(task):
     reference = candidates_of((0, 0, 0, 0.9))
     alarmed = candidates_of((0, 0, 0, 0.9), (3, 2, 1, 0.8))
-    damage = task.damage(alarmed[None], reference[None])[0]
-    assert float(damage.mean()) == pytest.approx(0.5 * (0.8 - 0.4), rel=1e-3)
-    assert share_of_cells(damage, (10, 14), (6, 10)) == pytest.approx(1.0)
+    degradation = task.degradation(alarmed[None], reference[None])[0]
+    assert float(degradation.mean()) == pytest.approx(0.5 * (0.8 - 0.4), rel=1e-3)
+    assert share_of_cells(degradation, (10, 14), (6, 10)) == pytest.approx(1.0)
     doubtful = candidates_of((0, 0, 0, 0.9), (3, 2, 1, 0.35))
     assert float(task.loss(doubtful[None], reference[None])) == 0
 

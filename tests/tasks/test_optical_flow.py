@@ -1,4 +1,4 @@
-"""Optical flow: the error is a distance in pixels, the damage lies on both frames of a pair."""
+"""Optical flow: the error is a distance in pixels, the degradation lies on both frames of a pair."""
 
 import pytest
 import torch
@@ -51,13 +51,14 @@ def test_a_known_translation_is_found(task, dx, dy):
     assert float(metric.compute()) < 0.2 * (dx**2 + dy**2) ** 0.5
 
 
-def test_damage_is_shared_by_the_frames_of_a_pair(task):
+def test_degradation_is_shared_by_the_frames_of_a_pair(task):
     reference = torch.zeros(1, 3, 2, 8, 8)
     prediction = reference.clone()
     prediction[0, 1, 0, 2, 5] = 2.0
-    damage = task.damage(prediction, reference)
-    assert damage.shape == (1, 4, 8, 8)
-    assert damage.nonzero().tolist() == [[0, 1, 2, 5], [0, 2, 2, 5]] and float(damage[0, 1, 2, 5]) == float(damage[0, 2, 2, 5])
+    degradation = task.degradation(prediction, reference)
+    assert degradation.shape == (1, 4, 8, 8)
+    assert degradation.nonzero().tolist() == [[0, 1, 2, 5], [0, 2, 2, 5]]
+    assert float(degradation[0, 1, 2, 5]) == float(degradation[0, 2, 2, 5])
     assert float(task.loss(prediction, reference)) == pytest.approx(torch.tensor(3.0).log().item() / (3 * 64), rel=0.01)
 
 

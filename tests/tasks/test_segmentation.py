@@ -156,11 +156,11 @@ def test_the_loss_against_labels_is_what_the_true_class_lacks_and_skips_what_is_
     logits = torch.randn(2, 1, 20, 6, 6, generator=torch.Generator().manual_seed(1))
     labels[:, :, 0] = 255
     logits.requires_grad_()
-    damage = task.damage(logits, task.reference(labels, logits))
+    degradation = task.degradation(logits, task.reference(labels, logits))
     lacks = 1 - logits.softmax(2).gather(2, labels.clamp(max=3)[:, :, None]).squeeze(2)
-    weights = damage[:, :, 1:] / lacks[:, :, 1:]
-    assert (damage[:, :, 0] == 0).all()
+    weights = degradation[:, :, 1:] / lacks[:, :, 1:]
+    assert (degradation[:, :, 0] == 0).all()
     for item, of_item in zip(weights, labels[:, :, 1:], strict=True):  # one weight per class and picture
         assert all(item[of_item == label].std() < 1e-4 for label in range(4))
-    damage.sum().backward()
+    degradation.sum().backward()
     assert (logits.grad[..., 0, :] == 0).all() and logits.grad[..., 1:, :].abs().sum() > 0

@@ -23,8 +23,8 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(mode, tiny, trained, tmp_p
     half: half of what the control sees is mirrored.)"""
 
     class UpperHalf(ReconstructionTask):
-        def damage(self, prediction, reference):
-            return super().damage(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
+        def degradation(self, prediction, reference):
+            return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
 
     monkeypatch.setattr(control, "build_task", lambda name, **settings: UpperHalf())
     words = ["task=reconstruction", f"surrogate={trained}", f"control.mode={mode}", "control.smoothness=0"]

@@ -57,7 +57,7 @@ class RealLoss:
 
 def descent_test(surrogate: Surrogate, sample: Sample, real: RealLoss, *, mean_qp: int, rng: np.random.Generator) -> Descent:
     """Step from the flat map at `mean_qp`. sample: of the clip of `real`, a batch of one, its ladder judged."""
-    of_frames = {name: value for name, value in sample.items() if name != "ladder_damage"}
+    of_frames = {name: value for name, value in sample.items() if name != "ladder_degradation"}
     gradients = [
         task_gradient_at_equal_bits(surrogate, real.task, of, real.reference, mean_qp=mean_qp) for of in (sample, of_frames)
     ]
@@ -74,7 +74,7 @@ def task_gradient_at_equal_bits(
     sample has it judged and the surrogate can, else it is that of the predicted frames."""
     grid = macroblock_grid(*sample["frames"].shape[-2:])
     level = torch.full((1, sample["frames"].shape[1], *grid), float(mean_qp), requires_grad=True)
-    shown: list[int] | None = [] if "ladder_damage" in sample and surrogate.reads_ladder else None
+    shown: list[int] | None = [] if "ladder_degradation" in sample and surrogate.reads_ladder else None
     predicted = surrogate.predict(surrogate.analyse(sample), soft_qp(level), shown=shown)
     loss = imitated_loss(task, predicted, reference[None]).sum()
     (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), level, retain_graph=True)

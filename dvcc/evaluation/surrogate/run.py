@@ -118,7 +118,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
         bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
         for test in clips:
             real = RealLoss(task, test.clip, codec, cache)
-            test.sample["ladder_damage"] = judge_ladder(task, test.sample)
+            test.sample["ladder_degradation"] = judge_ladder(task, test.sample)
             for mean_qp in config.mean_qps:
                 # Of the video too: else the first clips of all videos, which start at 0, would get the same draws.
                 video = hashlib.sha256(test.video.encode()).digest()[:8]
@@ -171,7 +171,7 @@ def compare_group(
         types = test.sample["frame_types"][0]
         in_i, in_p, in_b = (float(error[types == k].mean()) for k in range(len(FRAME_TYPES)))
         of_frames = float(real.task.loss(real.task.predict(predicted.frames), real.reference[None])[0])
-        imitated = of_frames if predicted.damage is None else float(real.task.loss_of(predicted.damage)[0])
+        imitated = of_frames if predicted.degradation is None else float(real.task.loss_of(predicted.degradation)[0])
         fidelity = _fidelity(test, predicted.frames[0], one, second, mean_qp) if index < num_pictures else {}
         rows.append(
             MapRow(
