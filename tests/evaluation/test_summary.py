@@ -7,8 +7,8 @@ import torch
 
 from dvcc.evaluation.control.run import Row
 from dvcc.evaluation.control.summary import _strict, summarise
-from dvcc.evaluation.statistics import State, state_of
 from dvcc.tasks import OpticalFlowTask, build_task
+from dvcc.tasks.judging import State, state_of
 
 TARGETS = (100.0, 200.0, 400.0)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dvcc.errors import ConfigError
-from dvcc.evaluation.statistics import judge, label_frames, measure_frames, pooled, predict_frames, state_of
 from dvcc.tasks import TASKS, Task, build_task
+from dvcc.tasks.judging import judge, label_frames, measure_frames, pooled, predict_frames, state_of
 
 MODELS = {
     "classification": ["tiny"],

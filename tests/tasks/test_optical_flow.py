@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torchvision.utils import flow_to_image
 
 from dvcc.errors import ConfigError
-from dvcc.evaluation.statistics import predict_frames
 from dvcc.tasks import build_task
+from dvcc.tasks.judging import predict_frames
 from dvcc.tasks.optical_flow import EndPointError
 
 

@@ -18,8 +18,9 @@ from dvcc.evaluation.benchmark.pictures import draw_curves, draw_strips
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row
 from dvcc.evaluation.benchmark.summary import audit, not_monotone, summarise
 from dvcc.evaluation.control.report import csv_text, markdown_table, number
-from dvcc.evaluation.statistics import LEAST_CLUSTERS, pooled
+from dvcc.evaluation.statistics import LEAST_CLUSTERS
 from dvcc.tasks import Task
+from dvcc.tasks.judging import pooled
 from dvcc.training.run import versions
 
 if TYPE_CHECKING:

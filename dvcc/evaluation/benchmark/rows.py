@@ -14,9 +14,9 @@ import torch
 
 from dvcc._files import write_atomic
 from dvcc.clip import Clip
-from dvcc.evaluation.statistics import State
 from dvcc.surrogate.judged import task_key
 from dvcc.tasks import Task
+from dvcc.tasks.judging import State
 
 if TYPE_CHECKING:
     from dvcc.evaluation.benchmark.run import Sweep

@@ -26,9 +26,9 @@ from dvcc.errors import ConfigError, VideoError
 from dvcc.evaluation.benchmark.networks import build_networks, check_networks, speaks_of, taken_for
 from dvcc.evaluation.benchmark.report import write_report
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
-from dvcc.evaluation.statistics import AT_ONCE, State, label_frames, parts_of, predict_frames, state_of, with_noise
 from dvcc.media.protocols import PAPER, Protocol
 from dvcc.tasks import Task
+from dvcc.tasks.judging import AT_ONCE, State, label_frames, parts_of, predict_frames, state_of, with_noise
 from dvcc.training.run import build_codec
 
 _OPTIONS = {"folder": ("frames", "stride", "per_video", "shots"), "cityscapes_sequence": ("frames", "stride")}

@@ -10,8 +10,9 @@ import numpy as np
 
 from dvcc import units
 from dvcc.evaluation.benchmark.rows import Row
-from dvcc.evaluation.statistics import cluster_samples, interval95, or_none, pooled
+from dvcc.evaluation.statistics import cluster_samples, interval95, or_none
 from dvcc.tasks import Task
+from dvcc.tasks.judging import pooled
 
 
 def summarise(

@@ -14,10 +14,10 @@ import torch
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.codecs import EncodedClip
 from dvcc.codecs.bitstream import CodedStream
-from dvcc.evaluation.statistics import PART, State, merged, pooled, predict_frames, state_of
 from dvcc.pixels import as_float
 from dvcc.rate_control import RateController
 from dvcc.tasks import ReconstructionTask, Task
+from dvcc.tasks.judging import PART, State, merged, pooled, predict_frames, state_of
 
 _PIXELS_AT_ONCE = 4_000_000  # of a part: a network's logits are eighty bytes and more for every pixel
 

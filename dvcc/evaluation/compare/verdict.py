@@ -10,8 +10,9 @@ import numpy as np
 
 from dvcc import units
 from dvcc.evaluation.compare.measure import Measured
-from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95, pooled
+from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95
 from dvcc.tasks import Task
+from dvcc.tasks.judging import pooled
 
 _LEAST_BLOCKS = 5  # resampling fewer says little
 _RESAMPLES = 200

@@ -23,11 +23,11 @@ from dvcc.datasets.splits import split_videos
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.report import write_report
 from dvcc.evaluation.control.summary import summarise
-from dvcc.evaluation.statistics import State, judge, label_frames, measure_frames, pooled, predict_frames, with_noise
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.surrogate import load_surrogate
 from dvcc.tasks import Task, build_task
+from dvcc.tasks.judging import State, judge, label_frames, measure_frames, pooled, predict_frames, with_noise
 from dvcc.training.run import (
     build_clips,
     build_codec,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torchmetrics import Metric
 
-from dvcc.evaluation.statistics import State, bd_metric, bd_rate_percent, cluster_samples, interval95, merged, or_none, pooled
+from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95, or_none
 from dvcc.tasks.base import Task
+from dvcc.tasks.judging import State, merged, pooled
 
 if TYPE_CHECKING:
     from dvcc.evaluation.control.run import Row

@@ -10,7 +10,6 @@ import torch
 from dvcc.clip import Clip
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
-from dvcc.evaluation.statistics import predict_frames
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.surrogate import Surrogate
 from dvcc.surrogate.base import soft_qp
@@ -18,6 +17,7 @@ from dvcc.surrogate.judged import imitated_loss
 from dvcc.surrogate.random_maps import LOWEST_QP
 from dvcc.surrogate.samples import Sample
 from dvcc.tasks.base import Task
+from dvcc.tasks.judging import predict_frames
 from dvcc.units import macroblock_grid
 
 STEP_QPS = 2.0

@@ -6,8 +6,8 @@ import torch
 
 from dvcc.codecs import CRF, X264
 from dvcc.evaluation.compare.measure import Measured, judge_all
-from dvcc.evaluation.statistics import judge, predict_frames
 from dvcc.tasks import build_task
+from dvcc.tasks.judging import judge, predict_frames
 from tests.conftest import make_scene
 
 

@@ -1,0 +1,103 @@
+"""Run a task over whole clips: predict, label, measure, judge, and pool metric states over a set of clips."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torchmetrics import Metric
+
+from dvcc.tasks.base import Task
+
+State = dict[str, torch.Tensor | list[torch.Tensor]]
+"""What a metric has been updated with: sums and lists, by name."""
+
+AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
+
+PART = 8  # predictions: the logits of a long clip do not fit into memory
+
+
+def parts_of(frames: torch.Tensor, count: int, *, overlap: int) -> list[torch.Tensor]:
+    """Frames (T, 3, H, W) in parts that are enough for `count` predictions each (see `Task.overlap`)."""
+    predictions = max(0, len(frames) - overlap)
+    return [frames[start : min(start + count, predictions) + overlap] for start in range(0, max(1, predictions), count)]
+
+
+@torch.inference_mode()
+def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
+    """Predictions for a clip (T, 3, H, W), two at a time."""
+    predictions = [task.predict(part) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)]
+    return torch.cat(predictions) if predictions[1:] else predictions[0]  # a copy of logits takes as long as a layer
+
+
+@torch.inference_mode()
+def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
+    """What is true of a clip (T, 3, H, W) if its predictions are, which may be far smaller than they."""
+    return torch.cat([task.labels(task.predict(part)) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)])
+
+
+@torch.inference_mode()
+def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor) -> State:
+    """The state of the task's metric for a clip (T, 3, H, W) and the labels of all its predictions."""
+    metric = task.metric()
+    for part, true in zip(parts_of(frames, AT_ONCE, overlap=task.overlap), labels.split(AT_ONCE), strict=True):
+        metric.update(predict_frames(task, part), true)
+    return state_of(metric)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of eight predictions."""
+
+    state: State
+    metric: float
+    loss: float
+
+
+@torch.inference_mode()
+def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
+    """Of coded frames (T, 3, H, W), against the `reference` prediction of the uncoded ones."""
+    metric, loss = task.metric(), 0.0
+    for part, wanted in zip(parts_of(frames, PART, overlap=task.overlap), reference.split(PART), strict=True):
+        prediction = predict_frames(task, part)
+        metric.update(prediction, task.labels(wanted))
+        loss += float(task.loss(prediction[None], wanted[None])[0]) * len(wanted) / len(reference)
+    state = state_of(metric)
+    return Verdict(state, pooled(task.metric(), [state]), loss)
+
+
+def with_noise(frames: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """uint8 frames, every value one grey level up or down, or as it is."""
+    noise = torch.randint(-1, 2, frames.shape, generator=torch.Generator().manual_seed(seed))
+    return (frames.int() + noise).clamp(0, 255).to(torch.uint8)
+
+
+def state_of(metric: Metric) -> State:
+    """What a metric has been updated with, of one clip say, so that any set of clips can be pooled later."""
+    return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
+
+
+def merged(metric: Metric, states: Sequence[State]) -> Metric:
+    """The metric as if updated with every clip of a set: states are added up, lists joined."""
+    metric.reset()
+    metric.merge_state({name: _added([state[name] for state in states]) for name in states[0]})
+    return metric
+
+
+def pooled(metric: Metric, states: Sequence[State]) -> float:
+    """The metric over a set of clips; NaN for an empty set."""
+    if not states:
+        return float("nan")
+    merged(metric, states)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torchmetrics counts updates, and merging a state is none
+        return float(metric.compute())
+
+
+def _added(values: Sequence[torch.Tensor | list[torch.Tensor]]) -> torch.Tensor | list[torch.Tensor]:
+    if isinstance(values[0], list):
+        return [item for value in values for item in value]
+    return torch.stack(cast("list[torch.Tensor]", values)).sum(0)
