@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120 out=runs/demo/surrogate
-	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003 control.mode=offset \
+	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003 \
 		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO) data.shots=true \
 		checkpoint=runs/demo/control/control.safetensors out=runs/demo/evaluation

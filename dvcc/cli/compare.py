@@ -16,8 +16,9 @@ from dvcc.clip import Clip
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import read_clip
 from dvcc.media.probe import open_video
-from dvcc.networks.sources import Mode, check_mode, control_path
+from dvcc.networks.sources import control_path
 from dvcc.networks.zoo import names as networks_of
+from dvcc.qp import Delivery
 from dvcc.units import gop_of_a_second
 
 if TYPE_CHECKING:
@@ -53,10 +54,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", metavar="NAME", help="the network that judges (default: the task's own; dvcc zoo lists more)")
     parser.add_argument("--weights", metavar="FILE", help="weights for it, in place of its published ones")
     parser.add_argument(
-        "--mode", choices=get_args(Mode), help="offset, the default: the control moves x264's QPs; absolute: it decides them"
+        "--delivery",
+        choices=get_args(Delivery),
+        default="offsets",
+        help="offsets, the default: on top of x264's two passes; map: every QP is given, after an analysis encode",
     )
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="a control that you trained (default: the published one of the task and mode)"
+        "--checkpoint", metavar="PATH", help="a control that you trained (default: the published one of the task)"
     )
     parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where the stretch begins (default: 0)")
     parser.add_argument("--seconds", type=float, metavar="SECONDS", help=f"how long it is (default: up to {_FRAMES} frames)")
@@ -68,8 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 1 <= arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
-    mode: Mode = arguments.mode or "offset"
-    checkpoint = control_path(None if arguments.checkpoint else arguments.task, mode, arguments.checkpoint)
+    checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
     probe = read_clip(arguments.video, frames=1)
     start, frames = _stretch(arguments, probe)
@@ -89,13 +92,12 @@ def run(arguments: argparse.Namespace) -> None:
     if source is not None:
         check_target(source, arguments.target_kbps)
     control, stored = load_control(checkpoint)
-    check_mode(checkpoint, control.mode, asked=arguments.mode)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
     gop = gop_of_a_second(probe.fps)
     codec = X264(gop=gop)
-    # In offset mode x264 keeps the rate; a map of its own can miss it by half, and gets one more encode to mend that.
-    learned = "learned" if control.mode == "offset" else "learned_corrected"
+    # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to mend that.
+    learned = "learned" if arguments.delivery == "offsets" else "learned_map_corrected"
     controllers = {
         "abr2": build_rate_controller("abr2", Means(codec)),
         "control": build_rate_controller(learned, Means(codec, control)),
@@ -123,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = {"abr2": "two-pass ABR", "control": "learned control"}
     baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
-    facts = _facts(arguments, clip, start, gop, model, checkpoint, control.mode, stored)
+    facts = _facts(arguments, clip, start, gop, model, checkpoint, stored)
     said = remarks(verdict, measured, task, names, arguments.target_kbps)
     comparison = Comparison(
         title=Path(arguments.video).name,
@@ -205,7 +207,6 @@ def _facts(
     gop: int,
     model: str,
     checkpoint: Path,
-    mode: str,
     stored: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """How it was measured, in words."""
@@ -227,8 +228,8 @@ def _facts(
         ("two-pass ABR", "x264 at its best: two passes, AQ, psy and mbtree on"),
         (
             "learned control",
-            f"{checkpoint.name}, {mode} mode"
-            + ("" if mode == "offset" else "; coded once more where it missed its target")
+            f"{checkpoint.name}, delivered as {arguments.delivery}"
+            + ("" if arguments.delivery == "offsets" else "; coded once more where it missed its target")
             + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
             + ("; TRAINED ON THIS VIDEO, which flatters it" if video_key(video) in stored.get("trained_on", []) else ""),
         ),

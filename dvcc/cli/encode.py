@@ -13,7 +13,8 @@ from dvcc._files import replaced
 from dvcc._words import counted
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
-from dvcc.networks.sources import Mode, check_mode, control_path, published_tasks
+from dvcc.networks.sources import control_path, published_controls
+from dvcc.qp import Delivery
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 if TYPE_CHECKING:
@@ -32,17 +33,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--task",
         metavar="TASK",
-        help=f"what the video is for, unless --checkpoint says it: {published_tasks()}",
+        help=f"what the video is for, unless --checkpoint says it: {', '.join(published_controls())}",
     )
     parser.add_argument(
-        "--mode",
-        choices=get_args(Mode),
-        help="offset, the default: on top of the encoder's two passes; absolute: every QP decided, after an analysis encode",
+        "--delivery",
+        choices=get_args(Delivery),
+        default="offsets",
+        help="offsets, the default: on top of the encoder's two passes; map: every QP is given, after an analysis encode",
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
-    parser.add_argument(
-        "--codec", choices=list(VIDEO_CODECS), default="x264", help="H.264, the default, or HEVC (offset mode only)"
-    )
+    parser.add_argument("--codec", choices=list(VIDEO_CODECS), default="x264", help="H.264, the default, or HEVC (offsets only)")
     parser.add_argument("--preset", metavar="NAME", default="medium", help="preset of the encoder (default: medium)")
     parser.add_argument("--gop", metavar="N", type=int, help="frames from one I frame to the next (default: one second)")
     parser.add_argument(
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    checkpoint = control_path(arguments.task, arguments.mode or "offset", arguments.checkpoint)
+    checkpoint = control_path(arguments.task, arguments.checkpoint)
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
     for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):
         if value is not None and not 1 <= value <= most:
@@ -97,10 +97,9 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.encode.report import EncodeReport, progress_bar
 
     control, _ = load_control(checkpoint)
-    check_mode(checkpoint, control.mode, asked=arguments.mode)
     threads = arguments.threads or default_threads(arguments.codec)
-    codec = obedient_codec(arguments.codec, arguments.preset, control.mode, gop=gop, threads=threads)
-    plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control)
+    codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
+    plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control, arguments.delivery)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)
     if arguments.dry_run:
@@ -116,6 +115,8 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
 def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.media.output import check_output
 
+    if arguments.delivery != "offsets":
+        raise ConfigError("--delivery map needs an analysis encode, and a stream is coded in one pass: leave it out with --live")
     if arguments.report or arguments.dry_run or arguments.stream is not None:
         raise ConfigError("--report, --dry-run and --stream are for files: leave them out with --live")
     if arguments.out != "-":
@@ -126,7 +127,6 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.encode.presets import default_threads
 
     control, _ = load_control(checkpoint)
-    check_mode(checkpoint, control.mode, asked=arguments.mode)
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)

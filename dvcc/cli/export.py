@@ -17,8 +17,8 @@ from dvcc.export import FORMATS
 from dvcc.media.format import VideoFormat
 from dvcc.media.probe import open_video
 from dvcc.media.source import Damage, SourceFrame
-from dvcc.networks.sources import Mode, check_mode, control_path, published_tasks
-from dvcc.qp import QPMap, QPOffsets
+from dvcc.networks.sources import control_path, published_controls
+from dvcc.qp import Delivery, QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 
@@ -28,17 +28,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("video", help="a video file, which the other encoder is going to code")
     parser.add_argument("--format", choices=list(FORMATS), default="npz", help="which program's (default: npz, dvcc's own)")
     parser.add_argument("--target-kbps", metavar="KBPS", type=float, required=True, help="bitrate to aim at, kbit/s")
-    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {published_tasks()}")
-    parser.add_argument("--mode", choices=get_args(Mode), help=_modes())
+    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls())}")
+    parser.add_argument("--delivery", choices=get_args(Delivery), help=_deliveries())
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument("--gop", metavar="N", type=int, help="frames per GOP (default: one second)")
     parser.add_argument("--out", metavar="FILE", help="where to write (default: VIDEO with the format's suffix, in this folder)")
     parser.set_defaults(run=run)
 
 
-def _modes() -> str:
-    offsets = [name for name, form in FORMATS.items() if form.takes[0] == "offset"]
-    return f"absolute: QPs; offset: offsets on the encoder's own (default: offset for {' and '.join(offsets)}, else absolute)"
+def _deliveries() -> str:
+    offsets = [name for name, form in FORMATS.items() if form.takes[0] == "offsets"]
+    return f"map: every QP; offsets: on the encoder's own QPs (default: offsets for {' and '.join(offsets)}, else map)"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -48,9 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.gop is not None and not 1 <= arguments.gop <= LONGEST_GOP:
         raise ConfigError(f"--gop goes from 1 to {LONGEST_GOP} frames, got {arguments.gop}")
     written = FORMATS[arguments.format]
-    if arguments.mode not in (None, *written.takes):
-        raise ConfigError(f"{arguments.format} does not take --mode {arguments.mode}: use --mode {written.takes[0]}")
-    checkpoint = control_path(arguments.task, arguments.mode or written.takes[0], arguments.checkpoint)
+    delivery: Delivery = arguments.delivery or written.takes[0]
+    if delivery not in written.takes:
+        raise ConfigError(f"{arguments.format} does not take --delivery {delivery}: use --delivery {written.takes[0]}")
+    checkpoint = control_path(arguments.task, arguments.checkpoint)
     out = Path(arguments.out or f"{Path(arguments.video).stem}{written.suffix}")
     if written.misread and out.suffix == written.misread:
         raise ConfigError(f"{arguments.format} would take {out} for another layout: give a name that ends in {written.suffix}")
@@ -71,26 +72,20 @@ def run(arguments: argparse.Namespace) -> None:
     check_target(source, arguments.target_kbps)
 
     control, _ = load_control(checkpoint)
-    mode = check_mode(checkpoint, control.mode, asked=arguments.mode)
-    if mode not in written.takes:
-        raise ConfigError(
-            f"{checkpoint} is a control of {mode} mode, which {arguments.format} does not take: "
-            f"use one of --mode {written.takes[0]}"
-        )
-    codec = obedient_codec("x264", "medium", control.mode, gop=gop, threads=default_threads("x264"))
+    codec = obedient_codec("x264", "medium", delivery, gop=gop, threads=default_threads("x264"))
     maker, damage = MapMaker(source, control, arguments.target_kbps, codec), Damage()
     for note in replaced(out):
         print(f"note     {note}", file=sys.stderr)
     with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
-        extent, analysis = _Extent(progress), maker.analyse(Path(folder), progress)
+        extent, analysis = _Extent(progress), maker.analyse(Path(folder), progress) if delivery == "map" else None
         times = _Times(source.picture)
         decided = maker.decided(times(source.frames(damage)), analysis)
-        command = written.write(file, extent(by_gop(decided, gop, mode)), source=source, out=out, gop=gop)
+        command = written.write(file, extent(by_gop(decided, gop, delivery)), source=source, out=out, gop=gop)
         if damage.resized:  # the other encoder would not scale them
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
     if note := str(times):
         print(f"note     {note}", file=sys.stderr)
-    what = "QPs" if mode == "absolute" else "offsets"
+    what = "QPs" if delivery == "map" else "offsets"
     print(
         f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "
         f"at {arguments.target_kbps:g} kbit/s"

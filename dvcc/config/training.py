@@ -73,37 +73,20 @@ class LossWeights:
 
 @dataclass
 class ControlModel:
-    mode: str = "absolute"  # decides every QP; or "analysed": from those of one encode; or "offset": on top of two-pass ABR
     width: int = 32
-    reach: float = 12.0  # QPs that the map may depart from the flat one, or from x264's
-    smoothness: float = 1.5  # macroblocks, deviation of the Gaussian that smooths the departure
+    max_delta_qp: float = 12.0  # QPs that an offset is at most
+    blur_sigma: float = 1.5  # macroblocks, standard deviation of the Gaussian that smooths the offsets; 0 is none
 
     def __post_init__(self) -> None:
-        if self.mode not in ("absolute", "analysed", "offset"):
-            raise ConfigError(f"control.mode is absolute, analysed or offset, got {self.mode!r}")
-        at_least(self, width=2, reach=0.0, smoothness=0)
+        at_least(self, width=2, max_delta_qp=0.0, blur_sigma=0)
 
 
 @dataclass
 class ObjectiveConfig:
-    multiplier: float = 0.5  # lambda at the start; in offset mode it is the price of bits at every map
-    dual_step: float = 0.02  # 0 keeps lambda fixed: the published form (absolute mode)
-    deviation_weight: float = 1.0  # mu of |log(bits / target)| (absolute mode)
-    margin: float = 0.0  # asks for that much less, in log bits (absolute mode)
-    temperature: float = 0.7  # of the Gumbel-softmax (absolute mode: offsets are not sampled)
-    targets: int = 4  # of a clip in one step
-    gradient: str = "surrogate"  # or, with real encodes at every step, "relax" (LAX) or "straight_through"
-    refresh_every: int | None = None  # steps after which the surrogate is trained on maps of the control, too
-    refresh_steps: int = 100  # of such a training
-    judge: str = "ladder"  # the task judges the rungs, once per clip; or "frames": the predicted frames, at every step
+    targets: int = 4  # random rates of a clip in one step
 
     def __post_init__(self) -> None:
-        if self.judge not in ("ladder", "frames"):
-            raise ConfigError(f"objective.judge is ladder or frames, got {self.judge!r}")
-        if self.gradient not in ("surrogate", "relax", "straight_through"):
-            raise ConfigError(f"objective.gradient is surrogate, relax or straight_through, got {self.gradient!r}")
-        at_least(self, multiplier=0, dual_step=0, deviation_weight=0, temperature=0.0, targets=1)
-        at_least(self, refresh_every=1, refresh_steps=1)
+        at_least(self, targets=1)
 
 
 @dataclass
@@ -125,7 +108,6 @@ class SurrogateConfig(_TrainingRun):
     losses: LossWeights = field(default_factory=LossWeights)
     task: TaskConfig = field(default_factory=TaskConfig)  # asked only for losses.cv_task
     start: str | None = None  # weights of the same kind of surrogate to begin with
-    control: str | None = None  # a trained control, whose maps are to be among those of training
 
 
 @dataclass

@@ -1,7 +1,5 @@
-"""The control: its network, the relaxation that trains it, the objective."""
+"""Stage 2: the control network, its objective and its training."""
 
 from dvcc.control.network import ControlNetwork, load_control
-from dvcc.control.objective import DualAscent, Lagrangian, lagrangian
-from dvcc.control.relaxation import gaussian_logits, sample_qp
 
-__all__ = ["ControlNetwork", "DualAscent", "Lagrangian", "gaussian_logits", "lagrangian", "load_control", "sample_qp"]
+__all__ = ["ControlNetwork", "load_control"]

@@ -1,4 +1,4 @@
-"""The control network: frames and a target rate in, QP logits for every macroblock out."""
+"""The control network: frames and a target rate in, a QP offset for every macroblock out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from kornia.filters import gaussian_blur2d
 from torch import nn
 from torch.nn import functional as F
 
-from dvcc.control.relaxation import gaussian_logits
 from dvcc.errors import ConfigError
 from dvcc.networks.weights import Weights, load_state, load_weights, save_weights
 from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP
-from dvcc.units import MACROBLOCK, macroblock_grid
-
-MODES = ("absolute", "analysed", "offset")
+from dvcc.units import MACROBLOCK
 
 _PATCH = MACROBLOCK // 4  # of the reduced frames, per macroblock
 _DILATIONS = (1, 2, 4)  # a macroblock sees eight to every side
@@ -82,34 +79,21 @@ def _prior_features(activity: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tens
 
 
 class ControlNetwork(nn.Module):
-    """A learned departure of at most `reach` QPs from a base map: in absolute mode from the flat map that meets the target, in
-    analysed mode from the QPs that x264 took in an analysis encode, which are an input, in offset mode from whatever x264's own
-    rate control is going to decide. In these two the departure is 0 on average in every frame, and the mean over the frames of
-    the GOP so far: where to spend, while when to spend is left to x264.
+    """Decides offsets of at most `max_delta_qp` QPs from those that x264's own rate control chooses.
 
-    width: channels. gop: frames per GOP; the position in it is an input. smoothness: deviation, in macroblocks, of the Gaussian
-    that the departure is smoothed with: what a macroblock's quality does to a task depends on its neighbours', and QPs that
-    change from one to the next have to be signalled; 0 is none. Causal: a frame's QPs depend on it and the frame before, apart
-    from the prior, which sees the clip as a first pass does. One network serves the whole range of targets (feature-wise
-    modulation by log bits per pixel). Raises `ConfigError` for another mode.
+    Offsets are 0 on average in every frame, and the mean over the frames of the GOP so far: they say where to spend, and x264
+    decides when. Causal: a frame's offsets depend on it, on earlier frames of its GOP and on the frame before these, apart from
+    the prior, which sees the clip as a first pass does. One network serves the whole range of targets: log bits per pixel
+    modulate its features.
+
+    width: channels. gop: frames per GOP; the position in it is an input. blur_sigma: standard deviation, in macroblocks, of the
+    Gaussian that smooths the offsets: what a macroblock's quality does to a task depends on its neighbours', and QPs that change
+    from one to the next have to be signalled; 0 is none.
     """
 
-    def __init__(
-        self,
-        *,
-        width: int = 32,
-        gop: int = 8,
-        reach: float = 12.0,
-        spread: float = 0.7,
-        smoothness: float = 1.5,
-        mode: str = "absolute",
-    ) -> None:
+    def __init__(self, *, width: int = 32, gop: int = 8, max_delta_qp: float = 12.0, blur_sigma: float = 1.5) -> None:
         super().__init__()
-        if mode not in MODES:
-            raise ConfigError(f"there is no control mode {mode!r}: choose one of {', '.join(MODES)}")
-        self.mode = mode
-        self.config: dict[str, Any] = {"width": width, "gop": gop, "reach": reach, "spread": spread}
-        self.config |= {"smoothness": smoothness, "mode": mode}
+        self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
         self.prior = RatePrior()
         self.stem = nn.Sequential(
             nn.Conv2d(6, width, 4, stride=4),
@@ -119,53 +103,32 @@ class ControlNetwork(nn.Module):
         )
         self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 2 * len(_DILATIONS) * width))
         self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS])
-        self.of_base = nn.Conv2d(1, width, 1) if mode == "analysed" else None
         self.head = nn.Conv2d(width, 1, 3, padding=1)
-        for parameter in self.head.parameters():  # the first map is the flat one
+        for parameter in self.head.parameters():  # training starts at no offsets: x264 itself
             nn.init.zeros_(parameter)
 
-    def forward(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """Logits (B, T, h, w, 52) of absolute mode for frames (B, T, 3, H, W) and target log bits per pixel (B,)."""
-        return gaussian_logits(self.mean_qp(frames, log_bpp), spread=self.config["spread"])
+    def offsets(self, frames: torch.Tensor, log_bpp: torch.Tensor, *, gop: int | None = None) -> torch.Tensor:
+        """(B, T, h, w): offsets from x264's QPs, not rounded, for frames (B, T, 3, H, W) and target log bits per pixel (B,).
 
-    def mean_qp(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B, T, h, w): the QP at the peak of the logits of absolute mode, not rounded, 0..51; in other modes, what the network
-        makes of the flat map."""
-        small = reduced(frames)
-        level = self.prior(small, log_bpp)
-        flat = level[:, None, None, None].expand(-1, frames.shape[1], *macroblock_grid(*frames.shape[-2:]))
-        departure = self.departure(small, log_bpp, level, flat)
-        return (flat + (departure if self.mode == "absolute" else self._steady(departure))).clamp(0, MAX_QP)
-
-    def offsets(
-        self, frames: torch.Tensor, log_bpp: torch.Tensor, base_qp: torch.Tensor | None = None, *, gop: int | None = None
-    ) -> torch.Tensor:
-        """(B, T, h, w): QPs from those that x264 chooses, in offset and analysed mode, not rounded.
-
-        base_qp: (B, T, h, w), those of the analysis encode; needed in analysed mode, not used in offset mode. gop: frames per
-        GOP, if it is another than that of training.
+        gop: frames per GOP, if it is another than that of training.
         """
         small = reduced(frames)
-        return self._steady(self.departure(small, log_bpp, self.prior(small, log_bpp), base_qp, gop=gop), gop=gop)
+        delta = self.delta_qp(small, log_bpp, self.prior(small, log_bpp), gop=gop)
+        return centred(mean_so_far(delta, gop=gop or self.config["gop"]))
 
-    def _steady(self, departure: torch.Tensor, *, gop: int | None = None) -> torch.Tensor:
-        return centred(mean_so_far(departure, gop=gop or self.config["gop"]))
-
-    def departure(
+    def delta_qp(
         self,
         small: torch.Tensor,
         log_bpp: torch.Tensor,
-        level: torch.Tensor,
-        base_qp: torch.Tensor | None = None,
+        mean_qp: torch.Tensor,
         *,
         gop: int | None = None,
         before: torch.Tensor | None = None,
         start: int = 0,
     ) -> torch.Tensor:
-        """(B, T, h, w): what the network says of every frame by itself, in QPs. In the modes that depart from x264's QPs,
-        `offsets` are its mean over the GOP so far.
+        """(B, T, h, w): what the network decides of every frame by itself, in QPs. `offsets` are the mean over the GOP so far.
 
-        small: `reduced` frames (B, T, 3, H/4, W/4). level: (B,), the QP of the flat map. before: (B, 1, 3, H/4, W/4), the frame
+        small: `reduced` frames (B, T, 3, H/4, W/4). mean_qp: (B,), that of the prior. before: (B, 1, 3, H/4, W/4), the frame
         before the first (None: the first itself). start: the first frame's place in its GOP.
         """
         b, t, _, height, width = small.shape
@@ -176,17 +139,12 @@ class ControlNetwork(nn.Module):
         if below or right:  # a pad of nothing copies everything
             seen = F.pad(seen, (0, right, 0, below), mode="replicate")
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
-        if self.of_base is not None:
-            if base_qp is None:
-                raise ConfigError("a control of analysed mode needs the QPs of an analysis encode: give base_qp")
-            level = base_qp.mean((1, 2, 3))
-            features = features + self.of_base(rearrange((base_qp - level[:, None, None, None]) / 5, "b t h w -> (b t) 1 h w"))
         gop = gop or self.config["gop"]
         position = (torch.arange(t, device=small.device) + start) % gop
         condition = torch.stack(
             [
                 ((log_bpp[:, None] + 3) / 2).expand(b, t),
-                ((level[:, None] - 32) / 10).expand(b, t),
+                ((mean_qp[:, None] - 32) / 10).expand(b, t),
                 (position == 0).float().expand(b, t),
                 (position / gop).expand(b, t),
             ],
@@ -196,22 +154,21 @@ class ControlNetwork(nn.Module):
         for block, (scale, shift) in zip(self.blocks, scales, strict=True):
             features = features + F.silu(block(features) * (1 + scale) + shift)
         decided = self.head(features)
-        if self.mode != "absolute":  # x264 decides the level of every frame
-            decided = decided - decided.mean((1, 2, 3), keepdim=True)
-        departure = self.config["reach"] * torch.tanh(decided)
-        if sigma := self.config["smoothness"]:
+        decided = decided - decided.mean((1, 2, 3), keepdim=True)  # x264 decides the mean of every frame
+        delta = self.config["max_delta_qp"] * torch.tanh(decided)
+        if sigma := self.config["blur_sigma"]:
             side = 2 * math.ceil(2 * sigma) + 1
-            departure = gaussian_blur2d(departure, (side, side), (sigma, sigma), border_type="replicate")
-        return rearrange(departure, "(b t) 1 h w -> b t h w", b=b)
+            delta = gaussian_blur2d(delta, (side, side), (sigma, sigma), border_type="replicate")
+        return rearrange(delta, "(b t) 1 h w -> b t h w", b=b)
 
     def save(self, path: str | Path, config: dict[str, Any]) -> None:
         """Write the weights with what they were trained for."""
         save_weights(path, Weights("control", {**config, "control": self.config}, self.state_dict()))
 
 
-def centred(steady: torch.Tensor) -> torch.Tensor:
+def centred(offsets: torch.Tensor) -> torch.Tensor:
     """(B, T, h, w) less the mean of every frame, which x264 would take back."""
-    return steady - steady.mean((2, 3), keepdim=True)
+    return offsets - offsets.mean((2, 3), keepdim=True)
 
 
 def mean_so_far(x: torch.Tensor, *, gop: int) -> torch.Tensor:

@@ -1,69 +1,77 @@
-"""The Lagrangian of "keep the task, meet the rate", in log bits."""
+"""What a control is trained on: the task's loss relative to that of x264's own map, at that map's bits.
+
+    delta = control(frames, log bits per pixel)
+    shift, price: base + delta + shift has the bits of base, and one log bit is worth `price` there (Newton)
+    loss = task(base + delta + shift) / task(base) + price * (log bits - log bits of base)
+
+x264's rate control brings the bits back to the target whatever the offsets are, by moving all QPs alike: that is the shift. The
+price is the slope of the task loss over log bits along it, so an offset is worth making if it beats spending its bits evenly.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import nn
+
+from dvcc.qp import MAX_QP
+
+Response = tuple[torch.Tensor, torch.Tensor]
+"""Task loss and log bits of maps, both (M,)."""
+
+Codec = Callable[[torch.Tensor], Response]
+"""Answers with the task loss and log bits of QPs (M, T, h, w), not rounded, 0..51."""
+
+_PROBE_QPS = 2.0
+"""Slopes are taken over so many QPs to the finer side: a single one is within the ladder's noise, and coarser than 51 is none."""
+
+_LEAST_LOG_BITS = 0.02  # that a QP can change; it is 0.06 to 0.12 but at the ends
+_NEWTON_STEPS, _LARGEST_STEP = 2, 10.0
 
 
-class Lagrangian(NamedTuple):
-    """All (B,). total = task + lagrange_multiplier * excess + deviation_weight * |excess|."""
+class Baseline(NamedTuple):
+    """x264's own maps at M rates: QPs (M, T, h, w), log of the bits per pixel asked for (M,), and what a surrogate answers to
+    these QPs: task loss (M,) and log bits (M,)."""
+
+    qp: torch.Tensor
+    log_bpp: torch.Tensor
+    loss: torch.Tensor
+    log_bits: torch.Tensor
+
+
+class Terms(NamedTuple):
+    """All (M,). total = relative_loss + price * excess, whose gradient trains the control; relative_loss: the task loss over that
+    of the base; excess: log bits over those of the base, about 0; price: relative task loss that one log bit buys."""
 
     total: torch.Tensor
-    task: torch.Tensor
+    relative_loss: torch.Tensor
     excess: torch.Tensor
-    multiplier: torch.Tensor
+    price: torch.Tensor
 
 
-def lagrangian(
-    task_loss: torch.Tensor,
-    log_bits: torch.Tensor,
-    log_target_bits: torch.Tensor,
-    *,
-    multiplier: torch.Tensor,
-    deviation_weight: float,
-    margin: float = 0.0,
-) -> Lagrangian:
-    """L = task + lambda g + mu |g|, with g = log(bits / target) + margin; everything (B,).
+def objective(delta: torch.Tensor, base: Baseline, codec: Codec) -> Terms:
+    """The training loss of offsets `delta` (M, T, h, w) from the QPs of `base`, through a differentiable `codec`.
 
-    g > 0 means over the target. `margin` asks for that much less in log bits; the |g| term keeps the control from
-    buying nothing with the bits it may spend.
+    The excess is over the bits that the surrogate gives the base, so what it gets wrong about both does not count. Nothing is
+    sampled: noise from macroblock to macroblock has to be signalled, and at low rates costs more than the picture.
     """
-    excess = log_bits - log_target_bits + margin
-    total = task_loss + multiplier * excess + deviation_weight * excess.abs()
-    return Lagrangian(total, task_loss, excess, multiplier)
+    shift, price = at_equal_bits((base.qp + delta).detach(), base, codec)
+    loss, log_bits = codec((base.qp + delta + shift).clamp(0, MAX_QP))
+    relative_loss, excess = loss / base.loss, log_bits - base.log_bits
+    return Terms(relative_loss + price * excess, relative_loss, excess, price)
 
 
-class DualAscent(nn.Module):
-    """Lagrange multipliers, one per band of target rates: lambda <- max(0, lambda + step * mean g).
-
-    bounds: rising log bits per pixel between the bands. step 0 keeps lambda fixed (the published form). The
-    multipliers are a buffer, so they are in every checkpoint.
-    """
-
-    bounds: torch.Tensor
-    multipliers: torch.Tensor
-
-    def __init__(self, *, bounds: tuple[float, ...], start: float, step: float) -> None:
-        super().__init__()
-        self.step = step
-        self.register_buffer("bounds", torch.tensor(bounds))
-        self.register_buffer("multipliers", torch.full((len(bounds) + 1,), float(start)))
-
-    def band(self, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B,): index of the band of every target."""
-        return torch.bucketize(log_bpp.contiguous(), self.bounds)
-
-    def forward(self, log_bpp: torch.Tensor) -> torch.Tensor:
-        """(B,): the multiplier of every target."""
-        return self.multipliers[self.band(log_bpp)]
-
-    @torch.no_grad()
-    def ascend(self, log_bpp: torch.Tensor, excess: torch.Tensor) -> None:
-        """One step along the mean excess of every band that occurs."""
-        band = self.band(log_bpp)
-        for index in band.unique():
-            moved = self.multipliers[index] + self.step * excess[band == index].mean()
-            self.multipliers[index] = moved.clamp(min=0)
+@torch.no_grad()
+def at_equal_bits(qp: torch.Tensor, base: Baseline, codec: Codec) -> tuple[torch.Tensor, torch.Tensor]:
+    """The shift (M, 1, 1, 1) in QPs that gives maps `qp` (M, T, h, w) the bits of their base, by Newton's method, and the price:
+    the relative task loss that one log bit buys there (M,), 0 or more."""
+    shift, price = qp.new_zeros(len(qp), 1, 1, 1), qp.new_zeros(len(qp))
+    for _ in range(_NEWTON_STEPS):
+        loss, log_bits = codec((qp + shift).clamp(0, MAX_QP))
+        finer_loss, finer_log_bits = codec((qp + shift - _PROBE_QPS).clamp(0, MAX_QP))
+        spent = (finer_log_bits - log_bits).clamp(min=_LEAST_LOG_BITS * _PROBE_QPS)
+        step = (_PROBE_QPS * (log_bits - base.log_bits) / spent).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        shift = shift + step[:, None, None, None]
+        price = ((loss - finer_loss) / spent / base.loss).clamp(min=0)
+    return shift, price

@@ -89,33 +89,26 @@ class ControlStream:
         return self.control.prior(known[None], self._log_bpp)
 
     @torch.inference_mode()
-    def decide(self, small: torch.Tensor, base_qp: np.ndarray | None = None) -> np.ndarray:
-        """float32 (T, h, w) for reduced frames (T, 3, 4h, 4w) that do not cross the start of a GOP: QPs of absolute mode, or
-        departures from x264's, 0 on average in every frame, in the other two. base_qp: (T, h, w), x264's QPs in analysed mode."""
+    def decide(self, small: torch.Tensor) -> np.ndarray:
+        """float32 (T, h, w): offsets from the encoder's QPs, 0 on average in every frame, for reduced frames (T, 3, 4h, 4w) that
+        do not cross the start of a GOP."""
         shown = self._turned(small)
-        base = None if base_qp is None else self._turned(torch.from_numpy(base_qp.astype(np.float32)))[None]
-        level = self.level(shown)
-        before = None if self._before is None else self._before[None]
-        said = self.control.departure(
+        delta = self.control.delta_qp(
             shown[None],
             self._log_bpp,
-            level,
-            base,
+            self.level(shown),
             gop=self.gop,
-            before=before,
+            before=None if self._before is None else self._before[None],
             start=self._place,
         )[0]
-        if self.control.mode == "absolute":
-            decided = level + said
-        else:
-            sums = said.cumsum(0) + self._sum
-            count = torch.arange(1, len(said) + 1) + self._place
-            decided = centred((sums / count.view(-1, 1, 1))[None])[0]
-            self._sum = sums[-1]
-        self._before, self._place = shown[-1:], self._place + len(said)
+        sums = delta.cumsum(0) + self._sum
+        count = torch.arange(1, len(delta) + 1) + self._place
+        offsets = centred((sums / count.view(-1, 1, 1))[None])[0]
+        self._sum = sums[-1]
+        self._before, self._place = shown[-1:], self._place + len(delta)
         if self._place >= self.gop:
             self._sum, self._place = torch.zeros(()), 0
-        return torch.rot90(decided, -self.quarter_turns, (-2, -1)).numpy()
+        return torch.rot90(offsets, -self.quarter_turns, (-2, -1)).numpy()
 
     def _turned(self, pictures: torch.Tensor) -> torch.Tensor:
         return torch.rot90(pictures, self.quarter_turns, (-2, -1))

@@ -55,8 +55,8 @@ def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Lo
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dvcc-") as folder, ExitStack() as files:
         passes = _Passes(plan, Path(folder), files, progress or (lambda name, done: None), look)
-        absolute = plan.control is not None and plan.control.mode != "offset"
-        encodes = passes.given_qps() if absolute else passes.two()
+        given = plan.control is not None and plan.delivery == "map"
+        encodes = passes.given_qps() if given else passes.two()
         best = most_within([tally for tally, _ in encodes], plan.target_kbps)
         delivered, output = next((index, output) for index, (tally, output) in enumerate(encodes) if tally is best)
         output.publish()
@@ -88,10 +88,10 @@ class _Passes:
         return [self._encode("second pass", rate, lambda frames: maker.paired(frames, iter(offsets)), second)]
 
     def given_qps(self) -> list[Encode]:
-        """Every QP is the control's, on top of an analysis encode if it needs one; one correction where the target is missed."""
+        """Every QP is given, after an analysis encode; one correction where the target is missed."""
         maker = self.plan.map_maker()
         analysis = maker.analyse(self.folder, self.progress)
-        self.spent += analysis is not None
+        self.spent += 1
         encodes = [self._encode("encode", GivenQPs(), partial(maker.qps, analysis=analysis))]
         tally, target = encodes[0][0], self.plan.target_kbps
         if needs_correction(tally, target):

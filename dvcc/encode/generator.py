@@ -19,8 +19,7 @@ from dvcc.encode.coding import Progress, code, unmapped
 from dvcc.encode.presets import control_stream, reduced_frames
 from dvcc.errors import VideoError
 from dvcc.media.source import SourceFrame, VideoSource
-from dvcc.networks.sources import Mode
-from dvcc.qp import QPMap, QPOffsets, without_inherited
+from dvcc.qp import Delivery, QPMap, QPOffsets, fill_skipped_qps
 from dvcc.rate_control.learned import dithered, shift_to_target
 
 _CHUNK = 4  # frames that the network is shown at once: what it makes of more does not fit into a cache
@@ -30,9 +29,9 @@ Decided = Iterator[tuple[SourceFrame, np.ndarray]]
 """Frames with what the control decides of them, int (h, w)."""
 
 
-def by_gop(decided: Decided, gop: int, mode: Mode) -> Iterator[QPMap | QPOffsets]:
+def by_gop(decided: Decided, gop: int, delivery: Delivery) -> Iterator[QPMap | QPOffsets]:
     """One map for every `gop` frames, the last one of what is left."""
-    kind, maps = QPOffsets if mode == "offset" else QPMap, (values for _, values in decided)
+    kind, maps = QPOffsets if delivery == "offsets" else QPMap, (values for _, values in decided)
     while some := list(islice(maps, gop)):
         yield kind(np.stack(some).astype(np.int16))
 
@@ -56,34 +55,27 @@ class MapMaker:
     codec: VideoCodec
 
     def decided(self, frames: Iterable[SourceFrame], analysis: Analysis | None) -> Decided:
-        """Offsets or QPs, as the control's mode is."""
-        return self.offsets(frames) if self.control.mode == "offset" else self.qps(frames, analysis)
+        """Offsets, or with an `analysis` every QP."""
+        return self.offsets(frames) if analysis is None else self.qps(frames, analysis)
 
     def offsets(self, frames: Iterable[SourceFrame]) -> Decided:
-        """Of offset mode: int8 offsets on what the encoder itself decides."""
+        """Offsets, int8, on what the encoder itself decides."""
         control = self._beginning()
         for chunk, small in self._chunks(frames):
             yield from zip(chunk, np.rint(control.decide(small)).astype(np.int8), strict=True)
 
-    def qps(self, frames: Iterable[SourceFrame], analysis: Analysis | None, *, correction: float = 0.0) -> Decided:
-        """Of the two modes that decide every QP, 0..51. analysis: of analysed mode. correction: QPs by which to move them all."""
+    def qps(self, frames: Iterable[SourceFrame], analysis: Analysis, *, correction: float = 0.0) -> Decided:
+        """Every QP, 0..51: those of the analysis plus the offsets. correction: QPs by which to move them all."""
         control = self._beginning()
-        shift = correction + (analysis.shift if analysis else 0.0)
-        analysed = None if analysis is None else (frame.qp for frame in CodedStream(analysis.path))
+        analysed = (frame.qp for frame in CodedStream(analysis.path))
         for chunk, small in self._chunks(frames):
-            if analysed is None:
-                mean_qp = control.decide(small) + shift
-            else:
-                read = np.stack([values for _, values in self.paired(chunk, analysed)])
-                # Whole but for what all have in common: only that has to be dithered.
-                mean_qp = np.rint(without_inherited(read) + control.decide(small, read)) + shift
-            yield from zip(chunk, dithered(torch.from_numpy(mean_qp)).values, strict=True)
+            read = np.stack([values for _, values in self.paired(chunk, analysed)])
+            # Whole but for what all have in common: only that has to be dithered.
+            qp = np.rint(fill_skipped_qps(read) + control.decide(small)) + analysis.shift + correction
+            yield from zip(chunk, dithered(qp).values, strict=True)
 
-    def analyse(self, folder: Path, progress: Progress) -> Analysis | None:
-        """The analysis encode into `folder`, at a constant rate factor near the target by the network's prior; None for a mode
-        that needs none."""
-        if self.control.mode != "analysed":
-            return None
+    def analyse(self, folder: Path, progress: Progress) -> Analysis:
+        """The analysis encode into `folder`, at a constant rate factor near the target by the network's prior."""
         path, frames = folder / "analysis.mkv", unmapped(self.source.frames())
         with av.open(str(path), "w", format="matroska") as container:
             tally = code("analysis", self.codec, CRF(self._level(progress)), self.source, frames, container, progress=progress)

@@ -68,13 +68,11 @@ def encode_live(
     interrupted; either way what was written can be played.
 
     One-pass ABR with a buffer of one second, and the control's offsets on it. A GOP of `gop` frames (None: one second). begun:
-    told when the first frame is there. Raises `ConfigError` for a control that needs more than one pass or a target out of reach,
+    told when the first frame is there. Raises `ConfigError` for a target out of reach,
     `VideoError` when there is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
     """
     if form is not None:
         _check_form(form)
-    if control.mode != "offset":
-        raise ConfigError("a live stream takes a control of offset mode, and this one decides every QP: leave --mode out")
     damage, begun_writing = Damage(), threading.Event()
     with closing(prefetch(_read(url, form, damage, begun_writing), wait=False)) as items:
         try:
@@ -178,4 +176,4 @@ def live_codec(name: str, preset: str, gop: int, threads: int) -> VideoCodec:
         )
     params = {"rc-lookahead": str(lookahead), **({"sync-lookahead": "0"} if name == "x264" else {})}
     params |= _QUICK[name] if preset in _SLOW else {}
-    return obedient_codec(name, preset, "offset", gop=gop, threads=threads, params=params)
+    return obedient_codec(name, preset, "offsets", gop=gop, threads=threads, params=params)

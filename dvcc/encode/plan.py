@@ -14,11 +14,11 @@ from dvcc.encode.generator import MapMaker
 from dvcc.errors import ConfigError
 from dvcc.media.output import CONTAINERS, check_output, fate_of_streams
 from dvcc.media.source import VideoSource, opened
+from dvcc.qp import Delivery
 
-_MODES = {
-    "offset": "offsets on the encoder's own QPs",
-    "analysed": "absolute QPs, from those of an analysis encode",
-    "absolute": "absolute QPs",
+_DELIVERIES: dict[Delivery, str] = {
+    "offsets": "offsets on the encoder's own QPs",
+    "map": "every QP: those of an analysis encode, plus offsets",
 }
 _LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode is outside
 
@@ -35,7 +35,8 @@ def check_target(source: VideoSource, target_kbps: float) -> None:
 class EncodePlan:
     """A source, where to, at which bitrate (kbit/s on average over the video), by which encoder and control.
 
-    control: None is plain two-pass ABR, the rival. Raises `ConfigError` for a target that no encode can have, `ConfigError` or
+    control: None is plain two-pass ABR, the rival. delivery: how the encoder gets what the control
+    decides. Raises `ConfigError` for a target that no encode can have, `ConfigError` or
     `DvccError` for an output that cannot be written.
     """
 
@@ -44,6 +45,7 @@ class EncodePlan:
     target_kbps: float
     codec: VideoCodec
     control: ControlNetwork | None
+    delivery: Delivery = "offsets"
 
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
@@ -54,9 +56,9 @@ class EncodePlan:
     @property
     def passes(self) -> tuple[str, ...]:
         """What will go over the video, in order; a correction only where the target is missed."""
-        if self.control is None or self.control.mode == "offset":
+        if self.control is None or self.delivery == "offsets":
             return "first pass", "second pass"
-        return (*(("look", "analysis") if self.control.mode == "analysed" else ()), "encode", "correction where it is needed")
+        return "look", "analysis", "encode", "correction where it is needed"
 
     def map_maker(self) -> MapMaker:
         """What decides, where there is a control."""
@@ -72,7 +74,7 @@ class EncodePlan:
             f"out      {self.out}",
             f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
             f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {counted(codec.threads, 'thread')}",
-            f"control  {_MODES[self.control.mode] if self.control else 'none'}, {rows}x{columns} macroblocks",
+            f"control  {_DELIVERIES[self.delivery] if self.control else 'none'}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",
         ]
         with opened(self.source.path) as original:

@@ -13,25 +13,25 @@ from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream, reduced_planes
 from dvcc.errors import ConfigError
 from dvcc.media.source import SourceFrame, VideoSource
+from dvcc.qp import Delivery
 
 _X265_AQ = {"aq-mode": "2", "aq-strength": "1"}  # as of its other presets
 _OBEYED = {  # what a preset must do, or the encoder drops a map or decides its QPs anew
-    ("x264", "offset"): {"ultrafast": {"aq-mode": "1"}},
-    ("x264", "absolute"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
-    ("x265", "offset"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
+    ("x264", "offsets"): {"ultrafast": {"aq-mode": "1"}},
+    ("x264", "map"): {"veryslow": {"subme": "9"}, "placebo": {"subme": "9"}},
+    ("x265", "offsets"): {"ultrafast": _X265_AQ, "superfast": _X265_AQ},
 }
 _MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
 
 
 def obedient_codec(
-    name: str, preset: str, mode: str, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})
+    name: str, preset: str, delivery: Delivery, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})
 ) -> VideoCodec:
-    """An encoder at a preset, less what of it would ignore the map of a control of that mode. Raises `ConfigError` where none
+    """An encoder at a preset, less what of it would ignore a control that is so delivered. Raises `ConfigError` where none
     obeys."""
-    kind = "offset" if mode == "offset" else "absolute"
-    if (name, kind) not in _OBEYED:
-        raise ConfigError(f"{name} takes offsets on its own QPs, and this control decides every QP: choose offset mode, or x264")
-    return VIDEO_CODECS[name](preset, gop=gop, threads=threads, params={**_OBEYED[name, kind].get(preset, {}), **params})
+    if (name, delivery) not in _OBEYED:
+        raise ConfigError(f"{name} takes offsets on its own QPs and no map: choose --delivery offsets, or x264")
+    return VIDEO_CODECS[name](preset, gop=gop, threads=threads, params={**_OBEYED[name, delivery].get(preset, {}), **params})
 
 
 def default_threads(name: str, *, live: bool = False) -> int:

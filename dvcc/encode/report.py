@@ -75,7 +75,7 @@ class EncodeReport:
 
         from dvcc.visuals import rgb, save_figure, strip
 
-        offset = self.plan.control is not None and self.plan.control.mode == "offset"
+        offset = self.plan.delivery == "offsets"
         seen = self.seen(result)
         panels = {f"frame {index}": rgb(clip.frames[0]) for index, (clip, _) in seen.items()}
         maps = {f"frame {index}": values for index, (_, values) in seen.items()}

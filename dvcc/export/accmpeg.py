@@ -18,7 +18,7 @@ class AccMPEG(MapFormat):
     """
 
     suffix = ".accmpeg.txt"
-    takes = ("absolute",)
+    takes = ("map",)
     loses = (
         "B frames (maps are read in coding order) and the pixel shape; "
         "written by the program's documentation, and never run with it"

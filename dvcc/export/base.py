@@ -15,8 +15,7 @@ import numpy as np
 
 from dvcc.codecs.encoder import BASE_QP
 from dvcc.media.source import VideoSource
-from dvcc.networks.sources import Mode
-from dvcc.qp import QPMap, QPOffsets
+from dvcc.qp import Delivery, QPMap, QPOffsets
 
 Maps = Iterable[QPMap | QPOffsets]
 """The maps of a video, one per GOP in display order, all of one kind."""
@@ -30,8 +29,8 @@ class MapFormat(AbstractBase):
 
     suffix: str
     """What is put after a video's name for the default name of the file."""
-    takes: tuple[Mode, ...]
-    """absolute: QPs of H.264's scale; offset: differences from what the encoder itself decides. The first is the default."""
+    takes: tuple[Delivery, ...]
+    """map: QPs of H.264's scale; offsets: differences from what the encoder itself decides. The first is the default."""
     misread: str = ""
     """An end of the file's name by which the program would take it for another layout."""
     loses: str

@@ -19,7 +19,7 @@ class Kvazaar(MapFormat):
     """
 
     suffix = ".kvazaar.txt"
-    takes = ("absolute", "offset")
+    takes = ("map", "offsets")
     misread = ".bin"
     loses = "a value is the mean over 64x64 pixels, Kvazaar's bitrate control does not hold with a map; the pixel shape"
 

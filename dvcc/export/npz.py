@@ -17,7 +17,7 @@ class Npz(MapFormat):
     """Array `qp`, int8 (T, ceil(H/16), ceil(W/16)), absolute QPs 0..51, display order."""
 
     suffix = ".npz"
-    takes = ("absolute",)
+    takes = ("map",)
     loses = "nothing"
 
     def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:

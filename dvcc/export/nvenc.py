@@ -20,7 +20,7 @@ class NVENC(MapFormat):
     """
 
     suffix = ".nvenc.bin"
-    takes = ("offset", "absolute")
+    takes = ("offsets", "map")
     loses = "nothing, in H.264; written by the SDK's documentation, and never run on a GPU"
 
     def write(self, file: BinaryIO, maps: Maps, *, source: VideoSource, out: Path, gop: int) -> str:

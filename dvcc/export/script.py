@@ -80,7 +80,7 @@ class Script(MapFormat):
     constant rate factor while the rest of rate control stands still. The pieces are joined without coding them again.
     """
 
-    takes = ("absolute",)
+    takes = ("map",)
     step: int
     """QPs are rounded to multiples of it."""
     coded: str

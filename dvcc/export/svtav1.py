@@ -27,7 +27,7 @@ class SVTAV1(MapFormat):
     """
 
     suffix = ".svtav1.txt"
-    takes = ("offset",)
+    takes = ("offsets",)
     loses = (
         "a value is the mean over 64x64 pixels, 8 different ones a frame; "
         "--crf sets the rate (--rc 1 and 2 ignore maps); the pixel shape"

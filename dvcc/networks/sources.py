@@ -9,7 +9,6 @@ from abc import ABC as AbstractBase
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from dvcc.errors import CheckpointError, ConfigError
 
@@ -150,38 +149,18 @@ def torch_cache() -> Path:
     return Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser() / "hub" / "checkpoints"
 
 
-Mode = Literal["absolute", "offset"]
-"""Of a control: every QP decided, or offsets on x264's own rate control."""
-_SUFFIX: dict[Mode, str] = {"offset": "", "absolute": "_analysed"}
+def published_controls() -> list[str]:
+    """The tasks that have a control in the repository."""
+    return sorted(path.stem.removeprefix("control_") for path in CHECKPOINTS.glob("control_*.safetensors"))
 
 
-def published_controls(mode: Mode) -> list[str]:
-    """The tasks that have a control of that mode in the repository."""
-    names = (re.fullmatch(r"control_(.*?)(_analysed)?", path.stem) for path in CHECKPOINTS.glob("control_*.safetensors"))
-    return sorted(name[1] for name in names if name and (name[2] or "") == _SUFFIX[mode])
-
-
-def published_tasks() -> str:
-    """Those that have a control of any mode, in words."""
-    both = {mode: published_controls(mode) for mode in get_args(Mode)}
-    tasks = {task: [mode for mode, own in both.items() if task in own] for task in sorted(set().union(*both.values()))}
-    return ", ".join(task + (f" ({modes[0]} mode only)" if len(modes) == 1 else "") for task, modes in tasks.items())
-
-
-def control_path(task: str | None, mode: Mode, checkpoint: str | None) -> Path:
+def control_path(task: str | None, checkpoint: str | None) -> Path:
     """The file of weights. Raises `ConfigError` unless there is exactly one of a task and a path, or none for the task."""
+    published = ", ".join(published_controls())
     if (task is None) == (checkpoint is None):
-        raise ConfigError(f"say either --task TASK ({', '.join(published_controls(mode))}) or --checkpoint PATH")
+        raise ConfigError(f"say either --task TASK ({published}) or --checkpoint PATH")
     if checkpoint is not None:
         return Path(checkpoint)
-    if task not in published_controls(mode):
-        raise ConfigError(f"no control of {mode} mode is published for {task}: choose {', '.join(published_controls(mode))}")
-    return CHECKPOINTS / f"control_{task}{_SUFFIX[mode]}.safetensors"
-
-
-def check_mode(checkpoint: Path, mode: str, *, asked: Mode | None) -> Mode:
-    """What a control of `mode` (offset, analysed or absolute) is to a user. Raises `ConfigError` where another was asked for."""
-    found: Mode = "offset" if mode == "offset" else "absolute"
-    if asked not in (None, found):
-        raise ConfigError(f"{checkpoint} is a control of {found} mode, not of --mode {asked}: leave that out")
-    return found
+    if task not in published_controls():
+        raise ConfigError(f"no control is published for {task}: choose {published}, or train one and give --checkpoint PATH")
+    return CHECKPOINTS / f"control_{task}.safetensors"

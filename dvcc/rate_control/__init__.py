@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dvcc.codecs import X264
 from dvcc.codecs.cache import EncodeCache
@@ -14,7 +14,7 @@ from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
-from dvcc.rate_control.learned import LEARNED, LearnedControl, OffsetControl
+from dvcc.rate_control.learned import LearnedControl
 
 if TYPE_CHECKING:
     from dvcc.surrogate import Surrogate
@@ -38,13 +38,9 @@ def _without(codec: X264, **params: str) -> AverageBitrate:
     return AverageBitrate(replace(codec, params={**codec.params, **params}))
 
 
-def _control(means: Means) -> ControlNetwork:
-    return _needed(means.control, ControlNetwork, "a learned controller needs a trained control: set checkpoint=PATH")
-
-
-def _learned(means: Means, *, corrected: bool) -> RateController:
-    control = _control(means)
-    return LEARNED[control.mode](control, means.codec, corrected=corrected)
+def _learned(means: Means, **how: Any) -> RateController:
+    control = _needed(means.control, ControlNetwork, "a learned controller needs a trained control: set checkpoint=PATH")
+    return LearnedControl(control, means.codec, **how)
 
 
 def _task(means: Means) -> Task:
@@ -94,9 +90,11 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "saliency_binary": lambda means: _saliency(means, binary=True),
     "boxes": _boxes,
     "search": _search,
-    "learned": lambda means: _learned(means, corrected=False),
+    "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),
-    "learned_vbv": lambda means: OffsetControl(_control(means), means.codec, vbv=True),
+    "learned_map": lambda means: _learned(means, delivery="map"),
+    "learned_map_corrected": lambda means: _learned(means, delivery="map", corrected=True),
+    "learned_vbv": lambda means: _learned(means, vbv=True),
 }
 
 
@@ -107,4 +105,4 @@ def build_rate_controller(name: str, means: Means) -> RateController:
     return RATE_CONTROLLERS[name](means)
 
 
-__all__ = ["LEARNED", "RATE_CONTROLLERS", "LearnedControl", "Means", "RateController", "best_within", "build_rate_controller"]
+__all__ = ["RATE_CONTROLLERS", "LearnedControl", "Means", "RateController", "best_within", "build_rate_controller"]

@@ -1,10 +1,12 @@
-"""The learned control: one forward pass decides the map; at most one correction meets the rate."""
+"""The learned control: one network, two ways to deliver what it decides."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
+import numpy as np
 import torch
 
 from dvcc import units
@@ -12,7 +14,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, CRF, X264, EncodedClip, VideoCodec
 from dvcc.control.network import ControlNetwork, reduced
 from dvcc.errors import ConfigError
-from dvcc.qp import MAX_QP, QPMap, QPOffsets, without_inherited
+from dvcc.qp import MAX_QP, Delivery, QPMap, QPOffsets, fill_skipped_qps
 from dvcc.rate_control.abr import encode_abr, streamed
 from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
 
@@ -22,107 +24,65 @@ _LEAST_PER_QP, _TYPICAL_PER_QP, _MOST_PER_QP = 0.09, 0.115, 0.14
 
 @dataclass(frozen=True)
 class LearnedControl(RateController):
-    """A trained network decides.
+    """A trained network decides offsets from the encoder's own QPs; `delivery` says how the encoder gets them.
 
-    corrected: when the result misses the target (`needs_correction`), encode once more. Raises `ConfigError` for a network of
-    the other mode.
+    offsets: on top of two-pass ABR, which keeps the rate. map: every QP. An analysis encode at constant rate factor tells the QPs
+    that the encoder itself would take (one-pass ABR drifts on a short clip); skipped macroblocks are filled, offsets are added,
+    and a common shift meets the target: as many encodes as two-pass ABR.
+
+    corrected: when the result misses the target (`needs_correction`), encode once more. vbv: offsets on top of one-pass ABR with
+    a buffer instead (`streamed`), no frame waiting for a later one. Raises `ConfigError` for a map with vbv.
     """
 
     control: ControlNetwork
     codec: VideoCodec = field(default_factory=X264)
+    delivery: Delivery = "offsets"
     corrected: bool = False
-    mode = ""
+    vbv: bool = False
 
     def __post_init__(self) -> None:
-        if self.control.mode != self.mode:
-            raise ConfigError(
-                f"this control was trained for {self.control.mode} mode, not {self.mode}: train one with control.mode"
-            )
-
-    def _inputs(self, clip: Clip, target_kbps: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network takes: frames (1, T, 3, H, W) and log bits per pixel (1,), on its device."""
-        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=clip.fps, height=clip.height, width=clip.width)
-        device = self.control.head.weight.device
-        return clip.frames[None].to(device), torch.tensor([math.log(bpp)], device=device, dtype=torch.float32)
-
-
-class AbsoluteControl(LearnedControl):
-    """The network decides every QP; a correction shifts the whole map."""
-
-    mode = "absolute"
+        if self.delivery not in get_args(Delivery):
+            raise ConfigError(f"a control is delivered as {' or '.join(get_args(Delivery))}, got {self.delivery!r}")
+        if self.vbv and self.delivery == "map":
+            raise ConfigError("a map needs an analysis encode, and vbv is for streams: deliver offsets")
 
     def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `RateController.encode`."""
         check_target(target_kbps)
-        return self._encode_near(clip, self.mean_qp(clip, target_kbps), target_kbps)
-
-    def _encode_near(self, clip: Clip, mean_qp: torch.Tensor, target_kbps: float) -> EncodedClip:
-        """Encode at `mean_qp` (T, h, w), and once more, shifted, when that misses the target and `corrected` is set."""
-        first = self.codec.encode(clip, dithered(mean_qp))
-        if not self.corrected or not needs_correction(first, target_kbps):
-            return first
-        second = self.codec.encode(clip, dithered(mean_qp + correcting_shift(first.bitrate_kbps, target_kbps)))
-        return best_within([first, second], target_kbps)
-
-    @torch.inference_mode()
-    def mean_qp(self, clip: Clip, target_kbps: float) -> torch.Tensor:
-        """(T, h, w): what the network decides, not rounded."""
-        return self.control.mean_qp(*self._inputs(clip, target_kbps))[0].cpu()
-
-
-@dataclass(frozen=True)
-class OffsetControl(LearnedControl):
-    """The network moves quality on top of x264's two-pass ABR, which keeps the rate; a correction asks it for more or less.
-
-    vbv: on top of one-pass ABR with a buffer instead (`streamed`), no frame waiting for a later one.
-    """
-
-    vbv: bool = False
-    mode = "offset"
-
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
-        offsets = self.map_of(clip, target_kbps)
+        if self.delivery == "map":
+            return self._encode_map(clip, target_kbps)
+        offsets = QPOffsets(self.offsets(clip, target_kbps).round().astype(int))
         rate = streamed(target_kbps, offsets) if self.vbv else ABR(target_kbps, offsets=offsets)
         return encode_abr(self.codec, clip, rate, corrected=self.corrected)
 
     @torch.inference_mode()
-    def map_of(self, clip: Clip, target_kbps: float) -> QPOffsets:
-        """Offsets, 0 on average in every frame but for rounding: what they have in common x264 would take back."""
-        offsets = self.control.offsets(*self._inputs(clip, target_kbps), gop=self.codec.gop)[0].cpu()
-        return QPOffsets(offsets.round().to(torch.int64).numpy())
+    def offsets(self, clip: Clip, target_kbps: float) -> np.ndarray:
+        """float32 (T, h, w): offsets, 0 on average in every frame: what they have in common the encoder would take back."""
+        return self.control.offsets(*self._inputs(clip, target_kbps), gop=self.codec.gop)[0].cpu().numpy()
 
+    def requested_qp(self, clip: Clip, target_kbps: float) -> np.ndarray:
+        """(T, h, w): every QP, whole but for the common shift: only that has to be dithered. Encodes once."""
+        frames, log_bpp = self._inputs(clip, target_kbps)
+        with torch.inference_mode():
+            crf = float(self.control.prior(reduced(frames), log_bpp))
+        analysis = self.codec.encode(clip, CRF(crf))
+        base = fill_skipped_qps(analysis.realised_qp().values.astype(np.float32))
+        shift = shift_to_target(analysis.bitrate_kbps, target_kbps)
+        return np.rint(base + self.offsets(clip, target_kbps)) + shift
 
-class AnalysedControl(AbsoluteControl):
-    """An analysis encode tells the QPs that x264 itself would take; the network sees them too and decides how far to depart from
-    them; a common shift meets the target. As many encodes as two-pass ABR, and absolute QPs.
-
-    The analysis is at constant rate factor, near the target by the network's prior: one-pass ABR drifts on a short clip.
-    """
-
-    mode = "analysed"
-
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
-        coded = self._encode_near(clip, self.mean_qp(clip, target_kbps), target_kbps)
+    def _encode_map(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        qp = self.requested_qp(clip, target_kbps)
+        coded = self.codec.encode(clip, dithered(qp))
+        if self.corrected and needs_correction(coded, target_kbps):
+            shifted = self.codec.encode(clip, dithered(qp + correcting_shift(coded.bitrate_kbps, target_kbps)))
+            coded = best_within([coded, shifted], target_kbps)
         return replace(coded, num_encodes=coded.num_encodes + 1)
 
-    @torch.inference_mode()
-    def mean_qp(self, clip: Clip, target_kbps: float) -> torch.Tensor:
-        """(T, h, w): what the network decides, whole QPs but for the shift. Encodes once."""
-        frames, log_bpp = self._inputs(clip, target_kbps)
-        analysis = self.codec.encode(clip, CRF(float(self.control.prior(reduced(frames), log_bpp))))
-        read = analysis.realised_qp().values.astype("float32")
-        shown, base = (torch.from_numpy(qp).to(frames.device) for qp in (read, without_inherited(read)))
-        offsets = self.control.offsets(frames, log_bpp, shown[None], gop=self.codec.gop)[0]  # as in training
-        shift = shift_to_target(analysis.bitrate_kbps, target_kbps)
-        # Whole but for what all have in common: only that has to be dithered.
-        return ((base + offsets).round() + shift).cpu()
-
-
-LEARNED = {controller.mode: controller for controller in (AbsoluteControl, AnalysedControl, OffsetControl)}
+    def _inputs(self, clip: Clip, target_kbps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the network takes: frames (1, T, 3, H, W) and log bits per pixel (1,), on its device."""
+        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=clip.fps, height=clip.height, width=clip.width)
+        device = self.control.head.weight.device
+        return clip.frames[None].to(device), torch.tensor([math.log(bpp)], device=device, dtype=torch.float32)
 
 
 def shift_to_target(achieved_kbps: float, target_kbps: float) -> float:
@@ -136,14 +96,14 @@ def correcting_shift(achieved_kbps: float, target_kbps: float) -> float:
     return miss / (_LEAST_PER_QP if miss > 0 else _MOST_PER_QP)
 
 
-def dithered(mean_qp: torch.Tensor) -> QPMap:
-    """Whole QPs (T, h, w) with the mean of `mean_qp` (T, h, w): a whole step is 6 to 11 % of the bits, too coarse to meet a rate.
+def dithered(qp: np.ndarray) -> QPMap:
+    """Whole QPs (T, h, w) with the mean of `qp` (T, h, w): a whole step is 6 to 11 % of the bits, too coarse to meet a rate.
 
     The fraction is made up by macroblocks two QPs coarser, the last of every frame: x264 codes a QP one off its predecessor's as
     its predecessor's, and a fine pattern would have to be signalled at every macroblock.
     """
-    rows, columns = mean_qp.shape[1:]
-    place = (torch.arange(rows * columns, dtype=mean_qp.dtype) + 0.5) / (rows * columns)
-    whole = mean_qp.floor()
-    coarser = (mean_qp - whole) / 2 > 1 - place.view(rows, columns)
-    return QPMap((whole + 2 * coarser).clamp(0, MAX_QP).to(torch.int64).numpy())
+    rows, columns = qp.shape[1:]
+    place = (np.arange(rows * columns) + 0.5) / (rows * columns)
+    whole = np.floor(qp)
+    coarser = (qp - whole) / 2 > 1 - place.reshape(rows, columns)
+    return QPMap((whole + 2 * coarser).clip(0, MAX_QP).astype(int))

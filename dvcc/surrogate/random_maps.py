@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from dvcc.clip import Clip
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.units import MACROBLOCK, macroblock_grid
-
-if TYPE_CHECKING:
-    from dvcc.control import ControlNetwork
 
 LOWEST_QP = 2
 """Below it x264 codes raw macroblocks, and QP 0 is another mode."""
@@ -85,21 +82,15 @@ def _frames(clip: Clip, rng: np.random.Generator) -> np.ndarray:
 
 
 def _network(clip: Clip, rng: np.random.Generator) -> np.ndarray:
-    """What a control network decides whose training has just begun: random weights, in the last layer too."""
-    from dvcc.control import ControlNetwork
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**31)))
-        control = ControlNetwork(width=16)
-        torch.nn.init.normal_(control.head.weight)
-    return field_of_control(control, clip, rng)
-
-
-def field_of_control(control: ControlNetwork, clip: Clip, rng: np.random.Generator) -> np.ndarray:
-    """(T, h, w): the map that `control` decides for `clip` at a random rate, less its mean, unit variance."""
-    with torch.no_grad():
-        qp = control.mean_qp(clip.frames[None], torch.tensor([rng.uniform(-4.5, -1.5)]))[0].double().numpy()
-    return (qp - qp.mean()) / (qp.std() + 1e-6)
+    """What a network on the picture decides whose training has just begun: random convolutions of a reduced picture."""
+    _, h, w = _grid(clip)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    x = functional.interpolate(clip.frames.float() / 255 - 0.5, (4 * h, 4 * w), mode="bilinear", antialias=True)
+    for channels, size, stride in ((16, 4, 4), (16, 3, 1), (1, 3, 1)):
+        weight = torch.randn(channels, x.shape[1], size, size, generator=generator) / (x.shape[1] * size * size) ** 0.5
+        x = functional.conv2d(functional.silu(x), weight, stride=stride, padding=(size - stride) // 2)
+        x = (x - x.mean((2, 3), keepdim=True)) / (x.std((0, 2, 3), keepdim=True) + 1e-6)
+    return x[:, 0].double().numpy()
 
 
 KINDS: dict[str, Field] = {
@@ -113,12 +104,9 @@ KINDS: dict[str, Field] = {
 }
 
 
-def random_map(
-    clip: Clip, rng: np.random.Generator, *, mean_qp: float, kind: str | None = None, control: ControlNetwork | None = None
-) -> QPMap:
-    """A map of one of `KINDS` (drawn if None), or of a trained `control`, moved to `mean_qp`; amplitude 1 to 8 QPs, half of
-    the maps even."""
-    field = field_of_control(control, clip, rng) if control else KINDS[kind or str(rng.choice(list(KINDS)))](clip, rng)
+def random_map(clip: Clip, rng: np.random.Generator, *, mean_qp: float, kind: str | None = None) -> QPMap:
+    """A map of one of `KINDS` (drawn if None), moved to `mean_qp`; amplitude 1 to 8 QPs, half of the maps even."""
+    field = KINDS[kind or str(rng.choice(list(KINDS)))](clip, rng)
     amplitude, even = rng.uniform(*_AMPLITUDES), bool(rng.integers(2))
     qp = map_of_field(field, mean_qp=mean_qp, amplitude=amplitude, step=2 if even else 1)
     if even and abs(qp.values.mean() - mean_qp) > _MEAN_TOLERANCE:  # even QPs alone cannot have this mean
@@ -135,16 +123,13 @@ def map_of_field(field: np.ndarray, *, mean_qp: float, amplitude: float, step: i
     return QPMap(min(candidates, key=lambda candidate: abs(candidate.mean() - mean_qp)))
 
 
-def maps_of_equal_mean(
-    clip: Clip, rng: np.random.Generator, *, mean_qp: float, count: int, control: ControlNetwork | None = None
-) -> list[QPMap]:
-    """`count` maps of one mean QP (most within 0.2, those of two levels within half a QP): the first one flat, then every
-    fourth of `control` if there is one, the others of random kinds."""
+def maps_of_equal_mean(clip: Clip, rng: np.random.Generator, *, mean_qp: float, count: int) -> list[QPMap]:
+    """`count` maps of one mean QP (most within 0.2, those of two levels within half a QP): the first one flat, the others of
+    random kinds."""
     others = [kind for kind in KINDS if kind != "flat"]
     maps = [random_map(clip, rng, mean_qp=mean_qp, kind="flat")]
     while len(maps) < count:
-        kind = str(rng.choice(others))
-        maps.append(random_map(clip, rng, mean_qp=mean_qp, kind=kind, control=control if len(maps) % 4 == 1 else None))
+        maps.append(random_map(clip, rng, mean_qp=mean_qp, kind=str(rng.choice(others))))
     return maps
 
 

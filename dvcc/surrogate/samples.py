@@ -14,7 +14,6 @@ from dvcc import units
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec
 from dvcc.codecs.cache import EncodeCache
-from dvcc.control import ControlNetwork
 from dvcc.qp import DEFAULT_RUNGS
 from dvcc.surrogate.ladder import Ladder, encode_ladder
 from dvcc.surrogate.random_maps import MEAN_QPS, maps_of_equal_mean
@@ -47,8 +46,8 @@ class LadderSamples(Dataset[Sample]):
 
     With maps_per_clip = N > 0 also one group of N maps of equal mean QP: `group` int64 (), its number; `qp` int64
     (N, T, h, w), `coded_bits` float (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,),
-    P = frames_of. The first map is flat. groups: such groups per clip, each of another mean QP. control: a trained one,
-    whose maps are among them. The bank of maps is finite, so the cache is hit from the second epoch.
+    P = frames_of. The first map is flat. groups: such groups per clip, each of another mean QP. The bank of maps
+    is finite, so the cache is hit from the second epoch.
 
     With baselines = K > 0 also x264's two-pass ABR at K rates, from what the clip costs near QP 46 to near QP 22:
     `baseline_qp` int64 (K, T, h, w), as read back, and `baseline_kbps` float (K,), as asked for.
@@ -65,11 +64,10 @@ class LadderSamples(Dataset[Sample]):
         frames_of: int = 1,
         qps: tuple[int, ...] = DEFAULT_RUNGS,
         seed: int = 0,
-        control: ControlNetwork | None = None,
         baselines: int = 0,
     ) -> None:
         self.baselines = baselines
-        self.clips, self.codec, self.cache, self.qps, self.seed, self.control = clips, codec, cache, qps, seed, control
+        self.clips, self.codec, self.cache, self.qps, self.seed = clips, codec, cache, qps, seed
         self.maps_per_clip, self.groups, self.frames_of = maps_per_clip, groups, min(frames_of, maps_per_clip)
 
     def __len__(self) -> int:
@@ -103,7 +101,7 @@ class LadderSamples(Dataset[Sample]):
         key = hashlib.sha256(f"{self.seed} {clip.digest} {group}".encode()).digest()
         rng = np.random.default_rng(list(key[:8]))
         mean_qp = int(rng.integers(*MEAN_QPS, endpoint=True))
-        maps = maps_of_equal_mean(clip, rng, mean_qp=mean_qp, count=self.maps_per_clip, control=self.control)
+        maps = maps_of_equal_mean(clip, rng, mean_qp=mean_qp, count=self.maps_per_clip)
         coded = [self.cache.encode(self.codec, clip, qp) for qp in maps]
         # The flat map is as good as on the ladder: it is shown last.
         shown = [(1 + i) % len(maps) for i in range(self.frames_of)]

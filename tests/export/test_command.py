@@ -12,7 +12,7 @@ import pytest
 from dvcc import QPMap
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
-from dvcc.control import ControlNetwork, load_control
+from dvcc.control import load_control
 from dvcc.encode.file import encode_video
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.presets import default_threads, obedient_codec
@@ -22,14 +22,14 @@ from dvcc.media.probe import open_video
 from dvcc.media.source import VideoSource
 from tests.conftest import make_scene
 from tests.export.conftest import write_video
+from tests.videos import lively
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "in.mkv", make_scene(frames=10))
-    for mode in ("absolute", "analysed", "offset"):
-        ControlNetwork(width=8, mode=mode).save(tmp_path / f"{mode}.safetensors", {"run": {}})
+    lively().save(tmp_path / "control.safetensors", {"run": {}})
     return tmp_path
 
 
@@ -42,7 +42,7 @@ def test_a_published_control_is_exported_in_every_format(name, workplace, capsys
     assert export("--format", name, "--task", "segmentation", "--gop", "4") == 0
     lines = capsys.readouterr().out.splitlines()
     assert (workplace / f"in{FORMATS[name].suffix}").stat().st_size > 10
-    what = "QPs" if FORMATS[name].takes[0] == "absolute" else "offsets"
+    what = "QPs" if FORMATS[name].takes[0] == "map" else "offsets"
     assert re.fullmatch(rf"in\S*: {what} -?\d+ to \d+, 10 frames, GOP 4, at 300 kbit/s", lines[0])
     assert [line.partition(":")[0] for line in lines[1:]] == ["lost", "use"] and len(lines) == 3
 
@@ -65,18 +65,18 @@ def test_uneven_times_are_told(workplace, capsys):
     )
 
 
-@pytest.mark.parametrize("mode", ["offset", "absolute", "analysed"])
-def test_maps_are_those_that_dvcc_encode_asks_for(mode, workplace):
-    control = load_control(f"{mode}.safetensors")[0]
-    codec = obedient_codec("x264", "medium", mode, gop=9, threads=default_threads("x264"))
+@pytest.mark.parametrize("delivery", ["offsets", "map"])
+def test_maps_are_those_that_dvcc_encode_asks_for(delivery, workplace):
+    control = load_control("control.safetensors")[0]
+    codec = obedient_codec("x264", "medium", delivery, gop=9, threads=default_threads("x264"))
     asked = []
-    plan = EncodePlan(open_video("in.mkv"), Path("out.mp4"), 300, codec, control)
+    plan = EncodePlan(open_video("in.mkv"), Path("out.mp4"), 300, codec, control, delivery)
     encode_video(plan, look=lambda index, frame, values: asked.append(values))
-    if mode == "offset":
-        assert export("--checkpoint", "offset.safetensors", "--gop", "9", "--format", "nvenc", "--out", "map") == 0
+    if delivery == "offsets":
+        assert export("--checkpoint", "control.safetensors", "--gop", "9", "--format", "nvenc", "--out", "map") == 0
         found = np.fromfile("map", np.int8).reshape(np.shape(asked))
     else:
-        assert export("--checkpoint", f"{mode}.safetensors", "--gop", "9", "--out", "map.npz") == 0
+        assert export("--checkpoint", "control.safetensors", "--gop", "9", "--out", "map.npz") == 0
         found = QPMap.load("map.npz").values
     np.testing.assert_array_equal(found, asked[:10])  # of the first encode, whatever a correction changed
 
@@ -85,13 +85,13 @@ def test_frames_that_change_their_size_are_refused(workplace, capsys):
     parts = [write_video(workplace / f"{h}.h264", make_scene(frames=4, height=h), codec="libx264").read_bytes() for h in (64, 96)]
     Path("in.mkv").write_bytes(b"".join(parts))
     before = sorted(workplace.iterdir())
-    assert export("--checkpoint", "absolute.safetensors") == 2
+    assert export("--checkpoint", "control.safetensors") == 2
     assert "the frames change their size: cut the video there" in capsys.readouterr().err
     assert sorted(workplace.iterdir()) == before
 
 
 def test_a_second_is_the_usual_gop(workplace, capsys):
-    assert export("--checkpoint", "absolute.safetensors") == 0
+    assert export("--checkpoint", "control.safetensors") == 0
     assert "GOP 25" in capsys.readouterr().out
 
 
@@ -111,18 +111,14 @@ REFUSED = {
         "segmentation",
         "--format",
         "svtav1",
-        "--mode",
-        "absolute",
-    ): "svtav1 does not take --mode absolute: use --mode offset",
-    ("--task", "segmentation", "--mode", "offset"): "npz does not take --mode offset: use --mode absolute",
-    ("--checkpoint", "offset.safetensors"): "--mode absolute",
-    ("--checkpoint", "offset.safetensors", "--format", "ffmpeg"): "--mode absolute",
-    ("--checkpoint", "analysed.safetensors", "--format", "svtav1"): "--mode offset",
-    ("--checkpoint", "analysed.safetensors", "--format", "nvenc", "--mode", "offset"): "not of --mode offset",
-    (): "--task TASK (detection, reconstruction, segmentation, segmentation_espnetv2)",
-    ("--task", "detection", "--checkpoint", "offset.safetensors"): "either --task",
-    ("--task", "optical_flow"): "no control of absolute mode is published for optical_flow",
-    ("--task", "../x"): "no control of absolute mode is published for ../x",
+        "--delivery",
+        "map",
+    ): "svtav1 does not take --delivery map: use --delivery offsets",
+    ("--task", "segmentation", "--delivery", "offsets"): "npz does not take --delivery offsets: use --delivery map",
+    (): "--task TASK (detection, segmentation)",
+    ("--task", "detection", "--checkpoint", "control.safetensors"): "either --task",
+    ("--task", "optical_flow"): "no control is published for optical_flow",
+    ("--task", "../x"): "no control is published for ../x",
     ("--checkpoint", "none.safetensors"): "none.safetensors",
     ("--checkpoint", "in.mkv"): "in.mkv",
     ("--task", "detection", "--gop", "0"): "--gop goes from 1 to 10000 frames, got 0",
@@ -157,6 +153,6 @@ def test_a_video_that_breaks_off_in_the_middle_leaves_no_file(workplace, capsys,
     monkeypatch.setattr(VideoSource, "frames", broken)
     Path("in.npz").write_bytes(b"old")
     before = sorted(workplace.iterdir())
-    assert export("--checkpoint", "absolute.safetensors", "--gop", "4") == 2
+    assert export("--checkpoint", "control.safetensors", "--gop", "4") == 2
     assert "cannot be read" in capsys.readouterr().err
     assert sorted(workplace.iterdir()) == before and Path("in.npz").read_bytes() == b"old"

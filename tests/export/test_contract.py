@@ -21,14 +21,14 @@ GRID = (5, 9)  # neither is a multiple of 4: the last 64x64 units are cut
 PICTURE = VideoFormat(16 * GRID[0], 16 * GRID[1], Fraction(30000, 1001), Fraction(1, 1000), 1)
 SOURCE = VideoSource(Path("/videos/in.mp4"), 0, PICTURE, "bt709", None, 0, ())
 GOPS = (4, 4, 3)
-KIND = {"absolute": QPMap, "offset": QPOffsets}
-CASES = [(name, mode) for name, written in FORMATS.items() for mode in written.takes]
+KIND = {"map": QPMap, "offsets": QPOffsets}
+CASES = [(name, delivery) for name, written in FORMATS.items() for delivery in written.takes]
 
 
-def maps(mode: str, *, seed: int = 0) -> list:
-    low, high = (18, 45) if mode == "absolute" else (-12, 13)
+def maps(delivery: str, *, seed: int = 0) -> list:
+    low, high = (18, 45) if delivery == "map" else (-12, 13)
     rng = np.random.default_rng(seed)
-    return [KIND[mode](rng.integers(low, high, (frames, *GRID))) for frames in GOPS]
+    return [KIND[delivery](rng.integers(low, high, (frames, *GRID))) for frames in GOPS]
 
 
 def written(name: str, given: list) -> tuple[bytes, str]:
@@ -122,30 +122,30 @@ def test_every_format_has_a_reader():
     assert set(READERS) == set(FORMATS)
 
 
-@pytest.mark.parametrize("name, mode", CASES)
-def test_the_file_reads_back_as_the_map(name, mode):
-    given = maps(mode)
+@pytest.mark.parametrize("name, delivery", CASES)
+def test_the_file_reads_back_as_the_map(name, delivery):
+    given = maps(delivery)
     data, _ = written(name, given)
     found, (want, tolerance) = READERS[name](data), expected(name, given)
     assert found.shape == want.shape and np.abs(found - want).max() <= tolerance
 
 
-@pytest.mark.parametrize("name, mode", CASES)
-def test_maps_that_do_not_change_read_back_exactly(name, mode):
+@pytest.mark.parametrize("name, delivery", CASES)
+def test_maps_that_do_not_change_read_back_exactly(name, delivery):
     """Constant over a GOP, even, and the same within 64x64 pixels: no format loses anything of it but the zero of its scale."""
     rng = np.random.default_rng(1)
     given = []
     for frames in GOPS:
-        coarse = 2 * (rng.integers(9, 13, (1, 2, 3)) if mode == "absolute" else rng.integers(-2, 3, (1, 2, 3)))
+        coarse = 2 * (rng.integers(9, 13, (1, 2, 3)) if delivery == "map" else rng.integers(-2, 3, (1, 2, 3)))
         fine = coarse.repeat(4, 1).repeat(4, 2)[:, : GRID[0], : GRID[1]]
-        given.append(KIND[mode](fine.repeat(frames, 0)))
+        given.append(KIND[delivery](fine.repeat(frames, 0)))
     found, (want, _) = READERS[name](written(name, given)[0]), expected(name, given)
     np.testing.assert_array_equal(found, want)
 
 
-@pytest.mark.parametrize("name, mode", CASES)
-def test_a_command_and_what_is_lost_are_one_line_each(name, mode):
-    given = maps(mode)
+@pytest.mark.parametrize("name, delivery", CASES)
+def test_a_command_and_what_is_lost_are_one_line_each(name, delivery):
+    given = maps(delivery)
     for line in (written(name, given)[1], FORMATS[name].loses):
         assert line and "\n" not in line
 
@@ -164,7 +164,7 @@ def test_no_more_than_eight_levels():
 
 
 def test_no_offset_of_svtav1_is_negative_and_unchanged_frames_have_no_line():
-    given = maps("offset")
+    given = maps("offsets")
     data, command = written("svtav1", [QPOffsets(qp.values[:1].repeat(4, 0)) for qp in given[:2]])
     lines = [[int(word) for word in line.split()] for line in data.decode().splitlines()]
     assert [line[0] for line in lines] == [0, 4] and min(min(line[1:]) for line in lines) == 0

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from dvcc import ABR, CRF, X264, Clip, ConfigError, QPOffsets
+from dvcc import ABR, CRF, X264, Clip, ConfigError
 from dvcc.codecs.cache import EncodeCache
 from dvcc.control import ControlNetwork
-from dvcc.qp import without_inherited
+from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
 from dvcc.rate_control.base import corrected_kbps
-from dvcc.rate_control.learned import AbsoluteControl, AnalysedControl, OffsetControl, dithered
+from dvcc.rate_control.learned import LearnedControl, dithered
 from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
 from dvcc.surrogate import build_surrogate
 from dvcc.tasks import ReconstructionTask, build_task
 from tests.conftest import make_scene
 
-LIMITS = {"abr1": 1, "abr2": 2, "abr2_no_psy": 2, "abr2_no_aq": 2, "abr2_corrected": 4, "learned": 1, "learned_corrected": 2}
+LIMITS = {"abr1": 1, "abr2": 2, "abr2_no_psy": 2, "abr2_no_aq": 2, "abr2_corrected": 4, "learned": 2, "learned_corrected": 4}
+LIMITS |= {"learned_map": 2, "learned_map_corrected": 3}
 LIMITS |= {
     "abr1_vbv": 1,
     "learned_vbv": 1,
@@ -29,12 +30,12 @@ LIMITS |= {
 }  # its ladder has three rungs here
 
 
-def trained(mode: str) -> ControlNetwork:
-    """A flat start fitted on one scene's real encodes; the departure is random."""
+def trained() -> ControlNetwork:
+    """A prior fitted on one scene's real encodes; the offsets are random."""
     from dvcc import QPMap
 
     torch.manual_seed(0)
-    network, clip, codec = ControlNetwork(width=8, mode=mode), make_scene(), X264()
+    network, clip, codec = ControlNetwork(width=8), make_scene(), X264()
     torch.nn.init.normal_(network.head.weight, std=0.02)
     coded = [codec.encode(clip, QPMap.uniform(qp, like=clip)) for qp in range(14, 50, 4)]
     log_bpp = torch.log(torch.tensor([[c.bits_per_pixel for c in coded]]))
@@ -44,7 +45,7 @@ def trained(mode: str) -> ControlNetwork:
 
 @pytest.fixture(scope="module")
 def control() -> ControlNetwork:
-    return trained("absolute")
+    return trained()
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,7 @@ def name(request):
 
 @pytest.fixture
 def controller(name, means, tmp_path):
-    control = trained("offset") if name == "learned_vbv" else means.control
-    return build_rate_controller(name, replace(means, control=control, cache=EncodeCache(tmp_path)))
+    return build_rate_controller(name, replace(means, cache=EncodeCache(tmp_path)))
 
 
 def test_encodes_are_real_and_near_the_target(controller, scene):
@@ -94,13 +94,12 @@ def test_searches_come_close_from_below(searching, scene):
     assert 0.8 * 150 < result.bitrate_kbps <= 150
 
 
-@pytest.mark.parametrize("mode", ["absolute", "analysed", "offset"])
-@pytest.mark.parametrize("pair", [("abr2", "abr2_corrected"), ("learned", "learned_corrected")])
-def test_correction_does_not_leave_more_over_the_target(pair, mode, scene):
-    means = Means(control=trained(mode))
+@pytest.mark.parametrize("plain", ["abr2", "learned", "learned_map"])
+def test_correction_does_not_leave_more_over_the_target(plain, scene):
+    means, pair = Means(control=trained()), (plain, f"{plain}_corrected")
     for target in (60.0, 120.0, 240.0):
-        plain, corrected = (build_rate_controller(name, means).encode(scene, target) for name in pair)
-        assert max(corrected.bitrate_kbps - target, 0) <= max(plain.bitrate_kbps - target, 0)
+        first, corrected = (build_rate_controller(name, means).encode(scene, target) for name in pair)
+        assert max(corrected.bitrate_kbps - target, 0) <= max(first.bitrate_kbps - target, 0)
 
 
 def test_best_within_prefers_the_largest_that_fits(scene):
@@ -124,33 +123,36 @@ def test_unknown_and_unfounded_controllers_are_refused(means):
             build_rate_controller(name, Means())
     with pytest.raises(ConfigError, match="cache"):
         build_rate_controller("search", replace(means, cache=None))
-    with pytest.raises(ConfigError, match="trained for offset mode, not absolute"):
-        AbsoluteControl(trained("offset"))
+    with pytest.raises(ConfigError, match="as offsets or map, got 'both'"):
+        LearnedControl(trained(), delivery="both")
+    with pytest.raises(ConfigError, match="deliver offsets"):
+        LearnedControl(trained(), delivery="map", vbv=True)
 
 
-def test_an_untrained_offset_control_is_two_pass_abr_to_the_bit(scene):
-    control = OffsetControl(ControlNetwork(width=8, mode="offset"))
+def test_an_untrained_control_is_two_pass_abr_to_the_bit(scene):
+    control = LearnedControl(ControlNetwork(width=8))
     assert np.array_equal(control.encode(scene, 120.0).bits_per_frame, X264().encode(scene, ABR(120.0)).bits_per_frame)
 
 
 def test_offsets_have_nothing_in_common(scene):
     """Or x264 would have to take it back, which its two passes do badly."""
-    control = ControlNetwork(width=8, mode="offset")
+    control = ControlNetwork(width=8)
     control.head.bias.data.fill_(0.2)
     torch.nn.init.normal_(control.head.weight, std=0.1)
-    offsets = OffsetControl(control).map_of(scene, 120.0).values
-    assert np.ptp(offsets) > 1 and abs(offsets.mean()) < 0.2
+    offsets = LearnedControl(control).offsets(scene, 120.0)
+    assert np.ptp(offsets) > 1
+    np.testing.assert_allclose(offsets.mean((1, 2)), 0, atol=1e-4)
 
 
-def test_an_offset_control_moves_quality_where_it_says(scene):
+def test_a_control_moves_quality_where_it_says(scene):
     """Finer on the left, coarser on the right, on top of x264's own decisions, at nearly the same bits."""
 
-    class Halves(OffsetControl):
-        def map_of(self, clip, target_kbps):
-            return QPOffsets(np.where(np.arange(6) < 3, -6, 6) * np.ones((8, 4, 1), int))
+    class Halves(LearnedControl):
+        def offsets(self, clip, target_kbps):
+            return np.where(np.arange(6) < 3, -6, 6) * np.ones((8, 4, 1))
 
-    control = ControlNetwork(width=8, mode="offset")
-    plain, moved = (c(control).encode(scene, 150.0) for c in (OffsetControl, Halves))
+    control = ControlNetwork(width=8)
+    plain, moved = (c(control).encode(scene, 150.0) for c in (LearnedControl, Halves))
     error = [(c.frames.float() - scene.frames.float()).square().mean((0, 1, 2)) for c in (plain, moved)]
     assert error[1][:48].mean() < 0.7 * error[0][:48].mean() and error[1][48:].mean() > 1.3 * error[0][48:].mean()
     assert moved.bits == pytest.approx(plain.bits, rel=0.15)
@@ -180,16 +182,16 @@ def test_graded_saliency_spends_more_where_the_task_looks(scene, monkeypatch):
     assert np.corrcoef(offsets[0].ravel(), saliency.log().flatten())[0, 1] < -0.95 and np.ptp(offsets) > 0
 
 
-def test_an_untrained_analysed_control_codes_what_x264_would(scene):
-    """As many encodes as two-pass ABR, absolute QPs, and about its quality at its bits."""
-    network = trained("analysed")
+def test_the_map_of_an_untrained_control_codes_what_x264_would(scene):
+    """As many encodes as two-pass ABR, every QP given, and about its quality at its bits."""
+    network = trained()
     torch.nn.init.zeros_(network.head.weight)
     network.prior.coefficients.copy_(torch.tensor([30.0, 0, 0, 0, 0]))
     analysis = X264().encode(scene, CRF(30))
-    coded = AnalysedControl(network).encode(scene, 120.0)
+    coded = LearnedControl(network, delivery="map").encode(scene, 120.0)
     assert coded.num_encodes == 2 and coded.requested_qp is not None
-    departure = coded.requested_qp.values - without_inherited(analysis.realised_qp().values)
-    assert np.ptp(departure) <= 2  # a common shift, dithered
+    moved = coded.requested_qp.values - fill_skipped_qps(analysis.realised_qp().values)
+    assert np.ptp(moved) <= 2  # a common shift, dithered
     anchors = [X264().encode(scene, ABR(rate)) for rate in (80.0, 110.0, 140.0, 170.0)]
     distortion = [float((c.frames.float() - scene.frames.float()).square().mean().log10()) for c in [coded, *anchors]]
     at_its_bits = np.interp(np.log(coded.bits), [np.log(c.bits) for c in anchors], distortion[1:])
@@ -210,12 +212,12 @@ def test_search_finds_room_where_there_is_some(means, scene):
 
 
 def test_dithered_maps_keep_the_mean_and_change_once_per_frame(scene):
-    qp = dithered(torch.full((2, 10, 20), 30.3)).values
+    qp = dithered(np.full((2, 10, 20), 30.3)).values
     assert qp.mean() == pytest.approx(30.3) and set(np.unique(qp)) == {30, 32}
     assert (np.diff(qp.reshape(2, -1), axis=1) != 0).sum(1).tolist() == [1, 1]
-    assert np.array_equal(dithered(torch.full((2, 10, 20), 30.0)).values, np.full((2, 10, 20), 30))
-    assert dithered(torch.full((1, 4, 6), 55.0)).values.max() == 51
-    sizes = [X264().encode(scene, dithered(torch.full((8, 4, 6), level))).bits for level in (30.0, 30.5, 31.0)]
+    assert np.array_equal(dithered(np.full((2, 10, 20), 30.0)).values, np.full((2, 10, 20), 30))
+    assert dithered(np.full((1, 4, 6), 55.0)).values.max() == 51
+    sizes = [X264().encode(scene, dithered(np.full((8, 4, 6), level))).bits for level in (30.0, 30.5, 31.0)]
     assert sizes[0] > sizes[1] > sizes[2]
 
 
@@ -257,6 +259,6 @@ def test_a_stream_keeps_its_channel(scene):
     stream = make_scene(frames=60)
     plain = build_rate_controller("abr1_vbv", Means()).encode(stream, 120.0)
     assert plain.num_encodes == 1 and "vbv_maxrate=120" in plain.settings and "rc=cbr" in plain.settings
-    control = ControlNetwork(width=8, mode="offset")
+    control = ControlNetwork(width=8)
     learned = build_rate_controller("learned_vbv", Means(control=control)).encode(stream, 120.0)
     assert np.array_equal(learned.bits_per_frame, plain.bits_per_frame)

@@ -21,7 +21,7 @@ TARGETS = [40.0, 80.0, 160.0]
 def comparison() -> Comparison:
     """24 frames in GOPs of 4, judged by PSNR; an untrained control, a title that is HTML."""
     clip, codec, task = make_scene(frames=24), X264(gop=4), build_task("reconstruction", model="psnr")
-    control = ControlNetwork(width=8, mode="offset").eval()
+    control = ControlNetwork(width=8).eval()
     controllers = {
         "abr2": build_rate_controller("abr2", Means(codec)),
         "control": build_rate_controller("learned", Means(codec, control)),

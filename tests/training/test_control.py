@@ -1,0 +1,94 @@
+"""A control learns at the bits of x264's own map, on a task with an upper side."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from dvcc.codecs import X264
+from dvcc.config.parse import parse
+from dvcc.control import ControlNetwork, load_control, module
+from dvcc.control import training as control
+from dvcc.control.objective import Baseline, at_equal_bits, objective
+from dvcc.errors import ConfigError
+from dvcc.surrogate import load_surrogate
+from dvcc.surrogate import training as surrogate
+from dvcc.tasks import ReconstructionTask, build_task
+from dvcc.training.run import build_samples
+from tests.training.conftest import configure, losses
+
+
+def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, monkeypatch):
+    """A task that cares for the upper half only: its loss must fall below that of x264's own map at equal bits. (Not the left
+    half: half of what the control sees is mirrored.)"""
+
+    class UpperHalf(ReconstructionTask):
+        def degradation(self, prediction, reference):
+            return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
+
+    monkeypatch.setattr(control, "build_task", lambda name, **settings: UpperHalf())
+    words = ["task=reconstruction", f"surrogate={trained}", "control.blur_sigma=0"]
+    words += ["trainer.max_steps=60", "learning_rate=0.01"]
+    path = control.run(configure("control", [*tiny, "data.augment=1"], tmp_path, *words))
+    network, config = load_control(path)
+    assert config["control"] == network.config and network.config["blur_sigma"] == 0
+    relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
+    assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades
+    assert abs(sum(excess[-10:]) / 10) < 0.1
+    data = parse("train.py", ["control", *words[:1], *tiny])[1].data
+    sample = default_collate([build_samples(data, X264(), seed=0, with_maps=False, baselines=3)[0]])
+    offsets = network.offsets(sample["frames"], torch.tensor([-2.0]))
+    assert offsets[..., :2, :].mean() < offsets[..., 2:, :].mean() - 1
+
+
+class Lines:
+    """A codec whose loss and log bits are straight lines in the mean QP."""
+
+    def __call__(self, qp):
+        mean_qp = qp.mean((1, 2, 3))
+        return 0.1 + 0.02 * mean_qp, 9 - 0.12 * mean_qp
+
+
+def base_of(qp):
+    loss, log_bits = Lines()(qp)
+    return Baseline(qp, torch.zeros(len(qp)), loss, log_bits)
+
+
+def test_offsets_are_judged_at_the_bits_of_their_base():
+    """The shift and the price are known where the codec is a straight line."""
+    base = base_of(torch.tensor([26.0, 33.0]).view(2, 1, 1, 1).expand(2, 3, 4, 6))
+    shift, price = at_equal_bits(base.qp - 3, base, Lines())
+    torch.testing.assert_close(shift.flatten(), torch.full((2,), 3.0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(price, (0.02 / 0.12) / base.loss, rtol=1e-3, atol=1e-4)
+
+
+def test_bits_spent_evenly_are_worth_nothing():
+    """A common offset is taken back, and along it the gradient of the loss is that of the price: none."""
+    base = base_of(torch.full((1, 3, 4, 6), 30.0))
+    delta = torch.full((1, 3, 4, 6), 2.0, requires_grad=True)
+    terms = objective(delta, base, Lines())
+    assert terms.excess.abs().max() < 1e-3 and terms.relative_loss.item() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(terms.total, terms.relative_loss + terms.price * terms.excess)
+    terms.total.sum().backward()
+    assert delta.grad.sum().abs() < 1e-3 * (0.02 / base.loss).item()
+
+
+def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
+    words = ["task=reconstruction", f"surrogate={trained}"]
+    config = configure("control", [*tiny, "data.augment=1"], tmp_path, *words)
+    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
+    task = build_task("reconstruction", model="ssim")
+    control_module = module.ControlModule(ControlNetwork(width=8), load_surrogate(trained)[0], task, config, samples)
+    base = control_module.clip_cache(0)[1]
+    assert (base.log_bpp.diff() > 0).all() and (base.qp.float().mean((1, 2, 3)).diff() < 0).all()  # more bits, finer
+    assert (base.log_bits.diff() > 0).all() and (base.loss.diff() < 0).all()
+    terms, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    assert terms.total.shape == (4,) and delta.shape == (4, *base.qp.shape[1:]) and not delta.any()  # untrained
+    assert terms.excess.abs().max() < 1e-3
+
+
+def test_a_surrogate_without_a_ladder_is_refused(tiny, tmp_path):
+    path = surrogate.run(configure("surrogate", tiny, tmp_path / "s", "surrogate.name=network", "trainer.max_steps=1"))
+    with pytest.raises(ConfigError, match=r"reads no ladder.*surrogate\.name=anchored"):
+        control.run(configure("control", tiny, tmp_path, "task=reconstruction", f"surrogate={path}"))
