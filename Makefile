@@ -1,6 +1,7 @@
 # make demo   the whole path on real video, within ten minutes on two CPU cores
 # make test   the tests
 # make lint   ruff and mypy
+# make wheel-check   only the test that installs the wheel into an environment of its own, without torch
 # make lock   renew requirements.lock from pyproject.toml (needs uv)
 
 PYTHON ?= python3
@@ -8,9 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := scale=demo
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test wheel-check lint lock clean
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit("dvcc needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
@@ -27,11 +28,14 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
 
+wheel-check: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 0 tests/test_wheel.py
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dvcc
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra demo --extra detection --extra classification --extra zoo --extra dev -c constraints.txt -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev -c constraints.txt -o requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) runs

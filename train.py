@@ -1,12 +1,8 @@
-"""python train.py surrogate | control | student | flow [key=value ...]
-
-surrogate: stage 1, a stand-in for the codec. control: stage 2, the control network through it. student: the small
-segmentation and detection networks of the checkpoints. flow: their optical-flow network. `--help` lists stages, groups and keys.
-"""
+"""python train.py STAGE [key=value ...]: the same as `dvcc train`."""
 
 import sys
 
-from dvcc.cli.guard import run_stage
+from dvcc.cli import main
 
-if __name__ == "__main__":
-    sys.exit(run_stage("train.py", sys.argv[1:]))
+if __name__ == "__main__":  # workers import this file again
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -31,7 +31,7 @@ def main(root: str, seeds: int, words: list[str]) -> None:
             judged = [word for word in common if not word.startswith("trainer.")]
             training = [*common, "data.max_clips=60", "data.groups=2", "losses.frames=2", f"out={run}"]
             training += ["trainer.max_steps=250", "learning_rate=0.003", f"losses.cv_bits={bits}", f"losses.cv_task={task}"]
-            path = surrogate.run(parse("train.py", ["surrogate", *training])[1])
+            path = surrogate.run(parse("train", ["surrogate", *training])[1])
             report = [
                 "mean_qps=[28,40]",
                 "pictured_maps=2",
@@ -39,12 +39,12 @@ def main(root: str, seeds: int, words: list[str]) -> None:
                 f"checkpoint={path}",
                 f"out={run}/evaluation",
             ]
-            evaluate_surrogate.run(parse("evaluate.py", ["surrogate", *judged, *report])[1])
+            evaluate_surrogate.run(parse("evaluate", ["surrogate", *judged, *report])[1])
             words_of_control = ["task=segmentation", f"surrogate={path}", "data.max_clips=60", "trainer.max_steps=150"]
             words_of_control += ["learning_rate=0.003", f"out={run}/control"]
-            learned = control.run(parse("train.py", ["control", *common, *words_of_control])[1])
+            learned = control.run(parse("train", ["control", *common, *words_of_control])[1])
             compared = ["task=segmentation", "controllers=[abr2,cqp,learned]", "data.max_clips=12", f"checkpoint={learned}"]
-            evaluate_control.run(parse("evaluate.py", ["control", *judged, *compared, f"out={run}/rates"])[1])
+            evaluate_control.run(parse("evaluate", ["control", *judged, *compared, f"out={run}/rates"])[1])
             figures = json.loads((run / "evaluation/report.json").read_text())["summary"]
             rates = json.loads((run / "rates/report.json").read_text())["summary"]
             line = " ".join(f"{key} {figures[key]:.3f}" for key in FIGURES)

@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             networks = f"networks=[{','.join(NETWORKS[:count])}]"
             keys = ["task=segmentation", f"data.root={words[0]}", "data.size=[224,512]", "data.clips_per_video=1", networks]
-            config = parse("evaluate.py", ["benchmark", *keys, f"data.cache={folder}/cache", f"out={folder}/out", *words[1:]])[1]
+            config = parse("evaluate", ["benchmark", *keys, f"data.cache={folder}/cache", f"out={folder}/out", *words[1:]])[1]
             began = time.perf_counter()
             benchmark.run(config)
             wall = time.perf_counter() - began

@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     """Evaluate before every judge, and print."""
     for judge, (task_words, own) in JUDGES.items():
         videos = ["data=folder", f"data.root={words[0]}", f"data.test=[{TEST}]", "data.shots=true", "data.clips_per_video=2"]
-        config = parse("evaluate.py", ["control", *videos, *task_words, *words[1:]])[1]
+        config = parse("evaluate", ["control", *videos, *task_words, *words[1:]])[1]
         task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
         _, test = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         x264, x265 = (codec(config.codec.preset, gop=config.codec.gop) for codec in (X264, X265))

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from dvcc._packaged import require
 from dvcc.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
@@ -68,10 +69,14 @@ class Clip:
     @cached_property
     def frames(self) -> torch.Tensor:
         """RGB view, uint8 (T, 3, H, W): what a network is shown, for coded and uncoded clips alike."""
+        require("torch", wanted_by="Clip.frames")
         import torch
 
-        rgb = [frame_to_rgb(self.frame(t), matrix=self.matrix, full_range=self.full_range) for t in range(self.num_frames)]
-        return torch.from_numpy(np.stack(rgb).transpose(0, 3, 1, 2).copy())
+        return torch.from_numpy(np.stack([self.rgb(t) for t in range(self.num_frames)]).transpose(0, 3, 1, 2).copy())
+
+    def rgb(self, t: int) -> np.ndarray:
+        """Return the RGB of frame `t`, uint8 (H, W, 3)."""
+        return frame_to_rgb(self.frame(t), matrix=self.matrix, full_range=self.full_range)
 
     @cached_property
     def digest(self) -> str:

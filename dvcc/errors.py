@@ -22,3 +22,7 @@ class CodecError(DvccError, RuntimeError):
 
 class CheckpointError(DvccError, RuntimeError):
     """A file of weights is missing, damaged, or belongs to another model."""
+
+
+class MissingExtraError(DvccError, ImportError):
+    """What was asked for needs packages that the core of dvcc comes without."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
 matplotlib.use("Agg")  # no window, in worker processes and on servers alike
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from dvcc._files import write_atomic
 from dvcc.units import MACROBLOCK
+
+if TYPE_CHECKING:
+    import torch
 
 
 def save_figure(figure: plt.Figure, path: str | Path) -> None:
@@ -28,10 +30,10 @@ def save_figure(figure: plt.Figure, path: str | Path) -> None:
 
 def rgb(frame: torch.Tensor | np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) of uint8 or float 0..1 (3, H, W)."""
-    array = torch.as_tensor(frame).detach().cpu()
-    if array.dtype != torch.uint8:
-        array = (array.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return array.permute(1, 2, 0).numpy()
+    array = frame if isinstance(frame, np.ndarray) else frame.detach().cpu().numpy()
+    if array.dtype != np.uint8:
+        array = (array.clip(0, 1) * 255).round().astype(np.uint8)
+    return array.transpose(1, 2, 0)
 
 
 def draw_qp(axis: plt.Axes, frame: np.ndarray, qp: np.ndarray, *, bounds: tuple[float, float]) -> plt.cm.ScalarMappable:
@@ -115,4 +117,4 @@ def curves(
 
 def amplified_difference(a: torch.Tensor, b: torch.Tensor, *, gain: float = 4.0) -> torch.Tensor:
     """uint8 (3, H, W): grey plus `gain` times a - b, for float 0..1 frames."""
-    return ((0.5 + gain * (a - b)).clamp(0, 1) * 255).round().to(torch.uint8)
+    return ((0.5 + gain * (a - b)).clamp(0, 1) * 255).round().byte()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, QPMap
+from dvcc.cli import build_parser
 from dvcc.cli.guard import guarded
 from dvcc.config.parse import COMMANDS
 from dvcc.control import ControlNetwork
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(*words: str, cwd: Path, preexec=None) -> subprocess.CompletedProcess:
     program = ["-m", "dvcc.cli", *words[1:]] if words[0] == "dvcc" else [str(ROOT / words[0]), *words[1:]]
-    result = subprocess.run([sys.executable, *program], cwd=cwd, capture_output=True, text=True, timeout=120, preexec_fn=preexec)
+    result = subprocess.run([sys.executable, *program], cwd=cwd, capture_output=True, text=True, timeout=300, preexec_fn=preexec)
     assert "Traceback" not in result.stderr, result.stderr
     return result
 
@@ -66,10 +66,10 @@ def test_help_lists_stages_groups_and_keys(tmp_path):
         assert result.returncode == 0 and all(word in result.stdout for word in words)
 
 
-@pytest.mark.parametrize("program", COMMANDS)
-def test_a_command_names_its_stages_in_its_first_line(program):
-    first = ast.get_docstring(ast.parse((ROOT / program).read_text())).splitlines()[0]
-    assert first == f"python {program} {' | '.join(COMMANDS[program])} [key=value ...]"
+def test_help_names_every_stage():
+    text = " ".join(build_parser().format_help().split())
+    for program, stages in COMMANDS.items():
+        assert f"{program} {' | '.join(stages)}:" in text
 
 
 def test_output_that_nobody_reads_ends_a_command_in_silence(video, tmp_path):

@@ -60,10 +60,10 @@ def test_every_dvcc_line_runs(workplace, capsys):
 
 
 def test_every_stage_is_shown_and_parses():
-    shown = {(line[1], line[2]) for line in shell_lines("python ")}
+    shown = {(line[1].removesuffix(".py"), line[2]) for line in shell_lines("python ")}
     assert shown == {(program, stage) for program, stages in COMMANDS.items() for stage in stages}
     for line in shell_lines("python "):
-        parse(line[1], line[2:])
+        parse(line[1].removesuffix(".py"), line[2:])
 
 
 def test_the_commands_that_made_the_checkpoints_parse_as_a_shell_reads_them():
@@ -71,7 +71,7 @@ def test_the_commands_that_made_the_checkpoints_parse_as_a_shell_reads_them():
     assert {shlex.split(command)[1] for command in commands} == {"student", "flow", "surrogate", "control"}
     for command in commands:
         program, *words = shlex.split(command)
-        parse(program, words)
+        parse(program.removesuffix(".py"), words)
 
 
 def test_every_key_in_the_table_exists():
@@ -82,20 +82,20 @@ def test_every_key_in_the_table_exists():
     of_benchmark = [word for word in words if word.startswith(BENCHMARKED)]
     assert len(of_benchmark) > 8
     for word in of_benchmark:
-        parse("evaluate.py", ["benchmark", "data.root=x", word])
+        parse("evaluate", ["benchmark", "data.root=x", word])
     words = [word for word in words if word not in of_benchmark]
     assert len(words) > 12
     trainable = [word.replace("=NAME", "=medium").replace("=N", "=3") for word in words if not word.startswith(EVALUATED)]
     for word in trainable:
         if word.startswith(("task", "objective", "control.")):
-            parse("train.py", ["control", word])
+            parse("train", ["control", word])
         elif word.startswith("surrogate"):
-            parse("train.py", ["surrogate", word])
+            parse("train", ["surrogate", word])
         elif word.startswith("data=folder"):
-            parse("train.py", ["surrogate", word, "data.root=x"])
+            parse("train", ["surrogate", word, "data.root=x"])
         else:
-            parse("train.py", ["surrogate", word])
-    parse("evaluate.py", ["control", *[word for word in words if word.startswith(EVALUATED)]])
+            parse("train", ["surrogate", word])
+    parse("evaluate", ["control", *[word for word in words if word.startswith(EVALUATED)]])
 
 
 def test_make_demo_runs_the_three_commands_of_the_readme():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from dvcc import __version__
-from dvcc.cli import compare, encode, export, inspect, zoo
+from dvcc.cli import compare, encode, export, inspect, stages, zoo
 from dvcc.cli.guard import guarded
 
 _COMMANDS = (compare, encode, export, inspect, zoo)
@@ -28,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
+    stages.add_parsers(commands)
     return parser
 
 
@@ -42,6 +44,9 @@ def _end_like_ctrl_c() -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to mend)."""
+    words = sys.argv[1:] if words is None else words
+    if words and words[0] in stages.PROGRAMS:
+        return stages.run_stage(words[0], words[1:])
     # before torch reads it: threads that wait by spinning take the cores from whatever else runs, and then wait for it
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = build_parser().parse_args(words)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from dvcc._files import check_writable, replaced, write_atomic
+from dvcc._packaged import require
 from dvcc._words import counted, direction
 from dvcc.clip import Clip
 from dvcc.errors import ConfigError, VideoError
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 1 <= arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
+    require("torch", "kornia", "torchmetrics", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
     checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
     probe = read_clip(arguments.video, frames=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
+from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
+    require("torch", wanted_by="dvcc encode")
     checkpoint = control_path(arguments.task, arguments.checkpoint)
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
     for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):

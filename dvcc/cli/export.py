@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from dvcc._files import open_atomic, replaced
+from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     if arguments.gop is not None and not 1 <= arguments.gop <= LONGEST_GOP:
         raise ConfigError(f"--gop goes from 1 to {LONGEST_GOP} frames, got {arguments.gop}")
+    require("torch", wanted_by="dvcc export")
     written = FORMATS[arguments.format]
     delivery: Delivery = arguments.delivery or written.takes[0]
     if delivery not in written.takes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -41,17 +40,3 @@ def guarded(run: Callable[[], Any]) -> int:
         print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         return 130
     return 0
-
-
-def run_stage(program: str, words: list[str]) -> int:
-    """Parse `words`, then import the module of their stage and call its `run(config)`; print the path it returns."""
-    from dvcc.config import parse as configs
-
-    if any(word in ("-h", "--help") for word in words):
-        return guarded(lambda: print(configs.help_text(program)))
-
-    def run() -> None:
-        stage, config = configs.parse(program, words)  # before torch: a typo fails at once
-        print(importlib.import_module(configs.MODULES[program, stage]).run(config))
-
-    return guarded(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.codecs.bitstream import CodedFrame, CodedStream
 from dvcc.errors import ConfigError, VideoError
@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> None:
     stream = CodedStream(arguments.coded)
     summary, quality, reference = StreamSummary(stream), None, None
     if arguments.reference:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a strip of a picture is too little for more
         reference = Reference(arguments.reference, size=(stream.height, stream.width))
         quality = RegionQuality(ssim_every=ssim_every(stream.expected))
     first_frame: np.ndarray = np.empty(0)
@@ -92,7 +91,8 @@ def _with_progress(stream: CodedStream) -> Iterator[CodedFrame]:
 
 
 def _check_picture(path: Path) -> None:
-    """Raise `ConfigError` unless `path` can be written: before a long file is decoded for it."""
+    """Raise `ConfigError` unless `path` can be drawn and written: before a long file is decoded for it."""
+    require("matplotlib", wanted_by="--heat-map")
     if path.is_dir():
         raise ConfigError(f"--heat-map {path} is a folder: give the name of a PNG file")
     if path.suffix.lower() != ".png":  # a video's name in the wrong place would cost the video

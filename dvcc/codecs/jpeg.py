@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from dvcc._packaged import require
 from dvcc.clip import Clip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
 from dvcc.errors import CodecError
@@ -27,6 +27,9 @@ class JPEG(Codec):
         """Encode every frame at `Quality(q)`. Raises `CodecError` for any other rate, QP maps included."""
         if not isinstance(rate, Quality):
             raise CodecError(f"JPEG takes a Quality as rate and would ignore {rate!r}: use X264 for it")
+        require("PIL", wanted_by="JPEG")
+        from PIL import Image
+
         images = []
         for frame in clip.frames.permute(0, 2, 3, 1).numpy():
             buffer = io.BytesIO()
@@ -53,6 +56,7 @@ def _mux(images: list[bytes], clip: Clip) -> bytes:
 def decode_rgb(bitstream: bytes) -> torch.Tensor:
     """RGB frames of an mp4 of JPEGs, uint8 (T, 3, H, W), decoded by libjpeg. Raises `CodecError` if damaged."""
     import torch
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with av.open(io.BytesIO(bitstream), "r") as container:

@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
@@ -16,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dvcc._packaged import packaged_folder
 from dvcc.config import (
     BenchmarkConfig,
     ControlConfig,
@@ -27,23 +27,22 @@ from dvcc.config import (
 )
 from dvcc.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-
+CONFIGS = packaged_folder("configs")
 
 COMMANDS: dict[str, dict[str, type]] = {
-    "train.py": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig, "flow": FlowConfig},
-    "evaluate.py": {"control": EvaluateControlConfig, "surrogate": EvaluateSurrogateConfig, "benchmark": BenchmarkConfig},
+    "train": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig, "flow": FlowConfig},
+    "evaluate": {"control": EvaluateControlConfig, "surrogate": EvaluateSurrogateConfig, "benchmark": BenchmarkConfig},
 }
 
 
 MODULES = {
-    ("train.py", "surrogate"): "dvcc.surrogate.training",
-    ("train.py", "control"): "dvcc.control.training",
-    ("train.py", "student"): "dvcc.pretraining.student",
-    ("train.py", "flow"): "dvcc.pretraining.flow",
-    ("evaluate.py", "control"): "dvcc.evaluation.control.run",
-    ("evaluate.py", "surrogate"): "dvcc.evaluation.surrogate.run",
-    ("evaluate.py", "benchmark"): "dvcc.evaluation.benchmark.run",
+    ("train", "surrogate"): "dvcc.surrogate.training",
+    ("train", "control"): "dvcc.control.training",
+    ("train", "student"): "dvcc.pretraining.student",
+    ("train", "flow"): "dvcc.pretraining.flow",
+    ("evaluate", "control"): "dvcc.evaluation.control.run",
+    ("evaluate", "surrogate"): "dvcc.evaluation.surrogate.run",
+    ("evaluate", "benchmark"): "dvcc.evaluation.benchmark.run",
 }
 """Where the `run(config)` of a stage is: imported only when its words are known to be right."""
 
@@ -56,41 +55,41 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
     stages = COMMANDS[program]
     if not words or words[0] not in stages:
         raise ConfigError(
-            f"{program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}"
+            f"dvcc {program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}"
         )
     stage, schema = words[0], stages[words[0]]
     groups, keys = [], []
     for word in words[1:]:
         name, separator, value = word.partition("=")
         if not separator or not name:
-            raise ConfigError(f"{word!r} is not of the form key=value; {program} --help lists the keys")
+            raise ConfigError(f"{word!r} is not of the form key=value; dvcc {program} --help lists the keys")
         if name in _groups():
             _check_choice(name, value)
             groups.append(word)
         else:
             keys.append(word)
-    name = f"evaluate/{stage}" if program == "evaluate.py" else stage
+    name = f"evaluate/{stage}" if program == "evaluate" else stage
     try:
         with initialize_config_dir(str(CONFIGS), version_base=None):
             composed = compose(name, groups)
         OmegaConf.set_struct(composed, None)  # Hydra's lock; the schema keeps its own, under which a dict takes new names
         config = OmegaConf.merge(OmegaConf.structured(schema), composed)
         for word in keys:
-            config = _with_word(config, word, schema, f"{program} {stage}")
+            config = _with_word(config, word, schema, f"dvcc {program} {stage}")
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            raise ConfigError(f"{program} {stage} needs a value for {', '.join(missing)}, e.g. {_example(missing[0])}")
+            raise ConfigError(f"dvcc {program} {stage} needs a value for {', '.join(missing)}, e.g. {_example(missing[0])}")
         return stage, OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{program} {stage}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"dvcc {program} {stage}: {str(error).splitlines()[0]}") from error
 
 
 def help_text(program: str) -> str:
     """Stages, groups with their choices, and keys with their defaults."""
-    lines = [f"usage: python {program} STAGE [group=choice ...] [key=value ...]", ""]
+    lines = [f"usage: dvcc {program} STAGE [group=choice ...] [key=value ...]", ""]
     lines += ["groups:"] + [f"  {group}={'|'.join(choices(group))}" for group in sorted(_groups())]
     for stage, schema in COMMANDS[program].items():
-        lines += ["", f"keys of {program} {stage} (with their defaults before any group):"]
+        lines += ["", f"keys of dvcc {program} {stage} (with their defaults before any group):"]
         lines += [f"  {key}={value}" for key, value in _flat(schema)]
     return "\n".join(lines)
 

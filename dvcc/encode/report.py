@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from dvcc._files import check_writable
+from dvcc._packaged import require
 from dvcc.clip import Clip
 from dvcc.encode.coding import Progress as Told
 from dvcc.encode.file import EncodeResult
@@ -45,10 +46,11 @@ def progress_bar(source: VideoSource) -> Iterator[Told]:
 class EncodeReport:
     """Pictures of some frames with what was asked of their macroblocks, and the bitrate over time, in `folder`.
 
-    Raises `DvccError` at once when nothing can be written there.
+    Raises `DvccError` at once when nothing can be drawn, or written there.
     """
 
     def __init__(self, plan: EncodePlan, folder: Path) -> None:
+        require("matplotlib", wanted_by="--report")
         check_writable(folder, key="--report")
         self.plan, self.folder = plan, folder
         self._every = max(1, (plan.source.num_frames or _GUESS) // _PICTURES)
@@ -73,11 +75,11 @@ class EncodeReport:
         """maps.png and bitrate.png."""
         import matplotlib.pyplot as plt
 
-        from dvcc.visuals import rgb, save_figure, strip
+        from dvcc.visuals import save_figure, strip
 
         offset = self.plan.delivery == "offsets"
         seen = self.seen(result)
-        panels = {f"frame {index}": rgb(clip.frames[0]) for index, (clip, _) in seen.items()}
+        panels = {f"frame {index}": clip.rgb(0) for index, (clip, _) in seen.items()}
         maps = {f"frame {index}": values for index, (_, values) in seen.items()}
         strip(panels, self.folder / "maps.png", qp=maps, label="QP offset" if offset else "QP")
         figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")

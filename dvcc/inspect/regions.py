@@ -12,13 +12,12 @@ from av.video.reformatter import ColorRange
 
 from dvcc.clip import SWSCALE_MATRIX, read_plane
 from dvcc.errors import VideoError
+from dvcc.inspect.ssim import WINDOW, ssim_map
 from dvcc.media.streams import main_video
 from dvcc.qp import MAX_QP
 from dvcc.units import MACROBLOCK
 
 THIRDS = ("lowest", "middle", "highest")
-_WINDOW = 11  # SSIM's, in pixels
-_STRIP = 64  # rows of a picture at a time: of a whole one, four fifths of SSIM are spent on asking for memory
 _SSIM_FRAMES = 250  # about: it costs several times what decoding does
 
 
@@ -47,9 +46,9 @@ class RegionQuality:
         self._error += error
         columns = [qp, np.ones_like(error), error, self._pixels]
         similar = np.zeros_like(error)
-        measured = self.frames % self.ssim_every == 0 and min(coded.shape) >= _WINDOW
+        measured = self.frames % self.ssim_every == 0 and min(coded.shape) >= WINDOW
         if measured:
-            similar = _of_macroblocks(_ssim_map(coded, reference))
+            similar = _of_macroblocks(ssim_map(coded, reference))
             self._ssim += similar
             self.ssim_frames += 1
         self.frames += 1
@@ -162,20 +161,6 @@ def _of_macroblocks(picture: np.ndarray) -> np.ndarray:
     rows = np.arange(0, picture.shape[0], MACROBLOCK)
     columns = np.arange(0, picture.shape[1], MACROBLOCK)
     return np.add.reduceat(np.add.reduceat(picture, rows, axis=0, dtype=np.float64), columns, axis=1)
-
-
-def _ssim_map(coded: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """float32 (H, W) of uint8 (H, W), both sides at least `_WINDOW`; mirrored at the edges."""
-    import torch  # for this alone, and a second of start
-    from kornia.metrics import ssim
-
-    margin, strips = _WINDOW // 2, []
-    padded = [np.pad(picture, [(margin, margin), (0, 0)], mode="reflect") for picture in (coded, reference)]
-    for row in range(0, len(coded), _STRIP):
-        rows = slice(row, row + _STRIP + 2 * margin)
-        shown, wanted = (torch.from_numpy(picture[rows]).float()[None, None] / 255 for picture in padded)
-        strips.append(ssim(shown, wanted, _WINDOW)[0, 0, margin:-margin])
-    return torch.cat(strips).numpy()
 
 
 def _shares_of_thirds(counts: np.ndarray) -> np.ndarray:

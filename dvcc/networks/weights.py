@@ -36,7 +36,7 @@ def save_weights(path: str | Path, weights: Weights) -> None:
 def load_weights(path: str | Path, *, kind: str) -> Weights:
     """Read what `save_weights` wrote. Raises `CheckpointError` if it is missing, damaged, or of another kind."""
     if not Path(path).is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}: train one with train.py {kind}, or set its path")
+        raise CheckpointError(f"there is no checkpoint at {path}: train one with dvcc train {kind}, or set its path")
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}

@@ -259,7 +259,11 @@ def versions() -> dict[str, str]:
     root = Path(__file__).parents[2]
     git = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
     # A machine that runs dvcc needs no git, and a copy without a repository has no commit.
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
+    commit = (
+        subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        if shutil.which("git") and (root / ".git").exists()
+        else ""
+    )
     return {
         "dvcc": dvcc.__version__,
         "commit": commit or "unknown",

@@ -7,28 +7,28 @@ from dvcc.errors import ConfigError
 
 
 def test_groups_come_first_and_keys_override_them():
-    stage, config = parse("train.py", ["control", "data.frames=4", "scale=demo", "data.size=[64,96]", "task=reconstruction"])
+    stage, config = parse("train", ["control", "data.frames=4", "scale=demo", "data.size=[64,96]", "task=reconstruction"])
     assert stage == "control" and config.task.name == "reconstruction" and config.out == "runs/control-reconstruction"
     assert config.data.frames == 4 and list(config.data.size) == [64, 96] and config.data.max_clips == 10
 
 
 def test_trainer_settings_reach_lightning_untouched():
     words = ["trainer.devices=[0,1]", "trainer.strategy=ddp", "trainer.precision=bf16-mixed", "trainer.num_nodes=2"]
-    trainer = parse("train.py", ["surrogate", *words])[1].trainer
+    trainer = parse("train", ["surrogate", *words])[1].trainer
     assert (trainer.devices, trainer.strategy, trainer.precision, trainer.num_nodes) == ([0, 1], "ddp", "bf16-mixed", 2)
-    assert parse("train.py", ["surrogate", "trainer.devices=1"])[1].trainer.devices == 1
+    assert parse("train", ["surrogate", "trainer.devices=1"])[1].trainer.devices == 1
 
 
 def test_a_dict_takes_names_of_its_own():
-    data = parse("train.py", ["student", "data.root=x", "data.weights={city-1: 1.5, tos: 3}", "data.weights.other=0.5"])[1].data
+    data = parse("train", ["student", "data.root=x", "data.weights={city-1: 1.5, tos: 3}", "data.weights.other=0.5"])[1].data
     assert data.weights == {"city-1": 1.5, "tos": 3.0, "other": 0.5}
 
 
 def test_a_dict_needs_no_space_after_its_colons():
     words = ["data.root=x", "task.model=a", "networks=[a,b.onnx]", "weights={a:x/y.pth,b.onnx: z.pth}"]
-    assert parse("evaluate.py", ["benchmark", *words])[1].weights == {"a": "x/y.pth", "b.onnx": "z.pth"}
+    assert parse("evaluate", ["benchmark", *words])[1].weights == {"a": "x/y.pth", "b.onnx": "z.pth"}
     with pytest.raises(ConfigError, match="weights takes names with values, as in {a: b, c: d}, got x.pth"):
-        parse("evaluate.py", ["benchmark", "data.root=x", "weights=x.pth"])
+        parse("evaluate", ["benchmark", "data.root=x", "weights=x.pth"])
 
 
 WRONG = {
@@ -64,7 +64,7 @@ WRONG = {
 @pytest.mark.parametrize("word", WRONG)
 def test_wrong_words_say_what_and_how(word):
     with pytest.raises(ConfigError) as caught:
-        parse("train.py", ["surrogate", word])
+        parse("train", ["surrogate", word])
     assert WRONG[word] in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -72,18 +72,18 @@ def test_losses_that_are_all_switched_off_are_refused():
     terms = ("l1", "ssim", "frequency", "candidates", "error", "frame_bits", "clip_bits", "cv_bits")
     off = [f"losses.{term}=0" for term in terms]
     with pytest.raises(ConfigError, match="all 0, so there is nothing to learn"):
-        parse("train.py", ["surrogate", *off])
-    assert parse("train.py", ["surrogate", *off, "losses.cv_task=0.1"])[1].losses.cv_task == 0.1
+        parse("train", ["surrogate", *off])
+    assert parse("train", ["surrogate", *off, "losses.cv_task=0.1"])[1].losses.cv_task == 0.1
 
 
 def test_missing_values_and_stages_are_named():
     with pytest.raises(ConfigError, match=r"data\.root"):
-        parse("train.py", ["student"])
-    for program, stage in (("train.py", "surrogate"), ("train.py", "control"), ("evaluate.py", "surrogate")):
+        parse("train", ["student"])
+    for program, stage in (("train", "surrogate"), ("train", "control"), ("evaluate", "surrogate")):
         with pytest.raises(ConfigError, match=r"needs a value for data\.root, e\.g\. data\.root=path/to/videos"):
             parse(program, [stage, "data=folder"])
     with pytest.raises(ConfigError, match="surrogate, control, student"):
-        parse("train.py", ["contrl"])
+        parse("train", ["contrl"])
 
 
 def test_help_shows_every_key_of_every_stage():
@@ -93,5 +93,5 @@ def test_help_shows_every_key_of_every_stage():
 
 
 def test_settings_survive_as_text():
-    config = parse("train.py", ["surrogate"])[1]
+    config = parse("train", ["surrogate"])[1]
     assert to_dict(config)["data"]["rungs"] == config.data.rungs and "max_steps" in to_yaml(config)

@@ -25,7 +25,7 @@ from dvcc.tasks.reconstruction import ReconstructionTask
 
 
 def configure(*words):
-    return parse("evaluate.py", ["benchmark", "task=reconstruction", "bootstrap=30", *words])[1]
+    return parse("evaluate", ["benchmark", "task=reconstruction", "bootstrap=30", *words])[1]
 
 
 def write_pictures(folder, count=4):

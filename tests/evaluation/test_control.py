@@ -22,7 +22,7 @@ FIGURES = {
 
 
 def configure(tiny, out, *words):
-    return parse("evaluate.py", ["control", "task=reconstruction", *tiny, f"out={out}", "bootstrap=30", *words])[1]
+    return parse("evaluate", ["control", "task=reconstruction", *tiny, f"out={out}", "bootstrap=30", *words])[1]
 
 
 def read_rows(out) -> list[dict[str, str]]:

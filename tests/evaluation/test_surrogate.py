@@ -36,7 +36,7 @@ FIGURES = {"size_error_median", "size_error_p90", "psnr_gain_over_copy_db", "ssi
 def checkpoint(tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("surrogate")
     words = ["trainer.max_steps=2", "logger.pictures_every=1000", "trainer.accelerator=cpu", f"out={out}"]
-    return training.run(parse("train.py", ["surrogate", *tiny, "data.test=[b.mp4,test.mp4]", *words])[1])
+    return training.run(parse("train", ["surrogate", *tiny, "data.test=[b.mp4,test.mp4]", *words])[1])
 
 
 def configure(tiny, out, *words):
@@ -48,7 +48,7 @@ def configure(tiny, out, *words):
         "pictured_maps=3",
         "bootstrap=40",
     ]
-    return parse("evaluate.py", ["surrogate", *tiny, *always, f"out={out}", *words])[1]
+    return parse("evaluate", ["surrogate", *tiny, *always, f"out={out}", *words])[1]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_another_encoder_is_refused_before_any_work(word, reason, tiny, checkpoi
 def test_other_rungs_missing_files_and_no_data_are_refused(tiny, checkpoint, tmp_path):
     with pytest.raises(ConfigError, match="rungs"):
         evaluation.run(configure(tiny, tmp_path, f"checkpoint={checkpoint}", "data.rungs=[16,46]"))
-    with pytest.raises(CheckpointError, match="train one with train.py surrogate"):
+    with pytest.raises(CheckpointError, match="train one with dvcc train surrogate"):
         evaluation.run(configure(tiny, tmp_path, f"checkpoint={tmp_path / 'none'}"))
     with pytest.raises(ConfigError, match="mean_qps are QPs from 2 to 51, got"):
         configure(tiny, tmp_path, "mean_qps=[60]")

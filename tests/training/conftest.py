@@ -25,7 +25,7 @@ def losses(out, *, term: str = "loss", log: str = "log") -> dict[int, float]:
 
 def configure(stage: str, tiny: list[str], out, *words: str):
     always = ["logger.every_n_steps=1", "logger.pictures_every=1000", f"out={out}", "trainer.accelerator=cpu"]
-    return parse("train.py", [stage, *tiny, *always, *words])[1]
+    return parse("train", [stage, *tiny, *always, *words])[1]
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
     relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
     assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades
     assert abs(sum(excess[-10:]) / 10) < 0.1
-    data = parse("train.py", ["control", *words[:1], *tiny])[1].data
+    data = parse("train", ["control", *words[:1], *tiny])[1].data
     sample = default_collate([build_samples(data, X264(), seed=0, with_maps=False, baselines=3)[0]])
     offsets = network.offsets(sample["frames"], torch.tensor([-2.0]))
     assert offsets[..., :2, :].mean() < offsets[..., 2:, :].mean() - 1

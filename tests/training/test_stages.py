@@ -44,7 +44,7 @@ def test_every_loss_is_logged_and_can_be_switched_off(tiny, tmp_path):
     words = ["trainer.max_steps=1", "task=reconstruction", "losses.cv_task=0.3", "data.augment=1"]
     surrogate.run(configure("surrogate", tiny, tmp_path / "all", *words))
     logged = {term: losses(tmp_path / "all", term=term)[0] for term in terms}
-    weights = parse("train.py", ["surrogate", *words])[1].losses
+    weights = parse("train", ["surrogate", *words])[1].losses
     total = sum(getattr(weights, term) * value for term, value in logged.items())
     assert losses(tmp_path / "all")[0] == pytest.approx(total, rel=1e-4) and 0 < logged["cv_task"] <= 1
     off = [f"losses.{term}=0" for term in terms if term != "clip_bits"]
@@ -162,7 +162,7 @@ def test_the_control_learns_to_meet_the_rate(tiny, trained, tmp_path, monkeypatc
 
 
 def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_path):
-    with pytest.raises(CheckpointError, match="train one with train.py surrogate"):
+    with pytest.raises(CheckpointError, match="train one with dvcc train surrogate"):
         control.run(configure("control", tiny, tmp_path, f"surrogate={tmp_path / 'none.safetensors'}"))
     words = [word for word in tiny if not word.startswith("data.rungs")]
     with pytest.raises(ConfigError, match=r"another encoder.*codec"):

@@ -27,7 +27,7 @@ def small(monkeypatch):
 
 def configure(tmp_path, videos, *words):
     always = [f"data.root={videos}", "data.test=[test.mp4]", f"out={tmp_path / 'out'}"]
-    return parse("train.py", ["student", *always, "steps=2", "views=8", "batch_size=4", "report_every=1", *words])[1]
+    return parse("train", ["student", *always, "steps=2", "views=8", "batch_size=4", "report_every=1", *words])[1]
 
 
 def test_a_segmentation_student_is_left_that_its_task_loads(espnetv2, videos, tmp_path, capsys):
