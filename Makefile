@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := scale=demo
+DEMO := resolution=demo
 
 .PHONY: demo test wheel-check lint lock clean
 

@@ -18,7 +18,7 @@ from dvcc.surrogate import training as surrogate
 ARMS = {"without": (0.0, 0.0), "bits": (0.1, 0.0), "bits and task": (0.1, 0.3)}
 """losses.cv_bits and losses.cv_task."""
 
-DATA = ["data=folder", "data.size=[160,320]", "data.augment=1", "trainer.accelerator=cpu"]
+DATA = ["data=folder", "data.size=[160,320]", "data.crops_per_clip=1", "trainer.accelerator=cpu"]
 FIGURES = ("size_error_median", "rho2_bits", "rho2_task", "descent_share")
 
 

@@ -56,7 +56,8 @@ def report_of(judge: str, words: list[str]) -> dict[str, Any]:
         others = [control_path(other) for other in CONTROLS if other != own]
         videos = ["data=folder", f"data.root={words[0]}", f"data.test=[{TEST}]", "data.shots=true", "data.clips_per_video=2"]
         asked = [name for name in CONTROLLERS if name != "boxes" or own == "detection"]
-        chosen = [f"checkpoint={control_path(own)}", f"others=[{','.join(others)}]", f"controllers=[abr2,{','.join(asked)}]"]
+        chosen = [f"checkpoint={control_path(own)}", f"controllers=[abr2,{','.join(asked)}]"]
+        chosen.append(f"extra_checkpoints=[{','.join(others)}]")
         config = parse("evaluate", ["control", *videos, *task, *chosen, f"out={out}", *words[1:]])[1]
         print(evaluation.run(config))
     return json.loads((out / "report.json").read_text())

@@ -36,7 +36,7 @@ def main() -> None:
     torch.multiprocessing.set_sharing_strategy("file_system")
     for workers in (0, 1, 2):
         with tempfile.TemporaryDirectory() as cache:
-            words = [f"data.cache={cache}", f"data.max_clips={CLIPS}", f"data.groups={GROUPS}", "data.augment=1"]
+            words = [f"data.cache={cache}", f"data.max_clips={CLIPS}", f"data.groups={GROUPS}", "data.crops_per_clip=1"]
             _, config = parse("train", ["surrogate", *words])
             samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
             first = samples_per_second(samples, workers=workers)

@@ -39,7 +39,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as cache:
-        _, config = parse("train", ["control", "scale=demo", f"data.cache={cache}"])
+        _, config = parse("train", ["control", "resolution=demo", f"data.cache={cache}"])
         samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=False)
         began = time.perf_counter()
         sample = default_collate([samples[0]])

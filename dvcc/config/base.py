@@ -38,12 +38,12 @@ class DataConfig:
     size: tuple[int, int] = (224, 512)
     clips_per_video: int | None = None  # at most so many of every video, or shot
     max_clips: int | None = None
-    shortest: int | None = None  # shots of so many frames up to data.frames are taken whole
+    min_frames: int | None = None  # shots of so many frames up to data.frames are taken whole
     shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
-    augment: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
+    crops_per_clip: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
     maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare, three at least
     groups: int = 3  # such groups per clip, each of another mean QP
-    frames_of: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
+    maps_with_frames: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
     rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
     cache: str = "runs/cache"
     num_workers: int = 0
@@ -52,8 +52,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.name != "folder":
             raise ConfigError(f"data={self.name} is for evaluate.py benchmark: give videos, by data=folder data.root=PATH")
-        counts = ("frames", "stride", "shortest", "clips_per_video", "max_clips", "augment", "groups", "frames_of", "batch_size")
-        at_least(self, **dict.fromkeys(counts, 1), maps_per_clip=3, num_workers=0)
+        counts = ("frames", "stride", "min_frames", "clips_per_video", "max_clips", "crops_per_clip", "groups")
+        at_least(self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0)
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
         if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:

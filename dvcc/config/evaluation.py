@@ -17,7 +17,7 @@ from dvcc.qp import MAX_QP
 class EvaluateControlConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
-    others: list[str] = field(default_factory=list)  # further controls to compare, each as `learned NAME` by its file's name
+    extra_checkpoints: list[str] = field(default_factory=list)  # controls to compare, each as `learned NAME`
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
@@ -92,7 +92,7 @@ class BenchmarkConfig(Run):
     protocol: str = "none"  # or "paper": scale and crop before coding as the Perspective paper does for the task
     rate: str | None = None  # x264: cqp (the paper's settings), crf or abr; jpeg: quality. None: the first
     levels: list[float] | None = None  # QPs, CRFs, kbit/s or qualities; None: a spread over the whole range
-    at: float | None = None  # the level that you use, for the auditor's table; None: the middle one
+    audit_level: float | None = None  # the level that you use, for the auditor's table; None: the middle one
     lose_at_most: float | None = None  # of the metric, relative to the uncoded pictures (optical flow: pixels); None: 0.02 (0.5)
     skip_bad: bool = False  # leave out pictures that cannot be read, and say how many
     bootstrap: int = 200

@@ -82,14 +82,6 @@ class ControlModel:
 
 
 @dataclass
-class ObjectiveConfig:
-    targets: int = 4  # random rates of a clip in one step
-
-    def __post_init__(self) -> None:
-        at_least(self, targets=1)
-
-
-@dataclass
 class _TrainingRun(VideoRun):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -115,7 +107,11 @@ class ControlConfig(_TrainingRun):
     task: TaskConfig = field(default_factory=TaskConfig)
     surrogate: str = "runs/surrogate/surrogate.safetensors"
     control: ControlModel = field(default_factory=ControlModel)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    rates_per_clip: int = 4  # of x264's own, drawn at random for every clip in a step
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, rates_per_clip=1)
 
 
 @dataclass

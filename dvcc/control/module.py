@@ -47,7 +47,7 @@ class ControlModule(L.LightningModule):
         seed_step(self.config.seed, self.global_step, rank=self.global_rank)
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
-        """Return the mean loss of every clip at `objective.targets` random rates."""
+        """Return the mean loss of every clip at `rates_per_clip` random rates."""
         terms, delta = self.step(batch)
         check_finite(terms.total, step=self.global_step, terms={"task": terms.relative_loss, "log_bits_excess": terms.excess})
         self.log_dict(
@@ -61,15 +61,15 @@ class ControlModule(L.LightningModule):
         return terms.total.mean()
 
     def step(self, batch: Sample) -> tuple[Terms, torch.Tensor]:
-        """Return the terms (M,) of the loss and the offsets (M, T, h, w), for M = clips x `objective.targets` rates."""
-        targets = self.config.objective.targets
+        """Return the terms (M,) of the loss and the offsets (M, T, h, w), for M = clips x `rates_per_clip` rates."""
+        rates_per_clip = self.config.rates_per_clip
         chosen = []
         for clip in batch["clip"].tolist():
             baseline = self.clip_cache(clip)[1]
-            rates = torch.randint(len(baseline.loss), (targets,))
+            rates = torch.randint(len(baseline.loss), (rates_per_clip,))
             chosen.append(Baseline(*(part[rates] for part in baseline)))
         base = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
-        frames = as_float(batch["frames"]).repeat_interleave(targets, 0)
+        frames = as_float(batch["frames"]).repeat_interleave(rates_per_clip, 0)
         delta = self._random_hflip(frames, base.log_bpp)
         return objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp))), delta
 

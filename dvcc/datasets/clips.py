@@ -80,9 +80,9 @@ class ClipDataset(Dataset[Clip]):
 
     videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. per_video: at most so
     many of every video, or of every shot, spread evenly over it (None: all that do not overlap), or a long one would speak for
-    all. max_clips: at most so many in all, spread evenly. augment: number of windows and
+    all. max_clips: at most so many in all, spread evenly. crops_per_clip: number of windows and
     flips per span; a finite bank, so that the cache of real encodes is hit. seed: of the bank. shots: look for cuts, so that
-    a clip lies within one shot; shots too short for a clip are left out. shortest: but those with so many frames (taken every
+    a clip lies within one shot; shots too short for a clip are left out. min_frames: but those with so many frames (taken every
     `stride`-th) or more are taken whole (None: none are).
 
     Items are `Clip`s; `spans[i].video` tells where clip `i` is from. Raises `VideoError` for a video that cannot
@@ -98,22 +98,22 @@ class ClipDataset(Dataset[Clip]):
         size: tuple[int, int] = (224, 512),
         per_video: int | None = None,
         max_clips: int | None = None,
-        augment: int = 1,
+        crops_per_clip: int = 1,
         seed: int = 0,
         shots: bool = False,
-        shortest: int | None = None,
+        min_frames: int | None = None,
     ) -> None:
         if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(size)}")
-        if augment < 1:
-            raise ConfigError(f"augment counts the windows per clip and must be at least 1, got {augment}")
+        if crops_per_clip < 1:
+            raise ConfigError(f"crops_per_clip counts the windows per clip and must be at least 1, got {crops_per_clip}")
         height, width = size  # a config gives a list
         self.stride, self.size = stride, (height, width)
         spans: list[ClipSpan] = []
         for video in videos:
-            starts = clip_starts(video, frames=frames, stride=stride, per_video=per_video, shots=shots, shortest=shortest)
+            starts = clip_starts(video, frames=frames, stride=stride, per_video=per_video, shots=shots, min_frames=min_frames)
             for start, shot, length in starts:
-                windows = [_window(video, start, self.size, variant, seed) for variant in range(augment)]
+                windows = [_window(video, start, self.size, variant, seed) for variant in range(crops_per_clip)]
                 spans += [replace(window, shot=shot, frames=length) for window in windows]
         self.spans = spread(spans, max_clips)
 
@@ -131,7 +131,7 @@ def clip_starts(
     stride: int,
     per_video: int | None = None,
     shots: bool = False,
-    shortest: int | None = None,
+    min_frames: int | None = None,
 ) -> list[tuple[int, int | None, int]]:
     """Where the clips of a video begin: (first frame, number of the shot if there are several, frames of the clip).
 
@@ -142,7 +142,7 @@ def clip_starts(
     starts: list[tuple[int, int | None, int]] = []
     for number, (first, end) in enumerate(cut):
         length = min(frames, -(-(end - first) // stride))
-        found = list(range(first, end - span + 1, span)) or [first] * (shortest is not None and length >= shortest)
+        found = list(range(first, end - span + 1, span)) or [first] * (min_frames is not None and length >= min_frames)
         starts += [(start, number if len(cut) > 1 else None, length) for start in spread(found, per_video)]
     if not starts:
         longest = max(end - first for first, end in cut)

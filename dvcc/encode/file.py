@@ -24,7 +24,7 @@ from dvcc.encode.spool import MapFile
 from dvcc.encode.stats import Tally
 from dvcc.media.output import WholeFile
 from dvcc.media.source import Damage, OtherPacket, SourceFrame, opened
-from dvcc.rate_control.base import most_within, needs_correction
+from dvcc.rate_control.base import largest_within, needs_correction
 from dvcc.rate_control.learned import correcting_shift
 from dvcc.units import macroblock_grid
 
@@ -57,7 +57,7 @@ def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Lo
         passes = _Passes(plan, Path(folder), files, progress or (lambda name, done: None), look)
         given = plan.control is not None and plan.delivery == "map"
         encodes = passes.given_qps() if given else passes.two()
-        best = most_within([tally for tally, _ in encodes], plan.target_kbps)
+        best = largest_within([tally for tally, _ in encodes], plan.target_kbps)
         delivered, output = next((index, output) for index, (tally, output) in enumerate(encodes) if tally is best)
         output.publish()
     notes = (*plan.source.notes, *passes.notes)

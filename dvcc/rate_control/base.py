@@ -64,17 +64,17 @@ def corrected_kbps(asked_kbps: float, achieved: EncodedClip, target_kbps: float)
     return max(1.0, aim * target_kbps * asked_kbps / achieved.bitrate_kbps)
 
 
-def most_within(candidates: Sequence[A], target_kbps: float) -> A:
+def largest_within(candidates: Sequence[A], target_kbps: float) -> A:
     """The candidate that spends most without exceeding the target, or the cheapest if all exceed it."""
     within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
     return max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
 
 
 def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> EncodedClip:
-    """`most_within`, with all candidates' encodes charged to it."""
-    return charged(most_within(candidates, target_kbps), candidates)
+    """`largest_within`, with all candidates' encodes charged to it."""
+    return add_encode_cost(largest_within(candidates, target_kbps), candidates)
 
 
-def charged(chosen: EncodedClip, candidates: Sequence[EncodedClip]) -> EncodedClip:
+def add_encode_cost(chosen: EncodedClip, candidates: Sequence[EncodedClip]) -> EncodedClip:
     """`chosen`, with the encodes of all `candidates` charged to it."""
     return replace(chosen, num_encodes=sum(coded.num_encodes for coded in candidates))

@@ -12,7 +12,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
-from dvcc.rate_control.base import RateController, charged, check_target
+from dvcc.rate_control.base import RateController, add_encode_cost, check_target
 from dvcc.rate_control.constant import search_level
 from dvcc.surrogate.base import per_macroblock
 from dvcc.tasks.base import Task
@@ -38,7 +38,7 @@ class GradedSaliency(RateController):
         offsets = (offsets - offsets.mean()).round().clamp(-_LARGEST_OFFSET, _LARGEST_OFFSET)
         values = offsets.expand(clip.num_frames, -1, -1).to(torch.int64).numpy()
         second = self.codec.encode(clip, ABR(target_kbps, offsets=QPOffsets(values)))
-        return charged(second, [first, second])
+        return add_encode_cost(second, [first, second])
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class BinarySaliency(RateController):
             return self.codec.encode(clip, QPMap(values.clip(0, MAX_QP).astype(int)))
 
         coded = search_level(at, target_kbps, self.max_encodes, step=1)
-        return charged(coded, [coarse, coded])
+        return add_encode_cost(coded, [coarse, coded])
 
 
 def saliency_of(task: Task, clip: Clip, coded: EncodedClip) -> torch.Tensor:

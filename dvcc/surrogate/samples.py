@@ -46,7 +46,7 @@ class LadderSamples(Dataset[Sample]):
 
     With maps_per_clip = N > 0 also one group of N maps of equal mean QP: `group` int64 (), its number; `qp` int64
     (N, T, h, w), `coded_bits` float (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,),
-    P = frames_of. The first map is flat. groups: such groups per clip, each of another mean QP. The bank of maps
+    P = maps_with_frames. The first map is flat. groups: such groups per clip, each of another mean QP. The bank of maps
     is finite, so the cache is hit from the second epoch.
 
     With baselines = K > 0 also x264's two-pass ABR at K rates, from what the clip costs near QP 46 to near QP 22:
@@ -61,14 +61,14 @@ class LadderSamples(Dataset[Sample]):
         cache: EncodeCache,
         maps_per_clip: int = 0,
         groups: int = 1,
-        frames_of: int = 1,
+        maps_with_frames: int = 1,
         qps: tuple[int, ...] = DEFAULT_RUNGS,
         seed: int = 0,
         baselines: int = 0,
     ) -> None:
         self.baselines = baselines
         self.clips, self.codec, self.cache, self.qps, self.seed = clips, codec, cache, qps, seed
-        self.maps_per_clip, self.groups, self.frames_of = maps_per_clip, groups, min(frames_of, maps_per_clip)
+        self.maps_per_clip, self.groups, self.maps_with_frames = maps_per_clip, groups, min(maps_with_frames, maps_per_clip)
 
     def __len__(self) -> int:
         return len(self.clips) * (self.groups if self.maps_per_clip else 1)
@@ -104,7 +104,7 @@ class LadderSamples(Dataset[Sample]):
         maps = maps_of_equal_mean(clip, rng, mean_qp=mean_qp, count=self.maps_per_clip)
         coded = [self.cache.encode(self.codec, clip, qp) for qp in maps]
         # The flat map is as good as on the ladder: it is shown last.
-        shown = [(1 + i) % len(maps) for i in range(self.frames_of)]
+        shown = [(1 + i) % len(maps) for i in range(self.maps_with_frames)]
         return {
             "group": torch.tensor(group),
             "qp": torch.from_numpy(np.stack([qp.values for qp in maps]).astype(np.int64)),

@@ -106,7 +106,7 @@ class SurrogateModule(L.LightningModule):
         analysis = self.surrogate.analyse(batch)
         qp = one_hot_qp(batch["qp"])
         bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
-        shown = batch["shown"][0, : self.config.data.frames_of]
+        shown = batch["shown"][0, : self.config.data.maps_with_frames]
         asked = torch.randperm(qp.shape[2])[: self.config.losses.frames].tolist()
         coded_frames = batch["coded_frames"][:, : len(shown), asked]
         with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
@@ -198,7 +198,7 @@ def run(config: SurrogateConfig) -> Path:
     data = config.data
     if config.losses.cv_task:
         task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
-        data = replace(data, frames_of=data.maps_per_clip)  # the real loss of every map is needed
+        data = replace(data, maps_with_frames=data.maps_per_clip)  # the real loss of every map is needed
     samples = build_samples(data, codec, seed=config.seed, with_maps=True)
     module = SurrogateModule(surrogate, config, task)
     out = Path(config.out)

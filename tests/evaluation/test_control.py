@@ -121,14 +121,14 @@ def test_the_report_says_when_the_judge_is_the_trainee(result):
 
 def test_other_controls_are_rows_of_their_own(tiny, videos, checkpoint, tmp_path):
     ControlNetwork(width=8).save(tmp_path / "idle.safetensors", {"run": {}})
-    words = [f"checkpoint={checkpoint}", f"others=[{tmp_path / 'idle.safetensors'}]", "controllers=[abr2,learned]"]
+    words = [f"checkpoint={checkpoint}", f"extra_checkpoints=[{tmp_path / 'idle.safetensors'}]", "controllers=[abr2,learned]"]
     evaluation.run(configure(tiny, tmp_path / "out", *words, "targets_kbps=[100,300]"))
     summary = json.loads((tmp_path / "out" / "report.json").read_text())["summary"]
     assert set(summary) == {"abr2", "learned", "learned idle"}
     assert summary["learned idle"]["metric"] == summary["abr2"]["metric"]  # an untrained control is the baseline
     ControlNetwork(width=8).save(tmp_path / "seen.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
     with pytest.raises(ConfigError, match=r"seen\.safetensors was trained on test\.mp4"):
-        evaluation.run(configure(tiny, tmp_path / "out", *words, f"others=[{tmp_path / 'seen.safetensors'}]"))
+        evaluation.run(configure(tiny, tmp_path / "out", *words, f"extra_checkpoints=[{tmp_path / 'seen.safetensors'}]"))
 
 
 def test_refusals(tiny, tmp_path):
@@ -228,7 +228,7 @@ def test_targets_lead_from_the_worse_end_of_the_range_to_the_better(tiny, tmp_pa
 def test_streams_are_longer_and_of_other_gops_than_what_a_control_was_trained_for(tiny, checkpoint, tmp_path):
     """A GOP of 25 and whole shots; the figures of the strict question are there, too."""
     words = [word for word in tiny if not word.startswith(("data.frames", "data.stride"))]
-    words += ["setting=stream", "data.frames=40", "data.shortest=8", f"checkpoint={checkpoint}", "targets_kbps=[100,300]"]
+    words += ["scenario=stream", "data.frames=40", "data.min_frames=8", f"checkpoint={checkpoint}", "targets_kbps=[100,300]"]
     controllers = "controllers=[abr1_vbv,abr2,abr2_corrected,learned_corrected]"
     evaluation.run(configure(words, tmp_path, *words[-4:], controllers))
     report = json.loads((tmp_path / "report.json").read_text())

@@ -118,7 +118,7 @@ def test_better_than_the_trivial_answers_on_real_video(bikes, tmp_path):
     clips = [read_clip(bikes, frames=8, start=start, stride=3, size=(144, 256)) for start in (0, 120)]
     cache = EncodeCache(tmp_path)
     qps = tuple(range(12, 52, 4))
-    samples = LadderSamples(clips, codec=X264(), cache=cache, qps=qps, maps_per_clip=5, frames_of=4)
+    samples = LadderSamples(clips, codec=X264(), cache=cache, qps=qps, maps_per_clip=5, maps_with_frames=4)
     surrogate = build_surrogate("anchored", qps=qps, gop=8, width=16).eval()
     ours, copy = [], []
     for item in (default_collate([samples[i]]) for i in range(len(samples))):

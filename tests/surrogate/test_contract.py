@@ -24,7 +24,7 @@ SETTINGS = {"qps": QPS, "gop": 8, "width": 16}
 def sample(tmp_path_factory) -> dict[str, torch.Tensor]:
     clips = [make_scene(seed=0, height=72, width=88), make_scene(seed=1, height=72, width=88)]  # not multiples of 16
     cache = EncodeCache(tmp_path_factory.mktemp("cache"))
-    samples = LadderSamples(clips, codec=X264(), cache=cache, qps=QPS, maps_per_clip=3, frames_of=1)
+    samples = LadderSamples(clips, codec=X264(), cache=cache, qps=QPS, maps_per_clip=3, maps_with_frames=1)
     return default_collate([samples[0], samples[1]])
 
 

@@ -110,7 +110,7 @@ def test_a_judge_remembers_what_it_said_of_every_group(tmp_path):
         qps=QPS,
         maps_per_clip=3,
         groups=2,
-        frames_of=3,
+        maps_with_frames=3,
     )
     batch = default_collate([samples[0], samples[1]])
     task = build_task("reconstruction", model="psnr")

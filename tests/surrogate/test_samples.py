@@ -20,7 +20,7 @@ def make_samples(tmp_path, **settings) -> LadderSamples:
 
 
 def test_a_sample_holds_the_real_encodes_of_its_maps(tmp_path):
-    samples = make_samples(tmp_path, maps_per_clip=4, groups=2, frames_of=2)
+    samples = make_samples(tmp_path, maps_per_clip=4, groups=2, maps_with_frames=2)
     assert len(samples) == 4
     sample, clip = samples[3], samples.clips[1]
     coded = [X264().encode(clip, QPMap(qp.numpy())) for qp in sample["qp"]]

@@ -30,7 +30,7 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
     monkeypatch.setattr(control, "build_task", lambda name, **settings: UpperHalf())
     words = ["task=reconstruction", f"surrogate={trained}", "control.blur_sigma=0"]
     words += ["trainer.max_steps=60", "learning_rate=0.01"]
-    path = control.run(configure("control", [*tiny, "data.augment=1"], tmp_path, *words))
+    path = control.run(configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words))
     network, config = load_control(path)
     assert config["control"] == network.config and network.config["blur_sigma"] == 0
     relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
@@ -76,7 +76,7 @@ def test_bits_spent_evenly_are_worth_nothing():
 
 def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
     words = ["task=reconstruction", f"surrogate={trained}"]
-    config = configure("control", [*tiny, "data.augment=1"], tmp_path, *words)
+    config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words)
     samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
     task = build_task("reconstruction", model="ssim")
     control_module = module.ControlModule(ControlNetwork(width=8), load_surrogate(trained)[0], task, config, samples)

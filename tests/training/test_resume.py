@@ -98,7 +98,7 @@ def test_other_settings_than_those_of_the_run_are_refused_on_resume(word, values
 
 
 def test_how_long_and_where_a_run_goes_on_may_change(tiny, tmp_path):
-    words = ["surrogate.width=8", "data.max_clips=2", "data.augment=1"]
+    words = ["surrogate.width=8", "data.max_clips=2", "data.crops_per_clip=1"]
     surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words, "trainer.max_steps=1"))
     words += [
         "trainer.max_steps=2",

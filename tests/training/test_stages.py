@@ -32,7 +32,7 @@ def test_surrogate_run_leaves_weights_log_config_and_pictures(trained):
 
 @pytest.mark.parametrize("name", ["anchored", "network"])
 def test_overfitting_one_clip_lowers_the_loss(name, tiny, tmp_path):
-    words = ["data.max_clips=1", "data.augment=1", "data.groups=2", "trainer.max_steps=80", "learning_rate=0.006"]
+    words = ["data.max_clips=1", "data.crops_per_clip=1", "data.groups=2", "trainer.max_steps=80", "learning_rate=0.006"]
     surrogate.run(configure("surrogate", tiny, tmp_path, f"surrogate.name={name}", "surrogate.width=16", *words))
     for term in ("frame_bits", "l1") if name == "network" else ("l1",):  # bits of a tiny grid are nearly right at the start
         values = list(losses(tmp_path, term=term).values())
@@ -41,14 +41,14 @@ def test_overfitting_one_clip_lowers_the_loss(name, tiny, tmp_path):
 
 def test_every_loss_is_logged_and_can_be_switched_off(tiny, tmp_path):
     terms = ("l1", "ssim", "frequency", "candidates", "error", "frame_bits", "clip_bits", "cv_bits", "cv_task")
-    words = ["trainer.max_steps=1", "task=reconstruction", "losses.cv_task=0.3", "data.augment=1"]
+    words = ["trainer.max_steps=1", "task=reconstruction", "losses.cv_task=0.3", "data.crops_per_clip=1"]
     surrogate.run(configure("surrogate", tiny, tmp_path / "all", *words))
     logged = {term: losses(tmp_path / "all", term=term)[0] for term in terms}
     weights = parse("train", ["surrogate", *words])[1].losses
     total = sum(getattr(weights, term) * value for term, value in logged.items())
     assert losses(tmp_path / "all")[0] == pytest.approx(total, rel=1e-4) and 0 < logged["cv_task"] <= 1
     off = [f"losses.{term}=0" for term in terms if term != "clip_bits"]
-    surrogate.run(configure("surrogate", tiny, tmp_path / "one", *words[:2], *off, "data.augment=1"))
+    surrogate.run(configure("surrogate", tiny, tmp_path / "one", *words[:2], *off, "data.crops_per_clip=1"))
     assert losses(tmp_path / "one")[0] == pytest.approx(logged["clip_bits"], rel=1e-4)
 
 
@@ -57,14 +57,16 @@ def test_l_cv_of_motion_looks_at_frames_in_a_row(tiny, tmp_path, monkeypatch):
     asked, original = [], surrogate.SurrogateModule._cv_task
     monkeypatch.setattr(surrogate.SurrogateModule, "_cv_task", lambda *words: asked.append(words[-1]) or original(*words))
     words = ["task=optical_flow", "losses.cv_task=0.3", "losses.cv_frames=3", "surrogate.name=network", "surrogate.width=8"]
-    surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=4", "data.augment=1", "data.max_clips=2"))
+    surrogate.run(
+        configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=4", "data.crops_per_clip=1", "data.max_clips=2")
+    )
     assert len(asked) == 4 and all(frames in ([0, 1, 2], [1, 2, 3]) for frames in asked)
     assert all(0 < value < 2 for value in losses(tmp_path, term="cv_task").values())
 
 
 def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypatch):
     """A surrogate that is the codec leaves no variance: maps must not be matched with each other's frames."""
-    config = configure("surrogate", [*tiny, "data.maps_per_clip=5", "data.frames_of=5"], tmp_path)
+    config = configure("surrogate", [*tiny, "data.maps_per_clip=5", "data.maps_with_frames=5"], tmp_path)
     samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
     batch = default_collate([samples[0]])
     real = {
@@ -126,7 +128,7 @@ def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
         return original(task, sample)
 
     monkeypatch.setattr(judged, "judge_ladder", judge)
-    words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.augment=1", "trainer.max_steps=7"]
+    words = ["task=reconstruction", f"surrogate={trained}", "data.max_clips=3", "data.crops_per_clip=1", "trainer.max_steps=7"]
     words.append(f"data.cache={tmp_path / 'cache'}")  # other tests judge the same clips
     control.run(configure("control", tiny, tmp_path, *words))
     assert sorted(asked) == [0, 1, 2]
@@ -136,7 +138,7 @@ def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
 
 
 def test_a_surrogate_without_a_ladder_needs_the_frames_judged(tiny, tmp_path):
-    words = ["trainer.max_steps=1", "surrogate.name=network", "surrogate.width=8", "data.max_clips=2", "data.augment=1"]
+    words = ["trainer.max_steps=1", "surrogate.name=network", "surrogate.width=8", "data.max_clips=2", "data.crops_per_clip=1"]
     path = surrogate.run(configure("surrogate", tiny, tmp_path / "surrogate", *words))
     words = ["task=reconstruction", f"surrogate={path}", "trainer.max_steps=1"]
     with pytest.raises(ConfigError, match=r"without a ladder.*objective\.judge=frames"):

@@ -46,7 +46,7 @@ def write_report(
     summary = summarise(rows, networks, [UNCODED, NOISE, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
     principal = {name: task.metric_name for name, task in networks.items()}  # reconstruction's differ from network to network
     better = bool(next(iter(networks.values())).metric().higher_is_better)
-    at = config.at if config.at is not None else finest_first[len(finest_first) // 2]
+    at = config.audit_level if config.audit_level is not None else finest_first[len(finest_first) // 2]
     allowed = config.lose_at_most if config.lose_at_most is not None else _LOSE_AT_MOST[better]
     coded = {name: [p for p in points if p["bits_per_pixel"] is not None] for name, points in summary.items()}
     report = {
@@ -140,8 +140,8 @@ def _audit_table(report: dict[str, Any]) -> str:
         body.append([*cells, enough, number(found["enough_kilobytes"], ".1f"), ratio])
     at = next(iter(report["audit"].values()))["at"]
     setting = f"at your setting, {label} {at:g}"
-    if report["config"]["at"] is None:
-        setting = f"at {label} {at:g}, the middle one of the levels (say which is yours with at=)"
+    if report["config"]["audit_level"] is None:
+        setting = f"at {label} {at:g}, the middle one of the levels (say which is yours with audit_level=)"
     return f"Audit: what is lost {setting}, and which setting loses at most {allowed:g}\n\n{markdown_table(head, body)}"
 
 

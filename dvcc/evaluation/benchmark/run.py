@@ -120,8 +120,10 @@ def build_sweep(config: BenchmarkConfig) -> Sweep:
     else:
         protocol = Protocol(resize=(size[0], size[1]) if size else None)
     levels = tuple(sorted(config.levels or LEVELS[rate]))
-    if config.at is not None and config.at not in levels:
-        raise ConfigError(f"at={config.at:g} is none of the levels {', '.join(f'{level:g}' for level in levels)}")
+    if config.audit_level is not None and config.audit_level not in levels:
+        raise ConfigError(
+            f"audit_level={config.audit_level:g} is none of the levels {', '.join(f'{level:g}' for level in levels)}"
+        )
     return Sweep(codec, rate, levels, protocol)
 
 

@@ -90,7 +90,7 @@ def run(config: EvaluateControlConfig) -> str:
         control, learned_from = load_fitting_control(path, config, videos)
         means = replace(means, control=control)
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
-    for path in map(Path, config.others):
+    for path in map(Path, config.extra_checkpoints):
         other, _ = load_fitting_control(path, config, videos)
         controllers[f"learned {path.stem}"] = build_rate_controller("learned", replace(means, control=other))
     if "abr2" not in controllers:
