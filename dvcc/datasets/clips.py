@@ -19,6 +19,7 @@ from dvcc.datasets.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import read_clip
 from dvcc.media.folders import IMAGE_SUFFIXES, cityscapes_sequences
+from dvcc.media.protocols import covering
 from dvcc.media.streams import main_video
 
 T = TypeVar("T")
@@ -159,21 +160,14 @@ def spread(items: list[T], count: int | None) -> list[T]:
 
 @lru_cache(maxsize=16)  # a clip in the middle of a video costs the decoding of everything before it
 def _read_span(span: ClipSpan, stride: int, size: tuple[int, int]) -> Clip:
-    source = _cover(_frame_size(span.video), size)
+    source = covering(_frame_size(span.video), size)
     clip = read_clip(span.video, frames=span.frames, start=span.start, stride=stride, size=source)
     return clip.crop(top=span.top, left=span.left, height=size[0], width=size[1], flip=span.flip)
 
 
-def _cover(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """The even size, of the source's shape, that just covers `size`."""
-    scale = max(size[0] / source[0], size[1] / source[1])
-    height, width = (max(wanted, 2 * round(side * scale / 2)) for side, wanted in zip(source, size, strict=True))
-    return height, width
-
-
 def _window(video: Path, start: int, size: tuple[int, int], variant: int, seed: int) -> ClipSpan:
     """Variant 0 is the centre window; the others are drawn from the seed and the clip's name, not from a shared stream."""
-    height, width = _cover(_frame_size(video), size)
+    height, width = covering(_frame_size(video), size)
     slack = (height - size[0], width - size[1])
     if variant == 0:
         return ClipSpan(video, start, slack[0] // 4 * 2, slack[1] // 4 * 2)

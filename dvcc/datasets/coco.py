@@ -12,7 +12,7 @@ import torch
 from dvcc.datasets.base import DataSet, Example, existing, printable, read_pictures
 from dvcc.errors import ConfigError, VideoError
 
-_LAYOUT = "ROOT/val2017/*.jpg and ROOT/annotations/instances_val2017.json"
+_LAYOUT = "ROOT/val2017/*.jpg and ROOT/annotations/instances_val2017.json (or ROOT/images/*.jpg and ROOT/instances.json)"
 _GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # numbers whose categories were never annotated
 CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in _GAPS)
 """What torchvision's detectors and DETR call classes 0..79 in their answers of 91 numbers."""
@@ -23,12 +23,13 @@ def coco(root: Path) -> DataSet:
 
     A network with 91 scores is brought to the same numbers by `scores[..., CATEGORY_IDS]`. Crowds (one box around many
     objects) and boxes without area are left out. Other data sets in COCO's format are
-    read too: their classes count from 0 in the same order.
+    read too (pictures in ROOT/images, boxes in ROOT/instances.json): their classes count from 0 in the same order.
 
     Raises `ConfigError` when a piece is missing, or the annotations are none.
     """
-    folder = existing(root / "val2017", layout=_LAYOUT)
-    path = existing(root / "annotations" / "instances_val2017.json", layout=_LAYOUT)
+    ours = (root / "instances.json").exists()
+    folder = existing(root / ("images" if ours else "val2017"), layout=_LAYOUT)
+    path = existing(root / ("instances.json" if ours else "annotations/instances_val2017.json"), layout=_LAYOUT)
     try:
         content = json.loads(path.read_bytes())
         numbers = {number: i for i, number in enumerate(sorted(category["id"] for category in content["categories"]))}
@@ -48,7 +49,7 @@ def coco(root: Path) -> DataSet:
         labels = partial(_read_boxes, picture=picture, boxes=boxes[number], listed=size)
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="detection")
         name = printable(picture.relative_to(folder).with_suffix(""))
-        examples.append(Example(name, name, read))
+        examples.append(Example(name, name, read, picture.parent))
     return DataSet("coco", tuple(examples), "detection", len(numbers))
 
 

@@ -37,11 +37,11 @@ def folder(root: Path, *, frames: int = 8, stride: int = 3, per_video: int | Non
             continue
         name = printable(inside)
         if is_picture(path):
-            examples.append(Example(name, name, partial(read_pictures, pictures=[path])))
+            examples.append(Example(name, name, partial(read_pictures, pictures=[path]), path.parent))
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             for start in _starts(path, frames=frames, stride=stride, per_video=per_video, shots=shots):
                 read = partial(_read_video, path=path, frames=frames, start=start, stride=stride)
-                examples.append(Example(f"{name} from frame {start}", name, read))
+                examples.append(Example(f"{name} from frame {start}", name, read, path))
     if not examples:
         raise ConfigError(f"{root} has nothing to code; expected: {_LAYOUT}")
     return DataSet("folder", tuple(examples))

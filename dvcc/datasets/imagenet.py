@@ -32,7 +32,7 @@ def imagenet(root: Path) -> DataSet:
         name = printable(picture.relative_to(folder))
         labels = partial(_read_class, number=numbers[picture.parent.name])
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="classification")
-        examples.append(Example(name, name, read))
+        examples.append(Example(name, name, read, picture.parent))
     return DataSet("imagenet", tuple(examples), "classification", num_classes)
 
 

@@ -28,15 +28,37 @@ def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str
     return [video for video in videos if video.name not in test], [video for video in videos if video.name in test]
 
 
+def split_data(
+    name: str, root: str | Path, *, test: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> tuple[list[Path], list[Path]]:
+    """(training videos, test videos) of a data set: for "folder" those of `split_videos`; Cityscapes has its official split, and
+    `camvid_sequence` is all for testing. Raises `ConfigError` for `test` where the split is official."""
+    if name == "folder":
+        return split_videos(root, test=test, exclude=exclude)
+    if test or exclude:
+        raise ConfigError(f"data={name} has its own split: leave out data.test and data.exclude, got {[*test, *exclude]}")
+    if name == "cityscapes_sequence":
+        sides = [Path(root) / "leftImg8bit_sequence" / side for side in ("train", "val")]
+        train, val = (list_videos(side) if side.exists() else [] for side in sides)
+        return train, val
+    return [], []
+
+
 def _check_names(key: str, names: Sequence[str], videos: Sequence[Path], root: str | Path) -> None:
     missing = set(names) - {video.name for video in videos}
     if missing:
         raise ConfigError(f"{key} names {sorted(missing)}, which is not below {root}: there are {[v.name for v in videos]}")
 
 
-def training_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
-    """The training side of `split_videos`; raises `ConfigError` when nothing is left to train on."""
-    videos, held_out = split_videos(root, test=test, exclude=exclude)
+def training_videos(
+    root: str | Path, *, test: Sequence[str] = (), exclude: Sequence[str] = (), name: str = "folder"
+) -> list[Path]:
+    """The training side of `split_data`; raises `ConfigError` when nothing is left to train on."""
+    videos, held_out = split_data(name, root, test=test, exclude=exclude)
+    if not videos and name == "cityscapes_sequence":
+        raise ConfigError(f"{root}/leftImg8bit_sequence/train is not there, and the other splits are for testing: add it")
+    if not videos and name != "folder":
+        raise ConfigError(f"data={name} has no videos to train on: train with data=folder or data=cityscapes_sequence")
     if not videos:
         raise ConfigError(f"{root} holds only {[v.name for v in held_out]}, all held out for testing: add videos to data.root")
     return videos

@@ -30,6 +30,7 @@ class Protocol:
     """First scale (antialiased bilinear), then cut from the centre, then drop an odd last row and column, as 4:2:0 needs.
 
     resize_smaller: pixels that the smaller side is scaled to; the shape is kept. resize: (H, W) to scale to, whatever the shape.
+    cover: (H, W), even, that the scaled picture just covers; the shape is kept but for rounding, and what sticks out is cut.
     crop: (H, W) of the centre. All in pixels, at least 16. `Protocol()` only drops odd rows and columns.
 
     Raises `ConfigError` for a number below 16, for two ways to scale, and for a crop that no scaled picture could hold.
@@ -37,16 +38,20 @@ class Protocol:
 
     resize_smaller: int | None = None
     resize: tuple[int, int] | None = None
+    cover: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.resize_smaller is not None and self.resize is not None:
-            raise ConfigError(
-                f"resize_smaller={self.resize_smaller} and resize={self.resize} are two ways to scale a picture: give one"
-            )
+        ways = [f"{name}={value}" for name in ("resize_smaller", "resize", "cover") if (value := getattr(self, name)) is not None]
+        if len(ways) > 1:
+            raise ConfigError(f"{' and '.join(ways)} are {len(ways)} ways to scale a picture: give one")
+        if self.cover is not None:
+            if self.crop not in (None, self.cover):
+                raise ConfigError(f"cover={self.cover} cuts to that size, so crop={self.crop} is one too many: leave it out")
+            object.__setattr__(self, "crop", self.cover)
         if self.resize_smaller is not None and self.resize_smaller < 16:
             raise ConfigError(f"resize_smaller must be at least 16, got {self.resize_smaller}")
-        for name in ("resize", "crop"):
+        for name in ("resize", "cover", "crop"):
             size = getattr(self, name)
             if size is None:
                 continue
@@ -61,11 +66,15 @@ class Protocol:
     def __str__(self) -> str:
         steps = [f"smaller side {self.resize_smaller}"] if self.resize_smaller else []
         steps += ["x".join(map(str, self.resize))] if self.resize else []
+        if self.cover:
+            return f"scaled to cover {'x'.join(map(str, self.cover))}, then cut"
         steps += [f"crop {'x'.join(map(str, self.crop))}"] if self.crop else []
         return ", ".join(steps) or "as they are"
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) that a picture of (height, width) pixels is scaled to."""
+        if self.cover is not None:
+            return covering((height, width), self.cover)
         if self.resize_smaller is None:
             return self.resize or (height, width)
         longer = int(self.resize_smaller * max(height, width) / min(height, width))
@@ -81,6 +90,13 @@ class Protocol:
             )
         top, left = round((height - wanted[0]) / 2), round((width - wanted[1]) / 2)
         return Window(top, left, wanted[0] - wanted[0] % 2, wanted[1] - wanted[1] % 2)
+
+
+def covering(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The even size (H, W), of the shape of `source`, that just covers `size`."""
+    scale = max(size[0] / source[0], size[1] / source[1])
+    height, width = (max(wanted, 2 * round(side * scale / 2)) for side, wanted in zip(source, size, strict=True))
+    return height, width
 
 
 AS_IT_IS = Protocol()

@@ -159,6 +159,17 @@ def _onnx(path: str, random: bool) -> ClassificationNet:
     return ClassificationNet(net, num_classes=net.outputs[0], size=None)
 
 
+def own_classifier(net: nn.Module) -> ClassificationNet:
+    """A user's module from pictures (N, 3, H, W), less ImageNet's mean and over its deviation, to logits (N, K). Raises
+    `ConfigError` for other answers."""
+    net = net.eval().requires_grad_(False)
+    with torch.no_grad():
+        answers = net(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+    if answers.ndim != 2 or len(answers) != 2 or answers.shape[1] < 2:
+        raise ConfigError(f"{type(net).__name__} gives {list(answers.shape[1:])} for a picture: give logits [classes]")
+    return ClassificationNet(net, num_classes=answers.shape[1], size=None)
+
+
 def _import_timm(extra: str) -> Any:
     try:
         import timm

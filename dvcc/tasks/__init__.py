@@ -2,51 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from dvcc.config.base import OWN
 from dvcc.errors import ConfigError
 from dvcc.networks.classification import check_classification_net
 from dvcc.networks.detection import check_detection_net
+from dvcc.networks.embedding import check_embedding_net
+from dvcc.networks.factory import call_place, import_place, is_place, make_module
 from dvcc.networks.optical_flow import check_flow_net
 from dvcc.networks.segmentation import check_segmentation_net
-from dvcc.tasks.base import Task
+from dvcc.tasks.base import MeanScore, Task
 from dvcc.tasks.classification import ClassificationTask
 from dvcc.tasks.detection import DetectionTask
+from dvcc.tasks.embedding import EmbeddingTask
 from dvcc.tasks.optical_flow import OpticalFlowTask
 from dvcc.tasks.reconstruction import ReconstructionTask, check_metric
 from dvcc.tasks.segmentation import SegmentationTask
 
 
-def _reconstruction(model: Any, weights: str | Path | None) -> ReconstructionTask:
+def _reconstruction(*, model: Any = None, weights: str | Path | None = None, net: nn.Module | None = None) -> ReconstructionTask:
+    if net is not None:
+        raise ConfigError(f"reconstruction takes no network, got a {type(net).__name__}: set task.model to psnr or ssim")
     if weights is not None:
         raise ConfigError(f"reconstruction has no network, so task.weights={weights} would be ignored: leave it out")
     return ReconstructionTask(metric=model)
 
 
-TASKS = {
-    "classification": lambda model, weights: ClassificationTask(model=model, weights=weights),
-    "detection": lambda model, weights: DetectionTask(model=model, weights=weights),
-    "optical_flow": lambda model, weights: OpticalFlowTask(model=model, weights=weights),
+TASKS: dict[str, Callable[..., Task]] = {
+    "classification": ClassificationTask,
+    "detection": DetectionTask,
+    "embedding": EmbeddingTask,
+    "optical_flow": OpticalFlowTask,
     "reconstruction": _reconstruction,
-    "segmentation": lambda model, weights: SegmentationTask(model=model, weights=weights),
+    "segmentation": SegmentationTask,
 }
 
 
 def _check_name(name: str) -> None:
     if name not in TASKS:
-        raise ConfigError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")
+        choices = f"{', '.join(TASKS)}, or package.module:name of a task of your own"
+        raise ConfigError(f"there is no task {name!r}: choose one of {choices}")
 
 
 def build_task(name: str, *, model: str, weights: str | Path | None = None) -> Task:
-    """The task `name` with the network `model`. Raises `ConfigError` for an unknown name."""
+    """The task `name` with the network `model`; either may be the package.module:name of your own. Raises `ConfigError`.
+
+    An own network is a function without arguments, or a class, that gives an `nn.Module`; it loads its weights itself. An own
+    task is one that gives a `Task`: it is called with `model` unless that is "own", and with `weights` if there are any.
+    """
+    if is_place(name):
+        settings = {"model": None if model == OWN else model, "weights": weights}
+        task = call_place(name, **{key: value for key, value in settings.items() if value is not None})
+        if not isinstance(task, Task):
+            raise ConfigError(f"{name} gave a {type(task).__name__}: return a dvcc.tasks.Task")
+        return task
     _check_name(name)
-    return TASKS[name](model, weights)
+    if is_place(model):
+        if weights is not None:
+            raise ConfigError(f"{model} loads its own weights, so task.weights={weights} would be ignored: leave it out")
+        return TASKS[name](net=make_module(model))
+    return TASKS[name](model=model, weights=weights)
 
 
 _CHECKS = {
     "classification": check_classification_net,
     "detection": check_detection_net,
+    "embedding": check_embedding_net,
     "optical_flow": check_flow_net,
     "reconstruction": check_metric,
     "segmentation": check_segmentation_net,
@@ -54,15 +80,24 @@ _CHECKS = {
 
 
 def check_model(name: str, model: str) -> None:
-    """Raise `ConfigError` or `CheckpointError` for an unknown task, or a network that it does not know. Nothing is loaded."""
+    """Raise `ConfigError` or `CheckpointError` for an unknown task, or a network that it does not know. Nothing is loaded, but
+    the module of an own task or network is imported."""
+    if is_place(name):
+        import_place(name)
+        return
     _check_name(name)
-    _CHECKS[name](model)
+    if is_place(model):
+        import_place(model)
+    else:
+        _CHECKS[name](model)
 
 
 __all__ = [
     "TASKS",
     "ClassificationTask",
     "DetectionTask",
+    "EmbeddingTask",
+    "MeanScore",
     "OpticalFlowTask",
     "ReconstructionTask",
     "SegmentationTask",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC as AbstractBase
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from einops import rearrange
 from torch import nn
 from torchmetrics import Metric
 
 from dvcc.errors import ConfigError
+from dvcc.pixels import as_float
 
 SURE = 60.0
 """A logit over others of 0 that makes a probability of 1, as far as float32 can tell."""
@@ -21,7 +25,13 @@ class Task(nn.Module, AbstractBase):
 
     Frames are RGB, uint8 0..255 or float 0..1, shape (T, 3, H, W) or (B, T, 3, H, W). A prediction keeps the leading
     dimensions, less `overlap` frames of every clip; a loss has one value per item of the first dimension.
+
+    A new task gives `net`, `metric_name`, `metric_range`, `degradation` and `metrics`; the other methods are for tasks whose
+    labels are not their predictions, or that can draw them. docs/own-network.md has the recipe.
     """
+
+    net: Any
+    """A module from RGB 0..1 (N, 3, H, W) to a prediction for each picture (N, ..): what the default `predict` asks."""
 
     metric_name: str
     """Name, with its unit, of the metric that `metric()` computes: one of `metrics()`."""
@@ -41,19 +51,20 @@ class Task(nn.Module, AbstractBase):
         """A task is a fixed judge: it stays in evaluation mode inside a module that trains."""
         return super().train(False)
 
-    @abstractmethod
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
-        """Predictions for a clip or a batch of them, differentiable in float frames."""
+        """Predictions for a clip or a batch of them, differentiable in float frames: those of `net`, picture by picture."""
+        check_rgb(frames, task=type(self).__name__)
+        return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
 
-    @abstractmethod
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """What counts as true where this prediction is the reference, in the format of a data set's labels; no gradient."""
+        return prediction.detach()
 
-    @abstractmethod
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """What `loss` and `degradation` compare `prediction` with where a data set has the truth: a prediction that is sure of
         the `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow) it is
         what `prediction` says, so that nothing is lost there; no gradient."""
+        return labels
 
     @abstractmethod
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -85,13 +96,47 @@ class Task(nn.Module, AbstractBase):
         metric: one of `metric()`, updated with these clips."""
         return 0.0
 
-    @abstractmethod
+    def metrics_of_labels(self, classes: Sequence[int] | None = None) -> dict[str, Metric]:
+        """New metrics against the labels of a data set. classes: where these have other classes than the network, the label's
+        class of each of the network's, -1 for none. Raises `ConfigError` for a task that cannot compare such classes."""
+        if classes is not None:
+            raise ConfigError(f"{type(self).__name__} cannot compare its answers with labels of other classes: leave them out")
+        return self.metrics()
+
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,) in 0..1: how far two predictions say the same. The stability gate asks it of a clip and its noise."""
+        return (1 - self.loss(prediction, reference)).clamp(0, 1)
 
-    @abstractmethod
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """uint8 (3, H, W): the prediction (of one frame, without leading dimensions) drawn for a report."""
+        """uint8 (3, H, W): the prediction (of one frame, without leading dimensions) drawn for a report; the frame itself where
+        there is nothing to draw."""
+        return (as_float(frame).cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+class MeanScore(Metric):
+    """The mean of `score(prediction, labels)` (..,), one value per prediction, over a set. Where less is better, a subclass
+    says so by `higher_is_better = False`."""
+
+    full_state_update = False
+    higher_is_better = True
+    total: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self._score = score
+        for name in ("total", "count"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
+        """Both as `score` takes them."""
+        scores = self._score(prediction, labels)
+        self.total += scores.double().sum()
+        self.count += scores.numel()
+
+    def compute(self) -> torch.Tensor:
+        """NaN for an empty set."""
+        return self.total / self.count
 
 
 def check_rgb(frames: torch.Tensor, *, task: str) -> None:

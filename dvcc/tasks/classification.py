@@ -8,35 +8,34 @@ from pathlib import Path
 import torch
 from einops import rearrange, reduce
 from PIL import Image, ImageDraw
+from torch import nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.functional import pil_to_tensor
 
-from dvcc.networks.classification import load_classification_net
+from dvcc.networks.classification import load_classification_net, own_classifier
 from dvcc.pixels import as_float
-from dvcc.tasks.base import SURE, Task, check_rgb
+from dvcc.tasks.base import SURE, Task
 
 
 class ClassificationTask(Task):
     """Predictions are logits (.., K).
 
-    model: "efficientnet_lite0", or the name of another network (see `dvcc.networks`). Raises `ConfigError` for an unknown
-    name, `CheckpointError` for weights that do not fit.
+    model: "efficientnet_lite0", or the name of another network (see `dvcc.networks`). net: in its place, a module of your own
+    (see `own_classifier`). Raises `ConfigError` for an unknown name or other answers, `CheckpointError` for weights that do not
+    fit.
     """
 
     metric_name = "top-1"
     metric_range = (0.5, 0.97)
 
-    def __init__(self, *, model: str = "efficientnet_lite0", weights: str | Path | None = None) -> None:
+    def __init__(
+        self, *, model: str = "efficientnet_lite0", weights: str | Path | None = None, net: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.net = load_classification_net(model, weights=weights)
+        self.net = load_classification_net(model, weights=weights) if net is None else own_classifier(net)
         self.net.requires_grad_(False).eval()
         self.model = model
-
-    def predict(self, frames: torch.Tensor) -> torch.Tensor:
-        """Logits (.., K)."""
-        check_rgb(frames, task="classification")
-        return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """int64 (..,): the surest class."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from dvcc.networks.detector import Boxes, coco_classes, detect
 from dvcc.pixels import as_float
 from dvcc.tasks.average_precision import AveragePrecision
 from dvcc.tasks.base import Task, check_rgb
+from dvcc.tasks.tracking import IdentitiesKept
 
 REFERENCE_SCORE = 0.6
 """A detection on the uncoded clip counts as an object from this score on."""
@@ -97,10 +99,14 @@ class DetectionTask(Task):
         return maps * (maps.numel() / count)
 
     def metrics(self) -> dict[str, Metric]:
-        """COCO's figures over the classes with objects in the labels of everything they are updated with."""
+        """COCO's figures over the classes with objects in the labels of everything they are updated with, and the share of the
+        objects of clips whose identity survives tracking."""
         thresholds = {"mAP": None, "mAP50": 0.5, "mAP75": 0.75}
         net = self.net
-        return {name: DetectionMetric(net.num_classes, suppress=net.suppress, iou=iou) for name, iou in thresholds.items()}
+        found: dict[str, Metric] = {
+            name: DetectionMetric(net.num_classes, suppress=net.suppress, iou=iou) for name, iou in thresholds.items()
+        }
+        return found | {"identities kept": TrackingMetric(self._objects)}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,): share of the objects of either that the other sees too."""
@@ -133,6 +139,26 @@ class DetectionMetric(AveragePrecision):
             [detect(candidates, least_score=_LEAST_SCORE, suppress=self._suppress) for candidates in found],
             [Boxes(rows[:, :4], rows[:, 4].long(), torch.ones_like(rows[:, 4])) for rows in truths],
         )
+
+
+class TrackingMetric(IdentitiesKept):
+    """Identities kept by candidates. objects: what counts as an object among the candidates (M, 4 + K) of a frame."""
+
+    def __init__(self, objects: Callable[[torch.Tensor], Boxes]) -> None:
+        super().__init__()
+        self._objects = objects
+
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:  # type: ignore[override]
+        """prediction: candidates (B, T, M, 4 + K) of clips, or of the next frames of one (T, M, 4 + K); labels: corners and
+        class number (.., T, O, 5), padded with class -1."""
+        clips = [(prediction, labels)] if prediction.ndim == 3 else zip(prediction, labels, strict=True)
+        for candidates, objects in clips:
+            truths = [rows[rows[:, 4] >= 0] for rows in objects]
+            super().update(
+                [self._objects(frame) for frame in candidates],
+                [Boxes(rows[:, :4], rows[:, 4].long(), torch.ones_like(rows[:, 4])) for rows in truths],
+                begins=prediction.ndim > 3,
+            )
 
 
 def _degradation_of_frame(candidates: torch.Tensor, reference: torch.Tensor, objects: Boxes) -> torch.Tensor:

@@ -40,33 +40,45 @@ def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor) -> State:
-    """The state of the task's metric for a clip (T, 3, H, W) and the labels of all its predictions."""
-    metric = task.metric()
+def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor, metric: Metric | None = None) -> State:
+    """The state of the task's metric, or of a new `metric`, for a clip (T, 3, H, W) and the labels of all its predictions."""
+    metric = metric or task.metric()
     for part, true in zip(parts_of(frames, AT_ONCE, overlap=task.overlap), labels.split(AT_ONCE), strict=True):
         metric.update(predict_frames(task, part), true)
     return state_of(metric)
 
 
 @dataclass(frozen=True)
+class Truth:
+    """The labels of all predictions of a clip, from a data set, and a new metric that compares with them."""
+
+    labels: torch.Tensor
+    metric: Metric
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of eight predictions."""
+    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of eight predictions; the
+    state of a metric against labels, if there are any."""
 
     state: State
     metric: float
     loss: float
+    state_of_truth: State | None = None
 
 
 @torch.inference_mode()
-def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor) -> Verdict:
-    """Of coded frames (T, 3, H, W), against the `reference` prediction of the uncoded ones."""
+def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor, truth: Truth | None = None) -> Verdict:
+    """Of coded frames (T, 3, H, W), against the `reference` prediction of the uncoded ones and the `truth`."""
     metric, loss = task.metric(), 0.0
-    for part, wanted in zip(parts_of(frames, PART, overlap=task.overlap), reference.split(PART), strict=True):
+    for i, (part, wanted) in enumerate(zip(parts_of(frames, PART, overlap=task.overlap), reference.split(PART), strict=True)):
         prediction = predict_frames(task, part)
         metric.update(prediction, task.labels(wanted))
+        if truth is not None:
+            truth.metric.update(prediction, truth.labels[i * PART : i * PART + len(prediction)])
         loss += float(task.loss(prediction[None], wanted[None])[0]) * len(wanted) / len(reference)
     state = state_of(metric)
-    return Verdict(state, pooled(task.metric(), [state]), loss)
+    return Verdict(state, pooled(task.metric(), [state]), loss, None if truth is None else state_of(truth.metric))
 
 
 def with_noise(frames: torch.Tensor, *, seed: int) -> torch.Tensor:

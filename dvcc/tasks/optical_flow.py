@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from einops import reduce
+from torch import nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.utils import flow_to_image
@@ -22,8 +24,9 @@ _SAME, _SAME_SHARE = 1.0, 0.05  # two vectors agree within so many pixels, or so
 class OpticalFlowTask(Task):
     """Predictions are flows (.., T - 1, 2, H, W) in pixels, x then y, of each frame to the next.
 
-    model: "ours" (no download), or torchvision's "raft_small" or "raft_large". Raises `ConfigError` for an unknown name,
-    `CheckpointError` for weights that do not fit.
+    model: "ours" (no download), or torchvision's "raft_small" or "raft_large". net: in its place, a module of your own, called
+    with two pictures, RGB 0..1 (N, 3, H, W), that gives the flow (N, 2, H, W) of the first to the second in pixels, or a list of
+    refinements of it. Raises `ConfigError` for an unknown name or another answer, `CheckpointError` for weights that do not fit.
     """
 
     metric_name = "EPE (px)"
@@ -31,9 +34,9 @@ class OpticalFlowTask(Task):
     overlap = 1
     lost_as = "no motion"
 
-    def __init__(self, *, model: str = "ours", weights: str | Path | None = None) -> None:
+    def __init__(self, *, model: str = "ours", weights: str | Path | None = None, net: nn.Module | None = None) -> None:
         super().__init__()
-        self.net = load_flow_net(model, weights=weights)
+        self.net = (net or load_flow_net(model, weights=weights)).eval().requires_grad_(False)
         self.model = model
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
@@ -43,12 +46,15 @@ class OpticalFlowTask(Task):
             raise ConfigError(f"optical flow takes clips of two frames or more, got {tuple(frames.shape)}: give more of a video")
         pictures = as_float(frames)
         pairs = pictures[..., :-1, :, :, :], pictures[..., 1:, :, :, :]
-        flow = self.net(*(side.reshape(-1, *frames.shape[-3:]) for side in pairs))
+        answer = self.net(*(side.reshape(-1, *frames.shape[-3:]) for side in pairs))
+        flow = answer[-1] if isinstance(answer, (list, tuple)) else answer
+        expected = (math.prod(pairs[0].shape[:-3]), 2, *frames.shape[-2:])
+        if flow.shape != expected:
+            shape = tuple(flow.shape)
+            raise ConfigError(
+                f"{type(self.net).__name__} gives {shape} for pairs of frames: give flows {expected} in pixels, x then y"
+            )
         return flow.unflatten(0, pairs[0].shape[:-3])
-
-    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
-        """The flows themselves."""
-        return prediction.detach()
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """The flows (.., 2, H, W) themselves; they are NaN where nothing is known."""

@@ -39,14 +39,6 @@ class ReconstructionTask(Task):
         check_rgb(frames, task="reconstruction")
         return as_float(frames)
 
-    def labels(self, prediction: torch.Tensor) -> torch.Tensor:
-        """The frames themselves."""
-        return prediction.detach()
-
-    def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The frames themselves."""
-        return labels
-
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): squared error, or 1 - SSIM, mean over the colours."""
         if self._metric == "psnr":
@@ -67,10 +59,6 @@ class ReconstructionTask(Task):
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Always 1: there is no network that could disagree with itself."""
         return torch.ones(len(prediction), device=prediction.device)
-
-    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The frame itself."""
-        return (prediction.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 class _PSNR(Metric):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from einops import rearrange, reduce
+from torch.nn.functional import one_hot
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -84,6 +86,10 @@ class SegmentationTask(Task):
         """mIoU over the classes present in the labels of everything it is updated with."""
         return {self.metric_name: MeanIoU(self.net.num_classes)}
 
+    def metrics_of_labels(self, classes: Sequence[int] | None = None) -> dict[str, Metric]:
+        """mIoU over the labels' classes, to which those of the network are merged."""
+        return self.metrics() if classes is None else {self.metric_name: MergedMeanIoU(classes)}
+
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,): share of pixels with the same arg-max."""
         same = self.labels(prediction) == self.labels(reference)
@@ -121,3 +127,21 @@ class MeanIoU(MulticlassConfusionMatrix):
         hits, in_labels = matrix.diagonal(), matrix.sum(1)
         union = in_labels + matrix.sum(0) - hits
         return (hits / union.clamp(min=1))[in_labels > 0].mean()
+
+
+class MergedMeanIoU(MeanIoU):
+    """mIoU of a network whose classes are merged to those of the labels. classes: the label of each of the network's classes, -1
+    for a class that the labels do not have, which is then always wrong. Labels that no class of the network means are ignored."""
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        super().__init__(max(classes) + 2)  # the last one for predictions that are none of the labels
+        none = self.num_classes - 1
+        self._merged = torch.tensor([none if label < 0 else label for label in classes])
+        self._known = torch.zeros(IGNORED + 1, dtype=torch.bool)
+        self._known[[label for label in classes if label >= 0]] = True
+
+    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
+        """prediction: logits (.., K, H, W) of the network's classes; labels: int64 (.., H, W) of the data set."""
+        merged = self._merged.to(labels.device)[prediction.max(-3).indices]
+        labels = torch.where(self._known.to(labels.device)[labels], labels, IGNORED)
+        super().update(one_hot(merged, self.num_classes).movedim(-1, -3), labels)

@@ -70,7 +70,7 @@ def build_samples(
 ) -> LadderSamples:
     """Training samples of the configured videos, with groups of random maps or the ladder alone, and
     with x264's own maps at so many rates."""
-    videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude)
+    videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude, name=data.name)
     clips = build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)
     cache = EncodeCache(data.cache)
     return LadderSamples(

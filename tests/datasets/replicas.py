@@ -105,6 +105,17 @@ def camvid_segnet(root: Path) -> Path:
     return root
 
 
+def camvid_sequence(root: Path, *, frames: int = 17, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
+    """A drive with labels at every second frame, and single frames of two others; sky beside a car, as numbers."""
+    stems = [f"0016E5_{7959 + 2 * t:05d}" for t in range(frames)]
+    for t, stem in enumerate(["0001TP_006690", *stems, "Seq05VD_f00000"]):
+        paint(root / "images" / f"{stem}.png", seed=t, size=size)
+        labels = np.zeros(size, np.uint8)
+        labels[:, size[1] // 2 :] = 8
+        store(root / "labels" / f"{stem}.png", labels)
+    return root
+
+
 def folder(root: Path) -> Path:
     """Pictures and a video of 48 frames among other files."""
     paint(root / "wide.png", size=(33, 65))
@@ -118,6 +129,7 @@ def folder(root: Path) -> Path:
 
 
 PICTURE = {
+    "camvid_sequence": "images/0016E5_07961.png",
     "camvid": "701_StillsRaw_full/Seq05VD_f00000.png",
     "cityscapes": "leftImg8bit/val/munster/munster_000001_000019_leftImg8bit.png",
     "cityscapes_sequence": "leftImg8bit_sequence/val/munster/munster_000001_000004_leftImg8bit.png",

@@ -66,3 +66,12 @@ def test_missing_pieces_are_named(root):
     shutil.rmtree(root / "val2017")
     with pytest.raises(ConfigError, match=r"val2017 does not exist; expected: "):
         build_dataset("coco", root)
+
+
+def test_a_set_of_ones_own_in_cocos_format(tmp_path):
+    replicas.coco(tmp_path)
+    expected = [example.load()[1] for example in build_dataset("coco", tmp_path)]
+    (tmp_path / "val2017").rename(tmp_path / "images")
+    (tmp_path / "annotations" / "instances_val2017.json").rename(tmp_path / "instances.json")
+    found = [example.load()[1] for example in build_dataset("coco", tmp_path)]
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True)) and len(found) == 3

@@ -86,7 +86,7 @@ def test_classes_are_left_alone():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"resize": (32, 32), "resize_smaller": 32}, "two ways to scale"),
+        ({"resize": (32, 32), "resize_smaller": 32}, "2 ways to scale"),
         ({"resize_smaller": 0}, "resize_smaller must be at least 16, got 0"),
         ({"crop": (32,)}, r"crop must be \(height, width\), each at least 16, got \(32,\)"),
         ({"resize": (8, 32)}, r"resize must be .*got \(8, 32\)"),

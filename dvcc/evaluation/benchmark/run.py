@@ -31,7 +31,11 @@ from dvcc.tasks import Task
 from dvcc.tasks.judging import AT_ONCE, State, label_frames, parts_of, predict_frames, state_of, with_noise
 from dvcc.training.run import build_codec
 
-_OPTIONS = {"folder": ("frames", "stride", "per_video", "shots"), "cityscapes_sequence": ("frames", "stride")}
+_OPTIONS = {
+    "folder": ("frames", "stride", "per_video", "shots"),
+    "cityscapes_sequence": ("frames", "stride"),
+    "camvid_sequence": ("frames", "stride"),
+}
 
 
 class Clock:

@@ -19,7 +19,7 @@ from dvcc.tasks.base import Task
 from dvcc.visuals import curves, rgb, strip
 
 if TYPE_CHECKING:
-    from dvcc.evaluation.control.run import Judged
+    from dvcc.evaluation.control.clips import Judged
 
 
 def write_report(
@@ -47,7 +47,7 @@ def write_report(
 
 
 def _tables(report: dict[str, Any]) -> str:
-    return f"{_rate_matched(report)}\n{_strict(report)}"
+    return "\n".join([_rate_matched(report), *_of_labels(report), _strict(report)])
 
 
 def _rate_matched(report: dict[str, Any]) -> str:
@@ -77,6 +77,23 @@ def _rate_matched(report: dict[str, Any]) -> str:
         f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
         "negative is better)\n\n" + markdown_table(head, body)
     )
+
+
+def _of_labels(report: dict[str, Any]) -> list[str]:
+    """Metric against the labels of a data set and rate at every target, if there are any."""
+    labels = report["labels"]
+    if labels is None:
+        return []
+    head = ["controller", *[f"target {i + 1}" for i in range(len(labels["controllers"]["abr2"]["metric"]))]]
+    body = []
+    for name, s in labels["controllers"].items():
+        cells = [f"{number(m, '.3f')} @ {number(r, '.4f')}" for m, r in zip(s["metric"], s["bits_per_pixel"], strict=True)]
+        interval = "-" if s["bd_rate_ci95"] is None else "[{:+.1f}, {:+.1f}]".format(*s["bd_rate_ci95"])
+        body.append([name, *cells, "baseline" if name == "abr2" else f"{number(s['bd_rate_percent'], '+.1f')} %", interval])
+    return [
+        f"Against the labels of {labels['data']} ({labels['clips']} clips): {report['metric']} @ bits per pixel, per target; "
+        f"uncoded {number(labels['uncoded'], '.3f')}\n\n" + markdown_table([*head, "BD-rate", "95 % interval"], body)
+    ]
 
 
 def _strict(report: dict[str, Any]) -> str:
@@ -113,6 +130,7 @@ def _notes(report: dict[str, Any]) -> str:
         f"- Encoder: x264 {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
         "- Intervals: bootstrap over test videos; none for fewer than three, and below eight they are rough.",
         *_notes_on_training(report),
+        *(f"- {note}." for note in report["labels_left_out"]),
         f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
         "",
         "![curves](curves.png)",

@@ -13,27 +13,24 @@ from rich.progress import Progress
 
 from dvcc import units
 from dvcc._files import check_writable
-from dvcc.clip import Clip
 from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import EvaluateControlConfig
 from dvcc.config.parse import to_dict
 from dvcc.control import ControlNetwork, load_control
-from dvcc.datasets.splits import split_videos
 from dvcc.errors import ConfigError
+from dvcc.evaluation.control.clips import Judged, TestSet, find_test_set, load_test_clips, names_of
 from dvcc.evaluation.control.report import write_report
-from dvcc.evaluation.control.summary import summarise
+from dvcc.evaluation.control.summary import summarise, summarise_labels
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.surrogate import load_surrogate
 from dvcc.tasks import Task, build_task
-from dvcc.tasks.judging import State, judge, label_frames, measure_frames, pooled, predict_frames, with_noise
+from dvcc.tasks.judging import State, Truth, judge, label_frames, measure_frames, pooled, predict_frames
 from dvcc.training.run import (
-    build_clips,
     build_codec,
     check_control,
     check_surrogate,
-    data_root,
     refuse_training_videos,
     versions,
 )
@@ -47,7 +44,8 @@ _REACH = 1.25
 
 @dataclass(frozen=True)
 class Row:
-    """One encode: a clip, a target, a controller, and what came out. status: "ok" or "unreachable"."""
+    """One encode: a clip, a target, a controller, and what came out. status: "ok" or "unreachable". metric_of_labels: against
+    those of the data set, NaN without any."""
 
     video: str
     start: int
@@ -61,17 +59,7 @@ class Row:
     num_encodes: int
     seconds_per_frame: float
     status: str = "ok"
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A test clip, and how far the network agrees with itself on it. The reference prediction is made when it is needed: those of
-    many long clips do not fit into memory."""
-
-    clip: Clip
-    video: str
-    start: int
-    agreement: float
+    metric_of_labels: float = float("nan")
 
 
 def run(config: EvaluateControlConfig) -> str:
@@ -83,32 +71,33 @@ def run(config: EvaluateControlConfig) -> str:
         surrogate, stored = load_surrogate(config.surrogate)
         check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
         means = replace(means, surrogate=surrogate.requires_grad_(False))
-    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+    tests = find_test_set(config.data)
     learned_from = None
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
-        control, learned_from = load_fitting_control(path, config, videos)
+        control, learned_from = load_fitting_control(path, config, tests.sources)
         means = replace(means, control=control)
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
     for path in map(Path, config.extra_checkpoints):
-        other, _ = load_fitting_control(path, config, videos)
+        other, _ = load_fitting_control(path, config, tests.sources)
         controllers[f"learned {path.stem}"] = build_rate_controller("learned", replace(means, control=other))
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
     check_writable(config.out)
-    judged, unstable = load_test_clips(config, videos, task)
+    judged, unstable = load_test_clips(config, tests, task)
     with Progress(transient=True) as progress:
         targets_bpp = find_targets(config, judged, codec, task, progress)
-        rows, states = measure(judged, targets_bpp, config.targets_kbps, controllers, codec, task, progress)
+        rows, states, truths = measure(judged, targets_bpp, config.targets_kbps, controllers, codec, task, tests, progress)
     reached = [row.target_kbps for row in rows if row.status == "ok"]
     if not reached:
         least = codec.encode(judged[0].clip, QPMap.uniform(MAX_QP, like=judged[0].clip)).bitrate_kbps
         raise ConfigError(f"no target is within reach: {judged[0].video} takes {least:.1f} kbit/s at QP 51; raise targets_kbps")
-    summary = summarise(
-        rows, states, task, clips=[(j.video, j.start) for j in judged], bootstrap=config.bootstrap, seed=config.seed
-    )
+    settings: dict[str, Any] = {"clips": names_of(judged), "bootstrap": config.bootstrap, "seed": config.seed}
+    summary = summarise(rows, states, task, **settings)
     report = {
         "summary": summary,
+        "labels": summarise_labels(rows, truths, judged, task, tests, **settings),
+        "labels_left_out": tests.notes(config.task.name, task, config.task.model),
         "metric": task.metric_name,
         "higher_is_better": bool(task.metric().higher_is_better),
         "lost_as": task.lost_as,
@@ -133,31 +122,6 @@ def load_fitting_control(
     check_control(path, stored, codec=config.codec)
     refuse_training_videos(path, stored, list(videos))
     return control, stored
-
-
-def load_test_clips(config: EvaluateControlConfig, videos: Sequence[Path], task: Task) -> tuple[list[Judged], list[Judged]]:
-    """(clips to score, clips that fail the stability gate), of the held-out `videos`.
-
-    Raises `ConfigError` when no clip passes.
-    """
-    data = config.data
-    clips = build_clips(data, videos)
-    judged = []
-    for index, span in enumerate(clips.spans):
-        clip = clips[index]
-        reference = predict_frames(task, clip.frames)
-        noisy = with_noise(clip.frames, seed=config.seed)
-        agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
-        name = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
-        judged.append(Judged(clip, name, span.start, agreement))
-    stable = [j for j in judged if j.agreement >= config.stability]
-    if not stable:
-        best = max(j.agreement for j in judged)
-        raise ConfigError(
-            f"{config.task.model} disagrees with itself under +-1 noise on every clip (best agreement {best:.2f} < "
-            f"{config.stability}): use another network or larger frames, or lower stability"
-        )
-    return stable, [j for j in judged if j.agreement < config.stability]
 
 
 def find_targets(
@@ -197,11 +161,14 @@ def measure(
     controllers: dict[str, RateController],
     codec: Codec,
     task: Task,
+    tests: TestSet,
     progress: Progress,
-) -> tuple[list[Row], list[State | None]]:
-    """One row and one metric state per clip, target and controller; no state where the target is out of reach."""
+) -> tuple[list[Row], list[State | None], list[State | None]]:
+    """One row and one metric state per clip, target and controller, and one of the metric against labels; no state where the
+    target is out of reach, or there are no labels."""
     rows: list[Row] = []
     states: list[State | None] = []
+    truths: list[State | None] = []
     total = len(judged) * len(targets_kbps or targets_bpp) * len(controllers)
     bar = progress.add_task("encoding and judging", total=total)
     for j in judged:
@@ -212,18 +179,22 @@ def measure(
         for index, target in enumerate(targets):
             for name, controller in controllers.items():
                 row = _unreachable(j, name, index, float(target))
-                state = None
+                state = truth = None
                 if target >= max(1.0, _REACH * least_kbps):
                     began = time.perf_counter()
                     coded = controller.encode(j.clip, target)
                     seconds = (time.perf_counter() - began) / j.clip.num_frames
-                    verdict = judge(task, coded.frames, reference)
-                    state = verdict.state
+                    labels = None if j.labels is None else Truth(j.labels, tests.metric(task))
+                    verdict = judge(task, coded.frames, reference, labels)
+                    state, truth = verdict.state, verdict.state_of_truth
                     row = _filled(row, coded, verdict.metric, verdict.loss, seconds)
+                    if truth is not None:
+                        row = replace(row, metric_of_labels=pooled(tests.metric(task), [truth]))
                 rows.append(row)
                 states.append(state)
+                truths.append(truth)
                 progress.advance(bar)
-    return rows, states
+    return rows, states, truths
 
 
 def _unreachable(judged: Judged, controller: str, target_index: int, target_kbps: float) -> Row:

@@ -10,9 +10,10 @@ from torchmetrics import Metric
 
 from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95, or_none
 from dvcc.tasks.base import Task
-from dvcc.tasks.judging import State, merged, pooled
+from dvcc.tasks.judging import State, measure_frames, merged, pooled
 
 if TYPE_CHECKING:
+    from dvcc.evaluation.control.clips import Judged, TestSet
     from dvcc.evaluation.control.run import Row
 
 TOLERANCES = (0.0, 0.05, 0.1)
@@ -106,6 +107,58 @@ def summarise(
             "unreachable": sum(row.status == "unreachable" for row in rows if row.controller == name),
         }
     return summary
+
+
+def summarise_labels(
+    rows: Sequence[Row],
+    truths: Sequence[State | None],
+    judged: Sequence[Judged],
+    task: Task,
+    tests: TestSet,
+    *,
+    clips: Sequence[tuple[str, int]],
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any] | None:
+    """The metric against the labels of a data set: of the uncoded clips (`uncoded`), and by controller `metric` and
+    `bits_per_pixel` per target, `bd_rate_percent` and `bd_rate_ci95` against two-pass ABR. None without labels."""
+    labelled = [j for j in judged if j.labels is not None]
+    if not labelled:
+        return None
+    metric = tests.metric(task)
+    sign = 1 if metric.higher_is_better else -1
+    num_targets = 1 + max(row.target_index for row in rows)
+    table = {
+        (row.controller, row.target_index, (row.video, row.start)): (row, state)
+        for row, state in zip(rows, truths, strict=True)
+        if state is not None
+    }
+
+    def curve(name: str, chosen: Sequence[tuple[str, int]]) -> Curve:
+        per_target = [[table[key] for clip in chosen if (key := (name, target, clip)) in table] for target in range(num_targets)]
+        found = [items for items in per_target if items]
+        rates = [_mean(row.bits_per_pixel for row, _ in items) for items in found]
+        return rates, [sign * pooled(metric, [state for _, state in items]) for items in found]
+
+    samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
+    anchor, anchors = curve(BASELINE, clips), [curve(BASELINE, sample) for sample in samples]
+    controllers = {}
+    for name in dict.fromkeys(row.controller for row in rows):
+        rates, values = curve(name, clips)
+        resampled = [bd_rate_percent(*theirs, *curve(name, sample)) for sample, theirs in zip(samples, anchors, strict=True)]
+        controllers[name] = {
+            "bits_per_pixel": [or_none(rate) for rate in rates],
+            "metric": [or_none(sign * value) for value in values],
+            "bd_rate_percent": 0.0 if name == BASELINE else or_none(bd_rate_percent(*anchor, rates, values)),
+            "bd_rate_ci95": None if name == BASELINE else interval95(resampled),
+        }
+    uncoded = [measure_frames(task, j.clip.frames, j.labels, tests.metric(task)) for j in labelled if j.labels is not None]
+    return {
+        "data": tests.config.name,
+        "clips": len(labelled),
+        "uncoded": or_none(pooled(metric, uncoded)),
+        "controllers": controllers,
+    }
 
 
 def _strict(items: Sequence[Item], tolerance: float, task: Task, metric: Metric) -> float | None:

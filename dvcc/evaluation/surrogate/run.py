@@ -19,7 +19,8 @@ from dvcc.codecs import Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import EvaluateSurrogateConfig
 from dvcc.config.parse import to_dict
-from dvcc.datasets.splits import split_videos
+from dvcc.datasets.splits import split_data
+from dvcc.errors import ConfigError
 from dvcc.evaluation.surrogate.descent import RealLoss, descent_test
 from dvcc.evaluation.surrogate.report import write_surrogate_report
 from dvcc.pixels import as_float
@@ -109,7 +110,10 @@ def run(config: EvaluateSurrogateConfig) -> str:
     surrogate.eval().requires_grad_(False)
     torch.set_flush_denormal(True)
     task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval().requires_grad_(False)
-    _, videos = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
+    data = config.data
+    _, videos = split_data(data.name, data_root(data.root), test=data.test, exclude=data.exclude)
+    if not videos:
+        raise ConfigError(f"data={data.name} has no videos to test on: take data=folder or data=cityscapes_sequence")
     refuse_training_videos(config.checkpoint, stored, videos)
     check_writable(config.out)
     clips = list(load_clips(config, videos, codec, cache))

@@ -1,0 +1,121 @@
+"""Networks and tasks of one's own by package.module:name: found in the current folder, refused in one sentence."""
+
+import sys
+
+import pytest
+import torch
+
+from dvcc.errors import CheckpointError, ConfigError
+from dvcc.tasks import EmbeddingTask, Task, build_task, check_model
+
+MODULE = """
+from torch import nn
+from dvcc.errors import CheckpointError
+from dvcc.tasks import ReconstructionTask
+
+class Half(nn.Module):
+    def forward(self, images):
+        return nn.functional.avg_pool2d(images, 2)
+
+class Means(nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3))
+
+class Still(nn.Module):
+    def forward(self, first, second):
+        return [0 * first[:, :2], (first - second)[:, :2]]
+
+class Pair(nn.Module):
+    def forward(self, first, second):
+        return first
+
+def no_network():
+    return 3
+
+def broken():
+    raise ValueError("no GPU here")
+
+def without_weights():
+    raise CheckpointError("my.pth is missing: put it there")
+
+def needs(size):
+    return Half()
+
+class Mine(ReconstructionTask):
+    def __init__(self, model="psnr", weights=None):
+        super().__init__(metric=model)
+        self.given = weights
+
+answer = 42
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_nets.py").write_text(MODULE)
+    (tmp_path / "fails.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    yield
+    sys.modules.pop("own_nets", None)
+
+
+def test_a_class_or_function_gives_the_network():
+    task = build_task("embedding", model="own_nets:Half")
+    assert isinstance(task, EmbeddingTask)
+    prediction = task.predict(torch.rand(2, 3, 32, 48))
+    assert prediction.shape == (2, 3, 16, 24)
+    check_model("embedding", "own_nets:Half")
+
+
+def test_a_classifier_of_ones_own_is_one_that_answers_logits():
+    task = build_task("classification", model="own_nets:Means")
+    assert task.predict(torch.rand(2, 3, 32, 48)).shape == (2, 3) and task.net.num_classes == 3
+    with pytest.raises(ConfigError, match=r"Half gives \[3, 112, 112\] for a picture: give logits \[classes\]"):
+        build_task("classification", model="own_nets:Half")
+
+
+def test_a_flow_network_of_ones_own_takes_pairs():
+    task = build_task("optical_flow", model="own_nets:Still")
+    assert task.predict(torch.rand(3, 3, 32, 48)).shape == (2, 2, 32, 48)
+    with pytest.raises(ConfigError, match=r"Pair gives \(2, 3, 32, 48\) for pairs of frames: give flows \(2, 2, 32, 48\)"):
+        build_task("optical_flow", model="own_nets:Pair").predict(torch.rand(3, 3, 32, 48))
+
+
+def test_a_task_of_ones_own_is_built_with_what_is_given():
+    task = build_task("own_nets:Mine", model="own")
+    assert isinstance(task, Task) and task.metric_name == "PSNR (dB)" and task.given is None
+    task = build_task("own_nets:Mine", model="ssim", weights="x.pth")
+    assert (task.metric_name, task.given) == ("SSIM", "x.pth")
+    check_model("own_nets:Mine", "own")
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("no_such_module:net", r"no_such_module cannot be imported \(ModuleNotFoundError.*run from the folder"),
+        ("fails:net", r"fails cannot be imported \(ModuleNotFoundError: No module named 'a_package_that_is_not_there'\)"),
+        ("own_nets:Third", r"own_nets has no Third: it has .*Half"),
+        ("own_nets:answer", r"own_nets:answer is a int: name a function or a class"),
+        ("own_nets:no_network", r"own_nets:no_network\(\) gave a int: return a torch.nn.Module"),
+        ("own_nets:broken", r"own_nets:broken\(\) failed \(ValueError: no GPU here\)"),
+        ("own_nets:needs", r"own_nets:needs\(\) failed \(TypeError: .*size"),
+    ],
+)
+def test_what_gives_no_network_is_refused_in_one_sentence(place, sentence):
+    with pytest.raises(ConfigError, match=sentence) as error:
+        build_task("embedding", model=place)
+    assert "\n" not in str(error.value)
+
+
+def test_other_refusals():
+    with pytest.raises(CheckpointError, match=r"my\.pth is missing"):
+        build_task("embedding", model="own_nets:without_weights")
+    with pytest.raises(ConfigError, match=r"loads its own weights, so task\.weights=x\.pth"):
+        build_task("embedding", model="own_nets:Half", weights="x.pth")
+    with pytest.raises(ConfigError, match=r"own_nets:Half gave a Half: return a dvcc\.tasks\.Task"):
+        build_task("own_nets:Half", model="own")
+    with pytest.raises(ConfigError, match="reconstruction takes no network"):
+        build_task("reconstruction", model="own_nets:Half")
+    with pytest.raises(ConfigError, match="has no Third"):
+        check_model("embedding", "own_nets:Third")
