@@ -56,7 +56,7 @@ def test_help_lists_stages_groups_and_keys(tmp_path):
         "train.py": [
             "surrogate",
             "control",
-            "task=classification|detection|optical_flow|reconstruction|segmentation",
+            "task=classification|detection|embedding|optical_flow|reconstruction|segmentation",
             "data.root",
         ],
         "evaluate.py": ["control", "targets_kbps"],
@@ -110,7 +110,7 @@ def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path):
         "control",
         "task=segmentatoin",
         cwd=tmp_path,
-        reason="task=classification|detection|optical_flow|reconstruction|segmentation",
+        reason="task=classification|detection|embedding|optical_flow|reconstruction|segmentation",
     )
     refused("train.py", "surrogate", "data.frames", cwd=tmp_path, reason="key=value")
     refused("evaluate.py", "control", "controllers=[abr2,vbr]", "task=reconstruction", cwd=tmp_path, reason="vbr")

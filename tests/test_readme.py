@@ -91,7 +91,7 @@ def test_every_key_in_the_table_exists():
             parse("train", ["control", word])
         elif word.startswith("surrogate"):
             parse("train", ["surrogate", word])
-        elif word.startswith("data=folder"):
+        elif word.startswith("data="):
             parse("train", ["surrogate", word, "data.root=x"])
         else:
             parse("train", ["surrogate", word])
