@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -17,6 +18,8 @@ from dvcc.errors import ConfigError
 from dvcc.networks.sources import control_path, published_controls
 from dvcc.qp import Delivery
 from dvcc.units import LONGEST_GOP, gop_of_a_second
+
+_MISSED = 0.03  # of the target
 
 if TYPE_CHECKING:
     from dvcc.encode.stats import Tally
@@ -52,6 +55,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=int,
         help="frame threads (default: x264 1.5 per core, at most 16, or 4 with --live; x265 0.5 per core, at most 4)",
     )
+    parser.add_argument(
+        "--fps", metavar="N", type=frame_rate, help="frames per second, in place of time stamps that are missing or wrong"
+    )
     parser.add_argument("--stream", metavar="N", type=int, help="which stream of the file to code, where several are video")
     parser.add_argument("--report", metavar="DIR", help="folder for pictures: maps over frames, and the bitrate by second")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -60,6 +66,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--input-format", metavar="F", help="with --live: FFmpeg's name of the input's format, as v4l2 for a camera"
     )
     parser.set_defaults(run=run)
+
+
+def frame_rate(word: str) -> Fraction:
+    """The rate that a word as 25, 29.97 or 30000/1001 says. Raises `ValueError`, which argparse expects, for another."""
+    try:
+        fps = Fraction(word)
+    except ZeroDivisionError:
+        fps = Fraction(0)
+    if not 0 < fps <= 1000:
+        raise ValueError(f"{word} is no frame rate: give a number up to 1000")
+    return fps.limit_denominator(100_000)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -89,7 +106,7 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     if arguments.video == "-" or "://" in arguments.video:
         what = "stdin" if arguments.video == "-" else arguments.video
         raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass")
-    source = open_video(arguments.video, stream=arguments.stream)
+    source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control import load_control  # torch: only once the words and the video are known to be good
@@ -110,7 +127,8 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
         result = encode_video(plan, progress=progress, look=report.look if report else None)
     if report:
         report.write(result)
-    _say((), result.damage)  # the plan has told the notes
+    missed = _missed(arguments.target_kbps, result.tally)
+    _say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
     print(_closing(arguments, result.tally), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
 
 
@@ -126,7 +144,6 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
 
     from dvcc.control import load_control
     from dvcc.encode.live import encode_live
-    from dvcc.encode.presets import default_threads
 
     control, _ = load_control(checkpoint)
 
@@ -142,11 +159,13 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         codec=arguments.codec,
         preset=arguments.preset,
         gop=arguments.gop,
-        threads=arguments.threads or default_threads(arguments.codec, live=True),
+        threads=arguments.threads,
         form=arguments.input_format,
+        fps=arguments.fps,
         begun=begun,
     )
-    _say(result.notes, result.damage)
+    missed = _missed(arguments.target_kbps, result.tally)
+    _say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.most_delay, 'frame')} behind"
     print(_closing(arguments, result.tally), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
 
@@ -156,6 +175,15 @@ def _say(notes: Sequence[str], damage: object) -> None:
         print(f"note     {note}", file=sys.stderr)
     if said := str(damage):
         print(f"damage   {said}", file=sys.stderr)
+
+
+def _missed(target_kbps: float, tally: Tally) -> list[str]:
+    """A note where the bitrate is not within 3 % of the target."""
+    off = tally.bitrate_kbps / target_kbps - 1 if tally.num_frames else 0.0
+    if abs(off) <= _MISSED:
+        return []
+    why = "has nothing left to take away" if off > 0 else "has no use for more, or too few frames to spend it on"
+    return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: the encoder {why}"]
 
 
 def _closing(arguments: argparse.Namespace, tally: Tally) -> str:

@@ -15,9 +15,10 @@ from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
+from dvcc.media.damage import Damage
 from dvcc.media.format import VideoFormat
 from dvcc.media.probe import open_video
-from dvcc.media.source import Damage, SourceFrame
+from dvcc.media.source import SourceFrame
 from dvcc.networks.sources import control_path, published_controls
 from dvcc.qp import Delivery, QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
         command = written.write(file, extent(by_gop(decided, gop, delivery)), source=source, out=out, gop=gop)
         if damage.resized:  # the other encoder would not scale them
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
-    if note := str(times):
+    for note in (*source.notes, *damage.corrections.sentences(), *filter(None, [str(times)])):
         print(f"note     {note}", file=sys.stderr)
     what = "QPs" if delivery == "map" else "offsets"
     print(

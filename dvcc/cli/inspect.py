@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(figures))
     else:
-        print("\n".join(_lines(arguments.coded, figures)))
+        notes = [f"note   {note}" for note in stream.corrections.sentences()]
+        print("\n".join(_lines(arguments.coded, figures) + notes))
         if quality is not None:
             print("\n".join(_reference_lines(arguments.reference, figures["reference"])))
     if arguments.heat_map:

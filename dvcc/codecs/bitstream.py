@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ from av.video.frame import PictureType
 
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.errors import CodecError, VideoError
+from dvcc.media.container import open_container, opened
+from dvcc.media.probe import ASSUMED_FPS
 from dvcc.media.streams import main_video
+from dvcc.media.timestamps import Timeline
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.units import MACROBLOCK, macroblock_grid
 
@@ -30,12 +32,12 @@ _SETTINGS = re.compile(rb"x264 - core|x265 \(build")
 def decode(bitstream: bytes) -> Clip:
     """All frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
     try:
-        with av.open(io.BytesIO(bitstream), "r") as container:
+        with opened(bitstream) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             frames = list(container.decode(stream))
             fps = Fraction(stream.average_rate)  # type: ignore[arg-type]  # None, for none, is the TypeError below
-    except (av.FFmpegError, IndexError, TypeError) as error:
+    except (av.FFmpegError, VideoError, IndexError, TypeError) as error:
         raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
     if not frames:
         raise CodecError(f"the bitstream ({len(bitstream)} bytes) holds no frame: encode the clip again")
@@ -121,7 +123,8 @@ class CodedStream:
 
     Known at once: `name`, `fps`, `fps_assumed` (a raw stream that does not say it is taken for 25), `height`, `width` in pixels,
     `expected` (frames by the container, 0 if it does not say), `profile`, `container`. Known after the last frame: `settings`
-    (x264's text), `lost` (frames that were left out: not decoded, without QPs, or of another size than the first).
+    (x264's text), `lost` (frames that were left out: not decoded, without QPs, or of another size than the first), `corrections`
+    (of time stamps).
 
     Raises `VideoError` if the file is missing, unreadable or not 8-bit H.264, and at the end of the iteration if no frame could
     be decoded.
@@ -131,10 +134,7 @@ class CodedStream:
         self.name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise VideoError(f"{self.name} {'is a folder' if Path(source).is_dir() else 'does not exist'}: give an H.264 file")
-        try:
-            self._file = av.open(io.BytesIO(source) if isinstance(source, bytes) else self.name, "r", metadata_errors="replace")
-        except av.FFmpegError as error:
-            raise self._unreadable(error) from error
+        self._file = open_container(source if isinstance(source, bytes) else Path(source))
         try:
             self._stream = self._checked()
         except BaseException:
@@ -144,8 +144,10 @@ class CodedStream:
         context.thread_count = 1
         context.options = {"export_side_data": "venc_params"}
         context.copy_opaque = True  # a frame carries what is said of its packet: raw .h264 has no times to sort by
-        self.fps = Fraction(self._stream.average_rate or 25)
-        self.fps_assumed = self._file.format.name == "h264" and not context.framerate
+        self._timeline = Timeline(self._file, self._stream.index)
+        rate, _ = self._timeline.rate(self._stream)
+        self.fps, self.fps_assumed = rate or ASSUMED_FPS, rate is None
+        self.corrections = self._timeline.corrections
         self.height, self.width = context.height, context.width
         self.expected = max(0, self._stream.frames)
         self.profile, self.container = context.profile or "unknown", self._file.format.name
@@ -193,7 +195,7 @@ class CodedStream:
         """Frames with (bits, is IDR) of their packets; what a packet could not be decoded for. Damage in the middle is no end."""
         context = self._stream.codec_context
         length_bytes = _length_bytes(context.extradata or b"")
-        packets = self._file.demux(self._stream)
+        packets = (packet for packet in self._timeline if packet.stream.index == self._stream.index)
         while True:
             try:
                 packet = next(packets)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange
 from dvcc.clip import write_plane
 from dvcc.codecs.base import ABR, CQP, CRF
 from dvcc.codecs.regions import borrow_canvas
-from dvcc.errors import CodecError
+from dvcc.errors import CodecError, ConfigError
 from dvcc.media.format import Planes, VideoFormat
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class StreamEncoder:
         self.codec, self.picture, self._rate = codec, picture, rate
         self._started = False
         self._options = codec.options(rate, number)
-        with self._explained():
+        with self._explained(number):
             self.stream = container.add_stream(codec.library, rate=picture.fps, options=self._options)
             if codec.tag and container.format.name in ("mp4", "mov"):
                 self.stream.codec_context.codec_tag = codec.tag
@@ -117,23 +117,24 @@ class StreamEncoder:
                 raise CodecError(f"{self.codec.name} wrote no settings text, so a QP map cannot be verified: leave its SEI on")
             self.codec.check_obeyed(text, exact=self.exact, options=self._options)
 
-    def _explained(self) -> _Explained:
-        return _Explained(self.codec.name, f"for {self.picture} with {self._options}")
-
-
-@dataclass(frozen=True)
-class _Explained:
-    """FFmpeg's errors with the options that led there."""
-
-    name: str
-    where: str
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (av.FFmpegError, ValueError)) and not isinstance(error, CodecError):
+    @contextmanager
+    def _explained(self, number: Pass | None = None) -> Iterator[None]:
+        """FFmpeg's errors with what led there: a bitrate that the encoder cannot reach, or the options."""
+        try:
+            yield
+        except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, CodecError):
+                raise
+            name = self.codec.name
+            if number is not None and number.number == 2 and isinstance(self._rate, ABR):
+                least = least_kbps(self.codec, self._rate, number, self.picture)
+                if least is not None:
+                    raise ConfigError(
+                        f"{self._rate.kbps:g} kbit/s is too little for {name} here: ask for at least {least}"
+                    ) from error
             raise CodecError(
-                f"{self.name} failed ({error}) {self.where}: change these options, or free space where it keeps its statistics"
+                f"{name} failed ({error}) for {self.picture} with {self._options}: change these options, "
+                "or free space where it keeps its statistics"
             ) from error
 
 
@@ -150,6 +151,31 @@ def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: VideoF
         context.color_trc = picture.transfer
     if picture.pixel_aspect is not None:
         context.sample_aspect_ratio = picture.pixel_aspect
+
+
+def least_kbps(codec: VideoCodec, rate: ABR, number: Pass, picture: VideoFormat) -> int | None:
+    """The least bitrate in whole kbit/s above `rate` that the encoder opens its second pass at, found by trying; None if none up
+    to a thousand times as much."""
+    low, high = int(rate.kbps), max(2, int(rate.kbps) + 1)
+    while not _opens(codec, replace(rate, kbps=high), number, picture):
+        low, high = high, 2 * high
+        if high > 1000 * rate.kbps + 1000:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _opens(codec, replace(rate, kbps=middle), number, picture) else (middle, high)
+    return high
+
+
+def _opens(codec: VideoCodec, rate: ABR, number: Pass, picture: VideoFormat) -> bool:
+    context = av.CodecContext.create(codec.library, "w")
+    _configure(context, codec, picture)
+    context.options = codec.options(rate, number)
+    try:
+        context.open()
+    except av.FFmpegError:
+        return False
+    return True
 
 
 def header(codec: VideoCodec, options: dict[str, str], picture: VideoFormat) -> bytes:

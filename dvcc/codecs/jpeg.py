@@ -13,7 +13,8 @@ import numpy as np
 from dvcc._packaged import require
 from dvcc.clip import Clip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
-from dvcc.errors import CodecError
+from dvcc.errors import CodecError, VideoError
+from dvcc.media.container import opened
 
 if TYPE_CHECKING:
     import torch
@@ -59,9 +60,9 @@ def decode_rgb(bitstream: bytes) -> torch.Tensor:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with av.open(io.BytesIO(bitstream), "r") as container:
+        with opened(bitstream) as container:
             packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
         frames = [np.asarray(Image.open(io.BytesIO(packet)).convert("RGB")) for packet in packets]
-    except (av.FFmpegError, UnidentifiedImageError, OSError) as error:
+    except (av.FFmpegError, VideoError, UnidentifiedImageError, OSError) as error:
         raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
     return torch.from_numpy(np.stack(frames).transpose(0, 3, 1, 2).copy())

@@ -10,17 +10,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-import av
 import numpy as np
 from torch.utils.data import Dataset
 
 from dvcc.clip import Clip
 from dvcc.datasets.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
+from dvcc.media.clips import count_frames as frames_in
 from dvcc.media.clips import read_clip
 from dvcc.media.folders import IMAGE_SUFFIXES, cityscapes_sequences
 from dvcc.media.protocols import covering
-from dvcc.media.streams import main_video
 
 T = TypeVar("T")
 
@@ -188,11 +187,4 @@ def count_frames(video: Path) -> int:
     """Frames that a reader gets: counted by the container, or by demuxing when it does not say."""
     if video.is_dir() or video.suffix.lower() in IMAGE_SUFFIXES:
         return read_clip(video).num_frames
-    try:
-        with av.open(str(video)) as container:
-            stream = main_video(container)
-            if stream is None:
-                raise VideoError(f"{video} has no video stream: give a file with pictures")
-            return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{video} cannot be read as video ({error}): check that the file is complete") from error
+    return frames_in(video)

@@ -6,10 +6,9 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 
-from dvcc.errors import VideoError
+from dvcc.media.clips import decode_video
 
 _THUMBNAIL = (64, 36)  # width, height
 _BINS = 16
@@ -25,15 +24,11 @@ def find_shots(video: Path) -> list[tuple[int, int]]:
     cannot be read.
     """
     bounds, previous, n = [0], None, -1
-    try:
-        with av.open(str(video)) as container:
-            for n, frame in enumerate(container.decode(video=0)):
-                grey = frame.reformat(*_THUMBNAIL, format="gray").to_ndarray().astype(np.float32)
-                if previous is not None and _is_cut(previous, grey):
-                    bounds.append(n)
-                previous = grey
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise VideoError(f"{video} cannot be read as video ({error}): check that the file is complete") from error
+    for n, frame in enumerate(decode_video(video)):
+        grey = frame.reformat(*_THUMBNAIL, format="gray").to_ndarray().astype(np.float32)
+        if previous is not None and _is_cut(previous, grey):
+            bounds.append(n)
+        previous = grey
     bounds.append(n + 1)
     return list(pairwise(bounds))
 

@@ -22,8 +22,11 @@ from dvcc.encode.coding import Look, Mapped, Progress, code, unmapped
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.spool import MapFile
 from dvcc.encode.stats import Tally
+from dvcc.media.container import opened
+from dvcc.media.damage import Damage
+from dvcc.media.decode import OtherPacket
 from dvcc.media.output import WholeFile
-from dvcc.media.source import Damage, OtherPacket, SourceFrame, opened
+from dvcc.media.source import SourceFrame
 from dvcc.rate_control.base import largest_within, needs_correction
 from dvcc.rate_control.learned import correcting_shift
 from dvcc.units import macroblock_grid
@@ -106,7 +109,7 @@ class _Passes:
     def _encode(self, name: str, rate: SimpleRate, maps: Maps, number: Pass | None = None) -> Encode:
         """A pass that writes a file for the output."""
         self.damage = Damage()
-        output = WholeFile(self.plan.out, self.plan.source)
+        output = WholeFile(self.plan.out, self.plan.source, self.damage.corrections)
         self.files.callback(output.discard)
         with opened(self.plan.source.path) as original, output:
             others: deque[OtherPacket] = deque()  # read by one thread, written by the other

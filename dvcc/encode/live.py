@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.network import ControlNetwork
 from dvcc.control.stream import ControlStream
 from dvcc.encode.plan import check_target
-from dvcc.encode.presets import control_stream, obedient_codec, reduced_frames
+from dvcc.encode.presets import control_stream, default_threads, obedient_codec, reduced_frames
 from dvcc.encode.stats import Tally
 from dvcc.errors import ConfigError
+from dvcc.media.container import MEND_FILE, opened
+from dvcc.media.damage import Damage
+from dvcc.media.decode import OtherPacket
 from dvcc.media.output import LiveStream
 from dvcc.media.prefetch import prefetch
 from dvcc.media.probe import probe
-from dvcc.media.source import MEND_FILE, Damage, OtherPacket, SourceFrame, VideoSource, opened
+from dvcc.media.source import SourceFrame, VideoSource
 from dvcc.rate_control.abr import streamed
 from dvcc.units import gop_of_a_second
 
@@ -60,28 +64,30 @@ def encode_live(
     codec: str = "x264",
     preset: str = "medium",
     gop: int | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     form: str | None = None,
+    fps: Fraction | None = None,
     begun: Callable[[VideoSource, VideoCodec], None] = lambda source, codec: None,
 ) -> LiveResult:
     """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
     interrupted; either way what was written can be played.
 
-    One-pass ABR with a buffer of one second, and the control's offsets on it. A GOP of `gop` frames (None: one second). begun:
+    One-pass ABR with a buffer of one second, and the control's offsets on it. gop, threads: frames of a GOP and frame threads
+    (None: `live_codec` chooses). fps: of a source without time stamps, or with wrong ones, which are not looked at then. begun:
     told when the first frame is there. Raises `ConfigError` for a target out of reach,
     `VideoError` when there is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
     """
     if form is not None:
         _check_form(form)
     damage, begun_writing = Damage(), threading.Event()
-    with closing(prefetch(_read(url, form, damage, begun_writing), wait=False)) as items:
+    with closing(prefetch(_read(url, form, fps, damage, begun_writing), wait=False)) as items:
         try:
             source, container = next(items)
             check_target(source, target_kbps)
-            chosen = live_codec(codec, preset, gop_of_a_second(source.picture.fps) if gop is None else gop, threads)
+            chosen = live_codec(codec, preset, source.picture.fps, gop=gop, threads=threads)
             begun(source, chosen)
             stream, rate = control_stream(source, control, target_kbps, gop=chosen.gop), streamed(target_kbps)
-            with LiveStream(out, source) as output:
+            with LiveStream(out, source, damage.corrections) as output:
                 encoder = StreamEncoder(chosen, output.container, rate, source.picture, mapped=True)
                 notes = output.begin(container)
                 begun_writing.set()
@@ -134,16 +140,16 @@ def _encode(
     return LiveResult(tally, most_delay, time.monotonic() - began, damage, notes, interrupted)
 
 
-def _read(url: str, form: str | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
+def _read(url: str, form: str | None, fps: Fraction | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
     """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
     nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
     name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
     advice = _what_to_do(url, form)
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
     with opened("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
-        source, frames = probe(name, container, damage=damage, others=others.append, ahead=False, advice=advice)
-        yield source, container
-        for frame in source.read(container, frames, damage):
+        probed = probe(name, container, fps=fps, damage=damage, others=others.append, ahead=False, advice=advice)
+        yield probed.source, container
+        for frame in probed.read(container, damage):
             while others:
                 yield others.popleft()
             yield frame
@@ -165,15 +171,19 @@ def _what_to_do(url: str, form: str | None) -> str:
     return f"check that it is there and not in use{how}"
 
 
-def live_codec(name: str, preset: str, gop: int, threads: int) -> VideoCodec:
-    """An encoder that answers within a GOP: its lookahead is what is left of one. Raises `ConfigError` where nothing is left."""
-    lookahead = min(_LOOKAHEAD, gop - _ASIDE - threads)
+def live_codec(name: str, preset: str, fps: Fraction, *, gop: int | None = None, threads: int | None = None) -> VideoCodec:
+    """An encoder that answers within a GOP: its lookahead is what is left of one. gop, threads: None is a GOP of one second, or
+    what a lookahead takes at a low rate, and as many threads as fit in. Raises `ConfigError` where nothing is left."""
+    aside, most = _ASIDE + _LEAST_LOOKAHEAD[name], default_threads(name, live=True)
+    chosen_gop = max(gop_of_a_second(fps), aside + (threads or 1)) if gop is None else gop
+    chosen_threads = max(1, min(most, chosen_gop - aside)) if threads is None else threads
+    lookahead = min(_LOOKAHEAD, chosen_gop - _ASIDE - chosen_threads)
     if lookahead < _LEAST_LOOKAHEAD[name]:
-        least, working = _ASIDE + threads + _LEAST_LOOKAHEAD[name], counted(threads, "thread")
+        least, working = aside + chosen_threads, counted(chosen_threads, "thread")
+        fewer = ", or fewer threads" if chosen_threads > 1 else ""
         raise ConfigError(
-            f"a live GOP of {counted(gop, 'frame')} is too short for {working} of {name}: "
-            f"ask for at least {least}, or fewer threads"
+            f"a live GOP of {counted(chosen_gop, 'frame')} is too short for {working} of {name}: ask for at least {least}{fewer}"
         )
     params = {"rc-lookahead": str(lookahead), **({"sync-lookahead": "0"} if name == "x264" else {})}
     params |= _QUICK[name] if preset in _SLOW else {}
-    return obedient_codec(name, preset, "offsets", gop=gop, threads=threads, params=params)
+    return obedient_codec(name, preset, "offsets", gop=chosen_gop, threads=chosen_threads, params=params)

@@ -12,8 +12,10 @@ from dvcc.codecs import VideoCodec
 from dvcc.control.network import ControlNetwork
 from dvcc.encode.generator import MapMaker
 from dvcc.errors import ConfigError
-from dvcc.media.output import CONTAINERS, check_output, fate_of_streams
-from dvcc.media.source import VideoSource, opened
+from dvcc.media.container import opened
+from dvcc.media.copied import fate_of_streams
+from dvcc.media.output import CONTAINERS, check_output
+from dvcc.media.source import VideoSource
 from dvcc.qp import Delivery
 
 _DELIVERIES: dict[Delivery, str] = {

@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange
 from dvcc.clip import SWSCALE_MATRIX, read_plane
 from dvcc.errors import VideoError
 from dvcc.inspect.ssim import WINDOW, ssim_map
+from dvcc.media.container import open_container
 from dvcc.media.streams import main_video
 from dvcc.qp import MAX_QP
 from dvcc.units import MACROBLOCK
@@ -102,10 +103,7 @@ class Reference:
         self.name = str(path)
         if not Path(path).is_file():
             raise VideoError(f"{path} {'is a folder' if Path(path).is_dir() else 'does not exist'}: give a video as reference")
-        try:
-            self._file = av.open(self.name, metadata_errors="replace")
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{path} cannot be read as video ({error.strerror}): check that the file is complete") from error
+        self._file = open_container(Path(path))
         stream = main_video(self._file)
         if stream is None:
             self._file.close()

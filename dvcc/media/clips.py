@@ -11,8 +11,13 @@ import av
 
 from dvcc.clip import Clip, convert_frames
 from dvcc.errors import ConfigError, VideoError
+from dvcc.media.container import MEND_FILE, open_container, opened
+from dvcc.media.damage import Damage
+from dvcc.media.decode import decoded as decode
 from dvcc.media.folders import image_sequence, is_cityscapes
+from dvcc.media.probe import frame_rate
 from dvcc.media.streams import main_video
+from dvcc.media.timestamps import Timeline
 
 
 def read_clip(
@@ -70,16 +75,36 @@ def read_clip(
 
 
 def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
-    """Frame rate and frames of the first video stream."""
-    container = av.open(str(path))
+    """Frame rate and frames of the first video stream. Raises `VideoError` where a part of it cannot be decoded."""
+    container = open_container(path)
     stream = main_video(container)
     if stream is None:
         container.close()
         raise VideoError(f"{path} has no video stream: give a file with pictures")
-    stream.thread_type = "FRAME"
+    timeline, damage = Timeline(container, stream.index), Damage()
 
     def frames() -> Iterator[av.VideoFrame]:
         with container:
-            yield from container.decode(stream)
+            yield from decode(timeline, stream, damage, None)
+        if damage.packets or damage.stopped:
+            raise VideoError(f"{path} is damaged ({damage}): check that the file is complete")
 
-    return Fraction(stream.average_rate or stream.guessed_rate or Fraction(25)), frames()
+    return frame_rate(timeline, stream)[0], frames()
+
+
+def count_frames(path: Path) -> int:
+    """Frames that a reader gets of a video file: counted by the container, or by its packets where it does not say. Raises
+    `VideoError` when it cannot be read."""
+    with opened(path) as container:
+        stream = main_video(container)
+        if stream is None:
+            raise VideoError(f"{path} has no video stream: give a file with pictures")
+        try:
+            return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+        except av.FFmpegError as error:
+            raise VideoError(f"{path} cannot be read as video ({error.strerror}): {MEND_FILE}") from error
+
+
+def decode_video(path: Path) -> Iterator[av.VideoFrame]:
+    """Every frame of a video file, as it is stored. Raises `VideoError` when it cannot be read or is damaged."""
+    return _decode(path)[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -12,40 +12,46 @@ import av
 
 from dvcc.clip import SWSCALE_MATRIX, Matrix, frame_to_planar
 from dvcc.errors import ConfigError, VideoError
+from dvcc.media.container import MEND_FILE, opened_file
+from dvcc.media.damage import Damage
+from dvcc.media.decode import Others, decoded
 from dvcc.media.format import VideoFormat
-from dvcc.media.source import MEND_FILE, Damage, Others, VideoSource, decoded, nothing_in, opened, refuse_interlaced
+from dvcc.media.source import SourceFrame, VideoSource, nothing_in, refuse_interlaced
 from dvcc.media.streams import main_video, video_streams
+from dvcc.media.timestamps import Timeline
 
-_FPS = Fraction(25)  # of a file that says nothing, as a raw bitstream
+ASSUMED_FPS = Fraction(25)
+"""The rate of a stream that says nothing about it, as a raw bitstream."""
+
 _LEAST_SIDE = 16
 _UNTAGGED = 2  # FFmpeg's number for a colour property that nobody has said anything about
 _HDR = (16, 18)  # FFmpeg's numbers of the transfer curves of SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG)
 _IS_420 = ("yuv420", "yuvj420", "nv12", "nv21", "p010", "yuva420", "gray")
 
 
-def open_video(path: str | Path, *, stream: int | None = None) -> VideoSource:
+def open_video(path: str | Path, *, stream: int | None = None, fps: Fraction | None = None) -> VideoSource:
     """Look at a file: its video stream (the `stream`-th of the file's streams; otherwise the default or the largest), decoded
-    as far as its first frame.
+    as far as its first frame. fps: its rate, where the file says none or a wrong one: its time stamps are not looked at then.
 
     Raises `VideoError` when it is missing, unreadable, without video, interlaced or too small; `ConfigError` for a stream that
     is not a video stream.
     """
     path = Path(path)
     with opened_file(path) as container:
-        return probe(path, container, stream=stream)[0]
+        return probe(path, container, stream=stream, fps=fps).source
 
 
-@contextmanager
-def opened_file(path: Path) -> Iterator[av.container.InputContainer]:
-    """`opened`, of what has to be a file."""
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder: give a video file")
-    if not path.exists():
-        raise VideoError(f"{path} does not exist: give a video file")
-    if not path.is_file():
-        raise VideoError(f"{path} is no file, and can be read only once: write it to a file, or take dvcc encode --live")
-    with opened(path) as container:
-        yield container
+@dataclass
+class Probed:
+    """What `open_video` says of an open container; its frames from the first on, and the timeline that they come from."""
+
+    source: VideoSource
+    frames: Iterator[av.VideoFrame]
+    timeline: Timeline
+
+    def read(self, container: av.container.InputContainer, damage: Damage) -> Iterator[SourceFrame]:
+        """All frames: see `VideoSource.read`."""
+        return self.source.read(container, self.timeline, self.frames, damage)
 
 
 def probe(
@@ -53,25 +59,43 @@ def probe(
     container: av.container.InputContainer,
     *,
     stream: int | None = None,
+    fps: Fraction | None = None,
     damage: Damage | None = None,
     others: Others | None = None,
     ahead: bool = True,
     advice: str = MEND_FILE,
-) -> tuple[VideoSource, Iterator[av.VideoFrame]]:
-    """What `open_video` says of an open container, and its frames from the first on; ahead: see `decoded`; advice: `opened`."""
+) -> Probed:
+    """Look at an open container; ahead: see `decoded`; advice: `opened`; the rest: `open_video`."""
+    damage = damage or Damage()
     chosen, notes = _chosen(path, container, stream)
-    frames = decoded(container, chosen.index, damage or Damage(), others, ahead=ahead)
+    timeline = Timeline(container, chosen.index, damage.corrections, quick=not ahead)
+    frames = decoded(timeline, chosen, damage, others, ahead=ahead)
     first = next(frames, None)
     if first is None:
         raise nothing_in(path, advice)
     refuse_interlaced(path, first)
     if min(first.height, first.width) < _LEAST_SIDE:
         raise VideoError(f"{path} has pictures of {first.width}x{first.height}, and the least is {_LEAST_SIDE}x{_LEAST_SIDE}")
-    picture, matrix = _picture(chosen, first)
-    notes += _lost(first, picture)
+    by_number = timeline.untimed or fps is not None
+    rate, rate_notes = (fps, []) if fps is not None else frame_rate(timeline, chosen)
+    picture, matrix = _picture(chosen, first, rate, by_number=by_number)
+    notes += rate_notes + _lost(first, picture)
     length = _length(container, chosen, picture.fps)
-    source = VideoSource(Path(path), chosen.index, picture, matrix, length, first.rotation % 360, tuple(notes))
-    return source, chain([first], frames)
+    rotation = first.rotation % 360
+    source = VideoSource(Path(path), chosen.index, picture, matrix, length, rotation, tuple(notes), by_number=by_number)
+    return Probed(source, chain([first], frames), timeline)
+
+
+def frame_rate(timeline: Timeline, stream: av.VideoStream) -> tuple[Fraction, list[str]]:
+    """The rate of `stream`, and a note where it is assumed or other than the file says."""
+    rate, measured = timeline.rate(stream)
+    if rate is None:
+        how = "it has no time stamps" if timeline.untimed else "too few time stamps"
+        return ASSUMED_FPS, [f"its rate is not known ({how}): taken as {ASSUMED_FPS} fps; say the real one with --fps"]
+    if measured:
+        declared = stream.average_rate or stream.guessed_rate or rate
+        return rate, [f"the file says {float(declared):.5g} fps, and its time stamps {float(rate):.5g}: that is what is taken"]
+    return rate, []
 
 
 def _chosen(path: str | Path, container: av.container.InputContainer, index: int | None) -> tuple[av.VideoStream, list[str]]:
@@ -89,11 +113,10 @@ def _chosen(path: str | Path, container: av.container.InputContainer, index: int
     return chosen, notes
 
 
-def _picture(stream: av.VideoStream, frame: av.VideoFrame) -> tuple[VideoFormat, Matrix]:
+def _picture(stream: av.VideoStream, frame: av.VideoFrame, fps: Fraction, *, by_number: bool) -> tuple[VideoFormat, Matrix]:
     _, matrix, full_range = frame_to_planar(frame, None)
-    fps = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and 0 < rate <= 1000), _FPS)
     time_base = stream.time_base or 1 / fps
-    if time_base > 1 / fps:  # a clock too coarse for its frames
+    if by_number or time_base > 1 / fps:  # or a clock too coarse for its frames
         time_base = 1 / fps
     said = {name: int(getattr(frame, f"color_{name}")) for name in ("primaries", "trc")}
     picture = VideoFormat(

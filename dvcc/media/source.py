@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import av
 import numpy as np
@@ -16,56 +15,26 @@ import numpy as np
 from dvcc._words import counted
 from dvcc.clip import Matrix, frame_to_planar
 from dvcc.errors import VideoError
+from dvcc.media.container import MEND_FILE, opened
+from dvcc.media.damage import Damage
+from dvcc.media.decode import Others, decoded
 from dvcc.media.format import Planes, VideoFormat
-
-MEND_FILE = "check that the file is complete"
-"""What to do about one that cannot be read."""
+from dvcc.media.rates import is_gap
+from dvcc.media.timestamps import Timeline
 
 _MOST_MISSING = 0.03  # of the length: what a file says of it is not exact
-_MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
-
-
-@dataclass(frozen=True)
-class OtherPacket:
-    """A packet of a stream that is not coded. index: of that stream, which FFmpeg forgets with the file: once it is closed,
-    `packet.stream` is memory that was freed."""
-
-    index: int
-    packet: av.Packet
-
-
-Others = Callable[[OtherPacket], None]
-"""Takes the packets of the streams that are not coded."""
+_STEPS = 25  # frames whose median step is typical
+_IRREGULAR = 2.5  # steps: a stamp nearer to the last needs no second look
+_HELD = 3  # frames that a wrong stamp waits for
 
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One picture: 4:2:0 planes uint8 (H, W) and twice (H/2, W/2), and its time stamp in units of the source's time base."""
+    """One picture: 4:2:0 planes uint8 (H, W) and twice (H/2, W/2), and its time on the encoder's clock in units of the source's
+    time base: its time stamp less the gaps before it (`Corrections.with_gaps` adds them)."""
 
     planes: Planes
     pts: int
-
-
-@dataclass
-class Damage:
-    """What was wrong with a file that could be read all the same."""
-
-    packets: int = 0  # that the decoder refused
-    frames: int = 0  # that it marked as broken, and concealed
-    times: int = 0  # time stamps that were missing or did not rise
-    reached: float = 0.0  # seconds: where the last packet of any stream ends
-    missing: float = 0.0  # seconds that the file speaks of after that
-    resized: int = 0  # frames of another size than the first, and scaled to it
-    stopped: str = ""  # why reading stopped before the end
-
-    def __str__(self) -> str:
-        found = [(self.packets, "packet", "could not be decoded"), (self.frames, "frame", "had errors that were concealed")]
-        found += [(self.times, "time stamp", "had to be made up")]
-        found += [(self.resized, "frame", "of another size had to be scaled to that of the first")]
-        said = [f"{counted(count, what)} {how}" for count, what, how in found if count]
-        if self.missing:
-            said.append(f"the last {self.missing:.1f} s that the file speaks of are not there")
-        return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
 
 
 @dataclass(frozen=True)
@@ -75,7 +44,8 @@ class VideoSource:
     index: of the stream in the file. picture: its size, even (an odd last row or column is left out), rate and colour.
     num_frames: about, as the file says or its length suggests, None if it does not. rotation: degrees by which a player turns it,
     anticlockwise. notes: what is not kept of it, one sentence each. quarter_turns: by which `frames` turns what is stored,
-    anticlockwise; `picture` and `rotation` are of what that gives.
+    anticlockwise; `picture` and `rotation` are of what that gives. by_number: the time of a frame is its number over the rate,
+    whatever the file says.
     """
 
     path: Path
@@ -86,6 +56,7 @@ class VideoSource:
     rotation: int
     notes: tuple[str, ...]
     quarter_turns: int = 0
+    by_number: bool = False
 
     def upright(self) -> VideoSource:
         """The same video with its pictures turned as a player shows them."""
@@ -108,36 +79,41 @@ class VideoSource:
         """
         damage = damage or Damage()
         with opened(self.path) as container:
-            yield from self.read(container, decoded(container, self.index, damage, others), damage)
+            timeline, stream = Timeline(container, self.index, damage.corrections), container.streams[self.index]
+            assert isinstance(stream, av.VideoStream)
+            yield from self.read(container, timeline, decoded(timeline, stream, damage, others), damage)
 
     def read(
-        self, container: av.container.InputContainer, frames: Iterator[av.VideoFrame], damage: Damage
+        self,
+        container: av.container.InputContainer,
+        timeline: Timeline,
+        frames: Iterator[av.VideoFrame],
+        damage: Damage,
     ) -> Iterator[SourceFrame]:
         """The same of `frames` that the open `container` gives."""
-        start = Fraction(container.start_time or 0, av.time_base)
-        time_base = self.picture.time_base
-        step = max(1, round(1 / self.picture.fps / time_base))
-        last: int | None = None
-        untimed = container.format.name == "avi"  # it has no times to show a frame at, only an order of packets
-        for frame in frames:
+        gaps = _Gaps(self, damage)
+        for frame, ticks in self._timed(container, frames, damage):
+            yield SourceFrame(self._planes(frame, damage), gaps.without(ticks))
+        if gaps.last is None:
+            raise nothing_in(self.path)
+        damage.lossy = timeline.lossy
+        damage.missing = _missing(container, timeline, self.picture)
+
+    def _timed(
+        self, container: av.container.InputContainer, frames: Iterator[av.VideoFrame], damage: Damage
+    ) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Frames with rising times in ticks of the time base, from where the file begins."""
+        packed = container.format.name == "avi"  # it has no times to show a frame at, only an order of packets
+        clock = _Clock(self, damage, start=Fraction(container.start_time or 0, av.time_base), count=not packed)
+        for number, frame in enumerate(frames):
             refuse_interlaced(self.path, frame)
             damage.frames += frame.is_corrupt
-            stamp = frame.dts if untimed and frame.dts is not None else frame.pts
-            pts = None if stamp is None else round((stamp * (frame.time_base or time_base) - start) / time_base)
-            if pts is None or (last is not None and pts <= last):
-                damage.times += not untimed
-                # A wrong time stamp gives way by as little as can be: those after it may be right.
-                pts = 0 if last is None else last + (step if pts is None else 1)
-            last = pts
-            yield SourceFrame(self._planes(frame, damage), pts)
-        if last is None:
-            raise nothing_in(self.path)
-        if container.duration is not None:
-            late = 0 if "matroska" in container.format.name else start  # whose length counts from 0
-            length = container.duration / av.time_base
-            missing = float(late + Fraction(container.duration, av.time_base)) - damage.reached
-            if missing > max(_MOST_MISSING * length, float(2 / self.picture.fps)):
-                damage.missing = missing
+            if self.by_number:
+                yield frame, round(number / self.picture.fps / self.picture.time_base)
+                continue
+            stamp = frame.dts if packed and frame.dts is not None else frame.pts
+            yield from clock.add(frame, stamp)
+        yield from clock.rest()
 
     def _planes(self, frame: av.VideoFrame, damage: Damage) -> Planes:
         height, width = self.picture.height, self.picture.width
@@ -155,24 +131,90 @@ class VideoSource:
         return turned_y, turned_u, turned_v
 
 
-@contextmanager
-def opened(
-    path: str | Path,
-    *,
-    form: str | None = None,
-    options: dict[str, str] | None = None,
-    name: str | None = None,
-    advice: str = MEND_FILE,
-) -> Iterator[av.container.InputContainer]:
-    """FFmpeg's reader of a file, or of whatever else FFmpeg opens in that form. Raises `VideoError` when it cannot be read, which
-    calls it `name` and ends in `advice`."""
-    try:
-        container = av.open(str(path), "r", format=form, options=options, metadata_errors="replace")
-    except (av.FFmpegError, OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{name or path} cannot be read as video ({reason}): {advice}") from error
-    with container:
-        yield container
+class _Clock:
+    """Gives decoded frames rising times: one whose stamp is unset, or out of line with those around it, is put between them."""
+
+    def __init__(self, source: VideoSource, damage: Damage, *, start: Fraction, count: bool) -> None:
+        self._count = count
+        self._time_base = source.picture.time_base
+        self._corrections = damage.corrections
+        self._corrections.start = start
+        self._last: int | None = None
+        self._steps: deque[int] = deque([max(1, round(1 / source.picture.fps / self._time_base))], maxlen=_STEPS)
+        self._held: deque[tuple[av.VideoFrame, int | None]] = deque()
+
+    def add(self, frame: av.VideoFrame, stamp: int | None) -> Iterator[tuple[av.VideoFrame, int]]:
+        """The frames whose times are known once `frame` is seen."""
+        ticks = None
+        if stamp is not None:
+            seconds = stamp * (frame.time_base or self._time_base)
+            if self._last is None and not self._held:  # a container says when its first packet comes, which may be a wrong stamp
+                self._corrections.start = min(self._corrections.start, seconds)
+            ticks = round((seconds - self._corrections.start) / self._time_base)
+        self._held.append((frame, ticks))
+        yield from self._ready(_HELD)
+
+    def rest(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """The frames that are left."""
+        self._count = False  # what a decoder still held often has no stamp
+        yield from self._ready(0)
+
+    def _ready(self, patience: int) -> Iterator[tuple[av.VideoFrame, int]]:
+        while self._held and (ticks := self._time(patience)) is not None:
+            frame, _ = self._held.popleft()
+            if self._last is not None:
+                self._steps.append(ticks - self._last)
+            self._last = ticks
+            yield frame, ticks
+
+    def _time(self, patience: int) -> int | None:
+        """The time of the first held frame; None if it takes more frames to tell."""
+        first, last, step = self._held[0][1], self._last, round(median(self._steps))
+        if last is None:
+            return 0 if first is None else first
+        late = first is not None and first - last > _IRREGULAR * step + 1
+        if first is not None and first > last and not late:
+            return first
+        after = [ticks for _, ticks in list(self._held)[1:]]
+        places = [place for place, ticks in enumerate(after, start=2) if ticks is not None and ticks > last]
+        if late and first is not None:
+            if not after and patience:
+                return None
+            if not after or not (after[0] is not None and last < after[0] <= first):
+                return first
+        elif not places and len(self._held) < patience:
+            return None
+        self._corrections.outliers += self._count
+        if not places:
+            return last + step
+        room = after[places[0] - 2]
+        assert room is not None
+        return last + max(1, min(step, (room - last) // places[0]))
+
+
+class _Gaps:
+    """Takes pauses of the recording out of the encoder's clock, so that no bits are spent on them."""
+
+    def __init__(self, source: VideoSource, damage: Damage) -> None:
+        self._corrections, self._time_base = damage.corrections, source.picture.time_base
+        self._step = max(1, round(1 / source.picture.fps / self._time_base))
+        self._steps: deque[int] = deque([self._step], maxlen=_STEPS)
+        self._taken = 0
+        self.last: int | None = None
+
+    def without(self, ticks: int) -> int:
+        """`ticks` less the gaps up to there."""
+        if self.last is not None:
+            delta, step = ticks - self.last, median(self._steps)
+            if is_gap(float(delta * self._time_base), float(step * self._time_base)):
+                length = delta - max(1, round(step))
+                self._taken += length
+                self._corrections.gaps.append((ticks - self._taken, length))
+                self._corrections.gap_seconds += float(length * self._time_base)
+            else:
+                self._steps.append(delta)
+        self.last = ticks
+        return ticks - self._taken
 
 
 def nothing_in(path: str | Path, advice: str = MEND_FILE) -> VideoError:
@@ -188,47 +230,12 @@ def refuse_interlaced(path: str | Path, frame: av.VideoFrame) -> None:
         )
 
 
-def decoded(
-    container: av.container.InputContainer,
-    index: int,
-    damage: Damage,
-    others: Others | None,
-    *,
-    ahead: bool = True,
-) -> Iterator[av.VideoFrame]:
-    """Every frame that the decoder gives, over packets that it refuses. ahead: it may work on several frames at once, and so
-    give each of them later."""
-    stream = container.streams[index]
-    assert isinstance(stream, av.VideoStream)
-    stream.thread_type = "AUTO" if ahead else "SLICE"
-    packets: Iterator[Any] = iter(container.demux())
-    in_a_row = 0
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.FFmpegError, EOFError) as error:
-            damage.stopped = str(getattr(error, "strerror", None) or error)
-            with contextlib.suppress(av.FFmpegError, EOFError):
-                yield from stream.decode(None)  # what the decoder still holds
-            return
-        if packet.dts is not None and packet.time_base:
-            damage.reached = max(damage.reached, float((packet.dts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream.index != index:  # `stream_index` is 0 of every stream's last, empty packet
-            if others is not None:
-                others(OtherPacket(packet.stream.index, packet))
-            continue
-        try:
-            frames = packet.decode()
-        except EOFError:
-            return
-        except av.FFmpegError as error:
-            damage.packets += 1
-            in_a_row += 1
-            if in_a_row > _MOST_BROKEN:
-                damage.stopped = str(error.strerror or error)
-                return
-            continue
-        in_a_row = 0
-        yield from frames
+def _missing(container: av.container.InputContainer, timeline: Timeline, picture: VideoFormat) -> float:
+    """Seconds that the file speaks of after its last packet, 0 where that is not to be known."""
+    if container.duration is None or timeline.corrections.joined or timeline.reached is None:
+        return 0.0
+    late = 0 if "matroska" in container.format.name else container.start_time or 0  # whose length counts from 0
+    end = (late + container.duration) / av.time_base
+    missing = end - timeline.reached
+    allowed = max(_MOST_MISSING * container.duration / av.time_base, float(2 / picture.fps))
+    return missing if missing > allowed else 0.0

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -25,6 +26,7 @@ from dvcc.media.probe import open_video
 from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control.base import largest_within
 from tests.conftest import make_scene
+from tests.streams import write_pieces
 from tests.videos import FULL_RANGE, lively
 
 CODEC = X264("veryfast", gop=10)
@@ -256,6 +258,71 @@ def test_a_broken_frame_does_not_end_the_encode(make_video, tmp_path, control):
     path.write_bytes(data)
     result = encode_video(plan_of(path, tmp_path / "out.mp4", control))
     assert result.tally.num_frames >= 38 and result.damage.packets + result.damage.frames
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts", "out.mov"])
+@pytest.mark.parametrize("begin", [0.0, 40.0, 9000.0])
+def test_joined_recordings_with_sound_are_one(tmp_path, name, begin):
+    """Whatever their clocks: 4 s of pictures, and nearly all of the sound."""
+    path, out = write_pieces(tmp_path / "in.ts", [(50, 40), (50, begin)], audio=True), tmp_path / name
+    result = encode_video(plan_of(path, out, None, codec=X264("ultrafast", gop=10)))
+    times, sound = times_of(out), packets_of(out, "audio")
+    assert [round(after - before) for before, after in pairwise(times)] == [40] * 99
+    assert (
+        result.tally.seconds == pytest.approx(4) and len(sound) > 180 and sound[-1][0] - sound[0][0] == pytest.approx(4, abs=0.1)
+    )
+    left_out = result.damage.corrections.left_out["audio"]
+    assert len(sound) + left_out == len(packets_of(path, "audio")) and left_out < 5 and not str(result.damage)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
+def test_lost_packets_of_sound_do_not_end_the_video(tmp_path, name):
+    path, out = write_pieces(tmp_path / "in.ts", [(50, 0)], audio=True, drop=[20, 21, 50]), tmp_path / name
+    data = bytearray(path.read_bytes())
+    place = next(at for at in range(188 * 40, len(data), 188) if data[at + 2] == 1 and data[at + 1] & 0x1F == 1)  # of the sound
+    path.write_bytes(data[:place] + data[place + 188 :])
+    result = encode_video(plan_of(path, out, None, codec=X264("ultrafast", gop=10)))
+    assert result.tally.num_frames == len(times_of(out)) == 50 and len(packets_of(out, "audio")) > 80
+
+
+@pytest.mark.parametrize("gap", [60, 5000])
+def test_no_bits_are_spent_on_a_pause_or_a_jump(tmp_path, gap):
+    """Packet by packet, it is the encode of the pictures without it."""
+    plain = write_pieces(tmp_path / "plain.ts", [(50, 0)])
+    paused = write_pieces(tmp_path / "paused.ts", [(20, 0), (30, gap)])
+    packets = []
+    for path in (plain, paused):
+        encode_video(plan_of(path, tmp_path / "out.mkv", None, codec=X264("ultrafast", gop=10)))
+        packets.append([data for _, data in packets_of(tmp_path / "out.mkv", "video")])
+        times = times_of(tmp_path / "out.mkv")
+    assert packets[0] == packets[1]
+    assert times[20] == (60_000 if gap == 60 else 800) and times[-1] - times[20] == 29 * 40
+
+
+@pytest.mark.parametrize("rate", [25, 400])
+def test_a_rate_that_x264_cannot_reach_is_named_with_the_least_that_it_can(make_video, tmp_path, rate):
+    path = make_video("in.mkv", frames=100, size=(128, 160), times=[1000 * t // rate for t in range(100)])
+    with pytest.raises(ConfigError, match=r"1 kbit/s is too little for x264 here: ask for at least (\d+)") as raised:
+        encode_video(plan_of(path, tmp_path / "out.mp4", None, target_kbps=1))
+    least = int(str(raised.value).split()[-1])
+    with pytest.raises(ConfigError, match="too little"):
+        encode_video(plan_of(path, tmp_path / "out.mp4", None, target_kbps=least - 1))
+    assert encode_video(plan_of(path, tmp_path / "out.mp4", None, target_kbps=least)).tally.num_frames == 100
+
+
+@pytest.mark.parametrize("source", ["opus.webm", "aac.mkv", "aac.mp4", "aac.ts", "mp3.mkv"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts", "out.mov"])
+def test_sound_that_begins_before_the_video_is_carried(make_video, tmp_path, source, name):
+    """As encoders need it; webm has its times as they are."""
+    codec = {"webm": {"codec": "libvpx", "options": {"deadline": "realtime"}}}.get(source[5:], {})
+    audio = {"opus": "libopus", "aac.": "aac", "mp3.": "mp3"}[source[:4]]
+    path, out = make_video(source, frames=30, audio=audio, **codec), tmp_path / name
+    result = encode_video(plan_of(path, out, None, codec=X264("ultrafast", gop=10)))
+    if any("cannot be stored" in note for note in result.notes):
+        assert (source, name) == ("opus.webm", "out.mov")
+    else:
+        assert len(packets_of(out, "audio")) == len(packets_of(path, "audio")) and not result.damage.corrections.left_out
+    assert len(times_of(out)) == 30
 
 
 def test_an_error_half_way_leaves_nothing(make_video, tmp_path, control):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import av
 import pytest
@@ -48,12 +49,42 @@ def test_a_short_gop_is_kept_to_by_every_encoder_and_preset(make_video, tmp_path
         assert container.streams.video[0].codec_context.name == {"x264": "h264", "x265": "hevc"}[codec]
 
 
-def test_sound_of_a_transport_stream_stays_in_one(make_video, tmp_path, control):
-    path = make_video("in.ts", frames=30, audio="aac")
-    for name, carried in (("out.ts", True), ("out.mp4", False)):
-        result = encode_live(str(path), tmp_path / name, target_kbps=100, control=control, preset="ultrafast", gop=20)
-        assert any("aac as in MPEG-TS" in note for note in result.notes) != carried
-        assert count(tmp_path / name) == 30
+@pytest.mark.parametrize("fps", [1, 2, 5, 8, 10, 15, 24, 25, 50, 60, 120])
+@pytest.mark.parametrize("codec", ["x264", "x265"])
+def test_the_defaults_work_together_at_every_rate(codec, fps):
+    for preset in ("ultrafast", "medium", "veryslow"):
+        chosen = live_codec(codec, preset, Fraction(fps))
+        assert chosen.gop >= fps and (chosen.gop == fps or fps < 16) and chosen.threads >= 1
+        assert live_codec(codec, preset, Fraction(fps), threads=3).threads == 3
+        assert live_codec(codec, preset, Fraction(fps), gop=12).gop == 12
+
+
+@pytest.mark.parametrize("fps", [1, 5, 120])
+def test_a_slow_and_a_fast_camera_are_live_with_the_defaults(make_video, tmp_path, control, fps):
+    path = make_video("in.mkv", frames=30, times=[1000 * t // fps for t in range(30)])
+    result = encode_live(str(path), tmp_path / "out.ts", target_kbps=80, control=control, preset="ultrafast")
+    assert result.tally.num_frames == count(tmp_path / "out.ts") == 30
+    assert 0 < result.most_delay <= max(fps, 8) and float(result.tally.seconds) == pytest.approx(30 / fps, rel=0.02)
+
+
+def test_a_stated_rate_takes_the_place_of_missing_time_stamps(make_video, tmp_path, control):
+    path = make_video("camera.mjpeg", codec="mjpeg", pix_fmt="yuvj420p", frames=20)
+    assumed, stated = (
+        encode_live(str(path), tmp_path / "out.ts", target_kbps=80, control=control, preset="ultrafast", fps=fps)
+        for fps in (None, Fraction(10))
+    )
+    assert assumed.tally.seconds == pytest.approx(0.8) and "its rate is not known" in " ".join(assumed.notes)
+    assert stated.tally.seconds == pytest.approx(2) and "rate" not in " ".join(stated.notes)
+
+
+@pytest.mark.parametrize("name", ["out.ts", "out.mp4"])
+def test_sound_of_a_transport_stream_is_carried(make_video, tmp_path, control, name):
+    """In fragmented mp4 its header moves from every packet to the index."""
+    path, out = make_video("in.ts", frames=30, audio="aac"), tmp_path / name
+    result = encode_live(str(path), out, target_kbps=100, control=control, preset="ultrafast", gop=20)
+    assert not result.notes and not result.damage.corrections.sentences() and count(out) == 30
+    with av.open(str(path)) as before, av.open(str(out)) as after:
+        assert sum(1 for _ in after.decode(audio=0)) == sum(1 for _ in before.decode(audio=0)) > 50
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
@@ -112,10 +143,10 @@ def test_an_mp4_with_its_index_at_its_end_cannot_be_piped(make_video, tmp_path):
 
 def test_what_cannot_be_live_is_said(make_video, tmp_path, control):
     path = make_video()
-    with pytest.raises(ConfigError, match="live GOP of 6 frames is too short"):
-        live_codec("x264", "medium", 6, 2)
+    with pytest.raises(ConfigError, match="live GOP of 8 frames is too short for 2 threads of x264: ask for at least 9"):
+        live_codec("x264", "medium", Fraction(25), gop=8, threads=2)
     with pytest.raises(ConfigError, match="live GOP of 11 frames is too short for 1 thread of x265: ask for at least 12"):
-        live_codec("x265", "medium", 11, 1)
+        live_codec("x265", "medium", Fraction(25), gop=11)
     with pytest.raises(ConfigError, match="out of reach"):
         encode_live(str(path), tmp_path / "out.ts", target_kbps=1e6, control=control, gop=20)
     with pytest.raises(ConfigError, match="GOP of 0 frames"):

@@ -1,0 +1,321 @@
+"""Correct the time stamps of a container while it is read: restarts, jumps, single wrong ones, unset ones, wrapped clocks.
+
+The rule, for everything that reads a video. A stamp that differs from its neighbours' while the next ones go on as before is an
+outlier: that picture alone gets another time. Where the stamps go back, and stay back, the recording was joined or its clock was
+set: the rest is moved so that it follows on, sound with it. Where they go forward, and stay forward, it is a gap of a recording
+that pauses, and is kept, up to `STREAM_GAP` in containers whose clock may restart at any time (MPEG-TS, MPEG-PS, Ogg, FLV), up to
+`FILE_GAP` in all others; beyond that it is a broken clock, and is closed. Rate control never sees a gap.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import av
+from av.format import Flags
+
+from dvcc.media.corrections import Corrections
+from dvcc.media.rates import is_gap, rate_of
+
+STREAM_GAP, FILE_GAP = 3600.0, 86400.0
+"""Seconds: the longest gap that is kept in a container whose clock may restart, and in another."""
+
+_IRREGULAR = 2.5  # typical steps: what is nearer needs no second look
+_FOLLOWERS = 4  # video packets that tell an outlier from a jump
+_AT_FIRST = 50  # video packets looked at before the first is passed on, for their rate
+_AT_FIRST_BYTES = 16_000_000
+_STEPS = 25  # whose median is typical
+_WRAP = 2**33 / 90000  # seconds: the clock of MPEG-2 systems
+_MOST_HELD = 4000  # packets: of a file whose video ends long before the rest
+_AUDIO_SLACK = 1.0  # seconds by which packets of audio or subtitles may miss the end of those before
+_WHOLE = 1.5  # typical steps: beyond, a picture is missing
+_NEAR, _NEAR_SPARSE = 3.0, 30.0  # seconds around the video in which a packet of audio, or subtitles, may be
+_RESTARTING = ("flv", "live_flv", "rtsp", "rtp", "sdp")  # whose clocks restart, though FFmpeg has no flag for it
+_NO_TIMESTAMPS: int = Flags.no_timestamps.value  # type: ignore[assignment]  # the stub's mistake
+_CLOCK_RESTARTS: int = Flags.ts_discont.value  # type: ignore[assignment]
+_UNTIMED = ("mjpeg", "mpjpeg", "image2", "image2pipe")
+
+
+def is_untimed(container: av.container.InputContainer) -> bool:
+    """Whether the format carries no time stamps, so that FFmpeg counts pictures at a rate of its own."""
+    form = container.format
+    return bool(form.flags & _NO_TIMESTAMPS) or form.name in _UNTIMED or form.name.endswith("_pipe")
+
+
+@dataclass
+class _Clock:
+    """Of one stream: its last corrected time in seconds and the end of that packet, its offset, and its last steps."""
+
+    last: float | None = None
+    end: float = 0.0
+    offset: float = 0.0
+    steps: deque[float] = field(default_factory=lambda: deque(maxlen=_STEPS))
+    typical: float = 0.0
+    waited: int = 0  # video packets while its next one had no time
+
+
+class Timeline:
+    """Packets of an open container with corrected time stamps, in the order of the file: iterate once.
+
+    index: of the video stream that decides. quick: look at fewer packets before the first is passed on, as live streams need.
+    Every packet passes, those of other streams with the offset of the video around them.
+    """
+
+    def __init__(
+        self, container: av.container.InputContainer, index: int, corrections: Corrections | None = None, *, quick: bool = False
+    ) -> None:
+        self.corrections = corrections or Corrections()
+        self.untimed = is_untimed(container)
+        self._container, self._index = container, index
+        restarting = bool(container.format.flags & _CLOCK_RESTARTS) or container.format.name in _RESTARTING
+        self._longest_gap = STREAM_GAP if restarting else FILE_GAP
+        self._wraps = container.format.name in ("mpegts", "mpeg", "hls", "rtsp", "rtp", "sdp")
+        self._packets: Iterator[Any] = iter(container.demux())
+        self._held: deque[av.Packet] = deque()
+        self._waiting: dict[int, deque[av.Packet]] = {}  # of other streams
+        self._clocks: dict[int, _Clock] = {}
+        self._offsets = [0.0]
+        self._ended = False
+        self._error: Exception | None = None
+        self.reached: float | None = None  # seconds, as stored: where the last packet of any stream ends
+        self._losses = _Losses()
+        self._look_ahead(_FOLLOWERS + 1 if quick else _AT_FIRST)
+
+    def _look_ahead(self, count: int) -> None:
+        """Hold packets until `count` of them are video, and know the typical step from them."""
+        num_bytes = num_video = 0
+        while num_video < count and num_bytes < _AT_FIRST_BYTES and self._pull():
+            packet = self._held[-1]
+            num_bytes += packet.size
+            num_video += bool(packet.stream.index == self._index and packet.size)
+        keys = [key for key in map(_key, self._video_held()) if key is not None]
+        steps = [after - before for before, after in pairwise(keys) if after > before]
+        clock = self._clock(self._index)
+        clock.typical = median(steps) if steps else 0.04
+        self.shown = sorted(float(p.pts * p.time_base) for p in self._video_held() if p.pts is not None and p.time_base)
+
+    def rate(self, stream: av.VideoStream) -> tuple[Fraction | None, bool]:
+        """The frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares."""
+        return rate_of(stream, self.shown, untimed=self.untimed, container=self._container)
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        """All packets. Raises `av.FFmpegError` after the last one where the container can be read no further."""
+        while self._held or self._pull():
+            packet = self._held[0]
+            index = packet.stream.index
+            if index == self._index:
+                if not self._video(packet):
+                    self._pull()
+                    continue
+                yield self._held.popleft()
+                for other in self._waiting:
+                    self._clock(other).waited += 1
+                    yield from self._settled(other)
+            else:
+                self._waiting.setdefault(index, deque()).append(self._held.popleft())
+                yield from self._settled(index)
+        for index in self._waiting:
+            yield from self._settled(index, patient=False)
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def lossy(self) -> int:
+        """Packets of the video that arrived incomplete, by the container; known after the last."""
+        self._losses.close()
+        return self._losses.count
+
+    def _pull(self) -> bool:
+        """Hold one more packet; False after the last."""
+        if self._ended:
+            return False
+        try:
+            self._held.append(next(self._packets))
+        except StopIteration:
+            self._ended = True
+        except (av.FFmpegError, EOFError) as error:
+            self._ended, self._error = True, error
+        if not self._ended:
+            self._reach(self._held[-1])
+        return not self._ended
+
+    def _reach(self, packet: av.Packet) -> None:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and packet.time_base:
+            end = float((stamp + (packet.duration or 0)) * packet.time_base)
+            self.reached = end if self.reached is None else max(self.reached, end)
+
+    def _settled(self, index: int, *, patient: bool = True) -> Iterator[av.Packet]:
+        """The packets of another stream whose times are known; the others wait for the video."""
+        waiting = self._waiting[index]
+        while waiting and self._other(waiting[0], patient=patient and len(waiting) < _MOST_HELD):
+            self._clock(index).waited = 0
+            yield waiting.popleft()
+
+    def _video(self, packet: av.Packet) -> bool:
+        """Correct the first held packet, of the video; False if more have to be seen for that."""
+        key = _key(packet)
+        if key is None or self.untimed:
+            return True
+        patient = not self._ended and len(self._held) < _MOST_HELD
+        clock = self._clock(self._index)
+        followers = [k for k in map(_key, self._video_held()[1 : 1 + _FOLLOWERS]) if k is not None]
+        now, limit = key + clock.offset, _IRREGULAR * clock.typical + 0.002
+        if clock.last is None:
+            if patient and len(followers) < 2:
+                return False
+            apart = bool(followers) and not key < followers[0] <= key + self._longest_gap
+            if apart and len(followers) > 1 and 0 < followers[1] - followers[0] <= limit:
+                now = followers[0] - clock.typical  # the first of all is the outlier
+                _set_time(packet, now)
+                self.corrections.outliers += 1
+        elif not 0 < now - clock.last <= limit:
+            if patient and len(followers) < _FOLLOWERS:
+                return False
+            after = [follower + clock.offset for follower in followers]
+            if self._is_outlier(now, after, clock.last, limit):
+                self._drop_times(packet, clock)
+                return True
+            now = self._jumped(key, clock)
+        if packet.pts is not None and packet.dts is not None and packet.time_base:
+            reordered = abs(float((packet.pts - packet.dts) * packet.time_base))
+            if reordered > _reordering(clock):
+                packet.pts = None
+        _move(packet, clock.offset)
+        if clock.last is not None and not is_gap(now - clock.last, clock.typical):
+            clock.steps.append(now - clock.last)
+            clock.typical = median(clock.steps) if len(clock.steps) > 4 else clock.typical
+        self._losses.add(packet, 0.0 if clock.last is None else now - clock.last, clock.typical)
+        clock.last = now
+        return True
+
+    def _drop_times(self, packet: av.Packet, clock: _Clock) -> None:
+        """Leave an outlier no time of decoding, and none of presentation unless that fits."""
+        assert clock.last is not None
+        _move(packet, clock.offset)
+        packet.dts = None
+        if packet.pts is not None and packet.time_base:
+            far = abs(float(packet.pts * packet.time_base) - clock.last) > _reordering(clock)
+            packet.pts = None if far else packet.pts
+
+    def _is_outlier(self, now: float, after: list[float], last: float, limit: float) -> bool:
+        """Whether the stamps after `now` go on from `last` as if it were not there."""
+        for place, follower in enumerate(after, start=2):
+            if last < follower <= last + place * limit:
+                return not last < now < follower
+        return False
+
+    def _jumped(self, key: float, clock: _Clock) -> float:
+        """The corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to keep."""
+        assert clock.last is not None
+        limit = _IRREGULAR * clock.typical + 0.002
+        for offset in reversed(self._offsets):  # a clock that comes back to where it was
+            if 0 < key + offset - clock.last <= limit:
+                break
+        else:
+            delta = key + clock.offset - clock.last
+            if 0 < delta <= self._longest_gap:
+                return key + clock.offset
+            if self._wraps and 0 < delta + _WRAP <= limit:
+                offset = clock.offset + _WRAP
+            else:
+                offset = clock.last + clock.typical - key
+            self._offsets.append(offset)
+        clock.offset = offset
+        self.corrections.joined += 1
+        self._losses.forget()
+        return key + offset
+
+    def _other(self, packet: av.Packet, *, patient: bool) -> bool:
+        """Correct a packet of another stream, by the offset that lets it follow its own last one; False if the video has to be
+        seen further for that."""
+        key, video, clock = _key(packet), self._clock(self._index), self._clock(packet.stream.index)
+        if key is None or self.untimed:
+            return True
+        sparse = packet.stream.type != "audio"
+        if clock.last is None:
+            clock.offset = video.offset
+        elif not self._follows(key + clock.offset, clock, sparse=sparse):
+            fitting = [o for o in (video.offset, *reversed(self._offsets)) if self._follows(key + o, clock, sparse=sparse)]
+            if fitting:
+                clock.offset = fitting[0]
+            elif patient and clock.waited < _FOLLOWERS:
+                return False  # the video may be about to jump, too
+            elif key + video.offset >= clock.end and abs(key + video.offset - (video.last or 0.0)) < _NEAR_SPARSE:
+                clock.offset = video.offset
+            else:
+                near = video.last is None or abs(clock.end - video.last) < _NEAR_SPARSE
+                clock.offset = (clock.end if near else video.last) - key  # type: ignore[operator]  # not None where it is not near
+                self.corrections.audio_moved += 1
+        _move(packet, clock.offset)
+        clock.last = key + clock.offset
+        clock.end = clock.last + float((packet.duration or 0) * (packet.time_base or 0))
+        return True
+
+    def _follows(self, time: float, clock: _Clock, *, sparse: bool) -> bool:
+        """Whether a packet at `time` can come next in its stream."""
+        video = self._clock(self._index).last
+        if sparse:
+            return video is None or abs(time - video) < _NEAR_SPARSE
+        return abs(time - clock.end) <= _AUDIO_SLACK or (video is not None and clock.end <= time and abs(time - video) < _NEAR)
+
+    def _clock(self, index: int) -> _Clock:
+        return self._clocks.setdefault(index, _Clock())
+
+    def _video_held(self) -> list[av.Packet]:
+        return [packet for packet in self._held if packet.stream.index == self._index and packet.size]
+
+
+class _Losses:
+    """Counts the packets of which a transport stream lost a part: it numbers its pieces, and the numbers of recordings that were
+    put behind one another do not go on either, though nothing is missing there."""
+
+    def __init__(self) -> None:
+        self.count = self._open = self._watched = 0
+
+    def add(self, packet: av.Packet, step: float, typical: float) -> None:
+        """Look at the next packet of the video, `step` seconds after the last."""
+        if self._open:
+            self._watched += 1
+            if is_gap(abs(step), typical) or step <= 0 or (packet.is_keyframe and step < _WHOLE * typical):
+                self.forget()
+            elif step >= _WHOLE * typical or self._watched > _FOLLOWERS:
+                self.close()
+        if packet.is_corrupt:
+            self._open, self._watched = self._open + 1, 0
+
+    def forget(self) -> None:
+        """A recording begins."""
+        self._open = 0
+
+    def close(self) -> None:
+        """No recording begins any more."""
+        self.count, self._open = self.count + self._open, 0
+
+
+def _reordering(clock: _Clock) -> float:
+    """Seconds by which no encoder reorders pictures."""
+    return max(1.0, 20 * clock.typical)
+
+
+def _key(packet: av.Packet) -> float | None:
+    """The time in seconds that rises from packet to packet."""
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
+
+
+def _move(packet: av.Packet, offset: float) -> None:
+    if offset and packet.time_base:
+        ticks = round(offset / float(packet.time_base))
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def _set_time(packet: av.Packet, seconds: float) -> None:
+    packet.dts = packet.pts = round(seconds / float(packet.time_base or 1))

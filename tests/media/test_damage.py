@@ -1,0 +1,85 @@
+"""Damage is said when and only when something is missing."""
+
+import av
+import pytest
+
+from dvcc.media.damage import Damage
+from dvcc.media.probe import open_video
+from tests.streams import coded_packets, write_pieces
+
+KINDS = [
+    (name, codec, audio, bframes)
+    for name, codec, audio in [
+        ("mp4", "libx264", "aac"),
+        ("mov", "libx264", "aac"),
+        ("mkv", "libx264", "aac"),
+        ("ts", "libx264", "aac"),
+        ("m2ts", "libx264", "ac3"),
+        ("avi", "libx264", "mp3"),
+        ("flv", "libx264", "aac"),
+        ("nut", "libx264", "aac"),
+        ("3gp", "libx264", "aac"),
+        ("asf", "mpeg4", "mp3"),
+        ("ts", "libx265", "aac"),
+        ("mp4", "libx265", None),
+        ("h264", "libx264", None),
+        ("hevc", "libx265", None),
+    ]
+    for bframes in (0, 3)
+] + [
+    ("webm", "libvpx", "libopus", 0),
+    ("webm", "libvpx-vp9", "libopus", 0),
+    ("mp4", "libsvtav1", "aac", 0),
+    ("ivf", "libvpx", None, 0),
+]
+
+
+def read(path):
+    damage = Damage()
+    return sum(1 for _ in open_video(path).frames(damage)), damage
+
+
+@pytest.mark.parametrize(("suffix", "codec", "audio", "bframes"), KINDS)
+def test_a_complete_file_of_any_container_is_whole_and_a_cut_one_is_not(make_video, suffix, codec, audio, bframes):
+    own = {"libvpx": {"deadline": "realtime"}, "libvpx-vp9": {"deadline": "realtime"}, "libsvtav1": {"preset": "12"}}
+    options = {"g": "12", **own.get(codec, {"preset": "ultrafast", "bf": str(bframes)})}
+    if codec == "mpeg4":
+        del options["preset"]
+    path = make_video(f"in.{suffix}", frames=40, codec=codec, audio=audio, options=options)
+    frames, damage = read(path)
+    assert frames == 40 and not str(damage) and not damage.corrections.sentences()
+    if suffix in ("mkv", "webm", "flv"):  # which say how long they are, or where a picture ends
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+        frames, damage = read(path)
+        assert 0 < frames < 40 and "not there" in str(damage)
+
+
+def test_pictures_before_the_first_key_frame_are_counted(tmp_path):
+    path = tmp_path / "in.ts"
+    with av.open(coded_packets(50, bframes=2, gop=20)) as coded, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(coded.streams.video[0])
+        for number, packet in enumerate(p for p in coded.demux(video=0) if p.size):
+            packet.stream = video
+            if number > 6:
+                container.mux(packet)
+    frames, damage = read(path)
+    assert frames == 30 and damage.unstarted == 13
+    assert str(damage) == "13 packets before the first key frame gave no picture"
+
+
+@pytest.mark.parametrize("lost", [1, 5, 12])
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_packets_that_a_transport_stream_lost_are_said(tmp_path, lost, bframes):
+    """Its packets are numbered; the pictures after them refer to what is not there."""
+    path = write_pieces(tmp_path / "in.ts", [(50, 0)], bframes=bframes)
+    data, middle = path.read_bytes(), path.stat().st_size // 188 // 2 * 188
+    path.write_bytes(data[:middle] + data[middle + 188 * lost :])
+    frames, damage = read(path)
+    assert 20 < frames <= 50 and str(damage)
+
+
+def test_recordings_put_behind_one_another_have_lost_nothing(tmp_path):
+    """Though the numbers of their packets do not go on."""
+    for pieces in ([(20, 0), (30, 0)], [(20, 0), (30, 5000)], [(20, 0), (30, 60)], [(20, 0), (30, 0.8)]):
+        frames, damage = read(write_pieces(tmp_path / "in.ts", pieces))
+        assert frames == 50 and not str(damage)

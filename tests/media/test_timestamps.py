@@ -1,0 +1,157 @@
+"""Whatever the time stamps of a file are, its pictures come at the times at which they were taken, and what was wrong is said."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+
+from dvcc import read_clip
+from dvcc.codecs.bitstream import CodedStream
+from dvcc.media.damage import Damage
+from dvcc.media.probe import open_video
+from tests.streams import coded_packets, set_time, write_pieces
+
+WRAP = 2**33 / 90000
+MS = [40 * t for t in range(50)]
+
+
+def times_of(path, **how):
+    """Milliseconds at which the pictures are shown, from the first; those on the encoder's clock; and what was corrected."""
+    source, damage = open_video(path, **how), Damage()
+    ticks = [frame.pts for frame in source.frames(damage)]
+    assert all(after > before for before, after in pairwise(ticks)) and not str(damage)
+    shown = [damage.corrections.with_gaps(tick) for tick in ticks]
+    in_ms = [
+        [round(1000 * (tick - all_ticks[0]) * source.picture.time_base) for tick in all_ticks] for all_ticks in (shown, ticks)
+    ]
+    return (*in_ms, damage.corrections)
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([(20, 3), (30, 3)], id="joined"),
+        pytest.param([(20, 0), (20, 0), (10, 0)], id="joined twice"),
+        pytest.param([(20, 1), (30, 5001)], id="forward beyond any pause"),
+        pytest.param([(20, 5000), (30, 4)], id="back as after a reboot"),
+        pytest.param([(20, 9), (30, 9.3)], id="back by half a second"),
+        pytest.param([(50, WRAP - 1)], id="wrapped"),
+    ],
+)
+def test_where_the_clock_restarts_the_rest_follows_on(tmp_path, pieces, bframes):
+    path = write_pieces(tmp_path / "in.ts", pieces, bframes=bframes)
+    shown, coded, corrections = times_of(path)
+    assert shown == coded == MS
+    assert corrections.joined == len(pieces) - 1 and not corrections.outliers and not corrections.gaps
+    assert len(corrections.sentences()) == (len(pieces) > 1)
+
+
+@pytest.mark.parametrize("ahead", [9800.0, 3.0, 0.5, -0.5, -3.0, -90.0])
+@pytest.mark.parametrize("place", [1, 20, 48])
+def test_an_outlier_costs_one_picture_its_time(tmp_path, ahead, place):
+    path = write_pieces(tmp_path / "in.ts", [(50, 100)])
+    set_time(path, place, 100 + place / 25 + ahead)
+    shown, _, corrections = times_of(path)
+    assert shown[:place] + shown[place + 1 :] == MS[:place] + MS[place + 1 :]
+    assert shown[place] == pytest.approx(MS[place], abs=20) and corrections.outliers == 1
+    assert corrections.sentences() == ["1 time stamp was missing or wrong, and made up from the neighbours"]
+
+
+@pytest.mark.parametrize("ahead", [9800.0, 5.0])
+def test_the_first_stamp_may_be_the_wrong_one(tmp_path, ahead):
+    path = write_pieces(tmp_path / "in.ts", [(50, 0)])
+    set_time(path, 0, ahead)
+    shown, _, corrections = times_of(path)
+    assert shown == MS and corrections.outliers == 1
+
+
+def test_two_outliers_are_two(tmp_path):
+    path = write_pieces(tmp_path / "in.ts", [(50, 1)])
+    set_time(path, 10, 7)
+    set_time(path, 20, 0.5)
+    shown, _, corrections = times_of(path)
+    np.testing.assert_allclose(shown, MS, atol=20)
+    assert corrections.outliers == 2 and not corrections.joined
+
+
+@pytest.mark.parametrize(("name", "form"), [("in.ts", "mpegts"), ("in.mkv", "matroska"), ("in.mp4", "mp4")])
+def test_a_pause_of_the_recording_is_kept_and_no_time_of_the_encoder(tmp_path, name, form):
+    """As of a camera that records when something moves; the encoder would spend the bits of the pause on the picture after it."""
+    path = write_pieces(tmp_path / name, [(20, 0), (30, 300)], form=form)
+    shown, coded, corrections = times_of(path)
+    assert shown == MS[:20] + [300_000 + 40 * t for t in range(30)] and coded == MS
+    assert corrections.sentences() == ["a gap of 299.2 s in the recording: kept, and no bits are spent on the pause"]
+    assert open_video(path).picture.fps == read_clip(path, frames=2).fps == 25
+
+
+def test_a_night_is_kept_in_a_file_and_a_broken_clock_closed_in_any(tmp_path):
+    for hours, kept in ((10, True), (27, False)):
+        path = write_pieces(tmp_path / "in.mkv", [(20, 0), (30, 3600 * hours)], form="matroska")
+        shown, coded, corrections = times_of(path)
+        assert coded == MS and shown[-1] == (3600_000 * hours + 29 * 40 if kept else MS[-1])
+        assert (len(corrections.gaps), corrections.joined) == ((1, 0) if kept else (0, 1))
+
+
+def test_a_picture_shown_for_long_is_not_a_pause(make_video):
+    times = [0, 1500, 3000, 4500, 4540, 6100]
+    shown, coded, corrections = times_of(make_video("slides.mkv", frames=6, times=times))
+    assert shown == coded == times and not corrections.sentences()
+
+
+def test_a_wrong_stamp_of_presentation_alone(tmp_path):
+    """Its order of decoding is right."""
+    path = tmp_path / "in.mkv"
+    with av.open(coded_packets(50, bframes=2)) as coded, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(coded.streams.video[0])
+        for number, packet in enumerate(p for p in coded.demux(video=0) if p.size):
+            packet.stream, packet.pts = video, packet.pts + (number == 21) * round(50 / packet.time_base)
+            container.mux(packet)
+    shown, _, corrections = times_of(path)
+    assert corrections.outliers == 1 and not corrections.gaps and shown == MS
+
+
+@pytest.mark.parametrize(("said", "form"), [(50, "mpegts"), (5, "mpegts"), (100, "matroska")])
+def test_a_wrong_rate_in_the_stream_gives_way_to_its_times(tmp_path, said, form):
+    path = write_pieces(tmp_path / f"in.{form}", [(50, 0)], form=form, said_fps=said)
+    source = open_video(path)
+    assert source.picture.fps == read_clip(path, frames=3).fps == CodedStream(path).fps == 25
+    assert times_of(path)[0] == MS
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+def test_the_own_rate_of_a_raw_stream_is_taken(tmp_path, fps):
+    path = tmp_path / "raw.h264"
+    with av.open(coded_packets(20, fps=fps, bframes=2)) as coded, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(coded.streams.video[0])
+        for packet in coded.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                container.mux(packet)
+    source = open_video(path)
+    assert source.picture.fps == read_clip(path).fps == CodedStream(path).fps == fps and not source.notes
+    assert times_of(path)[0] == [round(1000 * t / fps) for t in range(20)]
+
+
+def test_a_stream_that_says_no_rate_is_taken_at_a_stated_one_and_says_so(make_video):
+    path = make_video("camera.mjpeg", codec="mjpeg", pix_fmt="yuvj420p")
+    source = open_video(path)
+    assert source.picture.fps == 25 and any(
+        "its rate is not known (it has no time stamps): taken as 25" in n for n in source.notes
+    )
+    stated = open_video(path, fps=Fraction(10))
+    assert stated.picture.fps == 10 and not any("rate" in note for note in stated.notes)
+    assert times_of(path, fps=Fraction(10))[0] == [100 * t for t in range(12)]
+
+
+def test_audio_goes_along_with_the_video_where_the_clock_restarts(tmp_path):
+    path = write_pieces(tmp_path / "in.ts", [(50, 8), (50, 3)], audio=True)
+    packets, damage = [], Damage()
+    list(open_video(path).frames(damage, others=packets.append))
+    times = [
+        float((other.packet.dts * other.packet.time_base) - damage.corrections.start) for other in packets if other.packet.size
+    ]
+    assert times[-1] == pytest.approx(4, abs=0.1) and damage.corrections.joined == 1 and not damage.corrections.audio_moved
+    assert max(after - before for before, after in pairwise(times)) < 0.1 and len(times) > 180
