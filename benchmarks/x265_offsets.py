@@ -22,7 +22,7 @@ from dvcc.evaluation.control.summary import summarise
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.learned import LearnedControl
 from dvcc.rate_control.oracle import BoxOracle
-from dvcc.tasks import build_task
+from dvcc.tasks import build_configured
 from dvcc.training.run import data_root
 
 _HEVC = 0.7  # of the bits of H.264, about, for the same metric
@@ -33,7 +33,7 @@ def main(words: list[str]) -> None:
     for judge, (task_words, own) in JUDGES.items():
         videos = ["data=folder", f"data.root={words[0]}", f"data.test=[{TEST}]", "data.shots=true", "data.clips_per_video=2"]
         config = parse("evaluate", ["control", *videos, *task_words, *words[1:]])[1]
-        task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
+        task = build_configured(config.task).eval()
         _, test = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         x264, x265 = (codec(config.codec.preset, gop=config.codec.gop) for codec in (X264, X265))
         controllers = {"abr2": AverageBitrate(x265), "learned": LearnedControl(load_control(control_path(own))[0], x265)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import MISSING
 
 from dvcc.errors import ConfigError
+from dvcc.networks.feed import NetworkOptions
 from dvcc.qp import DEFAULT_RUNGS, MAX_QP
 
 
@@ -29,6 +30,26 @@ class TaskConfig:
     name: str = MISSING
     model: str = MISSING
     weights: str | None = None  # None: the model's own
+    # Of an ONNX file, or of a network of your own; None: as the layout, the file or the list of networks has it.
+    layout: str | None = None  # of a detector's answers: ultralytics, yolov5, yolox, .. (an unknown name lists them)
+    size: tuple[int, int] | None = None  # [height,width] of the pictures for a network of open size
+    resize: str | None = None  # stretch, letterbox, or letterbox_corner
+    colours: str | None = None  # rgb or bgr
+    range: float | None = None  # the largest value of a picture: 1 or 255
+    mean: tuple[float, float, float] | None = None  # of each channel, in that range and in the order of the colours
+    deviation: tuple[float, float, float] | None = None
+    classes: int | None = None  # how many there are, where answers are class numbers
+    score: float | None = None  # from which a detection counts as an object
+
+    def __post_init__(self) -> None:
+        self.options()
+
+    def options(self) -> NetworkOptions:
+        """What is said of the network beyond its name. Raises `ConfigError`."""
+        names = [item.name for item in fields(NetworkOptions)]
+        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        return NetworkOptions(**given)
 
 
 @dataclass

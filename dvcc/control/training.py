@@ -17,7 +17,7 @@ from dvcc.control.module import BASELINES, ControlModule
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
-from dvcc.tasks import build_task
+from dvcc.tasks import build_configured
 from dvcc.training.pictures import ControlPictures
 from dvcc.training.run import build_codec, build_samples, check_resumed, check_surrogate, fit, trained_on, versions
 
@@ -46,7 +46,8 @@ def run(config: ControlConfig) -> Path:
     check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
     if not surrogate.reads_ladder:
         raise ConfigError(f"{config.surrogate} reads no ladder, and a control learns from one: train surrogate.name=anchored")
-    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights)
+    task = build_configured(config.task)
+    task.check_trainable()
     samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES)
     model = config.control
     control = ControlNetwork(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -13,20 +14,18 @@ from torchvision import models as family
 from torchvision.models import get_model
 
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, NetworkOptions
 from dvcc.networks.loading import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Normalise,
     another_model,
-    check_onnx,
     default_weights,
-    is_onnx,
-    load_onnx,
     load_pretrained,
-    misfit,
+    refuse_options,
     refuse_random,
     torchvision_names,
 )
+from dvcc.networks.onnx_file import PROBE, OnnxFile, check_onnx, is_onnx, probe_pictures, shape_words
+from dvcc.networks.onnx_torch import OnnxModule
 from dvcc.networks.sources import from_hub
 from dvcc.networks.weights import load_published, load_state
 from dvcc.networks.zoo import ZOO
@@ -78,15 +77,20 @@ def check_classification_net(model: str) -> None:
             )
 
 
-def load_classification_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> ClassificationNet:
+def load_classification_net(
+    model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
+) -> ClassificationNet | OnnxClassifier:
     """The network `model`: "efficientnet_lite0" (its weights are a package of the extra `classification`), a name of timm's,
     "torchvision/" and a name of torchvision's, or the path of an ONNX file that gives logits (N, K).
 
-    weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError` or `CheckpointError`.
+    weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
+    Raises `ConfigError` or `CheckpointError`.
     """
     check_classification_net(model)
     if is_onnx(model):
-        return _onnx(model, random)
+        refuse_random(model, random)
+        return OnnxClassifier(OnnxFile(model), options=options or NetworkOptions())
+    refuse_options(model, options)
     if model.startswith(TORCHVISION):
         return _torchvision(model.removeprefix(TORCHVISION), weights, random)
     if model == "efficientnet_lite0":
@@ -150,13 +154,35 @@ def _torchvision(model: str, weights: str | Path | None, random: bool) -> Classi
     )
 
 
-def _onnx(path: str, random: bool) -> ClassificationNet:
-    """Normalised as ImageNet's networks are; the file decides on the size."""
-    refuse_random(path, random)
-    net, _ = load_onnx(path)
-    if len(net.outputs) != 1 or net.outputs[0] < 2:
-        raise misfit(path, net, "classification needs logits of at least 2 classes: [classes]")
-    return ClassificationNet(net, num_classes=net.outputs[0], size=None)
+class OnnxClassifier(nn.Module):
+    """The network of an ONNX file that answers logits [N, K], fed as ImageNet's networks are unless the options say otherwise."""
+
+    def __init__(self, file: OnnxFile, *, options: NetworkOptions) -> None:
+        super().__init__()
+        self._file, self._options = file, options
+        self._feed = Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD, padding=0.0).changed(options)
+        canvas = file.canvas(PROBE, options, multiple=1)
+        canvases = self._feed.place(probe_pictures(canvas), canvas, self._feed.placement(canvas, canvas), np)
+        answers = file.probe(canvases)
+        if answers[0].ndim != 2 or answers[0].shape[1] < 2:
+            shapes = " and ".join(shape_words(value.shape[1:]) for value in answers)
+            raise CheckpointError(
+                f"{file.path} gives {shapes} for a picture of {canvas[0]}x{canvas[1]}, "
+                "but classification needs logits of at least 2 classes: [classes]"
+            )
+        self.num_classes = answers[0].shape[1]
+        self.net = OnnxModule(file, canvases=canvases)
+
+    @property
+    def words(self) -> str:
+        """For a report."""
+        return self._feed.words()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (N, num_classes) of RGB 0..1 (N, 3, H, W)."""
+        size = images.shape[-2], images.shape[-1]
+        canvas = self._file.canvas(size, self._options, multiple=1)
+        return self.net(self._feed.place(images, canvas, self._feed.placement(size, canvas), torch))[0]
 
 
 def own_classifier(net: nn.Module) -> ClassificationNet:

@@ -8,10 +8,13 @@ from torchvision.models import detection as family
 
 from dvcc.networks.detection_student import StudentDetector
 from dvcc.networks.detector import DetectionNet
+from dvcc.networks.detectors import LAYOUTS, load_detector
 from dvcc.networks.detr import DETR_NETS, load_detr
+from dvcc.networks.exported import OnnxDetector
 from dvcc.networks.faster_rcnn import load_torchvision_detector
-from dvcc.networks.fastestdet import load_fastestdet
-from dvcc.networks.loading import check_onnx, is_onnx, refuse_random, torchvision_names
+from dvcc.networks.feed import NetworkOptions
+from dvcc.networks.loading import refuse_options, refuse_random, torchvision_names
+from dvcc.networks.onnx_file import check_onnx, is_onnx
 from dvcc.networks.weights import load_state, load_weights
 from dvcc.networks.zoo import ZOO, names
 
@@ -21,21 +24,28 @@ def check_detection_net(model: str) -> None:
     if is_onnx(model):
         check_onnx(model)
     elif model not in names("detection"):
-        torchvision_names(family, model, task="detection", also=names("detection"))
+        layouts = f"an ONNX file (layouts {', '.join(LAYOUTS)})"
+        torchvision_names(family, model, task="detection", also=[*names("detection"), layouts])
 
 
-def load_detection_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> DetectionNet:
-    """The network `model`: "fastestdet", "student", a DETR of the zoo, a detection model of torchvision, or the path of an ONNX
-    file of FastestDet's layout.
+def load_detection_net(
+    model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
+) -> DetectionNet:
+    """The network `model`: "student", a DETR of the zoo, a detection model of torchvision, the path of an ONNX file, or a name of
+    the zoo whose weights are one ("fastestdet", "nanodet_plus", "picodet", "deimv2").
 
-    weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
+    weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file. Raises `ConfigError`,
+    `CheckpointError`.
     """
     check_detection_net(model)
+    known = ZOO.get(("detection", model))
+    if is_onnx(model) or (known and known.is_onnx):
+        refuse_random(model, random)
+        options = options or NetworkOptions()
+        return OnnxDetector(load_detector(weights or model, options=options.over(known.options) if known else options))
+    refuse_options(model, options)
     if model == "student":
         return _student(weights, random)
-    if model == "fastestdet" or is_onnx(model):
-        refuse_random(model, random)
-        return load_fastestdet(weights or (model if is_onnx(model) else ZOO["detection", model].weights.fetch(model)))
     if model in DETR_NETS:
         return load_detr(model, weights=weights, random=random)
     return load_torchvision_detector(model, weights=weights, random=random)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dvcc.networks.detector import DetectionNet
-from dvcc.networks.fastestdet import CLASS_POWER, OBJECTNESS_POWER, FastestDet, place
+from dvcc.networks.detectors.fastestdet import CLASS_POWER, OBJECTNESS_POWER, place
 from dvcc.networks.student import Residual, conv_bn
 
 SIZE = 352
@@ -37,10 +37,10 @@ class StudentDetector(DetectionNet):
         self.boxes = _head(5)
         self.classes = _head(num_classes)
 
-    def start_from(self, teacher: FastestDet) -> None:
+    def start_from(self, teacher: nn.Module) -> None:
         """Copy the trunk of a FastestDet. Its convolutions come first in the file, in the order of ours. Raises
         `RuntimeError` where they do not fit."""
-        for i, (own, other) in enumerate(zip(_convolutions(self.trunk), _convolutions(teacher.net), strict=False)):
+        for i, (own, other) in enumerate(zip(_convolutions(self.trunk), _convolutions(teacher), strict=False)):
             assert other.bias is not None
             # FastestDet takes BGR.
             own.load_state_dict({"weight": other.weight.flip(1) if i == 0 else other.weight, "bias": other.bias})
@@ -50,7 +50,7 @@ class StudentDetector(DetectionNet):
         objectness, box, classes = self.answers(images).split([1, 4, self.num_classes], 1)
         # FastestDet's score by its logarithm: a power of a probability that is 0 has no gradient.
         scores = (OBJECTNESS_POWER * F.logsigmoid(objectness) + CLASS_POWER * classes.log_softmax(1)).exp()
-        return torch.cat([place(box), scores.flatten(2).mT], -1)
+        return torch.cat([place(box, torch), scores.flatten(2).mT], -1)
 
     def answers(self, images: Tensor) -> Tensor:
         """(N, 5 + num_classes, 22, 22): what FastestDet answers for RGB 0..1 (N, 3, H, W), the objectness before its sigmoid and

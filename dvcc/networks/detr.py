@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.errors import ConfigError
-from dvcc.networks.detector import DetectionNet, coco_classes
+from dvcc.networks.coco import COCO_NUMBERS
+from dvcc.networks.detector import DetectionNet
 from dvcc.networks.loading import Normalise, another_model
 from dvcc.networks.weights import load_published
 from dvcc.networks.zoo import ZOO
@@ -32,9 +33,9 @@ class Detr(DetectionNet):
     """Its candidates are the 100 object queries; no two of them mean the same object."""
 
     def __init__(self, net: nn.Module) -> None:
-        super().__init__(num_classes=len(coco_classes()), suppress=False)
+        super().__init__(num_classes=len(COCO_NUMBERS), suppress=False)
         self.net, self.normalise = net, Normalise()
-        self._classes = list(coco_classes())
+        self._classes = COCO_NUMBERS
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Candidates (N, 100, 84). Pictures are scaled to a smaller side of 800, as in its evaluation."""

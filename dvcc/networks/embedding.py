@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dvcc.errors import ConfigError
-from dvcc.networks.classification import ClassificationNet, check_classification_net, load_classification_net
+from dvcc.networks.classification import check_classification_net, load_classification_net
 
 check_embedding_net = check_classification_net
 
@@ -18,7 +18,7 @@ class ClassifierFeatures(nn.Module):
     """What a classifier of timm has before its classes: features (N, D, h, w) of RGB 0..1 (N, 3, H, W) of any size, which are not
     scaled. Raises `ConfigError` for a network without such a grid."""
 
-    def __init__(self, classifier: ClassificationNet, *, model: str) -> None:
+    def __init__(self, classifier: Any, *, model: str) -> None:
         super().__init__()
         if not hasattr(classifier.net, "forward_features"):
             raise ConfigError(f"{model} does not give its features: choose efficientnet_lite0 or a convolutional network of timm")

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import get_model
 
-from dvcc.networks.detector import DetectionNet, coco_classes
+from dvcc.networks.coco import COCO_NUMBERS
+from dvcc.networks.detector import DetectionNet
 from dvcc.networks.loading import default_weights, load_pretrained
 from dvcc.networks.weights import load_published, load_state
 
@@ -58,7 +59,7 @@ def load_torchvision_detector(model: str, *, weights: str | Path | None, random:
         load_state(net, state, path=weights)
         if model in _EXACT:
             _exact_batch_norm(net)
-    return TorchvisionDetector(net, classes=list(coco_classes()) if count == 91 else list(range(1, count)))
+    return TorchvisionDetector(net, classes=COCO_NUMBERS if count == 91 else list(range(1, count)))
 
 
 def _exact_batch_norm(net: nn.Module) -> None:

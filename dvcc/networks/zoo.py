@@ -6,21 +6,24 @@ imported here, so that `dvcc zoo` answers at once; `dvcc.networks.build` builds 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dvcc.errors import ConfigError
 from dvcc.media.protocols import AS_IT_IS, Protocol
 from dvcc.media.protocols import PAPER as PROTOCOLS
+from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import InAssets, InPackage, InRepository, WeightsSource, from_hub, from_url
 
 ZooTask = Literal["segmentation", "detection", "classification", "optical_flow"]
+
+_AS_THE_LAYOUT = NetworkOptions()
 
 
 @dataclass(frozen=True)
 class ZooEntry:
     """One network. name: what `task.model` calls it. identifier, label: the paper's own ("" for dvcc's defaults). source: the
-    library that it comes from."""
+    library that it comes from. options: how an ONNX file is fed, where that is not its layout's way."""
 
     name: str
     task: ZooTask
@@ -29,8 +32,10 @@ class ZooEntry:
     protocol: Protocol
     identifier: str = ""
     label: str = ""
+    options: NetworkOptions = field(default_factory=NetworkOptions)
 
     in_paper = property(lambda self: bool(self.identifier))
+    is_onnx = property(lambda self: self.weights.path.suffix == ".onnx")
 
 
 def _entry(task: ZooTask, source: str, name: str, label: str, weights: WeightsSource, identifier: str = "") -> ZooEntry:
@@ -51,6 +56,11 @@ def _torchvision(task: ZooTask, name: str, label: str, file: str, weights: str =
 
 def _timm(name: str, label: str, tag: str) -> ZooEntry:
     return _entry("classification", "timm", name, label, from_hub(f"timm/{name}.{tag}"), f"{name} (pretrained=True)")
+
+
+def _asset(task: ZooTask, source: str, name: str, file: str, options: NetworkOptions = _AS_THE_LAYOUT) -> ZooEntry:
+    weights = InAssets(f"models/{task}/{file}", f"{source}'s file", instead="student")
+    return ZooEntry(name, task, source, weights, AS_IT_IS, options=options)
 
 
 PAPER: tuple[ZooEntry, ...] = (
@@ -131,6 +141,9 @@ DEFAULTS: tuple[ZooEntry, ...] = (
         AS_IT_IS,
     ),
     ZooEntry("student", "detection", "dvcc", InRepository("detection_student.safetensors"), AS_IT_IS),
+    _asset("detection", "NanoDet", "nanodet_plus", "nanodet_plus_m_416.onnx"),
+    _asset("detection", "PaddleDetection", "picodet", "picodet_s_416.onnx"),
+    _asset("detection", "DEIMv2", "deimv2", "deimv2_atto_320.onnx"),
     ZooEntry(
         "efficientnet_lite0",
         "classification",

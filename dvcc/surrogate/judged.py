@@ -7,7 +7,6 @@ what that picture's own noise asks for; the next encode has other noise. The lad
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import zipfile
 
@@ -17,10 +16,13 @@ import torch
 from torch.nn import functional as F
 
 from dvcc._files import write_atomic
+from dvcc._source import source_digest
 from dvcc.pixels import as_float
 from dvcc.surrogate.base import Prediction, Sample, per_macroblock
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks.base import Task
+from dvcc.tasks.identity import task_key
+from dvcc.tasks.judging import check_finite
 
 
 @torch.no_grad()
@@ -28,7 +30,7 @@ def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
     """(B, R, T, h, w): degradation to `task` in every macroblock of every rung of a batched sample."""
     clips = []
     for frames, ladder in zip(sample["frames"], sample["ladder_frames"], strict=True):
-        reference = task.predict(as_float(frames))[None]
+        reference = check_finite(task, task.predict(as_float(frames)))[None]
         degradation = torch.cat([task.degradation(task.predict(as_float(rung))[None], reference) for rung in ladder])
         size = frames.shape[-2:]
         clips.append(degradation if degradation.shape[-2:] == size else F.interpolate(degradation, size))
@@ -44,7 +46,9 @@ class JudgedLadders:
     def degradation(self, clip: int, sample: Sample) -> torch.Tensor:
         """(1, R, T, h, w): degradation of every rung of clip number `clip`, whose `sample` is a batch of one."""
         samples = self.samples
-        words = [1, self._task_key, samples.clips[clip].digest, samples.codec, samples.qps, av.ffmpeg_version_info]
+        code = source_digest("dvcc.surrogate.judged", "dvcc.codecs")
+        words = [code, self._task_key, samples.clips[clip].digest, samples.codec, samples.qps, av.__version__]
+        words.append(av.ffmpeg_version_info)
         path = samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
         try:
             degradation = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["degradation"]
@@ -54,15 +58,6 @@ class JudgedLadders:
             np.savez_compressed(buffer, degradation=degradation)
             write_atomic(path, buffer.getvalue())
         return torch.from_numpy(degradation).to(sample["frames"].device)
-
-
-def task_key(task: Task) -> str:
-    """What a task's judgements depend on: its weights, what it measures, and its source."""
-    found = hashlib.sha256(inspect.getsource(inspect.getmodule(type(task)) or type(task)).encode())
-    found.update(task.metric_name.encode())
-    for name, value in task.state_dict().items():
-        found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 class Judge:

@@ -23,7 +23,7 @@ from dvcc.surrogate.base import log_coding_error, per_macroblock
 from dvcc.surrogate.control_variates import control_variate_loss
 from dvcc.surrogate.judged import Judge
 from dvcc.surrogate.samples import Sample
-from dvcc.tasks import build_task
+from dvcc.tasks import build_configured
 from dvcc.tasks.base import Task
 from dvcc.training.pictures import SurrogatePictures
 from dvcc.training.run import (
@@ -197,7 +197,7 @@ def run(config: SurrogateConfig) -> Path:
     task = None
     data = config.data
     if config.losses.cv_task:
-        task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).requires_grad_(False)
+        task = build_configured(config.task).requires_grad_(False)
         data = replace(data, maps_with_frames=data.maps_per_clip)  # the real loss of every map is needed
     samples = build_samples(data, codec, seed=config.seed, with_maps=True)
     module = SurrogateModule(surrogate, config, task)

@@ -8,12 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from dvcc.config.base import OWN
+from dvcc.config.base import OWN, TaskConfig
 from dvcc.errors import ConfigError
 from dvcc.networks.classification import check_classification_net
 from dvcc.networks.detection import check_detection_net
 from dvcc.networks.embedding import check_embedding_net
 from dvcc.networks.factory import call_place, import_place, is_place, make_module
+from dvcc.networks.feed import NetworkOptions
+from dvcc.networks.loading import refuse_options
 from dvcc.networks.optical_flow import check_flow_net
 from dvcc.networks.segmentation import check_segmentation_net
 from dvcc.tasks.base import MeanScore, Task
@@ -43,19 +45,25 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
+_FED = ("classification", "detection", "segmentation")
+"""Tasks whose networks can be files or modules that are fed in other ways."""
+
+
 def _check_name(name: str) -> None:
     if name not in TASKS:
         choices = f"{', '.join(TASKS)}, or package.module:name of a task of your own"
         raise ConfigError(f"there is no task {name!r}: choose one of {choices}")
 
 
-def build_task(name: str, *, model: str, weights: str | Path | None = None) -> Task:
+def build_task(name: str, *, model: str, weights: str | Path | None = None, options: NetworkOptions | None = None) -> Task:
     """The task `name` with the network `model`; either may be the package.module:name of your own. Raises `ConfigError`.
 
     An own network is a function without arguments, or a class, that gives an `nn.Module`; it loads its weights itself. An own
     task is one that gives a `Task`: it is called with `model` unless that is "own", and with `weights` if there are any.
+    options: layout and preprocessing of an ONNX file or of an own network.
     """
     if is_place(name):
+        refuse_options(name, options)
         settings = {"model": None if model == OWN else model, "weights": weights}
         task = call_place(name, **{key: value for key, value in settings.items() if value is not None})
         if not isinstance(task, Task):
@@ -65,8 +73,22 @@ def build_task(name: str, *, model: str, weights: str | Path | None = None) -> T
     if is_place(model):
         if weights is not None:
             raise ConfigError(f"{model} loads its own weights, so task.weights={weights} would be ignored: leave it out")
-        return TASKS[name](net=make_module(model))
-    return TASKS[name](model=model, weights=weights)
+        return TASKS[name](net=make_module(model), **_settings(name, model, options))
+    return TASKS[name](model=model, weights=weights, **_settings(name, model, options))
+
+
+def _settings(name: str, model: str, options: NetworkOptions | None) -> dict[str, NetworkOptions]:
+    """The options as a task takes them. Raises `ConfigError` for a task that takes none."""
+    if options is None or not options.given:
+        return {}
+    if name not in _FED:
+        refuse_options(model, options)
+    return {"options": options}
+
+
+def build_configured(config: TaskConfig) -> Task:
+    """The task of a command's settings."""
+    return build_task(config.name, model=config.model, weights=config.weights, options=config.options())
 
 
 _CHECKS = {
@@ -102,6 +124,7 @@ __all__ = [
     "ReconstructionTask",
     "SegmentationTask",
     "Task",
+    "build_configured",
     "build_task",
     "check_model",
 ]

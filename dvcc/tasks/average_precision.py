@@ -9,7 +9,7 @@ import torch
 from torchmetrics import Metric
 from torchvision.ops import box_iou
 
-from dvcc.networks.detector import Boxes
+from dvcc.networks.detectors import Boxes
 
 IOU_THRESHOLDS = torch.arange(50, 100, 5, dtype=torch.float64) / 100
 _RECALLS = torch.from_numpy(np.linspace(0, 1, 101))

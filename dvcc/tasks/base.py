@@ -51,6 +51,19 @@ class Task(nn.Module, AbstractBase):
         """A task is a fixed judge: it stays in evaluation mode inside a module that trains."""
         return super().train(False)
 
+    def check_trainable(self) -> None:
+        """Raise `ConfigError` or `CheckpointError` for a network that no gradient passes through: one that answers labels, or an
+        ONNX file that torch cannot imitate. Such a network can be measured only."""
+        for part in self.modules():
+            check: Any = getattr(part, "check_trainable", None)
+            if part is not self and check is not None:
+                check()
+
+    def silence(self) -> str | None:
+        """What to say where the network finds nothing at all in uncoded pictures, which makes every figure undefined; None where
+        that can be right."""
+        return None
+
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Predictions for a clip or a batch of them, differentiable in float frames: those of `net`, picture by picture."""
         check_rgb(frames, task=type(self).__name__)

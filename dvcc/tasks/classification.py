@@ -14,6 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms.functional import pil_to_tensor
 
 from dvcc.networks.classification import load_classification_net, own_classifier
+from dvcc.networks.feed import NetworkOptions
+from dvcc.networks.loading import refuse_options
 from dvcc.pixels import as_float
 from dvcc.tasks.base import SURE, Task
 
@@ -30,10 +32,19 @@ class ClassificationTask(Task):
     metric_range = (0.5, 0.97)
 
     def __init__(
-        self, *, model: str = "efficientnet_lite0", weights: str | Path | None = None, net: nn.Module | None = None
+        self,
+        *,
+        model: str = "efficientnet_lite0",
+        weights: str | Path | None = None,
+        net: nn.Module | None = None,
+        options: NetworkOptions | None = None,
     ) -> None:
         super().__init__()
-        self.net = load_classification_net(model, weights=weights) if net is None else own_classifier(net)
+        if net is None:
+            self.net = load_classification_net(model, weights=weights, options=options)
+        else:
+            refuse_options(type(net).__name__, options)
+            self.net = own_classifier(net)
         self.net.requires_grad_(False).eval()
         self.model = model
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import einsum, rearrange
+from torch import nn
 from torch.nn.functional import one_hot
 from torchmetrics import Metric
 from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
+from dvcc.networks.coco import COCO_NAMES
 from dvcc.networks.detection import load_detection_net
-from dvcc.networks.detector import Boxes, coco_classes, detect
+from dvcc.networks.detector import DetectionNet, detect
+from dvcc.networks.detectors import Boxes
+from dvcc.networks.exported import OnnxDetector, OwnDetector
+from dvcc.networks.feed import NetworkOptions
 from dvcc.pixels import as_float
 from dvcc.tasks.average_precision import AveragePrecision
 from dvcc.tasks.base import Task, check_rgb
 from dvcc.tasks.tracking import IdentitiesKept
-
-REFERENCE_SCORE = 0.6
-"""A detection on the uncoded clip counts as an object from this score on."""
 
 _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the unsure ones too
 _DOUBT = 0.4  # a box below this score does no harm as a false alarm
@@ -31,26 +34,52 @@ _GRID = 88  # rows and columns of the degradation: finer than macroblocks up to 
 
 class DetectionTask(Task):
     """Predictions are the network's candidates (.., M, 4 + K): corners as shares of the sides, then class scores (see
-    `nets.detector`).
+    `networks.detector`).
 
     model: "fastestdet" (`weights`: its ONNX file), "student" (ours, no download), both with COCO's 80 classes, or another of
-    `load_detection_net`. Raises `ConfigError` for an unknown name or without the
-    packages of the extra `detection`, `CheckpointError` for weights that do not fit.
+    `load_detection_net`. net: a module of your own in its place, whose answers have one of the layouts of
+    `dvcc.networks.detectors`. options: layout and preprocessing of an ONNX file or of `net`, which
+    can be given as keywords, too: layout="yolov5", size=(640, 640). Raises `ConfigError` for an unknown
+    name, `CheckpointError` for weights or answers that do not fit.
     """
 
     metric_name = "mAP50"
     metric_range = (0.5, 0.97)
 
-    def __init__(self, *, model: str = "fastestdet", weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        model: str = "fastestdet",
+        weights: str | Path | None = None,
+        net: nn.Module | None = None,
+        options: NetworkOptions | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__()
-        self.net = load_detection_net(model, weights=weights)
+        options = NetworkOptions(**settings) if settings else options or NetworkOptions()
+        self.net: DetectionNet
+        if net is None:
+            self.net = load_detection_net(model, weights=weights, options=options)
+        else:
+            self.net = net if isinstance(net, DetectionNet) else OwnDetector(net, options=options)
         self.net.requires_grad_(False).eval()
-        self.model = model
+        self.model = model if net is None else type(net).__name__
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Candidates (.., M, 4 + K)."""
         check_rgb(frames, task="detection")
         return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
+
+    def silence(self) -> str | None:
+        """A file or a module of the user's may have been read or fed wrongly."""
+        if not isinstance(self.net, (OnnxDetector, OwnDetector)):
+            return None
+        return (
+            f"{self.model} finds nothing of score {self.net.object_score:g} or more in any uncoded picture, so it cannot be "
+            f"measured on them; it is taken for {self.net.words}. Set what is wrong by task.layout (its answers have the form of "
+            f"{', '.join(self.net.fitting)}), task.colours, task.range, task.mean, task.deviation, task.resize or task.score, or "
+            "give pictures with objects"
+        )
 
     def objects(self, frames: torch.Tensor) -> list[Boxes]:
         """What counts as an object in every one of the frames (T, 3, H, W)."""
@@ -58,8 +87,8 @@ class DetectionTask(Task):
             return [self._objects(candidates) for candidates in self.predict(frames)]
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
-        """(.., M, 5): corners and class number of every object, those of detections at `REFERENCE_SCORE` or more; then rows of
-        class -1."""
+        """(.., M, 5): corners and class number of every object, those of detections at the network's `object_score`
+        or more; then rows of class -1."""
         flat = rearrange(prediction.detach(), "... m c -> (...) m c")
         labels = flat.new_zeros(*flat.shape[:2], 5)
         labels[..., 4] = -1
@@ -76,7 +105,7 @@ class DetectionTask(Task):
         return torch.cat([labels[..., :4], scores.to(labels)], -1).to(prediction)
 
     def _objects(self, candidates: torch.Tensor) -> Boxes:
-        return detect(candidates, least_score=REFERENCE_SCORE, suppress=self.net.suppress)
+        return detect(candidates, least_score=self.net.object_score, suppress=self.net.suppress)
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., 88, 88): how much of every object's detection is lost, and every false alarm, each spread over its box. Its
@@ -203,5 +232,4 @@ def _spread(amounts: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
 
 
 def _name_of(label: int) -> str:
-    names = list(coco_classes().values())
-    return names[label] if label < len(names) else str(label)
+    return COCO_NAMES[label] if label < len(COCO_NAMES) else str(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import cast
 import torch
 from torchmetrics import Metric
 
+from dvcc.errors import CheckpointError, ConfigError
 from dvcc.tasks.base import Task
 
 State = dict[str, torch.Tensor | list[torch.Tensor]]
@@ -29,14 +31,16 @@ def parts_of(frames: torch.Tensor, count: int, *, overlap: int) -> list[torch.Te
 @torch.inference_mode()
 def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
     """Predictions for a clip (T, 3, H, W), two at a time."""
-    predictions = [task.predict(part) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)]
+    predictions = [check_finite(task, task.predict(part)) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)]
     return torch.cat(predictions) if predictions[1:] else predictions[0]  # a copy of logits takes as long as a layer
 
 
 @torch.inference_mode()
 def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
     """What is true of a clip (T, 3, H, W) if its predictions are, which may be far smaller than they."""
-    return torch.cat([task.labels(task.predict(part)) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)])
+    return torch.cat(
+        [task.labels(check_finite(task, task.predict(part))) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)]
+    )
 
 
 @torch.inference_mode()
@@ -79,6 +83,21 @@ def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor, truth: Trut
         loss += float(task.loss(prediction[None], wanted[None])[0]) * len(wanted) / len(reference)
     state = state_of(metric)
     return Verdict(state, pooled(task.metric(), [state]), loss, None if truth is None else state_of(truth.metric))
+
+
+def refuse_silence(task: Task, figure: float) -> None:
+    """Raise `ConfigError` where the metric of a task is not defined on uncoded pictures, and that is no honest answer."""
+    if not math.isfinite(figure) and (silence := task.silence()):
+        raise ConfigError(silence)
+
+
+def check_finite(task: Task, prediction: torch.Tensor) -> torch.Tensor:
+    """The prediction. Raises `CheckpointError` for NaN or infinity in it: nothing that such a network says can be measured."""
+    if not bool(torch.isfinite(prediction).all()):
+        what = "NaN" if bool(prediction.isnan().any()) else "infinity"
+        model = getattr(task, "model", type(task).__name__)
+        raise CheckpointError(f"{model} answers {what}, so it cannot be measured or trained for: check its weights and its input")
+    return prediction
 
 
 def with_noise(frames: torch.Tensor, *, seed: int) -> torch.Tensor:

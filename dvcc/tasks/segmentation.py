@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange, reduce
+from torch import nn
 from torch.nn.functional import one_hot
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from dvcc.networks.loading import Normalise
-from dvcc.networks.segmentation import SegmentationNet, load_segmentation_net
+from dvcc.networks.feed import NetworkOptions
+from dvcc.networks.segmentation import load_segmentation_net
+from dvcc.networks.segmenter import SegmentationNet, own_segmenter
 from dvcc.pixels import as_float
 from dvcc.tasks.base import SURE, Task, check_rgb
 
@@ -33,25 +36,38 @@ _PALETTE = torch.tensor(
 class SegmentationTask(Task):
     """Predictions are logits (.., K, H, W).
 
-    model: "student" (ours, no download), "espnetv2" (`weights`: a published .pth), or the name of a torchvision
-    segmentation model. Raises `ConfigError` for an unknown name, `CheckpointError` for weights that do not fit.
+    model: "student" (ours, no download), "espnetv2" (`weights`: a published .pth), the name of a torchvision segmentation model,
+    or the path of an ONNX file. net: a module of your own in its place, from pictures to logits, probabilities or labels.
+    options: preprocessing of an ONNX file or of `net`, which can be given as keywords, too: mean=(0, 0, 0). Raises `ConfigError`
+    for an unknown name, `CheckpointError` for weights or answers that do not fit.
     """
 
     metric_name = "mIoU"
     metric_range = (0.5, 0.97)
 
-    def __init__(self, *, model: str = "student", weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        model: str = "student",
+        weights: str | Path | None = None,
+        net: nn.Module | None = None,
+        options: NetworkOptions | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__()
-        self.net: SegmentationNet = load_segmentation_net(model, weights=weights)
+        options = NetworkOptions(**settings) if settings else options or NetworkOptions()
+        self.net: SegmentationNet
+        if net is None:
+            self.net = load_segmentation_net(model, weights=weights, options=options)
+        else:
+            self.net = net if isinstance(net, SegmentationNet) else own_segmenter(net, options=options)
         self.net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # ESPNetv2: 1.5 times as fast on a CPU
-        self.model = model
-        self.normalise = Normalise()  # as ImageNet's pictures: what every network here was trained with
+        self.model = model if net is None else type(net).__name__
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Logits (.., K, H, W)."""
         check_rgb(frames, task="segmentation")
-        images = self.normalise(rearrange(as_float(frames), "... c h w -> (...) c h w"))
-        return self.net(images).unflatten(0, frames.shape[:-3])
+        return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """int64 (.., H, W): the surest class of every pixel."""

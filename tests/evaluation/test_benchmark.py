@@ -147,17 +147,13 @@ def test_unreadable_pictures_are_named_and_left_out_only_when_asked(words, tmp_p
     assert len(report_of(tmp_path)["skipped"]) == 1 and report_of(tmp_path)["examples"] == 4
 
 
-def test_a_detector_that_finds_nothing_says_so_instead_of_empty_curves(words, detector, tmp_path, monkeypatch, capsys):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "bits.png").touch()  # of an earlier run
-    monkeypatch.setattr("dvcc.tasks.detection.REFERENCE_SCORE", 2.0)
-    printed = benchmark.run(configure("task=detection", f"task.model={detector}", "codec=jpeg", "levels=[90,20]", *words))
-    assert "tiny finds nothing in the uncoded pictures: there is nothing to lose, and no curve to draw" in printed
-    assert "tiny is taken for 3 classes on a grid of 4x4" in capsys.readouterr().out
-    text = (tmp_path / "out" / "report.md").read_text()
-    assert "curves.png" not in text and not (tmp_path / "out" / "bits.png").exists() and "pictures/tiny.png" in text
-    assert f"- tiny: {detector}, taken for 3 classes" in text
-    assert report_of(tmp_path)["audit"]["tiny"]["lost"] is None
+def test_a_detector_that_finds_nothing_is_refused_with_the_layouts_that_fit(words, detector, tmp_path):
+    settings = ["task=detection", f"task.model={detector}", "codec=jpeg", "levels=[90,20]", *words]
+    with pytest.raises(
+        ConfigError, match=r"tiny\.onnx finds nothing of score 0\.999 .*taken for layout fastestdet, .*form of fastestdet\)"
+    ):
+        benchmark.run(configure(*settings, "task.score=0.999"))
+    benchmark.run(configure(*settings))
 
 
 def test_pictures_smaller_than_the_papers_crop_are_left_out_when_asked(tmp_path, monkeypatch):

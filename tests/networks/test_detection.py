@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.coco import COCO_NAMES, COCO_NUMBERS
 from dvcc.networks.detection import load_detection_net
-from dvcc.networks.detector import coco_classes, detect
+from dvcc.networks.detector import detect
 from dvcc.networks.detr import Detr, _size_of
 from dvcc.networks.faster_rcnn import TorchvisionDetector
 from dvcc.networks.weights import Weights, save_weights
@@ -39,9 +40,10 @@ class _Found(nn.Module):
 
 
 def test_cocos_classes_are_eighty_in_order():
-    numbers = coco_classes()
-    assert len(numbers) == 80 and (min(numbers), max(numbers)) == (1, 90) and 12 not in numbers
-    assert list(numbers.values())[:3] == ["person", "bicycle", "car"]
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights as Coco
+
+    names = {i: name for i, name in enumerate(Coco.DEFAULT.meta["categories"]) if name not in ("__background__", "N/A")}
+    assert dict(zip(COCO_NUMBERS, COCO_NAMES, strict=True)) == names and len(names) == 80
 
 
 def test_detrs_queries_become_candidates():
@@ -61,7 +63,7 @@ def test_detr_sees_a_smaller_side_of_800_at_most_1333_wide(size, scaled):
 
 
 def test_torchvisions_boxes_become_candidates_of_a_fixed_number():
-    net = TorchvisionDetector(_Found(), classes=list(coco_classes()))
+    net = TorchvisionDetector(_Found(), classes=COCO_NUMBERS)
     images = torch.ones(2, 3, 50, 100, requires_grad=True)
     candidates = net(images)
     assert candidates.shape == (2, 4, 84) and not net.suppress
@@ -90,7 +92,7 @@ def test_an_onnx_file_is_a_model_by_its_path(detector):
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ConfigError, match="no detection model 'yolo': choose one of fastestdet, student, detr_.*retinanet"):
+    with pytest.raises(ConfigError, match="no detection model 'yolo': choose one of fastestdet, student, nano.*retinanet"):
         load_detection_net("yolo")
 
 

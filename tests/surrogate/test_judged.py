@@ -7,9 +7,10 @@ from torch.utils.data import default_collate
 from dvcc import X264
 from dvcc.codecs.cache import EncodeCache
 from dvcc.surrogate import SURROGATES, build_surrogate, judged, one_hot_qp
-from dvcc.surrogate.judged import Judge, JudgedLadders, imitated_loss, judge_ladder, task_key
+from dvcc.surrogate.judged import Judge, JudgedLadders, imitated_loss, judge_ladder
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks import build_task
+from dvcc.tasks.identity import task_key
 from tests.conftest import make_scene
 
 QPS = (16, 24, 32, 40, 48)

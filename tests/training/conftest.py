@@ -12,8 +12,8 @@ from torch import nn
 from dvcc.config.parse import parse
 from dvcc.networks.detection_student import StudentDetector
 from dvcc.networks.espnetv2 import ESPNetv2
-from dvcc.networks.fastestdet import FastestDet
-from dvcc.networks.loading import OnnxNet
+from dvcc.networks.exported import OwnDetector
+from dvcc.networks.feed import NetworkOptions
 from dvcc.surrogate import training as surrogate
 
 
@@ -52,11 +52,10 @@ class _Answers(nn.Module):
 
 
 @pytest.fixture
-def fastestdet(monkeypatch) -> FastestDet:
+def fastestdet(monkeypatch) -> OwnDetector:
     """Every detection task has this network, whatever is asked for."""
     torch.manual_seed(0)
-    file = OnnxNet(_Answers().eval(), inputs=[1, 3, 352, 352])
-    net = FastestDet(file, num_classes=80).eval().requires_grad_(False)
+    net = OwnDetector(_Answers(), options=NetworkOptions(layout="fastestdet", size=(352, 352))).eval().requires_grad_(False)
     monkeypatch.setattr("dvcc.tasks.detection.load_detection_net", lambda *_, **__: net)
     return net
 

@@ -10,7 +10,7 @@ from dvcc._words import counted
 from dvcc.config import BenchmarkConfig
 from dvcc.datasets import DataSet
 from dvcc.errors import ConfigError
-from dvcc.networks.loading import OnnxNet, is_onnx
+from dvcc.networks.onnx_file import is_onnx
 from dvcc.tasks import Task, build_task, check_model
 
 
@@ -28,7 +28,11 @@ def build_networks(config: BenchmarkConfig) -> dict[str, Task]:
     """The configured networks by their short names."""
     words = config.words()
     weights = {config.task.model: config.task.weights, **config.weights}
-    tasks = [build_task(config.task.name, model=word, weights=weights.get(word)).eval() for word in words]
+    files = [word for word in words if is_onnx(word)] or words  # what task.layout and its like are about
+    tasks = []
+    for word in words:
+        options = config.task.options() if word in files else None
+        tasks.append(build_task(config.task.name, model=word, weights=weights.get(word), options=options).eval())
     return dict(zip(short_names(words), tasks, strict=True))
 
 
@@ -46,15 +50,12 @@ def short_names(words: Sequence[str]) -> list[str]:
 
 
 def taken_for(task: Task) -> str:
-    """In words, what the network of a task is taken for; "" for one without classes."""
+    """In words, what the network of a task is taken for, and how it is fed; "" for one without classes."""
     classes = num_classes(task)
     if classes is None:
         return ""
-    onnx = next((module for module in task.modules() if isinstance(module, OnnxNet)), None)
-    if onnx is None or len(onnx.outputs) != 3:
-        return counted(classes, "class", "classes")
-    rows, columns = onnx.outputs[1:]
-    return f"{counted(classes, 'class', 'classes')} on a grid of {rows}x{columns} for pictures of {onnx.size[0]}x{onnx.size[1]}"
+    words = getattr(getattr(task, "net", None), "words", "")
+    return ", ".join([counted(classes, "class", "classes"), *([words] if words else [])])
 
 
 def num_classes(task: Task) -> int | None:

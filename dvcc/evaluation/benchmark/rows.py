@@ -13,9 +13,10 @@ import av
 import torch
 
 from dvcc._files import write_atomic
+from dvcc._source import source_digest
 from dvcc.clip import Clip
-from dvcc.surrogate.judged import task_key
 from dvcc.tasks import Task
+from dvcc.tasks.identity import task_key
 from dvcc.tasks.judging import State
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 UNCODED, NOISE = "uncoded", "noise"
 """Levels beside those of the codec: the pictures themselves, and with noise of one grey level, which no codec can stay below."""
 
-_FORMAT = 1
+_FORMAT = 2
+"""Of a stored measurement; and of how it is made, as far as that stands in `benchmark/run.py`."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Row:
 
 
 class RowStore:
-    """Measurements in a folder, by content: the clip, the truth, codec and level, and the network with its weights. A damaged
-    file is as good as none."""
+    """Measurements in a folder, by content: the clip, the truth, the codec with its code, the level, and the network with its
+    file, feed, weights and code (`task_key`). A damaged file is as good as none."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / "rows"
@@ -66,7 +68,9 @@ class RowStore:
         """Name of the measurement. truth_digest: of the labels that count (see `digest_of`), None without any."""
         if id(task) not in self._task_keys:
             self._task_keys[id(task)] = task_key(task)
-        coding = None if isinstance(level, str) else (sweep.codec, sweep.rate_at(level), av.ffmpeg_version_info)
+        coding = None
+        if not isinstance(level, str):
+            coding = (sweep.codec, sweep.rate_at(level), av.__version__, av.ffmpeg_version_info, source_digest("dvcc.codecs"))
         words = [_FORMAT, clip.digest, truth_digest, coding, level, self._task_keys[id(task)]]
         return hashlib.sha256(repr(words).encode()).hexdigest()
 

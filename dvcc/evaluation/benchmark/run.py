@@ -28,7 +28,17 @@ from dvcc.evaluation.benchmark.report import write_report
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
 from dvcc.media.protocols import PAPER, Protocol
 from dvcc.tasks import Task
-from dvcc.tasks.judging import AT_ONCE, State, label_frames, parts_of, predict_frames, state_of, with_noise
+from dvcc.tasks.judging import (
+    AT_ONCE,
+    State,
+    label_frames,
+    parts_of,
+    pooled,
+    predict_frames,
+    refuse_silence,
+    state_of,
+    with_noise,
+)
 from dvcc.training.run import build_codec
 
 _OPTIONS = {
@@ -94,6 +104,9 @@ def run(config: BenchmarkConfig) -> str:
         raise KeyboardInterrupt(
             f"what was measured is kept in {config.data.cache}, and the same command goes on from there"
         ) from stop
+    for name, task in networks.items():
+        uncoded = [row.measured.relative[task.metric_name] for row in rows if row.network == name and row.level == NOISE]
+        refuse_silence(task, pooled(task.metric(), uncoded))
     return write_report(config, sweep, networks, rows, skipped, clock.seconds(), examples, store.found)
 
 

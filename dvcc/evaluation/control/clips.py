@@ -18,7 +18,7 @@ from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.networks import labels_left_out, num_classes, speaks_of
 from dvcc.media.protocols import Protocol
 from dvcc.tasks import Task
-from dvcc.tasks.judging import predict_frames, with_noise
+from dvcc.tasks.judging import pooled, predict_frames, refuse_silence, state_of, with_noise
 from dvcc.training.run import build_clips, data_root
 
 _SEQUENCES = ("camvid_sequence", "cityscapes_sequence")
@@ -110,11 +110,14 @@ def load_test_clips(config: EvaluateControlConfig, tests: TestSet, task: Task) -
     """
     labelled = tests.labels_apply(config.task.name, task)
     judged = []
+    metric = task.metric()
     for name, start, clip, labels in tests:
         reference = predict_frames(task, clip.frames)
+        metric.update(reference, task.labels(reference))
         noisy = with_noise(clip.frames, seed=config.seed)
         agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
         judged.append(Judged(clip, name, start, agreement, labels if labelled else None))
+    refuse_silence(task, pooled(task.metric(), [state_of(metric)]))
     stable = [j for j in judged if j.agreement >= config.stability]
     if not stable:
         best = max(j.agreement for j in judged)

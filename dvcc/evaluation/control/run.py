@@ -25,7 +25,7 @@ from dvcc.evaluation.control.summary import summarise, summarise_labels
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.surrogate import load_surrogate
-from dvcc.tasks import Task, build_task
+from dvcc.tasks import Task, build_configured
 from dvcc.tasks.judging import State, Truth, judge, label_frames, measure_frames, pooled, predict_frames
 from dvcc.training.run import (
     build_codec,
@@ -65,7 +65,7 @@ class Row:
 def run(config: EvaluateControlConfig) -> str:
     """Evaluate as configured, write the report, return its table and path."""
     codec = build_codec(config.codec)
-    task = build_task(config.task.name, model=config.task.model, weights=config.task.weights).eval()
+    task = build_configured(config.task).eval()
     means = Means(codec, task=task, cache=EncodeCache(config.data.cache))
     if "search" in config.controllers:
         surrogate, stored = load_surrogate(config.surrogate)

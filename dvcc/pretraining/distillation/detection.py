@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
 from dvcc.networks.detection_student import StudentDetector
-from dvcc.networks.fastestdet import FastestDet, place
+from dvcc.networks.detectors.fastestdet import place
+from dvcc.networks.exported import OnnxDetector, OwnDetector
 from dvcc.networks.loading import another_model
+from dvcc.networks.onnx_torch import OnnxModule
 from dvcc.pretraining.distillation.base import Distillation, Loss
 from dvcc.tasks.detection import DetectionTask
 
@@ -34,7 +36,7 @@ class DetectionDistillation(Distillation):
 
     def __init__(self, *, teacher_weights: str | Path | None = None) -> None:
         self.task = DetectionTask(model="fastestdet", weights=teacher_weights)
-        assert isinstance(self.task.net, FastestDet)
+        assert isinstance(self.task.net, (OnnxDetector, OwnDetector))
         self.teacher = self.task.net
         self.num_classes = self.teacher.num_classes
         try:
@@ -44,7 +46,7 @@ class DetectionDistillation(Distillation):
 
     def label(self, views: Tensor) -> Tensor:
         """(N, 85, 22, 22): objectness, box, logarithms of the classes' probabilities."""
-        objectness, box, classes = self._parts(self.teacher.net(views.flip(1) / 255))
+        objectness, box, classes = self._parts(self.teacher.answers(views / 255)[0])
         return torch.cat([objectness, box, classes.log().clamp(min=_LEAST_LOG)], 1).half()
 
     def loss(self, labels: Sequence[Tensor]) -> Loss:
@@ -61,7 +63,7 @@ class DetectionDistillation(Distillation):
         heard = F.binary_cross_entropy_with_logits(logit, objectness, reduction="none") - entropy
         presence = ((weight + logit.detach().sigmoid()) * heard).sum() / total
         away = F.smooth_l1_loss(_numbers(box), _numbers(true_box), reduction="none", beta=0.1).sum(1, keepdim=True)
-        apart = generalized_box_iou_loss(place(box), place(true_box)).view_as(weight)
+        apart = generalized_box_iou_loss(place(box, torch), place(true_box, torch)).view_as(weight)
         where = (weight * (away + apart)).sum() / total
         name = (weight * (true_classes.exp() * (true_classes - classes.log_softmax(1))).sum(1, keepdim=True)).sum() / total
         return {"loss": _PRESENCE_WEIGHT * presence + where + name, "objectness": presence, "box": where, "class": name}
@@ -69,7 +71,8 @@ class DetectionDistillation(Distillation):
     def new_student(self) -> StudentDetector:
         """With the teacher's trunk."""
         student = StudentDetector(num_classes=self.num_classes).to(memory_format=torch.channels_last)
-        student.start_from(self.teacher)
+        net = self.teacher.net
+        student.start_from(net.differentiate() if isinstance(net, OnnxModule) else net)
         return student
 
     def trunk(self, student: StudentDetector) -> nn.Module:

@@ -1,0 +1,52 @@
+"""Digests of source code, for the keys of caches: a result depends on the code that made it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def source_digest(*modules: str, within: tuple[str, ...] = ()) -> str:
+    """SHA-256 of the source of these modules, and of those that they import, one through another, from the packages `within`.
+
+    modules: full names, of modules or of packages, of which every file counts.
+    """
+    found: dict[str, bytes] = {}
+    wanted = list(modules)
+    while wanted:
+        name = wanted.pop()
+        if name in found or (path := _path(name)) is None:
+            continue
+        found[name] = path.read_bytes()
+        if path.name == "__init__.py" and name in modules:
+            wanted += [f"{name}.{file.stem}" for file in path.parent.glob("*.py") if file.stem != "__init__"]
+        for imported in _imports(found[name]):
+            if imported.startswith(within) if within else False:
+                wanted.append(imported)
+    total = hashlib.sha256()
+    for name in sorted(found):
+        total.update(f"{name} {len(found[name])} ".encode() + found[name])
+    return total.hexdigest()
+
+
+def _path(name: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ModuleNotFoundError, ValueError):  # a name inside a module, or a module without a spec
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(source: bytes) -> set[str]:
+    """Names that a module imports; what comes out of a package may be a module of it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names

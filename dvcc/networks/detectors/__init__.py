@@ -1,0 +1,70 @@
+"""Detectors as people export them: one file per layout of answers, one dict, and what reads an ONNX file by it.
+
+numpy and onnxruntime alone: neither torch nor onnx is imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvcc.networks.detectors.base import Boxes, Layout, select
+from dvcc.networks.detectors.deim import Deim
+from dvcc.networks.detectors.detector import Detector, candidates_of
+from dvcc.networks.detectors.end_to_end import EndToEnd
+from dvcc.networks.detectors.fastestdet import FastestDet
+from dvcc.networks.detectors.gfl import Nanodet, Picodet
+from dvcc.networks.detectors.queries import Detr, RfDetr, RtDetr
+from dvcc.networks.detectors.recognise import recognise, shaped_as
+from dvcc.networks.detectors.torchvision import Torchvision
+from dvcc.networks.detectors.ultralytics import Ultralytics
+from dvcc.networks.detectors.yolov5 import Yolov5, YoloxDecoded
+from dvcc.networks.detectors.yolox import Yolox
+from dvcc.networks.feed import OPEN_MULTIPLE, NetworkOptions
+from dvcc.networks.onnx_file import PROBE, OnnxFile, is_onnx, probe_pictures
+
+LAYOUTS: dict[str, Layout] = {
+    "ultralytics": Ultralytics(),
+    "yolov5": Yolov5(),
+    "yolox": Yolox(),
+    "yolox_decoded": YoloxDecoded(),
+    "end_to_end": EndToEnd(),
+    "deim": Deim(),
+    "rfdetr": RfDetr(),
+    "detr": Detr(),
+    "rtdetr": RtDetr(),
+    "nanodet": Nanodet(),
+    "picodet": Picodet(),
+    "fastestdet": FastestDet(),
+    "torchvision": Torchvision(),
+}
+"""Every layout by its name for `task.layout`."""
+
+
+def load_detector(
+    model: str | Path,
+    *,
+    options: NetworkOptions | None = None,
+    threads: int | None = None,
+) -> Detector:
+    """The detector of an ONNX file, or of a name of the zoo whose weights are one ("fastestdet", "nanodet_plus", ..).
+
+    options: layout and feed, where the file does not tell them or the layout's own are wrong. threads: of onnxruntime. Raises
+    `CheckpointError` for a file that is no detector, `ConfigError` for options that do not fit it.
+    """
+    path, options = Path(model), options or NetworkOptions()
+    if not is_onnx(str(model)):
+        from dvcc.networks.zoo import zoo_entry
+
+        entry = zoo_entry("detection", str(model))
+        path, options = entry.weights.fetch(entry.name), options.over(entry.options)
+    file = OnnxFile(path, threads=threads)
+    canvas = file.canvas(PROBE, options, multiple=OPEN_MULTIPLE)
+    # How to feed it follows from the layout, which follows from its answers, whose form does not depend on the feed.
+    answers = file.probe(probe_pictures(canvas) * (options.range or 1))
+    layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=str(path))
+    feed = layout.feed.changed(options)
+    classes, fitting = layout.num_classes(answers, options), shaped_as(LAYOUTS, answers, canvas)
+    return Detector(file, layout, feed=feed, options=options, num_classes=classes, fitting=[one.name for one in fitting])
+
+
+__all__ = ["LAYOUTS", "Boxes", "Detector", "Layout", "candidates_of", "load_detector", "recognise", "select", "shaped_as"]

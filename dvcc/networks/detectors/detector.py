@@ -1,0 +1,68 @@
+"""A detector from an ONNX file, on pictures of any size: numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dvcc.networks.detectors.base import Boxes, Layout, Size, select
+from dvcc.networks.feed import OPEN_MULTIPLE, Feed, NetworkOptions, Placement
+from dvcc.networks.onnx_file import OnnxFile
+
+
+class Detector:
+    """Pictures to boxes.
+
+    file: the network. layout: of its answers. feed: how pictures are given to it. num_classes: how many it tells apart.
+    fitting: names of all layouts whose form the answers have.
+    """
+
+    def __init__(
+        self,
+        file: OnnxFile,
+        layout: Layout,
+        *,
+        feed: Feed,
+        options: NetworkOptions,
+        num_classes: int,
+        fitting: Sequence[str] = (),
+    ) -> None:
+        self.file, self.layout, self.feed, self.options, self.num_classes = file, layout, feed, options, num_classes
+        self.fitting = list(fitting)
+
+    @property
+    def words(self) -> str:
+        """For a report: what the file is taken for, and how it is fed."""
+        size = self.file.fixed if all(self.file.fixed) else self.options.size
+        at = f"at {size[0]}x{size[1]}" if size else "at the pictures' size"
+        return f"layout {self.layout.name}, {self.feed.words()}, {at}"
+
+    def canvas(self, picture: Size) -> tuple[Size, Placement]:
+        """What the network sees of a picture (height, width), and where the picture lies on it."""
+        canvas = self.file.canvas(picture, self.options, multiple=OPEN_MULTIPLE)
+        own_size = not all(self.file.fixed) and self.options.size is None
+        return canvas, self.feed.placement(picture, canvas, scale=not own_size)
+
+    def candidates(self, images: np.ndarray) -> np.ndarray:
+        """Candidates float32 (N, M, 4 + num_classes) of RGB pictures (N, 3, H, W), uint8 or float 0..1: corners as shares of the
+        picture's sides, then scores."""
+        canvas, placement = self.canvas(images.shape[2:])  # type: ignore[arg-type]
+        canvases = self.feed.place(images, canvas, placement, np)
+        if self.layout.batched:
+            return candidates_of(self.layout, self.file.run(canvases), canvas, placement, self.num_classes, np)
+        each = self.file.run_each(canvases)
+        return np.concatenate([candidates_of(self.layout, answers, canvas, placement, self.num_classes, np) for answers in each])
+
+    def detect(self, rgb: np.ndarray, *, least_score: float = 0.05) -> list[Boxes]:
+        """Boxes of every picture, best first: RGB uint8 (H, W, 3), or a batch (N, H, W, 3)."""
+        batch = rgb[None] if rgb.ndim == 3 else rgb
+        found = self.candidates(batch.transpose(0, 3, 1, 2))
+        return [select(candidates, least_score=least_score, suppress=self.layout.suppress) for candidates in found]
+
+
+def candidates_of(layout: Layout, answers: Any, canvas: Size, placement: Placement, num_classes: int, xp: Any) -> Any:
+    """Candidates (N, M, 4 + num_classes) of answers of numpy or torch."""
+    corners, scores = layout.decode(answers, canvas, num_classes, xp)
+    return xp.concat([placement.shares(corners, xp), xp.clip(scores, 0.0, 1.0)], axis=-1)
