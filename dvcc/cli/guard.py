@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,8 +14,11 @@ from dvcc.errors import DvccError
 def guarded(run: Callable[[], Any]) -> int:
     """Exit status of `run()`: 0, or 2 after one sentence on stderr, or 130 when interrupted. A bug keeps its traceback.
 
-    141 in silence when nobody reads the output any more, as with `| head -1`.
+    141 in silence when nobody reads the output any more, as with `| head -1`. A character that the terminal's encoding lacks is
+    printed as a question mark.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         run()
         sys.stdout.flush()  # or Python does it at its end, where nobody can catch what it raises

@@ -19,6 +19,8 @@ class LoggerConfig:
     pictures_every: int = 100  # steps between sample pictures
 
     def __post_init__(self) -> None:
+        if self.name not in ("csv", "wandb"):
+            raise ConfigError(f"there is no logger {self.name!r}: choose csv or wandb")
         at_least(self, every_n_steps=1, pictures_every=1)
 
 
@@ -87,6 +89,7 @@ class _TrainingRun(VideoRun):
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     learning_rate: float = 1e-3
     resume: bool = False  # go on from out/last.ckpt
+    overwrite: bool = False  # remove the run that is in out
 
     def __post_init__(self) -> None:
         at_least(self, learning_rate=0.0, seed=0)

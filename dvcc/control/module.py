@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.utils.data import default_collate
 
 from dvcc import units
@@ -18,9 +17,9 @@ from dvcc.surrogate import Surrogate, one_hot_qp
 from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import LadderSamples, Sample
-from dvcc.surrogate.training import adam_with_cosine
 from dvcc.tasks.base import Task
-from dvcc.training.run import check_finite, check_finite_gradients, seed_step
+from dvcc.training.run import check_finite, check_finite_gradients
+from dvcc.training.steps import adam, without_drawing
 from dvcc.units import MACROBLOCK
 
 BASELINES = 6
@@ -41,10 +40,6 @@ class ControlModule(L.LightningModule):
         self.ladders, self.judged = ladders, JudgedLadders(task, ladders)
         # By clip: its analysis, and x264's own maps at `BASELINES` rates. Nothing in it changes.
         self._clip_cache: dict[int, tuple[Any, Baseline]] = {}
-
-    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Seed: noise depends on (seed, step) alone, so that a resumed run draws the same."""
-        seed_step(self.config.seed, self.global_step, rank=self.global_rank)
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """Return the mean loss of every clip at `rates_per_clip` random rates."""
@@ -85,7 +80,8 @@ class ControlModule(L.LightningModule):
         """Return a clip's analysis, its ladder judged, and x264's own maps of it: made once."""
         if clip not in self._clip_cache:
             sample = {name: value.to(self.device) for name, value in default_collate([self.ladders[clip]]).items()}
-            self.cache_clip(clip, sample)
+            with without_drawing(self.device):
+                self.cache_clip(clip, sample)
         return self._clip_cache[clip]
 
     @torch.no_grad()
@@ -118,9 +114,9 @@ class ControlModule(L.LightningModule):
         """Check: a finite loss can have a gradient that is not."""
         check_finite_gradients(self.control, step=self.global_step)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return Adam with a cosine schedule over the run."""
-        return adam_with_cosine(self.control, self.config.learning_rate, self.config.trainer.max_steps)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam, whose rate `Steps` sets."""
+        return adam(self.control, self.config.learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the surrogate and the task network, which do not change."""

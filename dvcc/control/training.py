@@ -18,8 +18,9 @@ from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
 from dvcc.tasks import build_configured
+from dvcc.training.folder import check_out
 from dvcc.training.pictures import ControlPictures
-from dvcc.training.run import build_codec, build_samples, check_resumed, check_surrogate, fit, trained_on, versions
+from dvcc.training.run import build_codec, build_samples, check_surrogate, fit, trained_on, versions
 
 
 def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int = 64) -> float:
@@ -39,7 +40,7 @@ def run(config: ControlConfig) -> Path:
 
     Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder.
     """
-    check_resumed(config)
+    check_out(config)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     surrogate, stored = load_surrogate(config.surrogate)

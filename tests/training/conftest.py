@@ -17,10 +17,12 @@ from dvcc.networks.feed import NetworkOptions
 from dvcc.surrogate import training as surrogate
 
 
-def losses(out, *, term: str = "loss", log: str = "log") -> dict[int, float]:
-    """A term at every logged step."""
-    with (out / log / "metrics.csv").open() as file:
-        return {int(row["step"]): float(row[term]) for row in csv.DictReader(file)}
+def losses(out, *, term: str = "loss") -> dict[int, float]:
+    """A term at every logged step, each of which has one row."""
+    with (out / "metrics.csv").open() as file:
+        rows = [(int(row["step"]), float(row[term])) for row in csv.DictReader(file)]
+    assert len(dict(rows)) == len(rows)
+    return dict(rows)
 
 
 def configure(stage: str, tiny: list[str], out, *words: str):

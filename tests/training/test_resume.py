@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from dvcc.config.parse import to_yaml
 from dvcc.control import training as control
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.weights import load_weights
 from dvcc.surrogate import training as surrogate
 from tests.training.conftest import configure, losses
 
@@ -25,20 +27,67 @@ def test_a_resumed_run_has_the_same_next_losses(stage, stop, tiny, trained, tmp_
     _stop_after(run, configure(stage, tiny, parts, *words), steps=stop)  # whose checkpoint is the last
     expected = losses(whole)
     run(configure(stage, tiny, parts, *words, "resume=true"))
-    resumed = losses(parts, log="log_resumed_1")
-    assert set(resumed) == set(range(stop, 7)) and len(expected) == 7
-    for step in resumed:
-        assert resumed[step] == pytest.approx(expected[step], rel=1e-5), step
-    assert len(set(expected.values())) > 3
-    assert stop == 1 or set(losses(parts)) == set(range(stop - 1))  # the first part's log is still there, less its last step
+    assert losses(parts) == expected and list(expected) == list(range(7)) and len(set(expected.values())) > 3
+    assert losses(parts, term="learning_rate") == losses(whole, term="learning_rate")
 
 
-def test_a_finished_run_goes_on_for_longer_with_a_longer_cosine(tiny, tmp_path):
-    surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=3"))
-    surrogate.run(configure("surrogate", tiny, tmp_path, "trainer.max_steps=6", "resume=true"))
-    assert set(losses(tmp_path, log="log_resumed_1")) == {3, 4, 5}
+def test_a_resume_with_another_max_steps_has_the_schedule_of_a_run_with_that(tiny, tmp_path):
+    words = ["data.max_clips=2", "data.crops_per_clip=1", "surrogate.width=8"]
+    surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=3"))
+    surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=6", "resume=true"))
+    rates = losses(tmp_path, term="learning_rate")
+    factors = [0.505 + 0.495 * math.cos(math.pi * step / steps) for step, steps in zip(range(6), [3] * 3 + [6] * 3, strict=True)]
+    expected = [1e-3 * factor for factor in factors]
+    assert list(rates) == list(range(6)) and list(rates.values()) == pytest.approx(expected, rel=1e-6)
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 6 and state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5)
+    assert state["global_step"] == 6 and state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(expected[-1])
+    with pytest.raises(ConfigError, match=r"is at step 6: set trainer\.max_steps to that or more"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=5", "resume=true"))
+
+
+@pytest.mark.parametrize("stage", ["surrogate", "control"])
+def test_a_finished_run_trains_nothing_when_resumed(stage, tiny, trained, tmp_path, capsys):
+    run = {"surrogate": surrogate.run, "control": control.run}[stage]
+    words = ["trainer.max_steps=2", "data.max_clips=2", "data.crops_per_clip=1", "learning_rate=0.01"]
+    words += ["task=reconstruction", f"surrogate={trained}"] if stage == "control" else ["surrogate.width=8"]
+    path = run(configure(stage, tiny, tmp_path, *words))
+    weights, rows = load_weights(path, kind=stage).state, (tmp_path / "metrics.csv").read_text()
+    path.unlink()  # as if the run had been killed just before it wrote them
+    assert run(configure(stage, tiny, tmp_path, *words, "resume=true")) == path
+    assert "has all of its 2 steps: nothing is trained" in capsys.readouterr().out
+    again = load_weights(path, kind=stage).state
+    assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
+    assert (tmp_path / "metrics.csv").read_text() == rows
+
+
+def test_a_folder_holds_one_run(tiny, trained, tmp_path):
+    """Neither its log nor its weights nor its checkpoint are mixed with another's."""
+    words = ["data.max_clips=2", "data.crops_per_clip=1", "surrogate.width=8"]
+    surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=4"))
+    (tmp_path / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    again = [*words, "seed=1", "trainer.max_steps=2"]
+    with pytest.raises(ConfigError, match=r"holds a run already .*config\.yaml.*resume=true.*overwrite=true.*out=DIR"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, *again))
+    with pytest.raises(ConfigError, match="holds a run already"):  # of another stage, too
+        control.run(configure("control", tiny, tmp_path, "task=reconstruction", f"surrogate={trained}"))
+    with pytest.raises(ConfigError, match="set one of them"):
+        surrogate.run(configure("surrogate", tiny, tmp_path, *again, "resume=true", "overwrite=true"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    surrogate.run(configure("surrogate", tiny, tmp_path, *again, "overwrite=true"))
+    assert {path.name for path in tmp_path.iterdir()} - {"pictures"} == set(before)  # no last-v1.ckpt
+    assert (tmp_path / "notes.txt").read_text() == "mine" and list(losses(tmp_path)) == [0, 1]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert "seed: 1" in (tmp_path / "config.yaml").read_text() and "overwrite: false" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(tiny, tmp_path):
+    words = ["data.max_clips=2", "data.crops_per_clip=1", "surrogate.width=8", "trainer.max_steps=3"]
+    config = configure("surrogate", tiny, tmp_path, *words)
+    _stop_after(surrogate.run, config, steps=2)
+    assert not (tmp_path / "last.ckpt").exists()
+    surrogate.run(dataclasses.replace(config, resume=True))
+    assert list(losses(tmp_path)) == [0, 1, 2]
 
 
 class _Interrupted(Exception):
@@ -108,4 +157,4 @@ def test_how_long_and_where_a_run_goes_on_may_change(tiny, tmp_path):
         "resume=true",
     ]
     surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words, f"data.cache={tmp_path / 'cache'}"))
-    assert set(losses(tmp_path / "run", log="log_resumed_1")) == {1}
+    assert set(losses(tmp_path / "run")) == {0, 1}

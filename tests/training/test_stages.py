@@ -115,7 +115,7 @@ def test_a_control_trains_for_every_task(task, tiny, trained, tmp_path, detector
     path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, *words))
     network, config = load_control(path)
     assert config["run"]["task"]["name"] == task and network.config["gop"] == 8
-    with (tmp_path / "log" / "metrics.csv").open() as file:
+    with (tmp_path / "metrics.csv").open() as file:
         logged = set(next(csv.reader(file)))
     assert {"loss", "task", "log_bits_excess", "price", "offset_deviation_in_frame"} <= logged
 

@@ -1,0 +1,58 @@
+"""What a step depends on: its random numbers and its learning rate are functions of (seed, step), and of nothing before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+_LAST_RATE = 0.01
+"""Of `learning_rate`, at the end of the cosine."""
+
+
+def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
+    """Seed torch for one step of one process, so that what it draws depends on these numbers alone."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1009 + rank)
+
+
+@contextmanager
+def without_drawing(device: torch.device) -> Iterator[None]:
+    """Leave the random state as it was found.
+
+    Wrap this around whatever a step computes once and keeps: a resumed run computes it in another step, and must draw the same
+    numbers afterwards.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def cosine(step: int, steps: int) -> float:
+    """Factor of the learning rate at `step`: from 1 at step 0 down to 0.01 at `steps`."""
+    return _LAST_RATE + (1 - _LAST_RATE) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / steps)))
+
+
+def adam(module: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
+    """Adam over the parameters that train; `Steps` sets its rate at every step."""
+    return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
+
+
+class Steps(Callback):
+    """Sets the learning rate and the seed before every step.
+
+    The rate is `learning_rate` times a cosine over `trainer.max_steps`. Both are read from the run's settings and not from a
+    checkpoint: after a resume with another `max_steps` or `learning_rate`, every step has the rate that a run with the new
+    settings has at that step.
+    """
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        config: Any = module.config
+        rate = config.learning_rate * cosine(trainer.global_step, config.trainer.max_steps)
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        module.log("learning_rate", rate)
+        seed_step(config.seed, trainer.global_step, rank=trainer.global_rank)
