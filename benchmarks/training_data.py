@@ -1,61 +1,82 @@
-"""Whether real encodes hold training up: samples per second, the step they feed, bytes on disk.
+"""Whether the surrogate's training waits for its samples: filling the cache, the loader alone, steps with and without it.
 
-python benchmarks/training_data.py
+python benchmarks/training_data.py [key=value ...], e.g. data.max_clips=4 data.groups=1
 """
 
 from __future__ import annotations
 
-import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
+from dvcc.config import SurrogateConfig
 from dvcc.config.parse import parse
 from dvcc.surrogate import build_surrogate
-from dvcc.surrogate.samples import LadderSamples
+from dvcc.surrogate.samples import LadderSamples, Sample
+from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.training import SurrogateModule
+from dvcc.training.fill import cache_workers, cores, fill_samples, loader_workers
+from dvcc.training.loader import ClipModule
 from dvcc.training.run import build_codec, build_samples
 
-CLIPS, GROUPS, STEPS = 10, 2, 7
+STEPS, WARM_UP = 20, 2
 
 
-def samples_per_second(samples: LadderSamples, *, workers: int) -> float:
-    """One epoch through a loader; starting its workers counts."""
-    began = time.perf_counter()
-    for _ in DataLoader(samples, 1, num_workers=workers):
-        pass
-    return len(samples) / (time.perf_counter() - began)
+def loader(samples: LadderSamples, config: SurrogateConfig, *, steps: int, workers: int) -> DataLoader[Sample]:
+    """The loader of a training."""
+    seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed)
+    return ClipModule(seen, batch_size=1, steps=steps, num_workers=workers, seed=config.seed).train_dataloader()
+
+
+def per_second(steps: int, began: float) -> float:
+    """A rate since `began`."""
+    return steps / (time.perf_counter() - began)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print one line per measurement."""
     torch.set_flush_denormal(True)
-    torch.multiprocessing.set_sharing_strategy("file_system")
-    for workers in (0, 1, 2):
-        with tempfile.TemporaryDirectory() as cache:
-            words = [f"data.cache={cache}", f"data.max_clips={CLIPS}", f"data.groups={GROUPS}", "data.crops_per_clip=1"]
-            _, config = parse("train", ["surrogate", *words])
-            samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
-            first = samples_per_second(samples, workers=workers)
-            second = samples_per_second(samples, workers=workers)
-            print(f"{workers} workers: {first:.2f} samples/s in the first epoch, {second:.2f} in the second")
-            stored = sum(path.stat().st_size for path in Path(cache).rglob("*.npz"))
-            batch = default_collate([samples[0]])
-            encodes = batch["ladder_bits"].shape[1] + GROUPS * batch["qp"].shape[1]
-    print(f"cache: {stored / CLIPS / 1e6:.2f} MB per clip ({encodes} encodes); ", end="")
-    print(f"the same as pixels: {encodes * batch['frames'].numel() / 1e6:.0f} MB")
-    surrogate = build_surrogate("anchored", qps=config.data.rungs, gop=config.codec.gop, width=config.surrogate.width)
-    module = SurrogateModule(surrogate, config)
-    module.log = lambda *arguments, **settings: None  # type: ignore[method-assign]  # there is no trainer
-    taken = []
-    for _ in range(STEPS):
+    with tempfile.TemporaryDirectory() as cache:
+        words = [f"data.cache={cache}", "data.max_clips=10", "data.groups=2", "data.crops_per_clip=1", *sys.argv[1:]]
+        config = parse("train", ["surrogate", *words])[1]
+        samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
+        workers = cache_workers(config.data)
         began = time.perf_counter()
-        module.training_step(batch, 0).backward()
-        taken.append(time.perf_counter() - began)
-    print(f"training step: {statistics.median(taken):.2f} s, {torch.get_num_threads()} threads")
+        fill_samples(samples, workers=workers)
+        print(f"filling the cache, {workers} workers on {cores()} cores: {per_second(len(samples.clips), began):.2f} clips/s")
+        sizes = [path.stat().st_size for path in samples.paths(0)]
+        encodes = [path.stat().st_size for path in Path(cache).rglob("*.npz")]
+        print(f"a clip: {sum(sizes) / 1e6:.0f} MB of samples, {sum(encodes) / len(samples.clips) / 1e6:.2f} MB of encodes")
+        for count in sorted({0, 1, loader_workers(config.data)}):
+            batches = iter(loader(samples, config, steps=10 * STEPS + WARM_UP, workers=count))
+            for _ in range(WARM_UP):
+                batch = next(batches)
+            began = time.perf_counter()
+            print(f"the loader alone, {count} workers: {per_second(sum(1 for _ in batches), began):.1f} samples/s")
+        surrogate = build_surrogate("anchored", qps=config.data.rungs, gop=config.codec.gop, width=config.surrogate.width)
+        module = SurrogateModule(surrogate, config)
+        module.log = lambda *arguments, **settings: None  # type: ignore[method-assign]  # there is no trainer
+
+        def step(batch: Sample) -> None:
+            module.training_step(batch, 0).backward()
+
+        for _ in range(WARM_UP):
+            step(batch)
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            step(batch)
+        print(f"steps on one batch: {per_second(STEPS, began):.2f} steps/s, {torch.get_num_threads()} threads")
+        batches = iter(loader(samples, config, steps=STEPS + WARM_UP, workers=loader_workers(config.data)))
+        for _ in range(WARM_UP):
+            step(next(batches))
+        began = time.perf_counter()
+        for batch in batches:
+            step(batch)
+        print(f"steps with the loader, {loader_workers(config.data)} workers: {per_second(STEPS, began):.2f} steps/s")
 
 
 if __name__ == "__main__":

@@ -168,4 +168,6 @@ def tiny(videos, tmp_path_factory) -> list[str]:
         "data.maps_per_clip=4",
         "data.groups=1",
         f"data.cache={cache}",
+        "data.num_workers=0",
+        "data.cache_workers=0",
     ]

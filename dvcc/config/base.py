@@ -71,12 +71,16 @@ class DataConfig:
     maps_with_frames: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
     rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
     cache: str = "runs/cache"
-    num_workers: int = 0
+    store_pixels: bool = True  # decoded rungs, for the surrogate's training: 52 MB a clip at the defaults
+    cache_workers: int | None = None  # processes that encode what the cache lacks before a training; None: one per core
+    num_workers: int | None = None  # processes that read samples; None: all cores but one, up to 8
     batch_size: int = 1
 
     def __post_init__(self) -> None:
         counts = ("frames", "stride", "min_frames", "clips_per_video", "max_clips", "crops_per_clip", "groups")
-        at_least(self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0)
+        at_least(
+            self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0, cache_workers=0
+        )
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
         if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:

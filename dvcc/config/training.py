@@ -90,6 +90,7 @@ class _TrainingRun(VideoRun):
     learning_rate: float = 1e-3
     resume: bool = False  # go on from out/last.ckpt
     overwrite: bool = False  # remove the run that is in out
+    cache_only: bool = False  # fill data.cache with what the run needs, and train nothing
 
     def __post_init__(self) -> None:
         at_least(self, learning_rate=0.0, seed=0)

@@ -79,7 +79,7 @@ class ControlModule(L.LightningModule):
     def clip_cache(self, clip: int) -> tuple[Any, Baseline]:
         """Return a clip's analysis, its ladder judged, and x264's own maps of it: made once."""
         if clip not in self._clip_cache:
-            sample = {name: value.to(self.device) for name, value in default_collate([self.ladders[clip]]).items()}
+            sample = {name: value.to(self.device) for name, value in default_collate([self.ladders.without_pixels(clip)]).items()}
             with without_drawing(self.device):
                 self.cache_clip(clip, sample)
         return self._clip_cache[clip]
@@ -91,7 +91,7 @@ class ControlModule(L.LightningModule):
         analysis = self.surrogate.without_pixels(analysis)
         qp, kbps = sample["baseline_qp"][0], sample["baseline_kbps"][0]
         height, width = sample["frames"].shape[-2:]
-        per_kbps = units.kbps_to_bits_per_pixel(1.0, fps=self.ladders.clips[clip].fps, height=height, width=width)
+        per_kbps = units.kbps_to_bits_per_pixel(1.0, fps=float(sample["fps"]), height=height, width=width)
         loss, log_bits = self._predict_from_ladder(analysis, one_hot_qp(qp))
         # A clip that loses nothing asks for nothing.
         baseline = Baseline(qp, torch.log(kbps * per_kbps).float(), loss.clamp(min=1e-4), log_bits)

@@ -16,8 +16,10 @@ from dvcc.control import ControlNetwork
 from dvcc.control.module import BASELINES, ControlModule
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
+from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
 from dvcc.tasks import build_configured
+from dvcc.training.fill import cache_workers, device_of, fill_judged, fill_samples
 from dvcc.training.folder import check_out
 from dvcc.training.pictures import ControlPictures
 from dvcc.training.run import build_codec, build_samples, check_surrogate, fit, trained_on, versions
@@ -27,7 +29,7 @@ def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int
     """Fit the rate prior of `control` on the ladders of up to `max_clips` clips. Returns the RMS error in QPs."""
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(max_clips, len(samples))).round().astype(int))
     clips, log_bpp = [], []
-    for sample in (samples[int(index)] for index in chosen):
+    for sample in (samples.without_pixels(int(index)) for index in chosen):
         num_frames, _, height, width = sample["frames"].shape
         clips.append(sample["frames"])
         bpp = units.bits_per_pixel(1.0, num_frames=num_frames, height=height, width=width)
@@ -50,6 +52,11 @@ def run(config: ControlConfig) -> Path:
     task = build_configured(config.task)
     task.check_trainable()
     samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES)
+    workers = cache_workers(config.data)
+    fill_samples(samples, workers=workers)
+    fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
+    if config.cache_only:
+        return Path(config.data.cache)
     model = config.control
     control = ControlNetwork(
         width=model.width, gop=config.codec.gop, max_delta_qp=model.max_delta_qp, blur_sigma=model.blur_sigma

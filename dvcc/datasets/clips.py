@@ -123,6 +123,11 @@ class ClipDataset(Dataset[Clip]):
     def __getitem__(self, index: int) -> Clip:
         return _read_span(self.spans[index], self.stride, self.size)
 
+    def identity(self, index: int) -> str:
+        """What clip `index` depends on, without reading it: which frames of which video, and when that was last changed."""
+        span = self.spans[index]
+        return repr((_changed(span.video), replace(span, video=Path()), self.stride, self.size, av.ffmpeg_version_info))
+
 
 def clip_starts(
     video: Path,
@@ -174,6 +179,16 @@ def _window(video: Path, start: int, size: tuple[int, int], variant: int, seed: 
     rng = np.random.default_rng(list(key[:8]))
     top, left = (2 * int(rng.integers(0, s // 2 + 1)) for s in slack)
     return ClipSpan(video, start, top, left, flip=bool(variant % 2))
+
+
+@lru_cache(maxsize=4096)
+def _changed(video: Path) -> tuple[str, list[tuple[str, int, int]]]:
+    """A video's place, and the names, sizes and times of its files."""
+    if video.suffix.lower() in VIDEO_SUFFIXES and video.is_file():
+        files = [video]
+    else:
+        files = sorted((video if video.is_dir() else video.parent).iterdir())
+    return str(video.resolve()), [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 @lru_cache(maxsize=4096)

@@ -21,7 +21,7 @@ from dvcc.errors import ConfigError
 from dvcc.networks.flow import warp
 from dvcc.pixels import as_float
 from dvcc.surrogate.anchored_networks import CorrectionNetwork, MacroblockNetwork, to_pixels, zero_
-from dvcc.surrogate.base import Prediction, Sample, Surrogate, activity, check_qp, log_coding_error, mean_qp, per_macroblock
+from dvcc.surrogate.base import Prediction, Sample, Surrogate, activity, check_qp, mean_qp, per_macroblock
 from dvcc.surrogate.ladder import FRAME_TYPES
 from dvcc.surrogate.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogate.references import CodingOrder, coding_order
@@ -37,6 +37,7 @@ _FLOOR = 1e-3  # of activities before their logarithm: a quarter of a grey level
 class LadderAnalysis:
     """What the ladder says of B clips: all (B, T, .., h, w) on the macroblock grid, but for the pixels.
 
+    ladder_frames: (B, R', K, 3, H, W), of the rungs ladder_rungs (B, R') and the frames ladder_at (B, K), both rising.
     static: log activity, log residual against the past and the future reference, frame type one-hot. log_error: log
     coding error of every rung. log_cost: log of what the transform of the best prediction would cost at every rung.
     log_bits: learned log bits of every macroblock at every rung. log_mean_bits: (B, T, R). motion: in pixels;
@@ -45,6 +46,8 @@ class LadderAnalysis:
 
     frames: torch.Tensor
     ladder_frames: torch.Tensor
+    ladder_rungs: torch.Tensor
+    ladder_at: torch.Tensor
     order: CodingOrder
     motion: Motion
     grid_motion: Motion
@@ -79,7 +82,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
 
     def analyse(self, sample: Sample) -> LadderAnalysis:
         """See `Surrogate.analyse`. Raises `ConfigError` for a sample without a ladder, or with one of other rungs."""
-        found = {name: sample[name].shape[1] for name in ("ladder_frames", "ladder_bits") if name in sample}
+        found = {name: sample[name].shape[1] for name in ("ladder_log_error", "ladder_bits") if name in sample}
         if list(found.values()) != [len(self.rungs.qps)] * 2:
             raise ConfigError(
                 f"this surrogate reads a ladder of {len(self.rungs.qps)} rungs, and the sample has {found or 'none'}: "
@@ -93,13 +96,16 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         logs = torch.log(per_macroblock(torch.stack([activity(luma), *(r.abs() for r in residuals)], 2)) + _FLOOR)
         grid = logs.shape[-2:]
         types = F.one_hot(sample["frame_types"], len(FRAME_TYPES)).to(logs)[..., None, None].expand(-1, -1, -1, *grid)
-        log_error = torch.stack([log_coding_error(as_float(rung), frames) for rung in sample["ladder_frames"].unbind(1)], 2)
+        log_error = sample["ladder_log_error"].transpose(1, 2)
         static = torch.cat([(logs + 4) / 2, types], 2)
         log_cost = self._log_cost(luma, residuals)
         log_mean_bits = rearrange(torch.log(ladder_bits / (grid[0] * grid[1])), "b r t -> b t r")
+        clips, device = len(frames), frames.device
         return LadderAnalysis(
             frames,
-            sample["ladder_frames"],
+            sample.get("ladder_frames", frames.new_zeros(clips, 0)),
+            sample.get("ladder_rungs", torch.arange(len(self.rungs.qps), device=device).expand(clips, -1)),
+            sample.get("ladder_at", torch.arange(frames.shape[1], device=device).expand(clips, -1)),
             order,
             motion,
             Motion(*(per_macroblock(flow) / MACROBLOCK for flow in motion)),
@@ -211,22 +217,25 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         mostly noise; what changes reliably with the QP is how large the coding error is. So backward, the error of
         the drawn rung grows as the ladder says, and forward it is what it is.
         """
-        frames = analysis.frames[clip]
+        at, rungs, ladder = analysis.ladder_at[clip], analysis.ladder_rungs[clip], analysis.ladder_frames[clip]
+        frames = analysis.frames[clip, at]
         size = frames.shape[-2:]
+        places = torch.searchsorted(at, torch.tensor(shown, device=at.device))
         below, weight = self.rungs.around(effective)
-        ladder = analysis.ladder_frames[clip]
-        candidates = torch.stack([pick_rungs(ladder, below), pick_rungs(ladder, below + 1)])
-        chosen = weight > (torch.rand_like(weight) if self.training else 0.5)
+        chosen = (weight > (torch.rand_like(weight) if self.training else 0.5))[at]
+        below, weight, effective_at, level_at = below[at], weight[at], effective[at], level[at]
+        candidates = torch.stack([pick_rungs(ladder, torch.searchsorted(rungs, rung)) for rung in (below, below + 1)])
         second = to_pixels(chosen[:, None], size)
-        log_error = self.rungs.at(analysis.log_error[clip], effective)
+        log_error = self.rungs.at(analysis.log_error[clip, at], effective_at)
         growth = to_pixels(torch.exp(log_error - log_error.detach())[:, None], size)  # 1, with the slope of the error
         drawn = frames + (torch.where(second, candidates[1], candidates[0]) - frames) * growth
         other = torch.where(second, candidates[0], candidates[1])
         # Rungs are exact as they are: the correction is for where a map leaves them.
-        left = (effective - self.rungs.qps[below + chosen]).abs() + (effective - level).abs() + (level - level.mean()).abs()
-        where = F.max_pool2d(left.detach().clamp(max=1)[:, None], 3, 1, 1)[shown]
+        left = (effective_at - self.rungs.qps[below + chosen]).abs() + (effective_at - level_at).abs()
+        left = left + (level_at - level.mean()).abs()
+        where = F.max_pool2d(left.detach().clamp(max=1)[:, None], 3, 1, 1)[places]
         residual = self._correct(analysis, clip, level, effective, drawn, other, shown)
-        return drawn[shown] + to_pixels(where, size) * residual, candidates[:, shown], weight[shown], log_error[shown]
+        return drawn[places] + to_pixels(where, size) * residual, candidates[:, places], weight[places], log_error[places]
 
     def _correct(
         self,
@@ -238,22 +247,23 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         other: torch.Tensor,
         shown: list[int],
     ) -> torch.Tensor:
-        """(S, 3, H, W): what to add to the `shown` of the `drawn` rungs."""
+        """(S, 3, H, W): what to add to the `shown` of the `drawn` rungs; drawn, other: (K, 3, H, W), of frames `ladder_at`."""
         order, size = analysis.order, drawn.shape[-2:]
         frames = analysis.frames[clip]
-        here = torch.tensor(shown, device=drawn.device)
+        at, here = analysis.ladder_at[clip], torch.tensor(shown, device=drawn.device)
+        drawn_here = torch.searchsorted(at, here)
         place_of = order.frame[clip].argsort()[here]
         neighbours, qualities = [], []
         for places, flow in ((order.past, analysis.motion.past), (order.future, analysis.motion.future)):
             place = places[clip, place_of]
             source = torch.where(place >= 0, order.frame[clip, place.clamp(min=0)], here)
-            neighbours += [warp(torch.cat([drawn[source], frames[source]], 1), flow[clip, here])]
+            neighbours += [warp(torch.cat([drawn[torch.searchsorted(at, source)], frames[source]], 1), flow[clip, here])]
             qualities += [effective[source]]
         scale = torch.exp(self.rungs.at(analysis.log_error[clip, here], effective[here]))
         maps = torch.cat(
             [torch.stack([level[here], effective[here], *qualities], 1) / 10 - 3.2, analysis.static[clip, here, 3:]], 1
         )
-        pictures = (drawn[here], frames[here], other[here], *neighbours)
+        pictures = (drawn[drawn_here], frames[here], other[drawn_here], *neighbours)
         return self.correction(*pictures, maps=maps, scale=to_pixels(scale[:, None], size))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from pathlib import Path
 
 import av
 import numpy as np
@@ -45,19 +46,28 @@ class JudgedLadders:
 
     def degradation(self, clip: int, sample: Sample) -> torch.Tensor:
         """(1, R, T, h, w): degradation of every rung of clip number `clip`, whose `sample` is a batch of one."""
-        samples = self.samples
-        code = source_digest("dvcc.surrogate.judged", "dvcc.codecs")
-        words = [code, self._task_key, samples.clips[clip].digest, samples.codec, samples.qps, av.__version__]
-        words.append(av.ffmpeg_version_info)
-        path = samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
+        path = self._path(clip)
         try:
             degradation = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["degradation"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+            if "ladder_frames" not in sample:
+                sample = {**sample, "ladder_frames": self.samples.ladder_frames(clip)[None].to(sample["frames"].device)}
             degradation = judge_ladder(self.task, sample).cpu().numpy()
             buffer = io.BytesIO()
             np.savez_compressed(buffer, degradation=degradation)
             write_atomic(path, buffer.getvalue())
         return torch.from_numpy(degradation).to(sample["frames"].device)
+
+    def is_stored(self, clip: int) -> bool:
+        """Whether the ladder of a clip has been judged."""
+        return self._path(clip).is_file()
+
+    def _path(self, clip: int) -> Path:
+        samples = self.samples
+        code = source_digest("dvcc.surrogate.judged", "dvcc.codecs")
+        words = [code, self._task_key, samples.digest(clip), samples.codec, samples.qps, av.__version__]
+        words.append(av.ffmpeg_version_info)
+        return samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
 
 
 class Judge:

@@ -21,8 +21,10 @@ from dvcc.surrogate.base import log_coding_error, per_macroblock
 from dvcc.surrogate.control_variates import control_variate_loss
 from dvcc.surrogate.judged import Judge
 from dvcc.surrogate.samples import Sample
+from dvcc.surrogate.step_samples import StepSamples
 from dvcc.tasks import build_configured
 from dvcc.tasks.base import Task
+from dvcc.training.fill import cache_workers, fill_samples
 from dvcc.training.folder import check_out
 from dvcc.training.pictures import SurrogatePictures
 from dvcc.training.run import (
@@ -102,7 +104,7 @@ class SurrogateModule(L.LightningModule):
         qp = one_hot_qp(batch["qp"])
         bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
         shown = batch["shown"][0, : self.config.data.maps_with_frames]
-        asked = torch.randperm(qp.shape[2])[: self.config.losses.frames].tolist()
+        asked = batch["asked"][0].tolist()
         coded_frames = batch["coded_frames"][:, : len(shown), asked]
         with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
         losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
@@ -187,9 +189,13 @@ def run(config: SurrogateConfig) -> Path:
         task = build_configured(config.task).requires_grad_(False)
         data = replace(data, maps_with_frames=data.maps_per_clip)  # the real loss of every map is needed
     samples = build_samples(data, codec, seed=config.seed, with_maps=True)
+    fill_samples(samples, workers=cache_workers(data))
+    if config.cache_only:
+        return Path(data.cache)
     module = SurrogateModule(surrogate, config, task)
     out = Path(config.out)
-    fit(module, samples, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
+    seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed, whole=task is not None)
+    fit(module, seen, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
     path = out / "surrogate.safetensors"
     about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))

@@ -23,7 +23,10 @@ CHECKPOINT, CONFIG, METRICS, VERSIONS = "last.ckpt", "config.yaml", "metrics.csv
 _FILES = (CONFIG, VERSIONS, CHECKPOINT, METRICS, "wandb.txt", "surrogate.safetensors", "control.safetensors")
 _FOLDERS = ("pictures", "wandb")
 
-_MAY_CHANGE = ("trainer.", "logger.", "learning_rate", "data.num_workers", "data.cache", "resume", "overwrite", "out")
+_MAY_CHANGE = (
+    *("trainer.", "logger.", "learning_rate", "data.num_workers", "data.cache", "data.store_pixels"),
+    *("resume", "overwrite", "cache_only", "out"),
+)
 """What a resumed run may set anew: how long and where it runs. All else would make it a run of two halves."""
 
 
@@ -41,7 +44,7 @@ def check_out(config: Any) -> None:
     """
     if config.resume and config.overwrite:
         raise ConfigError("resume=true goes on with a run and overwrite=true removes it: set one of them")
-    if not first_process():  # the first process of a distributed run has written there by now
+    if config.cache_only or not first_process():  # the first process of a distributed run has written there by now
         return
     out = Path(config.out)
     if config.resume:

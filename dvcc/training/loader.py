@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
-from typing import Protocol, cast
+from multiprocessing.context import BaseContext
+from typing import Protocol
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dvcc.surrogate.step_samples import collate
+
 Sample = dict[str, torch.Tensor]
 
 
 class SizedSamples(Protocol):
-    """Samples by index, and how many there are."""
+    """Samples by index and step, and how many there are."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sample: ...
+    def at_step(self, index: int, step: int) -> Sample: ...
 
 
-class StepSampler(Sampler[int]):
-    """The indices of steps `start`, start + 1, .. up to `steps`: shuffled epochs, endlessly.
+def worker_context(workers: int) -> BaseContext | None:
+    """How so many processes of a loader start; None for none.
+
+    Not forked from this one: a fork copies the locks that other threads hold (of a progress bar, of FFmpeg), and waits for them
+    for ever. They are forked from a process that has imported what they need and has done nothing.
+    """
+    if not workers:
+        return None
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dvcc.surrogate.step_samples", "dvcc.datasets.clips"])
+    return context
+
+
+class StepSampler(Sampler[tuple[int, int]]):
+    """The (index, step) of steps `start`, start + 1, .. up to `steps`: shuffled epochs, endlessly.
 
     Position p depends on (seed, p) alone, so a run resumed at a step sees the samples it would have seen; nothing
     has to be stored. A step takes `world_size` batches, and process `rank` yields its own of them.
@@ -31,13 +50,14 @@ class StepSampler(Sampler[int]):
         self, size: int, *, batch_size: int, steps: int, start: int = 0, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
         self.size, self.batch_size, self.seed, self.steps = size, batch_size, seed, steps
+        self.world_size = world_size
         self.batches = range(start * world_size + rank, steps * world_size, world_size)
 
     def __len__(self) -> int:
         """Of the whole run, also after a resume: Lightning goes on counting batches where the run stopped."""
         return self.steps * self.batch_size
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         shuffled_epoch, order = -1, torch.empty(0)
         for batch in self.batches:
             for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
@@ -45,7 +65,17 @@ class StepSampler(Sampler[int]):
                 if epoch != shuffled_epoch:
                     order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
                     shuffled_epoch = epoch
-                yield int(order[place])
+                yield int(order[place]), batch // self.world_size
+
+
+class _BySteps(Dataset[Sample]):
+    """Items by (index, step), as `StepSampler` asks for them."""
+
+    def __init__(self, samples: SizedSamples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        return self.samples.at_step(*place)
 
 
 class ClipModule(L.LightningDataModule):
@@ -67,9 +97,12 @@ class ClipModule(L.LightningDataModule):
         sampler = StepSampler(len(self.samples), batch_size=self.batch_size, steps=self.steps, seed=self.seed, **place)
         # A generator of its own: workers are seeded from it, and torch's own state stays as the step left it.
         return DataLoader(
-            cast("Dataset[Sample]", self.samples),
+            _BySteps(self.samples),
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            multiprocessing_context=worker_context(self.num_workers),
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )

@@ -22,7 +22,12 @@ from dvcc.visuals import amplified_difference, rgb, strip
 
 
 class _Pictures(Callback, AbstractBase):
-    """Draws the first sample every so many steps and at the end of the run."""
+    """Draws the first sample every so many steps and at the end of the run.
+
+    pixels: whether `draw` needs the decoded ladder.
+    """
+
+    pixels: bool
 
     def __init__(self, samples: LadderSamples, folder: Path, *, every: int) -> None:
         self.samples, self.folder, self.every = samples, folder, every
@@ -30,7 +35,8 @@ class _Pictures(Callback, AbstractBase):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         if (step % self.every == 0 or step == trainer.max_steps) and trainer.is_global_zero:
-            sample = {name: value.to(module.device) for name, value in default_collate([self.samples[0]]).items()}
+            item = self.samples[0] if self.pixels else self.samples.without_pixels(0)
+            sample = {name: value.to(module.device) for name, value in default_collate([item]).items()}
             with torch.no_grad():
                 self.draw(module, sample, self.folder / f"step_{step:06d}.png")
 
@@ -41,6 +47,8 @@ class _Pictures(Callback, AbstractBase):
 
 class SurrogatePictures(_Pictures):
     """Input, really coded, predicted, and four times their difference, of the last frame."""
+
+    pixels = True
 
     def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
         """The first of the maps whose frames the sample has."""
@@ -58,6 +66,8 @@ class SurrogatePictures(_Pictures):
 
 class ControlPictures(_Pictures):
     """The map of the last frame at a low and a high target, over the frame."""
+
+    pixels = False
 
     def draw(self, module: L.LightningModule, sample: dict[str, torch.Tensor], path: Path) -> None:
         """Targets are what the clip costs at the rungs nearest QP 42 and 28."""

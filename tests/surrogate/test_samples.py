@@ -68,17 +68,25 @@ def test_maps_cover_the_range_of_qps(scene):
     assert min(map(np.min, values)) == 2 and max(map(np.max, values)) == 51
 
 
+def places(size: int, **settings) -> tuple[list[int], list[int]]:
+    """The indices and the steps that a sampler yields."""
+    indices, steps = zip(*StepSampler(size, **settings), strict=True)
+    return list(indices), list(steps)
+
+
 def test_every_epoch_is_a_permutation_and_positions_survive_a_resume():
-    whole = list(StepSampler(5, batch_size=2, steps=10, seed=3))
+    whole, steps = places(5, batch_size=2, steps=10, seed=3)
     assert len(whole) == 20 and all(sorted(whole[i : i + 5]) == list(range(5)) for i in range(0, 20, 5))
+    assert steps == [step for step in range(10) for _ in range(2)]
     assert len({tuple(whole[i : i + 5]) for i in range(0, 20, 5)}) > 1  # not one order for all epochs
     for start in (1, 3, 5, 9):
-        assert list(StepSampler(5, batch_size=2, steps=10, start=start, seed=3)) == whole[2 * start :]
-    assert list(StepSampler(5, batch_size=2, steps=10, seed=4)) != whole
+        assert places(5, batch_size=2, steps=10, start=start, seed=3) == (whole[2 * start :], steps[2 * start :])
+    assert places(5, batch_size=2, steps=10, seed=4)[0] != whole
 
 
 def test_processes_share_out_the_steps_of_one():
-    whole = list(StepSampler(5, batch_size=4, steps=6, seed=1))
-    first, second = (list(StepSampler(5, batch_size=2, steps=6, seed=1, rank=rank, world_size=2)) for rank in (0, 1))
+    whole, _ = places(5, batch_size=4, steps=6, seed=1)
+    first, second = (places(5, batch_size=2, steps=6, seed=1, rank=rank, world_size=2)[0] for rank in (0, 1))
     assert [*first[:2], *second[:2], *first[2:4], *second[2:4]] == whole[:8] and len(first) == len(second) == 12
-    assert list(StepSampler(5, batch_size=2, steps=6, start=4, seed=1, rank=1, world_size=2)) == second[8:]
+    later, steps = places(5, batch_size=2, steps=6, start=4, seed=1, rank=1, world_size=2)
+    assert later == second[8:] and steps == [4, 4, 5, 5]

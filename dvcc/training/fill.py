@@ -1,0 +1,122 @@
+"""Fills `data.cache` before a training begins, in parallel: a step then waits for no encoder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from dvcc.config import DataConfig
+from dvcc.errors import ConfigError
+from dvcc.surrogate.judged import JudgedLadders
+from dvcc.surrogate.samples import LadderSamples, Sample
+from dvcc.training.loader import worker_context
+from dvcc.training.progress import progress_bar
+
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def loader_workers(data: DataConfig) -> int:
+    """`data.num_workers`, or up to eight processes when it is not set: all cores but the one that trains."""
+    return min(8, cores() - 1) if data.num_workers is None else data.num_workers
+
+
+def cache_workers(data: DataConfig) -> int:
+    """`data.cache_workers`, or one process per core when it is not set; 0 on a machine with one."""
+    return (cores() if cores() > 1 else 0) if data.cache_workers is None else data.cache_workers
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Where a network is asked before the trainer has chosen its device: on a GPU, where there is one that may be used."""
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def fill_samples(samples: LadderSamples, *, workers: int) -> None:
+    """Encode, decode and store what `samples` lacks, clip by clip.
+
+    Raises `ConfigError` when the disk has no room for the pixels.
+    """
+    missing = [clip for clip in range(len(samples.clips)) if not samples.is_stored(clip)]
+    folder = samples.store.folder
+    if not missing or folder is None:
+        return
+    first = missing.pop(0)
+    _store(samples, first)  # tells how large the others are going to be
+    size = sum(path.stat().st_size for path in samples.paths(first))
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size * len(missing) > free:
+        raise ConfigError(
+            f"decoded samples need {_size(size * len(missing))} more in {folder}, and the disk has {_size(free)} free: "
+            f"lower data.max_clips or data.groups, set data.cache to another disk, or set data.store_pixels=false"
+        )
+    print(f"{folder}: {len(missing) + 1} clips to encode, about {_size(size * (len(missing) + 1))} decoded")
+    for _ in _run(_Stored(samples), missing, workers=workers, title="encoding"):
+        pass
+
+
+def fill_judged(judged: JudgedLadders, *, workers: int, device: torch.device) -> None:
+    """Let the task network judge the ladders that it has not judged yet, on `device`, while workers decode the next ones."""
+    missing = [clip for clip in range(len(judged.samples.clips)) if not judged.is_stored(clip)]
+    judged.task.to(device)
+    for sample in _run(_Pixels(judged.samples), missing, workers=workers, title="judging"):
+        batch = {name: value.to(device) for name, value in default_collate([sample]).items()}
+        judged.degradation(int(sample["clip"]), batch)
+
+
+class _Stored(Dataset[int]):
+    """Storing as a data set, for a loader's workers."""
+
+    def __init__(self, samples: LadderSamples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, clip: int) -> int:
+        _store(self.samples, clip)
+        return clip
+
+
+class _Pixels(Dataset[Sample]):
+    """What a task network judges."""
+
+    def __init__(self, samples: LadderSamples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, clip: int) -> Sample:
+        sample = self.samples.without_pixels(clip * self.samples.groups)
+        ladder = self.samples.ladder_frames(clip)
+        return {"clip": sample["clip"], "frames": sample["frames"].clone(), "ladder_frames": ladder.clone()}
+
+
+def _run(dataset: Dataset[T], indices: list[int], *, workers: int, title: str) -> Iterator[T]:
+    """The items of `indices`, made by so many processes, with a progress bar."""
+    if not indices:
+        return
+    workers = min(workers, len(indices))
+    loader = DataLoader(
+        Subset(dataset, indices), batch_size=None, num_workers=workers, multiprocessing_context=worker_context(workers)
+    )
+    with progress_bar() as bar:
+        task = bar.add_task(title, total=len(indices), note="clips")
+        for item in loader:
+            yield item
+            bar.advance(task)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _store(samples: LadderSamples, clip: int) -> None:
+    for group in range(samples.groups):
+        samples.without_pixels(clip * samples.groups + group)
+    if samples.store_pixels:
+        samples.ladder_frames(clip)

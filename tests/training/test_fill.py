@@ -1,0 +1,69 @@
+"""The cache is filled before the first step, by as many processes as one likes, and a training from it asks no encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dvcc.codecs.cache import EncodeCache
+from dvcc.control import training as control
+from dvcc.errors import ConfigError
+from dvcc.surrogate import judged
+from dvcc.surrogate import training as surrogate
+from dvcc.training import fill
+from tests.training.conftest import configure, losses
+
+RUNS = {"surrogate": surrogate.run, "control": control.run}
+SMALL = ["data.crops_per_clip=1", "trainer.max_steps=3", "task=reconstruction"]
+
+
+def refuse(*_):
+    pytest.fail("the cache was filled before, and this was asked for again")
+
+
+@pytest.mark.parametrize("stage", RUNS)
+def test_a_training_from_a_filled_cache_asks_no_encoder(stage, tiny, trained, tmp_path, monkeypatch, capsys):
+    words = [*SMALL, f"data.cache={tmp_path / 'cache'}"]
+    words.append(f"surrogate={trained}" if stage == "control" else "surrogate.width=8")
+    filling = configure(stage, tiny, tmp_path / "run", *words, "cache_only=true", "data.cache_workers=2")
+    assert RUNS[stage](filling) == tmp_path / "cache" and not (tmp_path / "run").exists()
+    assert "clips to encode, about " in capsys.readouterr().out
+    monkeypatch.setattr(EncodeCache, "encode", refuse)
+    monkeypatch.setattr(judged, "judge_ladder", refuse)
+    monkeypatch.setattr("dvcc.datasets.clips.read_clip", refuse)
+    assert RUNS[stage](filling) == tmp_path / "cache"
+    assert RUNS[stage](configure(stage, tiny, tmp_path / "run", *words)).is_file() and len(losses(tmp_path / "run")) == 3
+    assert "to encode" not in capsys.readouterr().out
+
+
+def test_losses_do_not_depend_on_processes_nor_on_the_store(tiny, tmp_path):
+    words = [*SMALL, "surrogate.width=8", "data.groups=2"]
+    found = []
+    for name, more in {
+        "plain": ["data.store_pixels=false"],
+        "stored": [],
+        "workers": ["data.num_workers=2", "data.cache_workers=2", f"data.cache={tmp_path / 'cache'}"],
+    }.items():
+        surrogate.run(configure("surrogate", tiny, tmp_path / name, *words, *more))
+        found.append(losses(tmp_path / name))
+    assert found[0] == found[1] == found[2] and len(found[0]) == 3
+
+
+def test_a_disk_without_room_for_the_pixels_is_named_before_the_encodes(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(fill.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    words = [*SMALL, f"data.cache={tmp_path / 'cache'}"]
+    with pytest.raises(ConfigError, match=r"decoded samples need \d\.\d MB more in .*0\.0 MB free.*data\.store_pixels=false"):
+        surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words))
+    assert len(list(Path(tmp_path / "cache").rglob("*.npz"))) == 4 + 3  # of one clip: rungs, and maps that are no rung
+
+
+def test_processes_are_as_many_as_cores_unless_they_are_set(tiny, tmp_path, monkeypatch):
+    words = [word for word in tiny if "workers" not in word]
+    data = configure("surrogate", words, tmp_path).data
+    for cores, loading, filling in ((1, 0, 0), (2, 1, 2), (16, 8, 16)):
+        monkeypatch.setattr(fill, "cores", lambda cores=cores: cores)
+        assert (fill.loader_workers(data), fill.cache_workers(data)) == (loading, filling)
+    chosen = configure("surrogate", words, tmp_path, "data.num_workers=3", "data.cache_workers=5").data
+    assert (fill.loader_workers(chosen), fill.cache_workers(chosen)) == (3, 5)
