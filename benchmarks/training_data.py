@@ -16,12 +16,14 @@ from torch.utils.data import DataLoader
 from dvcc.config import SurrogateConfig
 from dvcc.config.parse import parse
 from dvcc.surrogate import build_surrogate
+from dvcc.surrogate.data import build_samples
+from dvcc.surrogate.fill import fill_samples
 from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.training import SurrogateModule
-from dvcc.training.fill import cache_workers, cores, fill_samples, loader_workers
 from dvcc.training.loader import ClipModule
-from dvcc.training.run import build_codec, build_samples
+from dvcc.training.run import build_codec
+from dvcc.training.workers import cache_workers, cores, loader_workers
 
 STEPS, WARM_UP = 20, 2
 

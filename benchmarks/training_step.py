@@ -15,9 +15,10 @@ from dvcc.config.parse import parse
 from dvcc.control import ControlNetwork
 from dvcc.pixels import as_float
 from dvcc.surrogate import build_surrogate, one_hot_qp
+from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
-from dvcc.training.run import build_codec, build_samples
+from dvcc.training.run import build_codec
 from dvcc.units import macroblock_grid
 
 ROUNDS = 7

@@ -1,9 +1,13 @@
 """Every example runs as its first lines say, at tiny size."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +29,41 @@ def test_own_network_trains_a_control_and_compares_it(tiny, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "mIoU @ achieved kbit/s" in done.stdout and "| learned" in done.stdout
     assert (tmp_path / "own" / "control.safetensors").is_file() and (tmp_path / "own" / "report" / "report.md").is_file()
+
+
+@pytest.fixture(scope="module")
+def published():
+    """examples/published_method.py as a module."""
+    spec = importlib.util.spec_from_file_location("published_method", ROOT / "examples" / "published_method.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_published_method_trains_and_is_scored_under_strict_bandwidth(published, videos, tmp_path, capsys):
+    words = ["--root", str(videos), "--test", "test.mp4", "--cache", str(tmp_path), "--frames", "3", "--clips", "1"]
+    words += ["--size", "64", "96", "--surrogate-steps", "2", "--control-steps", "2"]
+    table = {name: figures for name, *figures in published.main(words)}
+    printed = capsys.readouterr().out
+    assert list(table) == ["two-pass ABR", "flat map", "control"] and all(name in printed for name in table)
+    for strict, metric, within in table.values():
+        assert 0 <= strict <= min(metric, within) and metric <= 1  # a clip over its target counts as 0
+    assert table["control"][0] > 0
+
+
+def test_the_published_control_starts_at_the_flat_map_and_learns_from_hard_qps(published):
+    control, frames = published.Control((20.0, -6.0)), torch.rand(1, 3, 3, 70, 100)
+    logits = control(frames, torch.tensor([-2.0]))
+    assert logits.shape == (1, 3, 5, 7, 52) and (logits.argmax(-1) == 32).all()
+    qp = published.gumbel_softmax(logits)
+    assert set(qp.unique().tolist()) == {0.0, 1.0} and (qp.sum(-1) == 1).all()
+    coded, log_bits = published.Surrogate()(frames, qp)
+    assert coded.shape == frames.shape and log_bits.shape == (1,)
+    (coded.square().mean() + log_bits.sum()).backward()
+    assert control.head.weight.grad.abs().sum() > 0
+
+
+def test_what_a_control_variate_explains_is_no_loss(published):
+    real = torch.tensor([1.0, 2.0, 4.0, 3.0])
+    assert published.control_variate_loss(real, 5 - 2 * real).item() == pytest.approx(0, abs=1e-6)
+    assert published.control_variate_loss(real, torch.tensor([1.0, -1.0, 1.0, -1.0])).item() > 0.9

@@ -14,15 +14,17 @@ from dvcc.config import ControlConfig
 from dvcc.config.parse import to_dict
 from dvcc.control import ControlNetwork
 from dvcc.control.module import BASELINES, ControlModule
+from dvcc.control.pictures import ControlPictures
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
+from dvcc.surrogate.data import build_samples
+from dvcc.surrogate.fill import fill_judged, fill_samples
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
 from dvcc.tasks import build_configured
-from dvcc.training.fill import cache_workers, device_of, fill_judged, fill_samples
 from dvcc.training.folder import check_out
-from dvcc.training.pictures import ControlPictures
-from dvcc.training.run import build_codec, build_samples, check_surrogate, fit, trained_on, versions
+from dvcc.training.run import build_codec, check_surrogate, fit, trained_on, versions
+from dvcc.training.workers import cache_workers, device_of
 
 
 def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int = 64) -> float:
@@ -68,5 +70,5 @@ def run(config: ControlConfig) -> Path:
     pictures = ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)
     fit(module, ClipFrames(samples), config, callbacks=[pictures])
     path = out / "control.safetensors"
-    control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples, stored), **versions()})
+    control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples.clips, stored), **versions()})
     return path

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+import av
 import numpy as np
 from torch.utils.data import Dataset
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.data import default_collate
 
 from dvcc.surrogate.references import coding_order
 from dvcc.surrogate.samples import LadderSamples, Sample
@@ -59,13 +58,3 @@ def _with_references(asked: torch.Tensor, frame_types: torch.Tensor) -> torch.Te
     kept = sorted(wanted)
     count = min(len(frame), 3 * len(asked))
     return torch.tensor(kept + kept[-1:] * (count - len(kept)))
-
-
-def collate(samples: list[Sample]) -> Sample:
-    """A batch of items. Those with fewer rungs than others repeat their last one."""
-    for name in ("ladder_frames", "ladder_rungs"):
-        if name in samples[0] and len({len(sample[name]) for sample in samples}) > 1:
-            most = torch.arange(max(len(sample[name]) for sample in samples))
-            samples = [{**sample, name: sample[name][most.clamp(max=len(sample[name]) - 1)]} for sample in samples]
-    batch: Sample = default_collate(samples)
-    return batch

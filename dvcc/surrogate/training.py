@@ -19,17 +19,17 @@ from dvcc.pixels import as_float
 from dvcc.surrogate import Prediction, Surrogate, build_surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogate.base import log_coding_error, per_macroblock
 from dvcc.surrogate.control_variates import control_variate_loss
+from dvcc.surrogate.data import build_samples
+from dvcc.surrogate.fill import fill_samples
 from dvcc.surrogate.judged import Judge
+from dvcc.surrogate.pictures import SurrogatePictures
 from dvcc.surrogate.samples import Sample
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.tasks import build_configured
 from dvcc.tasks.base import Task
-from dvcc.training.fill import cache_workers, fill_samples
 from dvcc.training.folder import check_out
-from dvcc.training.pictures import SurrogatePictures
 from dvcc.training.run import (
     build_codec,
-    build_samples,
     check_finite,
     check_finite_gradients,
     check_surrogate,
@@ -38,6 +38,7 @@ from dvcc.training.run import (
     versions,
 )
 from dvcc.training.steps import adam, without_drawing
+from dvcc.training.workers import cache_workers
 
 
 def frame_losses(prediction: Prediction, coded_frames: torch.Tensor, frames: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -197,6 +198,6 @@ def run(config: SurrogateConfig) -> Path:
     seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed, whole=task is not None)
     fit(module, seen, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
     path = out / "surrogate.safetensors"
-    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples, *begun_from), **versions()}
+    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples.clips, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))
     return path

@@ -9,9 +9,7 @@ from typing import Protocol
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
-
-from dvcc.surrogate.step_samples import collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 Sample = dict[str, torch.Tensor]
 
@@ -76,6 +74,16 @@ class _BySteps(Dataset[Sample]):
 
     def __getitem__(self, place: tuple[int, int]) -> Sample:
         return self.samples.at_step(*place)
+
+
+def collate(samples: list[Sample]) -> Sample:
+    """Return a batch of items. A tensor that is shorter than that of another item repeats its last entry."""
+    for name, value in samples[0].items():
+        if value.ndim and len({len(sample[name]) for sample in samples}) > 1:
+            longest = torch.arange(max(len(sample[name]) for sample in samples))
+            samples = [{**sample, name: sample[name][longest.clamp(max=len(sample[name]) - 1)]} for sample in samples]
+    batch: Sample = default_collate(samples)
+    return batch
 
 
 class ClipModule(L.LightningDataModule):

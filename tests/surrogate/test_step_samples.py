@@ -12,9 +12,10 @@ from dvcc.codecs.cache import EncodeCache
 from dvcc.config.parse import parse
 from dvcc.surrogate import build_surrogate
 from dvcc.surrogate.samples import LadderSamples
-from dvcc.surrogate.step_samples import StepSamples, collate
+from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.store import SampleStore
 from dvcc.surrogate.training import SurrogateModule
+from dvcc.training.loader import collate
 from dvcc.training.steps import seed_step
 from tests.conftest import make_scene
 

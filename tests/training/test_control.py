@@ -14,8 +14,8 @@ from dvcc.control.objective import Baseline, at_equal_bits, objective
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate import training as surrogate
+from dvcc.surrogate.data import build_samples
 from dvcc.tasks import ReconstructionTask, build_task
-from dvcc.training.run import build_samples
 from tests.training.conftest import configure, losses
 
 

@@ -16,8 +16,9 @@ from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogate import Prediction, judged, load_surrogate, one_hot_qp
 from dvcc.surrogate import training as surrogate
+from dvcc.surrogate.data import build_samples
 from dvcc.tasks import TASKS, build_task
-from dvcc.training.run import build_codec, build_samples
+from dvcc.training.run import build_codec
 from tests.training.conftest import configure, losses
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from typing import TypeVar
@@ -10,7 +9,6 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from dvcc.config import DataConfig
 from dvcc.errors import ConfigError
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import LadderSamples, Sample
@@ -18,26 +16,6 @@ from dvcc.training.loader import worker_context
 from dvcc.training.progress import progress_bar
 
 T = TypeVar("T")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def loader_workers(data: DataConfig) -> int:
-    """`data.num_workers`, or up to eight processes when it is not set: all cores but the one that trains."""
-    return min(8, cores() - 1) if data.num_workers is None else data.num_workers
-
-
-def cache_workers(data: DataConfig) -> int:
-    """`data.cache_workers`, or one process per core when it is not set; 0 on a machine with one."""
-    return (cores() if cores() > 1 else 0) if data.cache_workers is None else data.cache_workers
-
-
-def device_of(accelerator: str) -> torch.device:
-    """Where a network is asked before the trainer has chosen its device: on a GPU, where there is one that may be used."""
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def fill_samples(samples: LadderSamples, *, workers: int) -> None:
