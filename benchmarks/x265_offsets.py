@@ -13,9 +13,9 @@ from rich.progress import Progress
 from tables import JUDGES, TEST, control_path, interval_cell
 
 from dvcc import X264, X265
-from dvcc.cli.guard import guarded
+from dvcc._guard import guarded
 from dvcc.config.parse import parse
-from dvcc.control import load_control
+from dvcc.control.runtime import load_control
 from dvcc.datasets.splits import split_videos
 from dvcc.evaluation.control import run as evaluation
 from dvcc.evaluation.control.summary import summarise
@@ -36,7 +36,7 @@ def main(words: list[str]) -> None:
         task = build_configured(config.task).eval()
         _, test = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         x264, x265 = (codec(config.codec.preset, gop=config.codec.gop) for codec in (X264, X265))
-        controllers = {"abr2": AverageBitrate(x265), "learned": LearnedControl(load_control(control_path(own))[0], x265)}
+        controllers = {"abr2": AverageBitrate(x265), "learned": LearnedControl(load_control(control_path(own)), x265)}
         if own == "detection":
             controllers["boxes"] = BoxOracle(task, x265)
         judged, _ = evaluation.load_test_clips(config, test, task)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, QPMap
+from dvcc._guard import guarded
 from dvcc.cli import build_parser
-from dvcc.cli.guard import guarded
 from dvcc.config.parse import COMMANDS
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
 from tests.conftest import make_scene
+from tests.videos import write_control
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,9 +47,7 @@ def video(tmp_path) -> Path:
 
 @pytest.fixture
 def checkpoint(tmp_path) -> Path:
-    path = tmp_path / "control.safetensors"
-    ControlNetwork(width=8).save(path, {"run": {}})
-    return path
+    return write_control(tmp_path / "control.onnx", ControlNetwork(width=8))
 
 
 def test_help_lists_stages_groups_and_keys(tmp_path):

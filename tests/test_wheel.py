@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dvcc import CRF, X264
+from dvcc.export import FORMATS
 from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
@@ -71,14 +72,21 @@ def test_the_wheel_works_without_torch(installed, tmp_path):
     assert "No module named 'torch'" in run(installed, "python", "-c", "import torch", cwd=tmp_path).stderr
     (tmp_path / "clip.mp4").write_bytes(X264().encode(make_scene(frames=20), CRF(16)).bitstream)
     assert succeeds("--version").startswith("dvcc ")
-    assert "segmentation" in succeeds("encode", "--help")
-    figures = json.loads(succeeds("inspect", "clip.mp4", "--reference", "clip.mp4", "--json"))
-    assert figures["frames"] == 20 and figures["reference"]["ssim"] == pytest.approx(1)
+    always = ("--task", "segmentation", "--target-kbps", "100")
+    closing = succeeds("encode", "clip.mp4", "coded.mp4", *always)
+    assert "20 frames" in closing and "2 encodes" in closing
+    assert succeeds("encode", "clip.mp4", "map.mp4", *always, "--delivery", "map").startswith("map.mp4: ")
+    assert succeeds("encode", "clip.mp4", "live.ts", *always, "--live", "--threads", "1").startswith("live.ts: ")
+    for name in FORMATS:
+        assert "use: " in succeeds("export", "clip.mp4", *always, "--format", name, "--out", f"map.{name}")
+    figures = json.loads(succeeds("inspect", "coded.mp4", "--reference", "clip.mp4", "--json"))
+    assert figures["frames"] == 20 and 0.5 < figures["reference"]["ssim"] < 1
     needed = "needs torch, which is not installed: pip install 'WHEEL[train]'"
     refuses("compare", "clip.mp4", "--target-kbps", "100", "--task", "segmentation", reason=needed)
     refuses("train", "control", "task=segmentation", reason=needed)
     refuses("evaluate", "--help", reason=needed)
-    refuses("inspect", "clip.mp4", "--heat-map", "heat.png", reason="needs matplotlib")
+    refuses("inspect", "clip.mp4", "--heat-map", "heat.png", reason="--heat-map needs matplotlib")
+    refuses("encode", "clip.mp4", "other.mp4", *always, "--report", "pictures", reason="--report needs matplotlib")
 
 
 def test_configs_and_checkpoints_are_inside(wheel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 import torch
 from av.video.reformatter import ColorRange
 
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
+from dvcc.control.onnx_export import control_to_onnx, deploy
+from dvcc.control.runtime import Control
 from tests.conftest import make_scene
 
 MakeVideo = Callable[..., Path]
@@ -81,18 +84,29 @@ def make_video(tmp_path: Path) -> MakeVideo:
 
 
 @pytest.fixture
-def control() -> ControlNetwork:
+def control() -> Control:
     """A control that moves quality about, untrained."""
     return lively()
 
 
-def lively(scale: float = 8.0) -> ControlNetwork:
-    """A control of random weights, whose offsets are some QPs."""
+def lively_network(scale: float = 8.0) -> ControlNetwork:
+    """A network of random weights, whose offsets are some QPs."""
     torch.manual_seed(0)
     network = ControlNetwork(width=8)
     with torch.no_grad():
         network.head.weight.normal_(0, scale / network.head.weight[0].numel() ** 0.5)
     return network.eval()
+
+
+def lively(scale: float = 8.0) -> Control:
+    """The same, as it runs in a command."""
+    return deploy(lively_network(scale))
+
+
+def write_control(path: Path, network: ControlNetwork, config: dict[str, Any] | None = None) -> Path:
+    """Its .onnx file."""
+    path.write_bytes(control_to_onnx(network, config or {"run": {}}))
+    return path
 
 
 FULL_RANGE = int(ColorRange.JPEG)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dvcc import __version__
+from dvcc._guard import guarded
 from dvcc.cli import compare, encode, export, inspect, stages, zoo
-from dvcc.cli.guard import guarded
 
 _COMMANDS = (compare, encode, export, inspect, zoo)
 

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
-    from dvcc.control import load_control
+    from dvcc.control.runtime import load_control
     from dvcc.encode.plan import check_target
     from dvcc.evaluation.compare.measure import encode_all, judge_all
     from dvcc.evaluation.compare.page import Comparison, render
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if source is not None:
         check_target(source, arguments.target_kbps)
-    control, stored = load_control(checkpoint)
+    control = load_control(checkpoint)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
     gop = gop_of_a_second(probe.fps)
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = {"abr2": "two-pass ABR", "control": "learned control"}
     baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
-    facts = _facts(arguments, clip, start, gop, model, checkpoint, stored)
+    facts = _facts(arguments, clip, start, gop, model, checkpoint, control.config)
     said = remarks(verdict, measured, task, names, arguments.target_kbps)
     comparison = Comparison(
         title=Path(arguments.video).name,

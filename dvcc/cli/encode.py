@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
-from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
@@ -83,13 +81,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    require("torch", wanted_by="dvcc encode")
     checkpoint = control_path(arguments.task, arguments.checkpoint)
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
     for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the network is small, and the encoder's threads need the cores
     if arguments.live:
         _live(arguments, checkpoint)
     else:
@@ -99,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     from dvcc.media.probe import open_video
 
-    VIDEO_CODECS[arguments.codec](arguments.preset)  # an unknown one is known before torch is imported
+    VIDEO_CODECS[arguments.codec](arguments.preset)  # raises for an unknown preset
 
     if arguments.input_format:
         raise ConfigError("--input-format is for --live: a file says what it is")
@@ -109,13 +105,13 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
-    from dvcc.control import load_control  # torch: only once the words and the video are known to be good
+    from dvcc.control.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encode.file import encode_video
     from dvcc.encode.plan import EncodePlan
     from dvcc.encode.presets import default_threads, obedient_codec
     from dvcc.encode.report import EncodeReport, progress_bar
 
-    control, _ = load_control(checkpoint)
+    control = load_control(checkpoint)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control, arguments.delivery)
@@ -142,10 +138,10 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
     if arguments.out != "-":
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
-    from dvcc.control import load_control
+    from dvcc.control.runtime import load_control
     from dvcc.encode.live import encode_live
 
-    control, _ = load_control(checkpoint)
+    control = load_control(checkpoint)
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import get_args
 
 from dvcc._files import open_atomic, replaced
-from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
@@ -49,7 +47,6 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     if arguments.gop is not None and not 1 <= arguments.gop <= LONGEST_GOP:
         raise ConfigError(f"--gop goes from 1 to {LONGEST_GOP} frames, got {arguments.gop}")
-    require("torch", wanted_by="dvcc export")
     written = FORMATS[arguments.format]
     delivery: Delivery = arguments.delivery or written.takes[0]
     if delivery not in written.takes:
@@ -65,8 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out {out} is the video itself: give another name")
     gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as of dvcc encode, whose maps these are
-    from dvcc.control import load_control  # torch: only once the words and the video are known to be good
+    from dvcc.control.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encode.generator import MapMaker, by_gop
     from dvcc.encode.plan import check_target
     from dvcc.encode.presets import default_threads, obedient_codec
@@ -74,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_target(source, arguments.target_kbps)
 
-    control, _ = load_control(checkpoint)
+    control = load_control(checkpoint)
     codec = obedient_codec("x264", "medium", delivery, gop=gop, threads=default_threads("x264"))
     maker, damage = MapMaker(source, control, arguments.target_kbps, codec), Damage()
     for note in replaced(out):

@@ -6,8 +6,8 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
+from dvcc._guard import guarded
 from dvcc._packaged import require
-from dvcc.cli.guard import guarded
 
 PROGRAMS = {
     "train": "surrogate | control | student | flow: train one of them",

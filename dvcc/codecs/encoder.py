@@ -189,7 +189,19 @@ def header(codec: VideoCodec, options: dict[str, str], picture: VideoFormat) -> 
 
 @lru_cache(maxsize=256)
 def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...]) -> list[str]:
-    """What FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes on.
+    """What FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes on."""
+    return [line for line in _log(library, options, av.logging.WARNING) if _COMPLAINT.search(line)]
+
+
+@lru_cache
+def cpu_capabilities() -> tuple[str, ...]:
+    """The kinds of code that x264 chooses on this processor, by its own names, such as AVX2 and AVX512; none if it says none."""
+    said = re.search("using cpu capabilities: (.*)", "\n".join(_log("libx264", (), av.logging.INFO)))
+    return tuple(said[1].split()) if said else ()
+
+
+def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], level: int) -> list[str]:
+    """The lines that FFmpeg logs when the encoder opens.
 
     Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
     """
@@ -197,7 +209,7 @@ def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str,
     context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuv420p", Fraction(1, 25)
     context.options = dict(options)
     before = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_level(level)
     try:
         with av.logging.Capture() as lines:
             context.open()
@@ -205,4 +217,4 @@ def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str,
         lines.append((av.logging.ERROR, library, f"Error: {error}"))
     finally:
         av.logging.set_level(before)
-    return [line.strip() for _, _, line in lines if _COMPLAINT.search(line)]
+    return [line.strip() for _, _, line in lines]

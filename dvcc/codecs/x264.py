@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numpy._core._multiarray_umath import __cpu_features__ as _cpu_features  # private, but Python itself cannot tell
-
 from dvcc.codecs.bitstream import split_settings
-from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate
+from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate, cpu_capabilities
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.errors import CodecError
 from dvcc.media.format import VideoFormat
@@ -31,10 +29,13 @@ _EXACT_SETTINGS = {
 }
 _MOVES_QPS = ("vbv_maxrate", "zones")
 
+
 # libx264's AVX-512 code for mbtree reads memory it never wrote when the frame is not a multiple of 64 wide (build 165: up to 11
 # different bitstreams in 24 runs of one clip), and at 640x272 and 1280x720 its answer is always the same and not that of AVX2,
 # which costs 4 % more time and does not depend on the machine.
-_REPEATABLE = {"asm": "AVX2"} if _cpu_features.get("AVX512F") else {}
+def _repeatable() -> dict[str, str]:
+    """Return the parameter that keeps x264 from its AVX-512 code, none where it would not use that."""
+    return {"asm": "AVX2"} if "AVX512" in cpu_capabilities() else {}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class X264(VideoCodec):
 
     def own_params(self, rate: SimpleRate) -> dict[str, str]:
         """See `VideoCodec`. What is in `params` may add to those that make a map exact, not contradict them: `check_obeyed`."""
-        return {**_REPEATABLE, **(EXACT_MAP if isinstance(rate, GivenQPs) else {})}
+        return {**_repeatable(), **(EXACT_MAP if isinstance(rate, GivenQPs) else {})}
 
     def pass_options(self, number: Pass) -> tuple[dict[str, str], dict[str, str]]:
         """See `VideoCodec`."""

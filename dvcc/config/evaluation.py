@@ -16,7 +16,7 @@ from dvcc.qp import MAX_QP
 @dataclass
 class EvaluateControlConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)
-    checkpoint: str | None = None  # None: runs/control-TASK/control.safetensors, what train.py control writes
+    checkpoint: str | None = None  # None: runs/control-TASK/control.onnx, what dvcc train control writes
     extra_checkpoints: list[str] = field(default_factory=list)  # controls to compare, each as `learned NAME`
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controller `search`
     controllers: list[str] = field(

@@ -88,12 +88,16 @@ class ControlNetwork(nn.Module):
 
     width: channels. gop: frames per GOP; the position in it is an input. blur_sigma: standard deviation, in macroblocks, of the
     Gaussian that smooths the offsets: what a macroblock's quality does to a task depends on its neighbours', and QPs that change
-    from one to the next have to be signalled; 0 is none.
+    from one to the next have to be signalled; 0 is none. extra_planes: numbers per macroblock that it is given besides the
+    picture.
     """
 
-    def __init__(self, *, width: int = 32, gop: int = 8, max_delta_qp: float = 12.0, blur_sigma: float = 1.5) -> None:
+    def __init__(
+        self, *, width: int = 32, gop: int = 8, max_delta_qp: float = 12.0, blur_sigma: float = 1.5, extra_planes: int = 0
+    ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
+        self.config["extra_planes"] = extra_planes
         self.prior = RatePrior()
         self.stem = nn.Sequential(
             nn.Conv2d(6, width, 4, stride=4),
@@ -103,6 +107,7 @@ class ControlNetwork(nn.Module):
         )
         self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 2 * len(_DILATIONS) * width))
         self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS])
+        self.of_planes = nn.Conv2d(extra_planes, width, 1) if extra_planes else None
         self.head = nn.Conv2d(width, 1, 3, padding=1)
         for parameter in self.head.parameters():  # training starts at no offsets: x264 itself
             nn.init.zeros_(parameter)
@@ -125,32 +130,56 @@ class ControlNetwork(nn.Module):
         gop: int | None = None,
         before: torch.Tensor | None = None,
         start: int = 0,
+        planes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(B, T, h, w): what the network decides of every frame by itself, in QPs. `offsets` are the mean over the GOP so far.
 
         small: `reduced` frames (B, T, 3, H/4, W/4). mean_qp: (B,), that of the prior. before: (B, 1, 3, H/4, W/4), the frame
-        before the first (None: the first itself). start: the first frame's place in its GOP.
+        before the first (None: the first itself). start: the first frame's place in its GOP. planes: (B, T, E, h, w), of a
+        network with extra planes.
         """
         b, t, _, height, width = small.shape
         before = small[:, :1] if before is None else before
-        below, right = -height % _PATCH, -width % _PATCH
-        seen = torch.cat([small - 0.5, small - torch.cat([before, small[:, :-1]], 1)], 2)
-        seen = rearrange(seen, "b t c h w -> (b t) c h w")
-        if below or right:  # a pad of nothing copies everything
-            seen = F.pad(seen, (0, right, 0, below), mode="replicate")
-        features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
+        previous = torch.cat([before, small[:, :-1]], 1)
         gop = gop or self.config["gop"]
-        position = (torch.arange(t, device=small.device) + start) % gop
-        condition = torch.stack(
-            [
-                ((log_bpp[:, None] + 3) / 2).expand(b, t),
-                ((mean_qp[:, None] - 32) / 10).expand(b, t),
-                (position == 0).float().expand(b, t),
-                (position / gop).expand(b, t),
-            ],
-            -1,
+        position = ((torch.arange(t, device=small.device) + start) % gop).float()
+        below, right = -height % _PATCH, -width % _PATCH
+        pictures = [rearrange(frames, "b t c h w -> (b t) c h w") for frames in (small, previous)]
+        if below or right:  # a pad of nothing copies everything
+            pictures = [F.pad(frames, (0, right, 0, below), mode="replicate") for frames in pictures]
+        delta = self(
+            *pictures,
+            log_bpp.repeat_interleave(t),
+            mean_qp.repeat_interleave(t),
+            position.repeat(b),
+            torch.full_like(position, gop).repeat(b),
+            None if planes is None else planes.flatten(0, 1),
         )
-        scales = rearrange(self.modulate(condition), "b t (n k c) -> n k (b t) c 1 1", n=len(self.blocks), k=2)
+        return rearrange(delta, "(b t) h w -> b t h w", b=b)
+
+    def forward(
+        self,
+        small: torch.Tensor,
+        previous: torch.Tensor,
+        log_bpp: torch.Tensor,
+        mean_qp: torch.Tensor,
+        position: torch.Tensor,
+        gop: torch.Tensor,
+        planes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return what is decided of N frames, each by itself, in QPs (N, h, w): all of the network that has no memory.
+
+        small, previous: `reduced` frames (N, 3, 4h, 4w), and the one before each. log_bpp, mean_qp, position (in its GOP), gop
+        (frames in it): (N,). planes: (N, E, h, w). `dvcc.control.onnx_export` writes the same as a graph.
+        """
+        seen = torch.cat([small - 0.5, small - previous], 1)
+        features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
+        if self.of_planes is not None:
+            if planes is None:
+                raise ConfigError(f"this control takes {self.config['extra_planes']} planes per macroblock: give planes")
+            features = features + self.of_planes(planes)
+        condition = torch.stack([(log_bpp + 3) / 2, (mean_qp - 32) / 10, (position == 0).float(), position / gop], -1)
+        scales = rearrange(self.modulate(condition), "b (n k c) -> n k b c 1 1", n=len(self.blocks), k=2)
         for block, (scale, shift) in zip(self.blocks, scales, strict=True):
             features = features + F.silu(block(features) * (1 + scale) + shift)
         decided = self.head(features)
@@ -159,7 +188,7 @@ class ControlNetwork(nn.Module):
         if sigma := self.config["blur_sigma"]:
             side = 2 * math.ceil(2 * sigma) + 1
             delta = gaussian_blur2d(delta, (side, side), (sigma, sigma), border_type="replicate")
-        return rearrange(delta, "(b t) 1 h w -> b t h w", b=b)
+        return delta[:, 0]
 
     def save(self, path: str | Path, config: dict[str, Any]) -> None:
         """Write the weights with what they were trained for."""
@@ -179,8 +208,11 @@ def mean_so_far(x: torch.Tensor, *, gop: int) -> torch.Tensor:
     return (sums[:, 1:] - sums[:, place + 1 - count]) / count.view(-1, *[1] * (x.dim() - 2))
 
 
-def load_control(path: str | Path) -> tuple[ControlNetwork, dict[str, Any]]:
-    """A trained control and its config. Raises `CheckpointError` when the file is damaged or of another kind."""
+def load_network(path: str | Path) -> tuple[ControlNetwork, dict[str, Any]]:
+    """A trained control network, to be trained further or exported, and its config.
+
+    Raises `CheckpointError` when the file is damaged or of another kind.
+    """
     stored = load_weights(path, kind="control")
     control = ControlNetwork(**stored.config["control"])
     load_state(control, stored.state, path=path)

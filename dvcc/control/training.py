@@ -12,8 +12,9 @@ import torch
 from dvcc import units
 from dvcc.config import ControlConfig
 from dvcc.config.parse import to_dict
-from dvcc.control import ControlNetwork
 from dvcc.control.module import BASELINES, ControlModule
+from dvcc.control.network import ControlNetwork
+from dvcc.control.onnx_export import export
 from dvcc.control.pictures import ControlPictures
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
@@ -40,7 +41,7 @@ def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int
 
 
 def run(config: ControlConfig) -> Path:
-    """Train a control as configured; returns the path of its weights.
+    """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, are beside it.
 
     Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder.
     """
@@ -71,4 +72,4 @@ def run(config: ControlConfig) -> Path:
     fit(module, ClipFrames(samples), config, callbacks=[pictures])
     path = out / "control.safetensors"
     control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples.clips, stored), **versions()})
-    return path
+    return export(path)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-import torch
 
 from dvcc.codecs import CRF, VideoCodec
 from dvcc.codecs.bitstream import CodedStream
-from dvcc.control.network import ControlNetwork
-from dvcc.control.stream import ControlStream
+from dvcc.control.runtime import Control
+from dvcc.control.stream import ControlStream, chunks
 from dvcc.encode.coding import Progress, code, unmapped
 from dvcc.encode.presets import control_stream, reduced_frames
 from dvcc.errors import VideoError
@@ -22,7 +21,6 @@ from dvcc.media.source import SourceFrame, VideoSource
 from dvcc.qp import Delivery, QPMap, QPOffsets, fill_skipped_qps
 from dvcc.rate_control.learned import dithered, shift_to_target
 
-_CHUNK = 4  # frames that the network is shown at once: what it makes of more does not fit into a cache
 _LOOK_EVERY = 16
 
 Decided = Iterator[tuple[SourceFrame, np.ndarray]]
@@ -50,7 +48,7 @@ class MapMaker:
     """A control before a video, whose GOPs are the codec's."""
 
     source: VideoSource
-    control: ControlNetwork
+    control: Control
     target_kbps: float
     codec: VideoCodec
 
@@ -99,20 +97,13 @@ class MapMaker:
             if index % _LOOK_EVERY == 0:
                 before = reduced_frames(self.source, [frame])
             elif index % _LOOK_EVERY == 1 and before is not None:
-                both = torch.cat([before, reduced_frames(self.source, [frame])])
-                levels.append(float(control.level(both)))
+                both = np.concatenate([before, reduced_frames(self.source, [frame])])
+                levels.append(control.level(both))
             progress("look", index + 1)
         if not levels and before is not None:  # a single frame
-            levels.append(float(control.level(before)))
+            levels.append(control.level(before))
         return sum(levels) / len(levels)
 
-    def _chunks(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[list[SourceFrame], torch.Tensor]]:
-        """A few frames at a time, none across the start of a GOP, and what the network is shown of them."""
-        chunk = list[SourceFrame]()
-        for index, frame in enumerate(frames):
-            if chunk and (index % self.codec.gop == 0 or len(chunk) == _CHUNK):
-                yield chunk, reduced_frames(self.source, chunk)
-                chunk = []
-            chunk.append(frame)
-        if chunk:
-            yield chunk, reduced_frames(self.source, chunk)
+    def _chunks(self, frames: Iterable[SourceFrame]) -> Iterator[tuple[list[SourceFrame], np.ndarray]]:
+        """A few frames at a time, and what the network is shown of them."""
+        return ((chunk, reduced_frames(self.source, chunk)) for chunk in chunks(frames, self.codec.gop))

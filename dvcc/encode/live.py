@@ -18,7 +18,7 @@ import numpy as np
 from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.encoder import StreamEncoder
-from dvcc.control.network import ControlNetwork
+from dvcc.control.runtime import Control
 from dvcc.control.stream import ControlStream
 from dvcc.encode.plan import check_target
 from dvcc.encode.presets import control_stream, default_threads, obedient_codec, reduced_frames
@@ -60,7 +60,7 @@ def encode_live(
     out: Path,
     *,
     target_kbps: float,
-    control: ControlNetwork,
+    control: Control,
     codec: str = "x264",
     preset: str = "medium",
     gop: int | None = None,

@@ -9,7 +9,7 @@ from dvcc import units
 from dvcc._files import replaced
 from dvcc._words import counted
 from dvcc.codecs import VideoCodec
-from dvcc.control.network import ControlNetwork
+from dvcc.control.runtime import Control
 from dvcc.encode.generator import MapMaker
 from dvcc.errors import ConfigError
 from dvcc.media.container import opened
@@ -46,7 +46,7 @@ class EncodePlan:
     out: Path
     target_kbps: float
     codec: VideoCodec
-    control: ControlNetwork | None
+    control: Control | None
     delivery: Delivery = "offsets"
 
     def __post_init__(self) -> None:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import torch
+import numpy as np
 
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
-from dvcc.control.network import ControlNetwork
+from dvcc.control.runtime import Control
 from dvcc.control.stream import ControlStream, reduced_planes
 from dvcc.errors import ConfigError
 from dvcc.media.source import SourceFrame, VideoSource
@@ -42,7 +42,7 @@ def default_threads(name: str, *, live: bool = False) -> int:
     return min(_MOST_LIVE_THREADS if live else _MOST_THREADS, 3 * cores // 2)
 
 
-def control_stream(source: VideoSource, control: ControlNetwork, target_kbps: float, *, gop: int) -> ControlStream:
+def control_stream(source: VideoSource, control: Control, target_kbps: float, *, gop: int) -> ControlStream:
     """The control at the beginning of the video."""
     picture = source.picture
     return ControlStream(
@@ -56,7 +56,7 @@ def control_stream(source: VideoSource, control: ControlNetwork, target_kbps: fl
     )
 
 
-def reduced_frames(source: VideoSource, frames: Sequence[SourceFrame]) -> torch.Tensor:
+def reduced_frames(source: VideoSource, frames: Sequence[SourceFrame]) -> np.ndarray:
     """(T, 3, 4h, 4w) of T frames: see `reduced_planes`."""
     full = source.picture.full_range
-    return torch.stack([reduced_planes(*frame.planes, matrix=source.matrix, full_range=full) for frame in frames])
+    return np.stack([reduced_planes(*frame.planes, matrix=source.matrix, full_range=full) for frame in frames])

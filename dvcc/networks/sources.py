@@ -151,8 +151,8 @@ def torch_cache() -> Path:
 
 
 def published_controls() -> list[str]:
-    """The tasks that have a control in the repository."""
-    return sorted(path.stem.removeprefix("control_") for path in CHECKPOINTS.glob("control_*.safetensors"))
+    """Return the tasks that have a control in the package."""
+    return sorted(path.stem.removeprefix("control_") for path in CHECKPOINTS.glob("control_*.onnx"))
 
 
 def control_path(task: str | None, checkpoint: str | None) -> Path:
@@ -164,4 +164,4 @@ def control_path(task: str | None, checkpoint: str | None) -> Path:
         return Path(checkpoint)
     if task not in published_controls():
         raise ConfigError(f"no control is published for {task}: choose {published}, or train one and give --checkpoint PATH")
-    return CHECKPOINTS / f"control_{task}.safetensors"
+    return CHECKPOINTS / f"control_{task}.onnx"

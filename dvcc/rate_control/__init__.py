@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dvcc.codecs import X264
 from dvcc.codecs.cache import EncodeCache
-from dvcc.control.network import ControlNetwork
+from dvcc.control.runtime import Control
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
@@ -28,7 +28,7 @@ class Means:
     """What a controller may be made of. The codec is all that most need; a camera has no task network and no surrogate."""
 
     codec: X264 = field(default_factory=X264)
-    control: ControlNetwork | None = None
+    control: Control | None = None
     task: Task | None = None
     surrogate: Surrogate | None = None
     cache: EncodeCache | None = None
@@ -39,7 +39,7 @@ def _without(codec: X264, **params: str) -> AverageBitrate:
 
 
 def _learned(means: Means, **how: Any) -> RateController:
-    control = _needed(means.control, ControlNetwork, "a learned controller needs a trained control: set checkpoint=PATH")
+    control = _needed(means.control, Control, "a learned controller needs a trained control: set checkpoint=PATH")
     return LearnedControl(control, means.codec, **how)
 
 

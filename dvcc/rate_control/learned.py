@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import numpy as np
-import torch
 
-from dvcc import units
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, CRF, X264, EncodedClip, VideoCodec
-from dvcc.control.network import ControlNetwork, reduced
+from dvcc.control.runtime import Control
+from dvcc.control.stream import ControlStream, reduced_planes
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, Delivery, QPMap, QPOffsets, fill_skipped_qps
 from dvcc.rate_control.abr import encode_abr, streamed
@@ -34,7 +34,7 @@ class LearnedControl(RateController):
     a buffer instead (`streamed`), no frame waiting for a later one. Raises `ConfigError` for a map with vbv.
     """
 
-    control: ControlNetwork
+    control: Control
     codec: VideoCodec = field(default_factory=X264)
     delivery: Delivery = "offsets"
     corrected: bool = False
@@ -55,16 +55,13 @@ class LearnedControl(RateController):
         rate = streamed(target_kbps, offsets) if self.vbv else ABR(target_kbps, offsets=offsets)
         return encode_abr(self.codec, clip, rate, corrected=self.corrected)
 
-    @torch.inference_mode()
     def offsets(self, clip: Clip, target_kbps: float) -> np.ndarray:
         """float32 (T, h, w): offsets, 0 on average in every frame: what they have in common the encoder would take back."""
-        return self.control.offsets(*self._inputs(clip, target_kbps), gop=self.codec.gop)[0].cpu().numpy()
+        return np.stack(list(self._stream(clip, target_kbps).decide_all(_reduced(clip))))
 
     def requested_qp(self, clip: Clip, target_kbps: float) -> np.ndarray:
         """(T, h, w): every QP, whole but for the common shift: only that has to be dithered. Encodes once."""
-        frames, log_bpp = self._inputs(clip, target_kbps)
-        with torch.inference_mode():
-            crf = float(self.control.prior(reduced(frames), log_bpp))
+        crf = self._stream(clip, target_kbps).level(np.stack(list(_reduced(clip))))
         analysis = self.codec.encode(clip, CRF(crf))
         base = fill_skipped_qps(analysis.realised_qp().values.astype(np.float32))
         shift = shift_to_target(analysis.bitrate_kbps, target_kbps)
@@ -78,11 +75,15 @@ class LearnedControl(RateController):
             coded = best_within([coded, shifted], target_kbps)
         return replace(coded, num_encodes=coded.num_encodes + 1)
 
-    def _inputs(self, clip: Clip, target_kbps: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the network takes: frames (1, T, 3, H, W) and log bits per pixel (1,), on its device."""
-        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=clip.fps, height=clip.height, width=clip.width)
-        device = self.control.head.weight.device
-        return clip.frames[None].to(device), torch.tensor([math.log(bpp)], device=device, dtype=torch.float32)
+    def _stream(self, clip: Clip, target_kbps: float) -> ControlStream:
+        size = {"height": clip.height, "width": clip.width}
+        return ControlStream(self.control, target_kbps, fps=clip.fps, **size, gop=self.codec.gop)
+
+
+def _reduced(clip: Clip) -> Iterator[np.ndarray]:
+    """Yield what the network is shown of every frame."""
+    for planes in zip(clip.y, clip.u, clip.v, strict=True):
+        yield reduced_planes(*planes, matrix=clip.matrix, full_range=clip.full_range)
 
 
 def shift_to_target(achieved_kbps: float, target_kbps: float) -> float:

@@ -6,15 +6,16 @@ import pytest
 
 from dvcc import CRF, X264
 from dvcc.cli import main
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
 from tests.conftest import make_scene
+from tests.videos import write_control
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     (folder / "a<b.mp4").write_bytes(X264().encode(make_scene(frames=40), CRF(8)).bitstream)
-    ControlNetwork(width=8).save(folder / "control.safetensors", {"run": {"codec": {"gop": 8}}})
+    write_control(folder / "control.onnx", ControlNetwork(width=8), {"run": {"codec": {"gop": 8}}})
     return folder
 
 
@@ -27,7 +28,7 @@ def refused(capsys, *words, reason: str) -> None:
 
 @pytest.mark.parametrize("delivery", ["offsets", "map"])
 def test_a_table_a_page_the_figures_and_both_files(delivery, folder, tmp_path, capsys):
-    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.safetensors")]
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.onnx")]
     words += ["--start", "0.2", "--seconds", "1.2", "--out", str(tmp_path / "out"), "--delivery", delivery]
     assert main(["compare", str(folder / "a<b.mp4"), *words]) == 0
     printed = capsys.readouterr().out
@@ -50,7 +51,7 @@ def test_a_table_a_page_the_figures_and_both_files(delivery, folder, tmp_path, c
 
 
 def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
-    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.safetensors")]
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.onnx")]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--start", "1.4", "--out", str(tmp_path)]) == 0
     assert "5 frames of" in json.loads((tmp_path / "compare.json").read_text())["facts"]["stretch"]
     assert "replaced" not in capsys.readouterr().err
@@ -62,7 +63,7 @@ def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
 
 
 def test_of_an_end_point_error_less_is_better(folder, tmp_path, capsys):
-    words = ["--target-kbps", "100", "--task", "optical_flow", "--checkpoint", str(folder / "control.safetensors")]
+    words = ["--target-kbps", "100", "--task", "optical_flow", "--checkpoint", str(folder / "control.onnx")]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--seconds", "0.2", "--out", str(tmp_path)]) == 0
     assert "\nEPE (px): lower is better; PSNR (dB): higher is better\n" in capsys.readouterr().out
     page = (tmp_path / "index.html").read_text()
@@ -72,10 +73,10 @@ def test_of_an_end_point_error_less_is_better(folder, tmp_path, capsys):
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    chosen = ["--checkpoint", str(folder / "control.safetensors")]
+    chosen = ["--checkpoint", str(folder / "control.onnx")]
     video, words = folder / "a<b.mp4", ["--target-kbps", "100", "--task", "reconstruction", *chosen]
     refused(capsys, tmp_path / "none.mp4", *words, reason="does not exist")
-    refused(capsys, folder / "control.safetensors", *words, reason="control.safetensors")
+    refused(capsys, folder / "control.onnx", *words, reason="control.onnx")
     refused(capsys, video, *words, "--target-kbps", "0", reason="--target-kbps")
     refused(capsys, video, *words, "--target-kbps", "nan", reason="--target-kbps")
     refused(
@@ -103,7 +104,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
 
 def test_the_video_itself_is_not_replaced(folder, tmp_path, capsys):
     (tmp_path / "abr2.mp4").write_bytes((folder / "a<b.mp4").read_bytes())
-    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.safetensors")]
+    words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.onnx")]
     refused(capsys, tmp_path / "abr2.mp4", *words, "--out", tmp_path, reason="would be replaced")
     assert [path.name for path in tmp_path.iterdir()] == ["abr2.mp4"]
 

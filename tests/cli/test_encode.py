@@ -5,15 +5,15 @@ import re
 import pytest
 
 from dvcc.cli import main
-from tests.videos import lively, write_video
+from tests.videos import lively_network, write_control, write_video
 
 
 @pytest.fixture
 def words(tmp_path):
     """What is always needed."""
-    lively().save(tmp_path / "control.safetensors", {})
+    write_control(tmp_path / "control.onnx", lively_network())
     video = write_video(tmp_path / "in.mp4", frames=30)
-    chosen = ["--target-kbps", "200", "--checkpoint", str(tmp_path / "control.safetensors"), "--preset", "veryfast"]
+    chosen = ["--target-kbps", "200", "--checkpoint", str(tmp_path / "control.onnx"), "--preset", "veryfast"]
     return ["encode", str(video), str(tmp_path / "out.mp4"), *chosen]
 
 

@@ -1,5 +1,6 @@
 """X264 against the `ffmpeg` program, and its settings, counts and errors."""
 
+import re
 import subprocess
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import pytest
 
 from dvcc import ABR, CQP, CRF, X264, CodecError, ConfigError, QPMap, VideoError, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream, split_settings
+from dvcc.codecs.encoder import cpu_capabilities
 from tests.conftest import make_scene
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -170,3 +172,14 @@ def test_refused_options_name_themselves(scene):
 def test_wrong_arguments_say_what_and_how(build, reason):
     with pytest.raises(ConfigError, match=reason):
         build()
+
+
+@pytest.mark.parametrize("capabilities, asked", [(("AVX2",), False), (("AVX2", "AVX512"), True), ((), False)])
+def test_avx512_code_is_kept_out_where_x264_would_take_it(capabilities, asked, monkeypatch):
+    """Its bytes depend on memory that nobody wrote."""
+    monkeypatch.setattr("dvcc.codecs.x264.cpu_capabilities", lambda: capabilities)
+    assert ("asm=AVX2" in X264().options(CRF(30))["x264-params"]) == asked
+
+
+def test_x264_says_which_code_it_takes():
+    assert cpu_capabilities() and all(re.fullmatch(r"[\w.]+", word) for word in cpu_capabilities())

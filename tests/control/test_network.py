@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from dvcc.control import ControlNetwork, load_control
-from dvcc.control.network import centred, mean_so_far, reduced
+from dvcc.control.network import ControlNetwork, centred, load_network, mean_so_far, reduced
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.weights import Weights, save_weights
 
@@ -74,13 +73,13 @@ def test_it_stays_small():
 def test_weights_survive_the_disk_and_bad_files_are_named(control, frames, tmp_path):
     train_a_little(control)
     control.save(tmp_path / "control.safetensors", {"run": {"task": "segmentation"}})
-    loaded, config = load_control(tmp_path / "control.safetensors")
+    loaded, config = load_network(tmp_path / "control.safetensors")
     assert config["run"] == {"task": "segmentation"}
     log_bpp = torch.tensor([math.log(0.05)] * 2)
     torch.testing.assert_close(loaded.offsets(frames, log_bpp), control.offsets(frames, log_bpp))
     save_weights(tmp_path / "s.safetensors", Weights("surrogate", {}, {"a": torch.ones(1)}))
     with pytest.raises(CheckpointError, match="'surrogate'.*'control'"):
-        load_control(tmp_path / "s.safetensors")
+        load_network(tmp_path / "s.safetensors")
 
 
 def test_the_mean_so_far_begins_anew_with_every_gop():

@@ -17,6 +17,7 @@ import torch
 
 from dvcc import CRF, X264, X265, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
+from dvcc.control.onnx_export import deploy
 from dvcc.encode import file as encode
 from dvcc.encode.file import encode_video
 from dvcc.encode.plan import EncodePlan
@@ -27,7 +28,7 @@ from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control.base import largest_within
 from tests.conftest import make_scene
 from tests.streams import write_pieces
-from tests.videos import FULL_RANGE, lively
+from tests.videos import FULL_RANGE, lively, lively_network
 
 CODEC = X264("veryfast", gop=10)
 
@@ -67,8 +68,9 @@ def test_the_rate_is_met_however_a_control_is_delivered(make_video, tmp_path, de
 
 def test_qps_of_skipped_macroblocks_are_not_obeyed(bikes, tmp_path):
     """An untrained control moves nothing: what is asked is the analysis, less its streaks, and one shift."""
-    control, asked, path = lively(0.0), [], tmp_path / "in.mkv"
-    control.prior.coefficients.copy_(torch.tensor([34.0, 0, 0, 0, 0]))
+    network, asked, path = lively_network(0.0), [], tmp_path / "in.mkv"
+    network.prior.coefficients.copy_(torch.tensor([34.0, 0, 0, 0, 0]))
+    control = deploy(network)
     source = read_clip(bikes, frames=12, size=(144, 256))
     path.write_bytes(X264("ultrafast").encode(source, CRF(1)).bitstream)
     plan = plan_of(path, tmp_path / "out.mp4", control, delivery="map")
@@ -124,9 +126,9 @@ def test_hevc_meets_the_rate_at_the_same_moments(make_video, tmp_path, control, 
 
 
 @pytest.mark.parametrize("codec", [CODEC, X265("veryfast", gop=10)])
-def test_zero_offsets_are_two_pass_abr_itself(make_video, tmp_path, control, codec):
+def test_zero_offsets_are_two_pass_abr_itself(make_video, tmp_path, codec):
     """Packet by packet; and without a control it is that, too."""
-    control.head.weight.data.zero_()
+    control = lively(0.0)
     path = make_video(frames=30)
     for name, one in (("zero.mkv", control), ("none.mkv", None)):
         encode_video(plan_of(path, tmp_path / name, one, codec=codec))

@@ -9,11 +9,12 @@ import math
 import pytest
 
 from dvcc.config.parse import parse
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation.control import run as evaluation
 from dvcc.tasks import TASKS, ReconstructionTask
+from tests.videos import write_control
 
 FIGURES = {
     *("bd_rate_percent", "bd_rate_ci95", "bd_metric", "met_share", "strict_metric", "metric"),
@@ -31,13 +32,12 @@ def read_rows(out) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("control") / "control.safetensors"
+    path = tmp_path_factory.mktemp("control") / "control.onnx"
     network = ControlNetwork(width=8)
     network.prior.coefficients.copy_(__import__("torch").tensor([12.0, -9.0, 0.0, 0.0, 0.0]))
     codec = {"name": "x264", "preset": "medium", "gop": 8, "bframes": None}
     run = {"task": {"name": "reconstruction", "model": "psnr", "weights": None}, "data": {}, "codec": codec}
-    network.save(path, {"run": run})
-    return path
+    return write_control(path, network, {"run": run})
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +102,9 @@ def test_an_unstable_network_is_gated(tiny, tmp_path):
 
 
 def test_a_control_is_not_judged_on_a_video_it_was_trained_on(tiny, videos, tmp_path):
-    ControlNetwork(width=8).save(tmp_path / "c.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
+    write_control(tmp_path / "c.onnx", ControlNetwork(width=8), {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
     with pytest.raises(ConfigError, match=r"was trained on test\.mp4"):
-        evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={tmp_path / 'c.safetensors'}"))
+        evaluation.run(configure(tiny, tmp_path / "out", f"checkpoint={tmp_path / 'c.onnx'}"))
 
 
 def test_a_control_is_not_judged_on_another_encoder(tiny, checkpoint, tmp_path):
@@ -120,15 +120,15 @@ def test_the_report_says_when_the_judge_is_the_trainee(result):
 
 
 def test_other_controls_are_rows_of_their_own(tiny, videos, checkpoint, tmp_path):
-    ControlNetwork(width=8).save(tmp_path / "idle.safetensors", {"run": {}})
-    words = [f"checkpoint={checkpoint}", f"extra_checkpoints=[{tmp_path / 'idle.safetensors'}]", "controllers=[abr2,learned]"]
+    write_control(tmp_path / "idle.onnx", ControlNetwork(width=8))
+    words = [f"checkpoint={checkpoint}", f"extra_checkpoints=[{tmp_path / 'idle.onnx'}]", "controllers=[abr2,learned]"]
     evaluation.run(configure(tiny, tmp_path / "out", *words, "targets_kbps=[100,300]"))
     summary = json.loads((tmp_path / "out" / "report.json").read_text())["summary"]
     assert set(summary) == {"abr2", "learned", "learned idle"}
     assert summary["learned idle"]["metric"] == summary["abr2"]["metric"]  # an untrained control is the baseline
-    ControlNetwork(width=8).save(tmp_path / "seen.safetensors", {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
-    with pytest.raises(ConfigError, match=r"seen\.safetensors was trained on test\.mp4"):
-        evaluation.run(configure(tiny, tmp_path / "out", *words, f"extra_checkpoints=[{tmp_path / 'seen.safetensors'}]"))
+    write_control(tmp_path / "seen.onnx", ControlNetwork(width=8), {"run": {}, "trained_on": [video_key(videos / "test.mp4")]})
+    with pytest.raises(ConfigError, match=r"seen\.onnx was trained on test\.mp4"):
+        evaluation.run(configure(tiny, tmp_path / "out", *words, f"extra_checkpoints=[{tmp_path / 'seen.onnx'}]"))
 
 
 def test_refusals(tiny, tmp_path):

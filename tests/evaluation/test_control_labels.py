@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from dvcc.config.parse import parse
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
+from dvcc.control.onnx_export import export
 from dvcc.datasets.clips import video_key
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control import run as evaluation
@@ -101,6 +102,7 @@ def test_labels_of_another_task_are_left_out_and_the_report_says_so(labelled, tm
 def test_a_control_that_has_seen_the_folder_is_refused(labelled, network, tmp_path):
     path = tmp_path / "seen.safetensors"
     ControlNetwork(width=8).save(path, {"run": {}, "trained_on": [video_key(labelled / "images")]})
+    path = export(path)
     with pytest.raises(ConfigError, match="was trained on images"):
         evaluation.run(configure(labelled, tmp_path / "out", f"checkpoint={path}", "controllers=[abr2,learned]"))
 

@@ -12,7 +12,7 @@ import pytest
 from dvcc import QPMap
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
-from dvcc.control import load_control
+from dvcc.control.runtime import load_control
 from dvcc.encode.file import encode_video
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.presets import default_threads, obedient_codec
@@ -22,14 +22,14 @@ from dvcc.media.probe import open_video
 from dvcc.media.source import VideoSource
 from tests.conftest import make_scene
 from tests.export.conftest import write_video
-from tests.videos import lively
+from tests.videos import lively_network, write_control
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "in.mkv", make_scene(frames=10))
-    lively().save(tmp_path / "control.safetensors", {"run": {}})
+    write_control(tmp_path / "control.onnx", lively_network())
     return tmp_path
 
 
@@ -67,16 +67,16 @@ def test_uneven_times_are_told(workplace, capsys):
 
 @pytest.mark.parametrize("delivery", ["offsets", "map"])
 def test_maps_are_those_that_dvcc_encode_asks_for(delivery, workplace):
-    control = load_control("control.safetensors")[0]
+    control = load_control("control.onnx")
     codec = obedient_codec("x264", "medium", delivery, gop=9, threads=default_threads("x264"))
     asked = []
     plan = EncodePlan(open_video("in.mkv"), Path("out.mp4"), 300, codec, control, delivery)
     encode_video(plan, look=lambda index, frame, values: asked.append(values))
     if delivery == "offsets":
-        assert export("--checkpoint", "control.safetensors", "--gop", "9", "--format", "nvenc", "--out", "map") == 0
+        assert export("--checkpoint", "control.onnx", "--gop", "9", "--format", "nvenc", "--out", "map") == 0
         found = np.fromfile("map", np.int8).reshape(np.shape(asked))
     else:
-        assert export("--checkpoint", "control.safetensors", "--gop", "9", "--out", "map.npz") == 0
+        assert export("--checkpoint", "control.onnx", "--gop", "9", "--out", "map.npz") == 0
         found = QPMap.load("map.npz").values
     np.testing.assert_array_equal(found, asked[:10])  # of the first encode, whatever a correction changed
 
@@ -85,13 +85,13 @@ def test_frames_that_change_their_size_are_refused(workplace, capsys):
     parts = [write_video(workplace / f"{h}.h264", make_scene(frames=4, height=h), codec="libx264").read_bytes() for h in (64, 96)]
     Path("in.mkv").write_bytes(b"".join(parts))
     before = sorted(workplace.iterdir())
-    assert export("--checkpoint", "control.safetensors") == 2
+    assert export("--checkpoint", "control.onnx") == 2
     assert "the frames change their size: cut the video there" in capsys.readouterr().err
     assert sorted(workplace.iterdir()) == before
 
 
 def test_a_second_is_the_usual_gop(workplace, capsys):
-    assert export("--checkpoint", "control.safetensors") == 0
+    assert export("--checkpoint", "control.onnx") == 0
     assert "GOP 25" in capsys.readouterr().out
 
 
@@ -116,7 +116,7 @@ REFUSED = {
     ): "svtav1 does not take --delivery map: use --delivery offsets",
     ("--task", "segmentation", "--delivery", "offsets"): "npz does not take --delivery offsets: use --delivery map",
     (): "--task TASK (detection, segmentation)",
-    ("--task", "detection", "--checkpoint", "control.safetensors"): "either --task",
+    ("--task", "detection", "--checkpoint", "control.onnx"): "either --task",
     ("--task", "optical_flow"): "no control is published for optical_flow",
     ("--task", "../x"): "no control is published for ../x",
     ("--checkpoint", "none.safetensors"): "none.safetensors",
@@ -146,13 +146,13 @@ def test_a_video_that_breaks_off_in_the_middle_leaves_no_file(workplace, capsys,
     """The old map of the same name stays."""
     whole = VideoSource.frames
 
-    def broken(self, damage, **how):
+    def broken(self, damage=None, **how):
         yield next(whole(self, damage, **how))
         raise VideoError("in.mkv cannot be read as video")
 
     monkeypatch.setattr(VideoSource, "frames", broken)
     Path("in.npz").write_bytes(b"old")
     before = sorted(workplace.iterdir())
-    assert export("--checkpoint", "control.safetensors", "--gop", "4") == 2
+    assert export("--checkpoint", "control.onnx", "--gop", "4") == 2
     assert "cannot be read" in capsys.readouterr().err
     assert sorted(workplace.iterdir()) == before and Path("in.npz").read_bytes() == b"old"

@@ -8,7 +8,7 @@ import pytest
 
 from dvcc.cli import main
 from dvcc.media.probe import open_video
-from tests.videos import lively, write_video
+from tests.videos import lively_network, write_control, write_video
 
 KINDS = [
     ("plain.mp4", {}),
@@ -44,8 +44,7 @@ def out_of_time(*_: object) -> None:
 
 def survive(count: int, tmp_path, capsys) -> dict[str, int]:
     """Put `count` damaged files through the commands; how many of each came to a result."""
-    checkpoint = tmp_path / "control.safetensors"
-    lively().save(checkpoint, {})
+    checkpoint = write_control(tmp_path / "control.onnx", lively_network())
     sources = [write_video(tmp_path / name, frames=10, **how).read_bytes() for name, how in KINDS]
     results = {"encode": 0, "inspect": 0, "export": 0}
     rng, before = np.random.default_rng(0), signal.signal(signal.SIGALRM, out_of_time)

@@ -8,7 +8,9 @@ import torch
 
 from dvcc import ABR, CRF, X264, Clip, ConfigError
 from dvcc.codecs.cache import EncodeCache
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
+from dvcc.control.onnx_export import deploy
+from dvcc.control.runtime import Control
 from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
 from dvcc.rate_control.base import corrected_kbps
@@ -30,7 +32,7 @@ LIMITS |= {
 }  # its ladder has three rungs here
 
 
-def trained() -> ControlNetwork:
+def trained() -> Control:
     """A prior fitted on one scene's real encodes; the offsets are random."""
     from dvcc import QPMap
 
@@ -40,11 +42,11 @@ def trained() -> ControlNetwork:
     coded = [codec.encode(clip, QPMap.uniform(qp, like=clip)) for qp in range(14, 50, 4)]
     log_bpp = torch.log(torch.tensor([[c.bits_per_pixel for c in coded]]))
     network.prior.fit([clip.frames], log_bpp, torch.arange(14.0, 50, 4))
-    return network.eval()
+    return deploy(network)
 
 
 @pytest.fixture(scope="module")
-def control() -> ControlNetwork:
+def control() -> Control:
     return trained()
 
 
@@ -130,7 +132,7 @@ def test_unknown_and_unfounded_controllers_are_refused(means):
 
 
 def test_an_untrained_control_is_two_pass_abr_to_the_bit(scene):
-    control = LearnedControl(ControlNetwork(width=8))
+    control = LearnedControl(deploy(ControlNetwork(width=8)))
     assert np.array_equal(control.encode(scene, 120.0).bits_per_frame, X264().encode(scene, ABR(120.0)).bits_per_frame)
 
 
@@ -139,7 +141,7 @@ def test_offsets_have_nothing_in_common(scene):
     control = ControlNetwork(width=8)
     control.head.bias.data.fill_(0.2)
     torch.nn.init.normal_(control.head.weight, std=0.1)
-    offsets = LearnedControl(control).offsets(scene, 120.0)
+    offsets = LearnedControl(deploy(control)).offsets(scene, 120.0)
     assert np.ptp(offsets) > 1
     np.testing.assert_allclose(offsets.mean((1, 2)), 0, atol=1e-4)
 
@@ -151,7 +153,7 @@ def test_a_control_moves_quality_where_it_says(scene):
         def offsets(self, clip, target_kbps):
             return np.where(np.arange(6) < 3, -6, 6) * np.ones((8, 4, 1))
 
-    control = ControlNetwork(width=8)
+    control = deploy(ControlNetwork(width=8))
     plain, moved = (c(control).encode(scene, 150.0) for c in (LearnedControl, Halves))
     error = [(c.frames.float() - scene.frames.float()).square().mean((0, 1, 2)) for c in (plain, moved)]
     assert error[1][:48].mean() < 0.7 * error[0][:48].mean() and error[1][48:].mean() > 1.3 * error[0][48:].mean()
@@ -259,6 +261,6 @@ def test_a_stream_keeps_its_channel(scene):
     stream = make_scene(frames=60)
     plain = build_rate_controller("abr1_vbv", Means()).encode(stream, 120.0)
     assert plain.num_encodes == 1 and "vbv_maxrate=120" in plain.settings and "rc=cbr" in plain.settings
-    control = ControlNetwork(width=8)
+    control = deploy(ControlNetwork(width=8))
     learned = build_rate_controller("learned_vbv", Means(control=control)).encode(stream, 120.0)
     assert np.array_equal(learned.bits_per_frame, plain.bits_per_frame)

@@ -8,8 +8,9 @@ from torch.utils.data import default_collate
 
 from dvcc.codecs import X264
 from dvcc.config.parse import parse
-from dvcc.control import ControlNetwork, load_control, module
+from dvcc.control import module
 from dvcc.control import training as control
+from dvcc.control.network import ControlNetwork, load_network
 from dvcc.control.objective import Baseline, at_equal_bits, objective
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
@@ -31,7 +32,7 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
     words = ["task=reconstruction", f"surrogate={trained}", "control.blur_sigma=0"]
     words += ["trainer.max_steps=60", "learning_rate=0.01"]
     path = control.run(configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words))
-    network, config = load_control(path)
+    network, config = load_network(path.with_suffix(".safetensors"))
     assert config["control"] == network.config and network.config["blur_sigma"] == 0
     relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
     assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades

@@ -10,9 +10,9 @@ import pytest
 from dvcc.codecs.cache import EncodeCache
 from dvcc.control import training as control
 from dvcc.errors import ConfigError
-from dvcc.surrogate import judged
+from dvcc.surrogate import fill, judged
 from dvcc.surrogate import training as surrogate
-from dvcc.training import fill
+from dvcc.training import workers
 from tests.training.conftest import configure, losses
 
 RUNS = {"surrogate": surrogate.run, "control": control.run}
@@ -63,7 +63,7 @@ def test_processes_are_as_many_as_cores_unless_they_are_set(tiny, tmp_path, monk
     words = [word for word in tiny if "workers" not in word]
     data = configure("surrogate", words, tmp_path).data
     for cores, loading, filling in ((1, 0, 0), (2, 1, 2), (16, 8, 16)):
-        monkeypatch.setattr(fill, "cores", lambda cores=cores: cores)
-        assert (fill.loader_workers(data), fill.cache_workers(data)) == (loading, filling)
+        monkeypatch.setattr(workers, "cores", lambda cores=cores: cores)
+        assert (workers.loader_workers(data), workers.cache_workers(data)) == (loading, filling)
     chosen = configure("surrogate", words, tmp_path, "data.num_workers=3", "data.cache_workers=5").data
-    assert (fill.loader_workers(chosen), fill.cache_workers(chosen)) == (3, 5)
+    assert (workers.loader_workers(chosen), workers.cache_workers(chosen)) == (3, 5)

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc.config.parse import parse
-from dvcc.control import load_control
 from dvcc.control import training as control
+from dvcc.control.runtime import load_control
 from dvcc.control.training import fit_prior
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
@@ -105,7 +105,7 @@ def test_a_run_has_seen_the_videos_of_what_it_began_from(tiny, trained, videos, 
     begun = surrogate.run(configure("surrogate", tiny, tmp_path / "start", *words, f"start={trained}"))
     of = control.run(configure("control", tiny, tmp_path / "of", *words, "task=reconstruction", f"surrogate={trained}"))
     a, b, test = (video_key(videos / f"{name}.mp4") for name in ("a", "b", "test"))
-    assert load_surrogate(begun)[1]["trained_on"] == [a, b, test] == load_control(of)[1]["trained_on"]
+    assert load_surrogate(begun)[1]["trained_on"] == [a, b, test] == load_control(of).config["trained_on"]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -114,8 +114,8 @@ def test_a_control_trains_for_every_task(task, tiny, trained, tmp_path, detector
     if task == "detection":
         words.append(f"task.weights={detector}")
     path = control.run(configure("control", [f"task={task}", *tiny], tmp_path, *words))
-    network, config = load_control(path)
-    assert config["run"]["task"]["name"] == task and network.config["gop"] == 8
+    config = load_control(path).config
+    assert config["run"]["task"]["name"] == task and config["control"]["gop"] == 8
     with (tmp_path / "metrics.csv").open() as file:
         logged = set(next(csv.reader(file)))
     assert {"loss", "task", "log_bits_excess", "price", "offset_deviation_in_frame"} <= logged

@@ -17,7 +17,7 @@ from dvcc.codecs import ABR, Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import EvaluateControlConfig
 from dvcc.config.parse import to_dict
-from dvcc.control import ControlNetwork, load_control
+from dvcc.control.runtime import Control, load_control
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.clips import Judged, TestSet, find_test_set, load_test_clips, names_of
 from dvcc.evaluation.control.report import write_report
@@ -74,12 +74,12 @@ def run(config: EvaluateControlConfig) -> str:
     tests = find_test_set(config.data)
     learned_from = None
     if any(name.startswith("learned") for name in config.controllers):
-        path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.safetensors")
-        control, learned_from = load_fitting_control(path, config, tests.sources)
-        means = replace(means, control=control)
+        path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")
+        control = load_fitting_control(path, config, tests.sources)
+        learned_from, means = control.config, replace(means, control=control)
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
     for path in map(Path, config.extra_checkpoints):
-        other, _ = load_fitting_control(path, config, tests.sources)
+        other = load_fitting_control(path, config, tests.sources)
         controllers[f"learned {path.stem}"] = build_rate_controller("learned", replace(means, control=other))
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
@@ -114,14 +114,12 @@ def run(config: EvaluateControlConfig) -> str:
     return write_report(Path(config.out), report, [asdict(row) for row in rows], judged, controllers, task)
 
 
-def load_fitting_control(
-    path: Path, config: EvaluateControlConfig, videos: Sequence[Path]
-) -> tuple[ControlNetwork, dict[str, Any]]:
-    """The control at `path` and its config. Raises `ConfigError` when it is for another encoder or has seen a test video."""
-    control, stored = load_control(path)
-    check_control(path, stored, codec=config.codec)
-    refuse_training_videos(path, stored, list(videos))
-    return control, stored
+def load_fitting_control(path: Path, config: EvaluateControlConfig, videos: Sequence[Path]) -> Control:
+    """The control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
+    control = load_control(path)
+    check_control(path, control.config, codec=config.codec)
+    refuse_training_videos(path, control.config, list(videos))
+    return control
 
 
 def find_targets(

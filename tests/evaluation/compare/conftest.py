@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dvcc.codecs import X264
-from dvcc.control import ControlNetwork
+from dvcc.control.network import ControlNetwork
+from dvcc.control.onnx_export import deploy
 from dvcc.evaluation.compare.measure import encode_all, judge_all
 from dvcc.evaluation.compare.page import Comparison
 from dvcc.evaluation.compare.verdict import compare, headline, remarks
@@ -21,7 +22,7 @@ TARGETS = [40.0, 80.0, 160.0]
 def comparison() -> Comparison:
     """24 frames in GOPs of 4, judged by PSNR; an untrained control, a title that is HTML."""
     clip, codec, task = make_scene(frames=24), X264(gop=4), build_task("reconstruction", model="psnr")
-    control = ControlNetwork(width=8).eval()
+    control = deploy(ControlNetwork(width=8))
     controllers = {
         "abr2": build_rate_controller("abr2", Means(codec)),
         "control": build_rate_controller("learned", Means(codec, control)),

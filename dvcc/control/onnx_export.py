@@ -1,0 +1,154 @@
+"""Trained control networks as ONNX files: python -m dvcc.control.onnx_export CONTROL.safetensors ...
+
+Writes CONTROL.onnx beside each. The graph is written node by node: it takes milliseconds, and the same weights give the same
+bytes with every version of PyTorch. It does what `ControlNetwork.forward` does, within rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kornia.filters import get_gaussian_kernel1d
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from dvcc._files import write_atomic
+from dvcc._guard import guarded
+from dvcc.control.network import ControlNetwork, load_network
+from dvcc.control.runtime import NO_DIGEST, Control
+
+_OPSET, _IR_VERSION = 18, 9  # what onnxruntime 1.20 reads
+
+
+class _Graph:
+    """Nodes that are added one after the other; every one has one output, whose name `add` returns."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        output = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, values: torch.Tensor | np.ndarray | float | Sequence[int]) -> str:
+        array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def conv(self, x: str, layer: nn.Conv2d, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> str:
+        assert layer.bias is not None and not isinstance(layer.padding, str)
+        weight, bias = layer.weight if weight is None else weight, layer.bias if bias is None else bias
+        pads = [*layer.padding, *layer.padding]
+        shape = {"strides": layer.stride, "dilations": layer.dilation, "pads": pads}
+        return self.add("Conv", x, self.constant(weight), self.constant(bias), **shape)
+
+    def linear(self, x: str, layer: nn.Linear) -> str:
+        return self.add("Gemm", x, self.constant(layer.weight), self.constant(layer.bias), transB=1)
+
+    def silu(self, x: str) -> str:
+        return self.add("Mul", x, self.add("Sigmoid", x))
+
+    def scaled(self, x: str, *, less: float, over: float) -> str:
+        """(x - less) / over."""
+        return self.add("Mul", self.add("Sub", x, self.constant(float(less))), self.constant(1 / over))
+
+
+def _network(graph: _Graph, network: ControlNetwork) -> str:
+    """Add `ControlNetwork.forward`; returns the name of its output (N, 1, h, w)."""
+    config, first = network.config, network.stem[0]
+    assert isinstance(first, nn.Conv2d) and first.bias is not None
+    # A convolution of [small - 0.5, small - previous] is one of [small, previous].
+    of_small, of_change = first.weight.chunk(2, 1)
+    weight = torch.cat([of_small + of_change, -of_change], 1)
+    bias = first.bias - 0.5 * of_small.sum((1, 2, 3))
+    features = graph.silu(graph.conv(graph.add("Concat", "small", "previous", axis=1), first, weight, bias))
+    features = graph.silu(graph.conv(features, network.stem[2]))  # type: ignore[arg-type]
+    if network.of_planes is not None:
+        features = graph.add("Add", features, graph.conv("planes", network.of_planes))
+    at_start = graph.add("Cast", graph.add("Equal", "position", graph.constant(0.0)), to=TensorProto.FLOAT)
+    in_gop = graph.add("Div", "position", "gop")
+    known = [graph.scaled("log_bpp", less=-3, over=2), graph.scaled("mean_qp", less=32, over=10), at_start, in_gop]
+    hidden = graph.silu(graph.linear(graph.add("Concat", *known, axis=1), network.modulate[0]))  # type: ignore[arg-type]
+    scales = graph.linear(hidden, network.modulate[2])  # type: ignore[arg-type]
+    width = config["width"]
+
+    def part(index: int) -> str:
+        """(N, width, 1, 1)."""
+        ends = [graph.constant(np.array([place * width])) for place in (index, index + 1)]
+        cut = graph.add("Slice", scales, *ends, graph.constant(np.array([1])))
+        return graph.add("Reshape", cut, graph.constant(np.array([-1, width, 1, 1])))
+
+    for index, block in enumerate(network.blocks):
+        scale = graph.add("Add", part(2 * index), graph.constant(1.0))
+        moved = graph.add("Add", graph.add("Mul", graph.conv(features, block), scale), part(2 * index + 1))  # type: ignore[arg-type]
+        features = graph.add("Add", features, graph.silu(moved))
+    decided = graph.conv(features, network.head)
+    mean = graph.add("ReduceMean", decided, graph.constant(np.array([1, 2, 3])), keepdims=1)
+    delta = graph.add("Tanh", graph.add("Sub", decided, mean))
+    delta = graph.add("Mul", delta, graph.constant(float(config["max_delta_qp"])))
+    if sigma := config["blur_sigma"]:
+        margin = math.ceil(2 * sigma)
+        taps = get_gaussian_kernel1d(2 * margin + 1, sigma, dtype=torch.float64)[0]
+        delta = graph.add("Pad", delta, graph.constant(np.array([0, 0, margin, margin] * 2)), mode="edge")
+        for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+            delta = graph.add("Conv", delta, graph.constant(taps.view(shape)))
+    return delta
+
+
+def control_to_onnx(network: ControlNetwork, config: dict[str, Any]) -> bytes:
+    """Return the ONNX file of a network, with its `config` (as of `load_network`) and a checksum inside."""
+    graph, planes = _Graph(), network.config["extra_planes"]
+    with torch.no_grad():
+        output = _network(graph, network)
+    shapes: dict[str, list[int | str]] = {name: ["frames", 3, "rows", "columns"] for name in ("small", "previous")}
+    shapes |= {name: ["frames", 1] for name in ("log_bpp", "mean_qp", "position", "gop")}
+    shapes |= {"planes": ["frames", planes, "grid_rows", "grid_columns"]} if planes else {}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["frames", 1, "grid_rows", "grid_columns"])]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "control", inputs, outputs, graph.constants),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="dvcc",
+    )
+    prior = [float(value) for value in network.prior.coefficients]
+    stored = {"kind": "control", "config": json.dumps(config | {"control": network.config}), "prior": json.dumps(prior)}
+    helper.set_model_props(model, {**stored, "sha256": NO_DIGEST})
+    written = model.SerializeToString(deterministic=True)
+    return written.replace(NO_DIGEST.encode(), hashlib.sha256(written).hexdigest().encode())
+
+
+def deploy(network: ControlNetwork, config: dict[str, Any] | None = None) -> Control:
+    """Return a network as it runs in `dvcc encode`, without a file."""
+    return Control(control_to_onnx(network, config or {}), name="the network")
+
+
+def export(path: str | Path) -> Path:
+    """Write the .onnx file beside a control's .safetensors file; returns its path. Raises `CheckpointError`, `DvccError`."""
+    network, config = load_network(path)
+    out = Path(path).with_suffix(".onnx")
+    write_atomic(out, control_to_onnx(network, config))
+    return out
+
+
+def main(paths: Sequence[str]) -> None:
+    """Export every one of `paths` and print what was written."""
+    for path in paths:
+        print(export(path))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

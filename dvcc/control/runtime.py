@@ -1,0 +1,88 @@
+"""A trained control as an ONNX graph, run by onnxruntime: what `dvcc encode` and `dvcc export` have instead of PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from dvcc.errors import CheckpointError
+from dvcc.qp import MAX_QP
+
+NO_DIGEST = "0" * 64
+"""What stands for the file's SHA-256 while that is computed."""
+
+
+class Control:
+    """The part of a control that has no memory: weights and head in one graph, and the prior.
+
+    config: how its network was built, and what it was trained on. extra_planes: numbers per macroblock that it takes besides the
+    picture.
+    """
+
+    def __init__(self, model: bytes, *, name: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the encoder's threads need the cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            stored = self._session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # onnxruntime raises half a dozen unrelated types
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{name} is no ONNX file that can be run ({reason}): copy or train it again") from error
+        if stored.get("kind") != "control":
+            raise CheckpointError(f"{name} is an ONNX file, but no control: give the control.onnx that dvcc train control wrote")
+        digest = stored["sha256"]
+        if hashlib.sha256(model.replace(digest.encode(), NO_DIGEST.encode())).hexdigest() != digest:
+            raise CheckpointError(f"{name} does not match its checksum, so it is damaged: copy or train it again")
+        self.config: dict[str, Any] = json.loads(stored["config"])
+        self.extra_planes = int(self.config["control"].get("extra_planes", 0))
+        self._prior = np.array(json.loads(stored["prior"]))
+
+    def mean_qp(self, small: np.ndarray, log_bpp: float) -> float:
+        """Return the QP of the flat map that meets a target, 0..51, for reduced frames (T, 3, 4h, 4w) in a row."""
+        luma = small.mean(1)
+        in_time, down, across = (np.abs(np.diff(luma, axis=axis)).mean() if luma.shape[axis] > 1 else 0.0 for axis in range(3))
+        activities = np.log(np.array([down + across, in_time]) + 1e-3)
+        return float(np.clip(self._prior @ [1.0, log_bpp, log_bpp**2, *activities], 0, MAX_QP))
+
+    def delta_qp(
+        self,
+        small: np.ndarray,
+        previous: np.ndarray,
+        *,
+        log_bpp: float,
+        mean_qp: float,
+        position: np.ndarray,
+        gop: int,
+        planes: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return what is decided of N frames, each by itself, in QPs: float32 (N, h, w).
+
+        small, previous: reduced frames float32 (N, 3, 4h, 4w), and the one before each. position: int (N,), in a GOP of `gop`
+        frames. planes: float32 (N, extra_planes, h, w), where the control takes any.
+        """
+        rows = np.ones((len(small), 1), np.float32)
+        given = {"small": small, "previous": previous, "log_bpp": log_bpp * rows, "mean_qp": mean_qp * rows, "gop": gop * rows}
+        given["position"] = position.astype(np.float32)[:, None]
+        if planes is not None:
+            given["planes"] = planes
+        return self._session.run(None, given)[0][:, 0]
+
+
+def load_control(path: str | Path) -> Control:
+    """Read a control that `dvcc train control` wrote. Raises `CheckpointError` when it is missing, damaged, or something else."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}: train one with dvcc train control, or set its path")
+    if path.suffix == ".safetensors":
+        raise CheckpointError(
+            f"{path} holds weights to train with: give the .onnx that dvcc train control writes beside it "
+            f"(python -m dvcc.control.onnx_export {path} makes one)"
+        )
+    return Control(path.read_bytes(), name=str(path))
