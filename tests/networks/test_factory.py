@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.tasks import EmbeddingTask, Task, build_task, check_model
+from dvcc.tasks import EmbeddingTask, SegmentationTask, Task, build_task, check_model
 
 MODULE = """
 from torch import nn
@@ -66,6 +66,12 @@ def test_a_class_or_function_gives_the_network():
     prediction = task.predict(torch.rand(2, 3, 32, 48))
     assert prediction.shape == (2, 3, 16, 24)
     check_model("embedding", "own_nets:Half")
+
+
+def test_a_segmenter_of_ones_own_answers_on_any_grid():
+    task = build_task("segmentation", model="own_nets:Half")
+    assert isinstance(task, SegmentationTask) and task.net.num_classes == 3
+    assert task.predict(torch.rand(2, 3, 64, 96)).shape == (2, 3, 64, 96)
 
 
 def test_a_classifier_of_ones_own_is_one_that_answers_logits():
