@@ -112,12 +112,18 @@ def test_a_data_set_has_its_own_split(labelled, tmp_path):
         find_test_set(configure(labelled, tmp_path / "out", "data.test=[a.mp4]").data)
 
 
+def one_hot(classes: list[int]) -> torch.Tensor:
+    """Logits (1, 4, N, 1) that are sure of these classes."""
+    return nn.functional.one_hot(torch.tensor([classes]), 4).float().movedim(-1, -2)[..., None]
+
+
 def test_merged_classes_count_as_the_labels_do():
-    labels = torch.tensor([[0, 0, 1, 2, 255]])
-    prediction = nn.functional.one_hot(torch.tensor([[3, 1, 0, 2, 0]]), 4).float().movedim(-1, -2)[..., None]
-    metric = MergedMeanIoU([1, 0, -1, 0])  # 3 and 1 mean label 0, 0 means 1, 2 means nothing; no class means label 2
-    metric.update(prediction, labels[..., None])
-    assert float(metric.compute()) == 1
+    """Classes 3 and 1 mean label 0, 0 means 1, 2 means nothing; no class means label 2, which is not looked at."""
+    labels = torch.tensor([[0, 0, 1, 2, 255]])[..., None]
+    for answers, expected in (([3, 1, 0, 0, 0], 1.0), ([3, 2, 0, 0, 0], 0.75), ([0, 1, 0, 3, 3], 0.5)):
+        metric = MergedMeanIoU([1, 0, -1, 0])
+        metric.update(one_hot(answers), labels)
+        assert float(metric.compute()) == pytest.approx(expected)
     plain = MeanIoU(4)
-    plain.update(prediction, labels[..., None])
-    assert float(plain.compute()) < 1
+    plain.update(one_hot([3, 1, 0, 0, 0]), labels)
+    assert float(plain.compute()) < 0.5
