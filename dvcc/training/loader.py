@@ -78,6 +78,8 @@ class _BySteps(Dataset[Sample]):
 
 def collate(samples: list[Sample]) -> Sample:
     """Return a batch of items. A tensor that is shorter than that of another item repeats its last entry."""
+    if len(samples) == 1:  # no copy: its tensors may be memory maps
+        return {name: value[None] for name, value in samples[0].items()}
     for name, value in samples[0].items():
         if value.ndim and len({len(sample[name]) for sample in samples}) > 1:
             longest = torch.arange(max(len(sample[name]) for sample in samples))
