@@ -25,7 +25,7 @@ from dvcc.units import gop_of_a_second
 if TYPE_CHECKING:
     from dvcc.evaluation.compare.measure import Measured
 
-TARGETS = (0.6, 1.0, 1.6)
+TARGETS = (0.6, 0.8, 1.0, 1.6)
 """Of the target, for a curve."""
 
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
@@ -43,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="KBPS",
         type=float,
         required=True,
-        help="bitrate to compare at, kbit/s, and at 0.6 and 1.6 times it",
+        help="bitrate to compare at, kbit/s, and at 0.6, 0.8 and 1.6 times it",
     )
     parser.add_argument(
         "--task",

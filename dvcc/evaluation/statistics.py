@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import bjontegaard
 import numpy as np
@@ -12,25 +13,60 @@ LEAST_CLUSTERS = 3
 """Videos or groups from which an interval can be given: of two, half of the samples have one twice, and know no spread."""
 
 
-def bd_rate_percent(
+LEAST_POINTS, LEAST_OVERLAP = 4, 1 / 3
+"""What a BD-rate needs: points of each curve whose metric rises, and the share of the metric's range that both curves reach."""
+
+
+@dataclass(frozen=True)
+class BDRate:
+    """A BD-rate and what it stands on. percent: of the anchor's bits at equal metric, NaN where it stands on too little. points:
+    of the shorter curve, after those are dropped whose metric does not exceed that of a cheaper one. overlap: 0..1, the range of
+    the metric that both curves reach over that which either reaches. monotone: of the two curves, how many needed no dropping.
+    reason: why there is no figure, "" where there is one."""
+
+    percent: float
+    points: int
+    overlap: float
+    monotone: int
+    reason: str
+
+
+def bd_rate(
     anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
-) -> float:
+) -> BDRate:
     """Bjontegaard delta rate in percent of the anchor's bits at equal metric; negative is better. Of a metric where less is
     better, give the negative.
 
-    Piecewise-cubic interpolation of log rate over the metric, by the package `bjontegaard`. It needs the metric to
-    rise with the rate: each curve is replaced by its running maximum, and points that add nothing are dropped. NaN
-    when fewer than two points are left or the curves do not overlap.
+    Piecewise-cubic interpolation of log rate over the metric, by the package `bjontegaard`. It needs the metric to rise with the
+    rate: each curve is replaced by its running maximum, and points that add nothing are dropped.
     """
-    curves = [_rising(anchor_rates, anchor_metric), _rising(rates, metric)]
-    if min(len(rising_rates) for rising_rates, _ in curves) < 2:
-        return float("nan")
-    if max(values[0] for _, values in curves) >= min(values[-1] for _, values in curves):
-        return float("nan")
+    given = [(anchor_rates, anchor_metric), (rates, metric)]
+    curves = [_rising(*curve) for curve in given]
+    points = min(len(rising_rates) for rising_rates, _ in curves)
+    monotone = sum(len(rising[0]) == len(curve[0]) for rising, curve in zip(curves, given, strict=True))
+    overlap = 0.0
+    if points:
+        common = min(values[-1] for _, values in curves) - max(values[0] for _, values in curves)
+        whole = max(values[-1] for _, values in curves) - min(values[0] for _, values in curves)
+        overlap = max(0.0, common / whole) if whole > 0 else 0.0
+    reason = ""
+    if points < LEAST_POINTS:
+        reason = f"{points} of the {LEAST_POINTS} rising points that it needs"
+    elif overlap < LEAST_OVERLAP:
+        reason = f"the curves share {overlap:.0%} of the metric's range, and it needs {LEAST_OVERLAP:.0%}"
+    if reason:
+        return BDRate(float("nan"), points, overlap, monotone, reason)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # little overlap: the report shows both curves
+        warnings.simplefilter("ignore")  # little overlap: that is said by `overlap`
         value = bjontegaard.bd_rate(*curves[0], *curves[1], method="pchip", require_matching_points=False, min_overlap=0)
-    return float(value)
+    return BDRate(float(value), points, overlap, monotone, "")
+
+
+def bd_rate_percent(
+    anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
+) -> float:
+    """The figure of `bd_rate` alone."""
+    return bd_rate(anchor_rates, anchor_metric, rates, metric).percent
 
 
 def bd_metric(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95
+from dvcc.evaluation.statistics import bd_metric, bd_rate, bd_rate_percent, cluster_samples, interval95
 
 RATES = [10.0, 20.0, 40.0, 80.0, 160.0]
 QUALITY = [30.0, 33.0, 36.0, 39.0, 42.0]
@@ -26,8 +26,21 @@ def test_a_dip_does_not_break_it_and_no_overlap_is_nan():
     assert np.isfinite(bd_rate_percent(RATES, QUALITY, RATES, dented))
     assert np.isnan(bd_rate_percent(RATES, QUALITY, RATES, [q + 50 for q in QUALITY]))
     assert np.isnan(bd_rate_percent(RATES, QUALITY, RATES, [30.0] * 5))
+    assert bd_rate(RATES, QUALITY, RATES, dented).monotone == 1 and bd_rate(RATES, QUALITY, RATES, dented).points == 4
     for rates, quality in (([], []), ([10.0], [30.0])):
         assert np.isnan(bd_rate_percent(RATES, QUALITY, rates, quality)) and np.isnan(bd_metric(RATES, QUALITY, rates, quality))
+
+
+def test_a_bd_rate_needs_four_points_and_a_third_of_the_range_and_says_what_it_lacks():
+    whole = bd_rate(RATES, QUALITY, [0.8 * r for r in RATES], QUALITY)
+    assert (whole.points, whole.overlap, whole.monotone, whole.reason) == (5, 1.0, 2, "")
+    few = bd_rate(RATES[:3], QUALITY[:3], RATES, QUALITY)
+    assert np.isnan(few.percent) and few.reason == "3 of the 4 rising points that it needs"
+    # 12 wide each: at 5 apart they share 7 of 17, at 7 apart 5 of 19.
+    for apart, enough in ((5, True), (7, False)):
+        basis = bd_rate(RATES, QUALITY, RATES, [q + apart for q in QUALITY])
+        assert basis.overlap == pytest.approx((12 - apart) / (12 + apart)) and np.isfinite(basis.percent) == enough
+    assert basis.reason == "the curves share 26% of the metric's range, and it needs 33%"
 
 
 def test_bd_metric_is_the_mean_gap_at_equal_rate():

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from dvcc.evaluation.control.run import Row
-from dvcc.evaluation.control.summary import _strict, summarise
+from dvcc.evaluation.control.summary import _strict, seed_spread, summarise
 from dvcc.tasks import OpticalFlowTask, build_task
 from dvcc.tasks.judging import State, state_of
 
-TARGETS = (100.0, 200.0, 400.0)
+TARGETS = (100.0, 200.0, 400.0, 800.0)
 
 
 def state(mse: float) -> State:
@@ -41,8 +41,8 @@ def test_tolerances_decide_who_met_the_target():
     ours = [rows_of("ours", video, spent=spends[video], gain_db=0) for video in "abcd"]
     found = summary_of(*base, *ours)["ours"]
     assert found["met_share"] == {"0": 0.25, "0.05": 0.5, "0.1": 0.75}
-    assert found["strict_metric"]["0"] == pytest.approx([30 / 4, 33 / 4, 36 / 4])
-    assert found["strict_metric"]["0.1"] == pytest.approx([30 * 0.75, 33 * 0.75, 36 * 0.75])
+    assert found["strict_metric"]["0"] == pytest.approx([30 / 4, 33 / 4, 36 / 4, 39 / 4])
+    assert found["strict_metric"]["0.1"] == pytest.approx([30 * 0.75, 33 * 0.75, 36 * 0.75, 39 * 0.75])
     assert summary_of(*base)["abr2"]["met_share"]["0"] == 1  # exactly at the target is met
 
 
@@ -73,7 +73,7 @@ def test_unreachable_rows_are_counted_and_not_scored():
     found = summarise(
         [*(r for r, _ in base), nothing], [*(s for _, s in base), None], task, clips=[("a", 0), ("b", 0)], bootstrap=0, seed=0
     )
-    assert found["abr2"]["unreachable"] == 1 and found["abr2"]["metric"] == pytest.approx([30, 33, 36])
+    assert found["abr2"]["unreachable"] == 1 and found["abr2"]["metric"] == pytest.approx([30, 33, 36, 39])
 
 
 def flow_rows(controller: str, video: str, *, spent: float, better: float, motion: float = 5.0) -> list[tuple[Row, State]]:
@@ -98,8 +98,8 @@ def test_less_of_an_error_is_better():
     base = [flow_rows(name, video, spent=1.0, better=1.0) for name in ("abr2", "abr2_corrected") for video in "ab"]
     ours = [flow_rows("ours", video, spent=1.0, better=1.25) for video in "ab"]
     found = flow_summary(*base, *ours)["ours"]
-    assert found["metric"] == pytest.approx([0.64, 0.32, 0.16])
-    assert found["bd_metric"] == pytest.approx(0.2 * (0.8 + 2 * 0.4 + 0.2) / 4, rel=0.01)  # positive: better
+    assert found["metric"] == pytest.approx([0.64, 0.32, 0.16, 0.08])
+    assert found["bd_metric"] == pytest.approx(0.2 * (0.8 / 2 + 0.4 + 0.2 + 0.1 / 2) / 3, rel=0.01)  # positive: better
     assert found["bd_rate_percent"] == pytest.approx(-20, abs=3)  # an octave halves the error
     assert found["strict_gain_percent"] == pytest.approx(20)
     worse = flow_summary(*base, *[flow_rows("ours", video, spent=1.0, better=0.8) for video in "ab"])["ours"]
@@ -110,8 +110,8 @@ def test_a_lost_flow_is_no_motion():
     base = [flow_rows(name, video, spent=1.0, better=1.0) for name in ("abr2", "abr2_corrected") for video in "ab"]
     ours = [flow_rows("ours", "a", spent=1.0, better=1.0), flow_rows("ours", "b", spent=1.07, better=8.0, motion=3.0)]
     found = flow_summary(*base, *ours)["ours"]
-    assert found["strict_metric"]["0"] == pytest.approx([(error + 3.0) / 2 for error in (0.8, 0.4, 0.2)])
-    assert found["strict_metric"]["0.1"] == pytest.approx([error * (1 + 1 / 8) / 2 for error in (0.8, 0.4, 0.2)])
+    assert found["strict_metric"]["0"] == pytest.approx([(error + 3.0) / 2 for error in (0.8, 0.4, 0.2, 0.1)])
+    assert found["strict_metric"]["0.1"] == pytest.approx([error * (1 + 1 / 8) / 2 for error in (0.8, 0.4, 0.2, 0.1)])
     assert found["strict_gain_percent"] < -200
 
 
@@ -128,3 +128,22 @@ def test_clips_without_anything_to_find_leave_the_strict_metric_defined(detector
     assert _strict(items, 0.0, task, task.metric()) == 0.0
     assert _strict(items[:1], 0.0, task, task.metric()) is None
     assert _strict(items, 1.0, task, task.metric()) == pytest.approx(1.0)
+
+
+def test_trainings_that_differ_in_their_seeds_alone_show_their_spread():
+    summary = {"learned": {"bd_rate_percent": -6.0}, "learned b": {"bd_rate_percent": 2.0}, "learned c": {"bd_rate_percent": 9.0}}
+    runs = {"learned": {"seed": 0, "steps": 5}, "learned b": {"seed": 1, "steps": 5}, "learned c": {"seed": 2, "steps": 7}}
+    spread = seed_spread(summary, runs)
+    assert spread == {name: {"seeds": [0, 1], "bd_rates": [-6.0, 2.0]} for name in ("learned", "learned b")}
+    assert seed_spread(summary, {"learned": {"seed": 0}, "learned b": {"seed": 0}}) == {}
+
+
+def test_what_a_bd_rate_stands_on_is_beside_it():
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abc"]
+    ours = [rows_of("ours", video, spent=1.0, gain_db=1.0) for video in "abc"]
+    basis = summary_of(*base, *ours, bootstrap=20)["ours"]["bd_basis"]
+    assert basis["points"] == 4 and basis["overlap"] == pytest.approx(8 / 10) and basis["monotone_share"] == 1
+    assert basis["reason"] == ""
+    few = [[item for item in rows if item[0].target_index < 3] for rows in (*base, *ours)]
+    short = summary_of(*few)["ours"]
+    assert short["bd_rate_percent"] is None and short["bd_basis"]["reason"].startswith("3 of the 4 rising points")

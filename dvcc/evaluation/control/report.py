@@ -52,7 +52,7 @@ def _tables(report: dict[str, Any]) -> str:
 
 def _rate_matched(report: dict[str, Any]) -> str:
     """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
-    summary = report["summary"]
+    summary, seeds = report["summary"], report["seed_spread"]
     metric = report["metric"] if report["higher_is_better"] else f"{report['metric']}, less is better,"
     targets = [number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
     head = [
@@ -60,8 +60,10 @@ def _rate_matched(report: dict[str, Any]) -> str:
         *[f"{t} kbit/s" for t in targets],
         "BD-rate",
         "95 % interval",
+        *(["seed to seed"] if seeds else []),
         "at equal loss",
         "95 % interval",
+        "BD-rate stands on",
         "encodes",
     ]
     body = []
@@ -72,11 +74,32 @@ def _rate_matched(report: dict[str, Any]) -> str:
             interval = s[f"{kind}_ci95"]
             figures.append("baseline" if name == "abr2" else f"{number(s[f'{kind}_percent'], '+.1f')} %")
             figures.append("-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval))
-        body.append([name, *cells, *figures, f"{s['num_encodes']:.1f}"])
+        basis = "-" if name == "abr2" else _basis(s["bd_basis"])
+        spread = [_seeds(seeds.get(name))] if seeds else []
+        body.append([name, *cells, *figures[:2], *spread, *figures[2:], basis, f"{s['num_encodes']:.1f}"])
+    reasons = [
+        f"No BD-rate{at} for {name}: {reason}.\n"
+        for name, s in summary.items()
+        for at, reason in (("", s["bd_basis"]["reason"]), (" at equal loss", s["bd_basis"]["reason_of_loss"]))
+        if reason and name != "abr2"
+    ]
     return (
         f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
-        "negative is better)\n\n" + markdown_table(head, body)
+        "negative is better)\n\n" + "\n".join([markdown_table(head, body), *reasons])
     )
+
+
+def _seeds(spread: dict[str, Any] | None) -> str:
+    """BD-rates of the same training with other seeds, in a cell."""
+    if spread is None:
+        return "-"
+    ends = "-" if spread["bd_rates"] is None else "{:+.1f} to {:+.1f}".format(*spread["bd_rates"])
+    return f"{ends} ({len(spread['seeds'])} seeds)"
+
+
+def _basis(basis: dict[str, Any]) -> str:
+    """Points, overlap and share of monotone curves, in a cell."""
+    return f"{basis['points']} points, {basis['overlap']:.0%} overlap, {basis['monotone_share']:.0%} monotone"
 
 
 def _of_labels(report: dict[str, Any]) -> list[str]:

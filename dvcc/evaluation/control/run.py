@@ -21,7 +21,7 @@ from dvcc.control.runtime import Control, load_control
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.clips import Judged, TestSet, find_test_set, load_test_clips, names_of
 from dvcc.evaluation.control.report import write_report
-from dvcc.evaluation.control.summary import summarise, summarise_labels
+from dvcc.evaluation.control.summary import seed_spread, summarise, summarise_labels
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.surrogate import load_surrogate
@@ -78,8 +78,10 @@ def run(config: EvaluateControlConfig) -> str:
         control = load_fitting_control(path, config, tests.sources)
         learned_from, means = control.config, replace(means, control=control)
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
+    runs = {"learned": learned_from["run"]} if learned_from and "learned" in controllers else {}
     for path in map(Path, config.extra_checkpoints):
         other = load_fitting_control(path, config, tests.sources)
+        runs[f"learned {path.stem}"] = other.config.get("run", {})
         controllers[f"learned {path.stem}"] = build_rate_controller("learned", replace(means, control=other))
     if "abr2" not in controllers:
         raise ConfigError("controllers must include abr2, the baseline that the others are compared with")
@@ -96,6 +98,7 @@ def run(config: EvaluateControlConfig) -> str:
     summary = summarise(rows, states, task, **settings)
     report = {
         "summary": summary,
+        "seed_spread": seed_spread(summary, runs),
         "labels": summarise_labels(rows, truths, judged, task, tests, **settings),
         "labels_left_out": tests.notes(config.task.name, task, config.task.model),
         "metric": task.metric_name,

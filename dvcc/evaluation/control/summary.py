@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torchmetrics import Metric
 
-from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95, or_none
+from dvcc.evaluation.statistics import bd_metric, bd_rate, bd_rate_percent, cluster_samples, interval95, or_none
 from dvcc.tasks.base import Task
 from dvcc.tasks.judging import State, measure_frames, merged, pooled
 
@@ -37,6 +38,8 @@ def summarise(
     `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
     `bd_rate_percent` with `bd_rate_ci95` (null with fewer than three videos) and `bd_metric` against two-pass ABR (positive is
     better, whichever way the metric goes);
+    `bd_basis`: what that stands on, `points` of the shorter curve, `overlap` of the metric's range, `monotone_share` of the two
+    curves and of their resamples, and `reason`, `reason_of_loss` where there is no figure;
     `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts decisions
     and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `strict_gain_percent` with
     `strict_gain_ci95`: by how many percent the strict metric at tolerance 0, mean over targets, is better than that of corrected
@@ -82,6 +85,10 @@ def summarise(
     summary = {}
     for name in names:
         whole = [0.0, 0.0] if name == BASELINE else bd_rates(name, clips, anchor)
+        bases = [bd_rate(*theirs, *own) for theirs, own in zip(anchor, curves(name, clips), strict=True)]
+        monotone = [
+            bd_rate(*theirs[0], *curves(name, sample)[0]).monotone for sample, theirs in zip(samples, anchors, strict=True)
+        ]
         resampled = [] if name == BASELINE else [bd_rates(name, *both) for both in zip(samples, anchors, strict=True)]
         found = [items(name, target, clips) for target in range(num_targets)]
         strict = [] if name == CORRECTED else [strict_gain(name, sample) for sample in samples]
@@ -92,6 +99,13 @@ def summarise(
             "bd_rate_ci95": interval95([of_metric for of_metric, _ in resampled]),
             "bd_rate_of_loss_percent": or_none(whole[1]),
             "bd_rate_of_loss_ci95": interval95([of_loss for _, of_loss in resampled]),
+            "bd_basis": {
+                "points": bases[0].points,
+                "overlap": bases[0].overlap,
+                "monotone_share": sum([bases[0].monotone, *monotone]) / (2 * (1 + len(monotone))),
+                "reason": bases[0].reason,
+                "reason_of_loss": bases[1].reason,
+            },
             "bd_metric": 0.0 if name == BASELINE else or_none(bd_metric(*anchor[0], *curves(name, clips)[0])),
             "metric": [or_none(pooled(metric, [s for _, s in per_target])) for per_target in found],
             "target_kbps": [or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
@@ -107,6 +121,25 @@ def summarise(
             "unreachable": sum(row.status == "unreachable" for row in rows if row.controller == name),
         }
     return summary
+
+
+def seed_spread(summary: dict[str, Any], runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What another seed of the same training would have given: of every learned controller that has siblings, `seeds`, and
+    `bd_rates`, the least and the largest BD-rate of them all in percent (null where fewer than two have one).
+
+    runs: the settings that each controller was trained with; those are siblings that differ in their seeds alone.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        same = {key: value for key, value in run.items() if key not in ("seed", "out", "resume")}
+        groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(name)
+    spreads: dict[str, dict[str, Any]] = {}
+    for names in groups.values():
+        seeds = sorted({int(runs[name].get("seed", 0)) for name in names})
+        found = [value for name in names if (value := summary[name]["bd_rate_percent"]) is not None]
+        ends = [min(found), max(found)] if len(found) > 1 else None
+        spreads |= {name: {"seeds": seeds, "bd_rates": ends} for name in names if len(seeds) > 1}
+    return spreads
 
 
 def summarise_labels(

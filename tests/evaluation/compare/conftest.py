@@ -15,7 +15,7 @@ from dvcc.tasks import build_task
 from tests.conftest import make_scene
 
 NAMES = {"abr2": "two-pass ABR", "control": "learned control"}
-TARGETS = [40.0, 80.0, 160.0]
+TARGETS = [40.0, 60.0, 80.0, 160.0]
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def comparison() -> Comparison:
     done = []
     measured = encode_all(clip, TARGETS, controllers, lambda: done.append(1))
     shown = judge_all(clip, measured, task, block=4, shown_target=80.0, num_shown=3, advance=done.append)
-    assert done[:6] == [1] * 6 and sum(done[6:]) == 24
+    assert done[:8] == [1] * 8 and sum(done[8:]) == 24
     sides = [[m for m in measured if m.controller == name] for name in NAMES]
     verdict = compare(sides[0], sides[1], task, target_kbps=80.0, block=4)
     return Comparison(
