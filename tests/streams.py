@@ -44,9 +44,13 @@ def write_pieces(
     drop: Sequence[int] = (),
     fps: int = 25,
     said_fps: int | None = None,
+    audio_apart: float = 0.0,
+    audio_jump: tuple[int, float] = (0, 0.0),
 ) -> Path:
     """A video at `fps` whose pieces begin at the given times, each muxed by itself and all put behind one another (mpegts), or
-    into one container (any other form, whose pieces must not go back). drop: audio packets of every piece that are missing."""
+    into one container (any other form, whose pieces must not go back). drop: audio packets of every piece that are missing.
+    audio_apart: seconds between the clocks of audio and video. audio_jump: the packet from which, and the seconds by which, the
+    audio of every piece jumps."""
     frames = sum(count for count, _ in pieces)
     slower = (said_fps or fps) / fps
     if form != "mpegts":
@@ -56,7 +60,9 @@ def write_pieces(
     for number, (count, begin) in enumerate(pieces):
         source = coded_packets(sum(n for n, _ in pieces[: number + 1]), bframes=bframes, fps=fps, said_fps=said_fps)
         skipped = sum(n for n, _ in pieces[:number])
-        data += _piece(source, skipped, count, begin, audio=audio, drop=drop, fps=fps, said_fps=said_fps)
+        data += _piece(
+            source, skipped, count, begin, audio=audio, drop=drop, fps=fps, said_fps=said_fps, apart=audio_apart, jump=audio_jump
+        )
     path.write_bytes(data)
     return path
 
@@ -71,6 +77,8 @@ def _piece(
     drop: Sequence[int],
     fps: int,
     said_fps: int | None,
+    apart: float,
+    jump: tuple[int, float],
 ) -> bytes:
     buffer = io.BytesIO()
     options = {"mpegts_copyts": "1"}
@@ -78,7 +86,7 @@ def _piece(
         video = container.add_stream_from_template(coded.streams.video[0])
         sound = container.add_stream("aac", rate=48000, layout="mono") if audio else None
         if sound is not None:
-            _tone(container, sound, begin, count / fps, drop)
+            _tone(container, sound, begin + apart, count / fps, drop, jump)
         packets = [packet for packet in coded.demux(video=0) if packet.size]
         for packet in packets[skipped : skipped + count]:
             _retime(packet, begin - skipped / fps, (said_fps or fps) / fps)
@@ -87,7 +95,7 @@ def _piece(
     return buffer.getvalue()
 
 
-def _tone(container, stream, begin: float, seconds: float, drop: Sequence[int]) -> None:
+def _tone(container, stream, begin: float, seconds: float, drop: Sequence[int], jump: tuple[int, float]) -> None:
     samples = (8000 * np.sin(np.arange(round(48000 * seconds)) / 20)).astype(np.int16)
     chunk = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
     chunk.sample_rate, chunk.pts, chunk.time_base = 48000, round(begin * 48000), Fraction(1, 48000)
@@ -96,6 +104,9 @@ def _tone(container, stream, begin: float, seconds: float, drop: Sequence[int]) 
         for packet in stream.encode(frame):
             number += 1
             if number - 1 not in drop and packet.pts >= round(begin * 48000):
+                if jump[1] and number > jump[0]:
+                    packet.pts += round(jump[1] / packet.time_base)
+                    packet.dts += round(jump[1] / packet.time_base)
                 container.mux(packet)
 
 

@@ -33,6 +33,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path_or_option(word: str) -> str:
+    """A name that begins with one dash, as cameras give to files, is no option: "-cam.mp4" is "./-cam.mp4"."""
+    if not word.startswith("-") or word.startswith("--") or word in ("-", "-h"):
+        return word
+    number = word.lstrip("-").replace(".", "", 1).isdigit()
+    return f"./{word}" if os.path.exists(word) or ("." in word and not number) else word
+
+
 def _end_like_ctrl_c() -> None:
     """What ends a program from outside, as a service manager or a closed terminal: nothing half-written is left behind then, and
     a live stream is finished."""
@@ -44,7 +52,7 @@ def _end_like_ctrl_c() -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to mend)."""
-    words = sys.argv[1:] if words is None else words
+    words = [_path_or_option(word) for word in (sys.argv[1:] if words is None else words)]
     if words and words[0] in stages.PROGRAMS:
         return stages.run_stage(words[0], words[1:])
     # before torch reads it: threads that wait by spinning take the cores from whatever else runs, and then wait for it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dvcc.encode.generator import MapMaker
 from dvcc.errors import ConfigError
 from dvcc.media.container import opened
 from dvcc.media.copied import fate_of_streams
-from dvcc.media.output import CONTAINERS, check_output
+from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
 from dvcc.qp import Delivery
 
@@ -22,6 +23,7 @@ _DELIVERIES: dict[Delivery, str] = {
     "offsets": "offsets on the encoder's own QPs",
     "map": "every QP: those of an analysis encode, plus offsets",
 }
+_BYTES_OF_FRAME, _BYTES_OF_MACROBLOCK = 300, 3  # in the encoder's statistics of the first pass, and of the offsets
 _LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode is outside
 
 
@@ -52,6 +54,17 @@ class EncodePlan:
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
         check_target(self.source, self.target_kbps)
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Where the file says its length, or its size does."""
+        picture, frames = self.source.picture, self.source.num_frames or 0
+        rows, columns = units.macroblock_grid(picture.height, picture.width)
+        coded = self.target_kbps * 125 * float(frames / picture.fps)
+        check_room(self.out.parent, coded, what="the coded video", advice="write elsewhere")
+        temporary = Path(tempfile.gettempdir())
+        kept = frames * (_BYTES_OF_FRAME + _BYTES_OF_MACROBLOCK * rows * columns)
+        check_room(temporary, kept, what="what the passes keep", advice="set TMPDIR to another folder")
 
     picture = property(lambda self: self.source.picture, doc="Size, rate and colour of the video.")
 

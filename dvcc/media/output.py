@@ -4,8 +4,10 @@ that can be played from wherever it was cut."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import shutil
 from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Collection
@@ -38,8 +40,24 @@ def check_output(path: Path, source: Path, *, suffixes: Collection[str] = tuple(
         raise ConfigError(f"{path} is the input itself: write to another file")
     if not path.parent.is_dir():
         raise DvccError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise DvccError(f"cannot write {path}: {path.parent} is read-only; write elsewhere")
+    if path.exists() and not path.is_file():  # a pipe or a device
+        return
+    trial = WholeFile.temporary(path)
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        advice = "give a shorter name" if error.errno == errno.ENAMETOOLONG else "write elsewhere"
+        raise DvccError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def check_room(folder: Path, num_bytes: float, *, what: str, advice: str) -> None:
+    """Raise `DvccError` unless `folder` has room for so many bytes, which are for `what`."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise DvccError(
+            f"{what} takes about {num_bytes / 1e6:.0f} MB in {folder}, where {free / 1e6:.0f} MB are free: free some, or {advice}"
+        )
 
 
 class Output(AbstractBase):
@@ -140,7 +158,12 @@ class WholeFile(Output):
 
     def __init__(self, path: Path, source: VideoSource, corrections: Corrections) -> None:
         super().__init__(path, source, corrections)
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(self._numbers)}.part")
+        self._temporary = self.temporary(path)
+
+    @classmethod
+    def temporary(cls, path: Path) -> Path:
+        """The name of what is going to be `path`, another one each time."""
+        return path.with_name(f".{path.name}.{os.getpid()}.{next(cls._numbers)}.part")
 
     def publish(self) -> None:
         """Give the file its name, in place of what had it."""

@@ -24,6 +24,7 @@ ASSUMED_FPS = Fraction(25)
 """The rate of a stream that says nothing about it, as a raw bitstream."""
 
 _LEAST_SIDE = 16
+_MOST_LONGER = 10  # times the frames that the size of a file lets expect
 _UNTAGGED = 2  # FFmpeg's number for a colour property that nobody has said anything about
 _HDR = (16, 18)  # FFmpeg's numbers of the transfer curves of SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG)
 _IS_420 = ("yuv420", "yuvj420", "nv12", "nv21", "p010", "yuva420", "gray")
@@ -80,7 +81,7 @@ def probe(
     rate, rate_notes = (fps, []) if fps is not None else frame_rate(timeline, chosen)
     picture, matrix = _picture(chosen, first, rate, by_number=by_number)
     notes += rate_notes + _lost(first, picture)
-    length = _length(container, chosen, picture.fps)
+    length = _length(container, chosen, picture.fps, timeline)
     rotation = first.rotation % 360
     source = VideoSource(Path(path), chosen.index, picture, matrix, length, rotation, tuple(notes), by_number=by_number)
     return Probed(source, chain([first], frames), timeline)
@@ -149,9 +150,18 @@ def _lost(frame: av.VideoFrame, picture: VideoFormat) -> list[str]:
     return notes
 
 
-def _length(container: av.container.InputContainer, stream: av.VideoStream, fps: Fraction) -> int | None:
+def _length(container: av.container.InputContainer, stream: av.VideoStream, fps: Fraction, timeline: Timeline) -> int | None:
+    """About how many frames: as the container counts them, or by its duration unless a broken clock made that too long."""
     if stream.frames:
         return stream.frames
+    frames = _by_duration(container, stream, fps)
+    bytes_of_frame = timeline.mean_bytes
+    if frames and container.size > 0 and bytes_of_frame and frames > _MOST_LONGER * container.size / bytes_of_frame:
+        return max(1, round(container.size / bytes_of_frame))
+    return frames
+
+
+def _by_duration(container: av.container.InputContainer, stream: av.VideoStream, fps: Fraction) -> int | None:
     if stream.duration and stream.time_base:
         return max(1, round(stream.duration * stream.time_base * fps))
     if container.duration is None:

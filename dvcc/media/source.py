@@ -20,7 +20,7 @@ from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
 from dvcc.media.format import Planes, VideoFormat
 from dvcc.media.rates import is_gap
-from dvcc.media.timestamps import Timeline
+from dvcc.media.timestamps import STREAM_GAP, Timeline
 
 _MOST_MISSING = 0.03  # of the length: what a file says of it is not exact
 _STEPS = 25  # frames whose median step is typical
@@ -148,8 +148,10 @@ class _Clock:
         ticks = None
         if stamp is not None:
             seconds = stamp * (frame.time_base or self._time_base)
-            if self._last is None and not self._held:  # a container says when its first packet comes, which may be a wrong stamp
-                self._corrections.start = min(self._corrections.start, seconds)
+            if self._last is None and not self._held:
+                # A container says when its first packet comes, which may be a wrong stamp, or of audio on another clock.
+                far = seconds < self._corrections.start or seconds - self._corrections.start > STREAM_GAP
+                self._corrections.start = seconds if far else self._corrections.start
             ticks = round((seconds - self._corrections.start) / self._time_base)
         self._held.append((frame, ticks))
         yield from self._ready(_HELD)

@@ -98,6 +98,8 @@ class Timeline:
         steps = [after - before for before, after in pairwise(keys) if after > before]
         clock = self._clock(self._index)
         clock.typical = median(steps) if steps else 0.04
+        sizes = [packet.size for packet in self._video_held()]
+        self.mean_bytes = sum(sizes) / len(sizes) if sizes else 0.0
         self.shown = sorted(float(p.pts * p.time_base) for p in self._video_held() if p.pts is not None and p.time_base)
 
     def rate(self, stream: av.VideoStream) -> tuple[Fraction | None, bool]:
@@ -240,7 +242,12 @@ class Timeline:
             return True
         sparse = packet.stream.type != "audio"
         if clock.last is None:
+            if video.last is None and patient:
+                return False
             clock.offset = video.offset
+            if video.last is not None and abs(key + clock.offset - video.last) > STREAM_GAP:  # on another clock
+                clock.offset = video.last - key
+                self.corrections.audio_moved += 1
         elif not self._follows(key + clock.offset, clock, sparse=sparse):
             fitting = [o for o in (video.offset, *reversed(self._offsets)) if self._follows(key + o, clock, sparse=sparse)]
             if fitting:

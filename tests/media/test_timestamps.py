@@ -155,3 +155,28 @@ def test_audio_goes_along_with_the_video_where_the_clock_restarts(tmp_path):
     ]
     assert times[-1] == pytest.approx(4, abs=0.1) and damage.corrections.joined == 1 and not damage.corrections.audio_moved
     assert max(after - before for before, after in pairwise(times)) < 0.1 and len(times) > 180
+
+
+def test_audio_on_another_clock_is_moved_to_the_video(tmp_path):
+    path = write_pieces(tmp_path / "in.ts", [(50, 10_000)], audio=True, audio_apart=-9000)
+    packets, damage = [], Damage()
+    frames = list(open_video(path).frames(damage, others=packets.append))
+    stamps = [other.packet.dts * other.packet.time_base for other in packets if other.packet.size]
+    assert frames[0].pts * open_video(path).picture.time_base < 1 and damage.corrections.audio_moved == 1
+    assert float(stamps[0] - damage.corrections.start) == pytest.approx(0, abs=0.2)
+    assert float(stamps[-1] - damage.corrections.start) == pytest.approx(2, abs=0.2)
+
+
+def test_a_jump_of_the_audio_alone_is_closed_and_a_pause_of_it_kept(tmp_path):
+    """A microphone that was off is no fault; sound 90 s away from its pictures is."""
+    for drop, jump, moved in ((range(30, 60), 0.0, 0), ((), 90.0, 1)):
+        path = write_pieces(tmp_path / "in.ts", [(100, 1)], audio=True, drop=drop, audio_jump=(50, jump))
+        packets, damage = [], Damage()
+        list(open_video(path).frames(damage, others=packets.append))
+        stamps = [float(other.packet.dts * other.packet.time_base) for other in packets if other.packet.size]
+        assert damage.corrections.audio_moved == moved and stamps[-1] - stamps[0] == pytest.approx(4, abs=0.2)
+
+
+def test_a_file_whose_clock_jumps_has_about_as_many_frames_as_its_size_says(tmp_path):
+    path = write_pieces(tmp_path / "in.ts", [(50, 0), (50, 5000)])
+    assert 20 < open_video(path).num_frames < 300

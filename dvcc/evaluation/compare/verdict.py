@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvcc import units
+from dvcc._words import counted
 from dvcc.evaluation.compare.measure import Measured
 from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
 
+_LEAST_VERDICT = 2  # GOPs: of one, nothing is said
 _LEAST_BLOCKS = 5  # resampling fewer says little
 _RESAMPLES = 200
 _MISSED = 0.05
@@ -82,6 +84,10 @@ def headline(verdict: Verdict, task: Task, names: Mapping[str, str]) -> str:
     """The one sentence to read."""
     name, value, interval = task.metric_name, verdict.equal_rate, verdict.equal_rate_interval
     baseline, control = names["abr2"], names["control"]
+    if verdict.blocks < _LEAST_VERDICT:
+        return (
+            f"No verdict: the stretch has {counted(verdict.blocks, 'GOP')}, and it takes {_LEAST_VERDICT}: give more --seconds."
+        )
     if not math.isfinite(value):
         return f"The {control} and {baseline} reach no bitrate in common, so {name} cannot be compared at equal bitrate."
     assert verdict.common_kbps is not None  # bd_metric is finite
