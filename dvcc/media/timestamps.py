@@ -21,6 +21,7 @@ import av
 from av.format import Flags
 
 from dvcc.media.corrections import Corrections
+from dvcc.media.losses import Losses
 from dvcc.media.rates import is_gap, rate_of
 
 STREAM_GAP, FILE_GAP = 3600.0, 86400.0
@@ -34,7 +35,6 @@ _STEPS = 25  # whose median is typical
 _WRAP = 2**33 / 90000  # seconds: the clock of MPEG-2 systems
 _MOST_HELD = 4000  # packets: of a file whose video ends long before the rest
 _AUDIO_SLACK = 1.0  # seconds by which packets of audio or subtitles may miss the end of those before
-_WHOLE = 1.5  # typical steps: beyond, a picture is missing
 _NEAR, _NEAR_SPARSE = 3.0, 30.0  # seconds around the video in which a packet of audio, or subtitles, may be
 _RESTARTING = ("flv", "live_flv", "rtsp", "rtp", "sdp")  # whose clocks restart, though FFmpeg has no flag for it
 _NO_TIMESTAMPS: int = Flags.no_timestamps.value  # type: ignore[assignment]  # the stub's mistake
@@ -84,7 +84,7 @@ class Timeline:
         self._ended = False
         self._error: Exception | None = None
         self.reached: float | None = None  # seconds, as stored: where the last packet of any stream ends
-        self._losses = _Losses()
+        self._losses = Losses()
         self._look_ahead(_FOLLOWERS + 1 if quick else _AT_FIRST)
 
     def _look_ahead(self, count: int) -> None:
@@ -238,7 +238,12 @@ class Timeline:
         """Correct a packet of another stream, by the offset that lets it follow its own last one; False if the video has to be
         seen further for that."""
         key, video, clock = _key(packet), self._clock(self._index), self._clock(packet.stream.index)
-        if key is None or self.untimed:
+        if self.untimed:
+            return True
+        if key is None:  # only the first of several that came together has a time
+            if clock.last is not None and packet.size and (length := _duration(packet)):
+                _set_time(packet, clock.end)
+                clock.last, clock.end = clock.end, clock.end + length
             return True
         sparse = packet.stream.type != "audio"
         if clock.last is None:
@@ -262,7 +267,7 @@ class Timeline:
                 self.corrections.audio_moved += 1
         _move(packet, clock.offset)
         clock.last = key + clock.offset
-        clock.end = clock.last + float((packet.duration or 0) * (packet.time_base or 0))
+        clock.end = clock.last + _duration(packet)
         return True
 
     def _follows(self, time: float, clock: _Clock, *, sparse: bool) -> bool:
@@ -279,33 +284,6 @@ class Timeline:
         return [packet for packet in self._held if packet.stream.index == self._index and packet.size]
 
 
-class _Losses:
-    """Counts the packets of which a transport stream lost a part: it numbers its pieces, and the numbers of recordings that were
-    put behind one another do not go on either, though nothing is missing there."""
-
-    def __init__(self) -> None:
-        self.count = self._open = self._watched = 0
-
-    def add(self, packet: av.Packet, step: float, typical: float) -> None:
-        """Look at the next packet of the video, `step` seconds after the last."""
-        if self._open:
-            self._watched += 1
-            if is_gap(abs(step), typical) or step <= 0 or (packet.is_keyframe and step < _WHOLE * typical):
-                self.forget()
-            elif step >= _WHOLE * typical or self._watched > _FOLLOWERS:
-                self.close()
-        if packet.is_corrupt:
-            self._open, self._watched = self._open + 1, 0
-
-    def forget(self) -> None:
-        """A recording begins."""
-        self._open = 0
-
-    def close(self) -> None:
-        """No recording begins any more."""
-        self.count, self._open = self.count + self._open, 0
-
-
 def _reordering(clock: _Clock) -> float:
     """Seconds by which no encoder reorders pictures."""
     return max(1.0, 20 * clock.typical)
@@ -315,6 +293,14 @@ def _key(packet: av.Packet) -> float | None:
     """The time in seconds that rises from packet to packet."""
     stamp = packet.dts if packet.dts is not None else packet.pts
     return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
+
+
+def _duration(packet: av.Packet) -> float:
+    """Seconds, 0 where nothing says them."""
+    if packet.duration and packet.time_base:
+        return float(packet.duration * packet.time_base)
+    context = packet.stream.codec_context if isinstance(packet.stream, av.AudioStream) else None
+    return context.frame_size / context.sample_rate if context is not None and context.frame_size and context.sample_rate else 0.0
 
 
 def _move(packet: av.Packet, offset: float) -> None:

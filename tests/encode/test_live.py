@@ -12,6 +12,7 @@ import pytest
 from dvcc.encode.live import encode_live, live_codec
 from dvcc.errors import ConfigError, DvccError, VideoError
 from dvcc.media.probe import open_video
+from tests.streams import write_pieces
 
 
 def count(path):
@@ -129,6 +130,17 @@ def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
             pipe.close()
     assert process.returncode == 0 and "frames behind" in said and "Traceback" not in complained
     assert count(out) > 5
+
+
+def test_sound_that_comes_through_a_pipe_is_whole(tmp_path):
+    """Several packets of it have one time stamp in a transport stream, and a pipe is looked at only briefly."""
+    path, out = write_pieces(tmp_path / "in.ts", [(50, 0)], audio=True), tmp_path / "out.ts"
+    words = [sys.executable, "-m", "dvcc.cli", "encode", "--live", "-", out, "--target-kbps", "60", "--task", "detection"]
+    with path.open("rb") as file:
+        ended = subprocess.run(words, stdin=file, capture_output=True, text=True, check=True)
+    assert "left out" not in ended.stderr
+    with av.open(str(path)) as before, av.open(str(out)) as after:
+        assert sum(1 for _ in after.decode(audio=0)) == sum(1 for _ in before.decode(audio=0)) > 80
 
 
 def test_an_mp4_with_its_index_at_its_end_cannot_be_piped(make_video, tmp_path):
