@@ -28,7 +28,7 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
         def degradation(self, prediction, reference):
             return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
 
-    monkeypatch.setattr(control, "build_task", lambda name, **settings: UpperHalf())
+    monkeypatch.setattr(control, "build_configured", lambda config: UpperHalf())
     words = ["task=reconstruction", f"surrogate={trained}", "control.blur_sigma=0"]
     words += ["trainer.max_steps=60", "learning_rate=0.01"]
     path = control.run(configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words))
