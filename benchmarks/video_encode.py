@@ -1,112 +1,112 @@
-"""`dvcc encode` beside the ffmpeg program's own two-pass ABR: time, peak memory, where the time goes, and what an hour takes.
+"""`dvcc encode` beside the ffmpeg program's own two-pass ABR: processor time, peak memory, and the time to the first frame.
 
-    python benchmarks/video_encode.py VIDEO [frames]
+    python benchmarks/video_encode.py VIDEO [seconds [rounds]]
 
-The video is scaled to three sizes first. Both sides code the same frames at the same preset, GOP and number of threads; the
+The video is looped to so many seconds (60) at three sizes. Both sides code the same frames at the same preset, GOP, bitrate and
+number of frame threads, one after the other in every round, so that a busy moment hits both; processor time counts, user and
+system. The
 ffmpeg program is the one inside imageio-ffmpeg.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from itertools import islice
 from pathlib import Path
 
 import imageio_ffmpeg
-import numpy as np
 
 from dvcc import units
-from dvcc.control.runtime import load_control
-from dvcc.encode.presets import control_stream, reduced_frames
 from dvcc.evaluation.control.report import markdown_table
 from dvcc.media.probe import open_video
-from dvcc.networks.sources import CHECKPOINTS
 
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
-HEAD = ["size", "ffmpeg s", "dvcc s", "ffmpeg cpu s", "dvcc cpu s", "ratio", "cpu ratio", "ffmpeg MB", "dvcc MB"]
-HEAD += ["decode s", "control s"]
+HEAD = ["size", "ffmpeg s", "zero offsets s", "control s", "zero / ffmpeg", "control / ffmpeg", "ffmpeg MB", "dvcc MB", "start s"]
 BITS_PER_PIXEL = 0.05
-THREADS = max(1, 3 * (os.cpu_count() or 1) // 2)
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
-
-def main(video: str, frames: int = 250) -> None:
-    """Measure and print two tables."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [measured(video, size, frames, Path(folder)) for size in SIZES]
-        print(markdown_table(HEAD, rows))
-        lengths = [memory_of(video, count, Path(folder)) for count in (200, 800)]
-    growth = max(0.0, (lengths[1] - lengths[0]) / 600)  # MB per frame
-    hour = max(lengths) + growth * 30 * 3600
-    print(f"\n1920x1080: {lengths[0]:.0f} MB at 200 frames, {lengths[1]:.0f} MB at 800; so {hour:.0f} MB at an hour of 30 fps")
-
-
-def measured(video: str, size: tuple[int, int], frames: int, folder: Path) -> list[str]:
-    """One row."""
-    source = scaled(video, size, frames, folder)
-    looked = open_video(source)
-    kbps = units.bits_per_pixel_to_kbps(BITS_PER_PIXEL, fps=looked.picture.fps, height=size[0], width=size[1])
-    gop = round(looked.picture.fps)
-    coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps:.0f}k"]
-    coded += ["-g", gop, "-threads", THREADS, "-passlogfile", folder / "log", "-an"]
-    ours = [sys.executable, "-m", "dvcc.cli", "encode", source, folder / "ours.mp4", "--target-kbps", f"{kbps:.0f}"]
-    ours += ["--task", "segmentation"]
-    passes = np.stack([run([*coded, "-pass", 1, "-f", "null", os.devnull]), run([*coded, "-pass", 2, folder / "theirs.mp4"])])
-    theirs = np.append(passes[:, :2].sum(0), passes[:, 2].max())
-    mine = run([*ours, "--threads", THREADS])
-    start = time.perf_counter()
-    for _ in looked.frames():
-        pass
-    decode = time.perf_counter() - start
-    control, _ = load_control(CHECKPOINTS / "control_segmentation.safetensors")
-    stream, all_frames, spent = control_stream(looked, control, kbps, gop=4), looked.frames(), 0.0
-    while chunk := list(islice(all_frames, 4)):
-        start = time.perf_counter()
-        np.rint(stream.decide(reduced_frames(looked, chunk)))
-        spent += time.perf_counter() - start
-    ratios = [f"{ratio:.2f}" for ratio in (mine / theirs)[:2]]
-    figures = [f"{value:.1f}" for pair in zip(theirs[:2], mine[:2], strict=True) for value in pair]
-    return [f"{size[1]}x{size[0]}", *figures, *ratios, f"{theirs[2]:.0f}", f"{mine[2]:.0f}", f"{2 * decode:.1f}", f"{spent:.1f}"]
-
-
-def memory_of(video: str, frames: int, folder: Path) -> float:
-    """Peak memory in MB of coding so many frames of 1920x1080."""
-    source = scaled(video, SIZES[2], frames, folder)
-    words = ["--task", "segmentation", "--target-kbps", "2000", "--preset", "ultrafast", "--threads", THREADS]
-    return run([sys.executable, "-m", "dvcc.cli", "encode", source, folder / "long.mp4", *words])[2]
-
-
-def scaled(video: str, size: tuple[int, int], frames: int, folder: Path) -> Path:
-    """So many frames of the video, looped, at another size, nearly without loss."""
-    path = folder / f"{size[0]}-{frames}.mp4"
-    filters = f"scale={size[1]}:{size[0]},setsar=1"
-    words = [FFMPEG, "-y", "-v", "error", "-stream_loop", "-1", "-i", video, "-vf", filters, "-frames:v", frames, "-an"]
-    run([*words, "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p", path])
-    return path
-
-
+ZERO = """
+import sys
+import numpy as np
+from dvcc.cli import main
+from dvcc.control.runtime import Control
+Control.mean_qp = lambda self, small, log_bpp: 30.0
+def zeros(self, small, *frames, **known):
+    return np.zeros((len(small), small.shape[2] // 4, small.shape[3] // 4), np.float32)
+Control.delta_qp = zeros
+sys.exit(main(sys.argv[1:]))
+"""  # the same path, with zero offsets instead of the network
+START = """
+import os, sys, time
+from dvcc.cli import main
+from dvcc.codecs.encoder import StreamEncoder
+def first(self, *frame):
+    os.write(1, str(time.process_time()).encode())
+    os._exit(0)
+StreamEncoder.encode = first
+main(sys.argv[1:])
+"""
 MEASURE = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
+print(usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 sys.exit(status)
 """  # from a process of its own: a child begins with the peak of what started it
 
 
-def run(words: list[object]) -> np.ndarray:
-    """Seconds of wall clock, seconds of processors, and peak memory in MB of a command that has to succeed."""
-    start = time.perf_counter()
+def main(video: str, seconds: float = 60, rounds: float = 3) -> None:
+    """Measure and print a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(markdown_table(HEAD, [measured(video, size, seconds, int(rounds), Path(folder)) for size in SIZES]))
+
+
+def measured(video: str, size: tuple[int, int], seconds: float, rounds: int, folder: Path) -> list[str]:
+    """One row: medians over the rounds."""
+    source, looked = scaled(video, size, seconds, folder)
+    kbps = f"{units.bits_per_pixel_to_kbps(BITS_PER_PIXEL, fps=looked, height=size[0], width=size[1]):.0f}"
+    gop, threads = str(units.gop_of_a_second(looked)), str(max(1, 3 * (os.cpu_count() or 1) // 2))
+    coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps}k", "-g", gop]
+    coded += ["-threads", threads, "-passlogfile", folder / "log", "-an"]
+    words = ["encode", source, folder / "ours.mp4", "--target-kbps", kbps, "--task", "segmentation", "--threads", threads]
+    jobs: dict[str, list[list[object]]] = {
+        "ffmpeg": [[*coded, "-pass", 1, "-f", "null", os.devnull], [*coded, "-pass", 2, folder / "theirs.mp4"]],
+        "zero": [[sys.executable, "-c", ZERO, *words]],
+        "control": [[sys.executable, "-m", "dvcc.cli", *words]],
+    }
+    memory, spent, starts = dict.fromkeys(jobs, 0.0), {name: list[float]() for name in jobs}, list[float]()
+    for _ in range(rounds):
+        for name, commands in jobs.items():
+            peaks, processors = zip(*map(run, commands), strict=True)
+            memory[name] = max(memory[name], *peaks)
+            spent[name].append(sum(processors))
+        done = subprocess.run([sys.executable, "-c", START, *map(str, words)], capture_output=True, text=True, check=True)
+        starts.append(float(done.stdout))
+    ratios = [statistics.median(b / a for a, b in zip(spent["ffmpeg"], spent[name], strict=True)) for name in ("zero", "control")]
+    figures = [f"{statistics.median(values):.1f}" for values in spent.values()] + [f"{ratio:.2f}" for ratio in ratios]
+    peaks_of_both = f"{memory['ffmpeg']:.0f}", f"{max(memory['zero'], memory['control']):.0f}"
+    return [f"{size[1]}x{size[0]}", *figures, *peaks_of_both, f"{statistics.median(starts):.2f}"]
+
+
+def scaled(video: str, size: tuple[int, int], seconds: float, folder: Path) -> tuple[Path, float]:
+    """So many seconds of the video, looped, at another size, nearly without loss; and its frames per second."""
+    path = folder / f"{size[0]}.mp4"
+    words = [FFMPEG, "-y", "-v", "error", "-stream_loop", "-1", "-i", video, "-vf", f"scale={size[1]}:{size[0]},setsar=1", "-an"]
+    run([*words, "-t", seconds, "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p", path])
+    return path, float(open_video(path).picture.fps)
+
+
+def run(words: list[object]) -> tuple[float, float]:
+    """Peak memory in MB and seconds of processors of a command that has to succeed."""
     done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, words)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{words[0]} ended with status {done.returncode}")
-    wall, (memory, processors) = time.perf_counter() - start, map(float, done.stdout.split())
-    return np.array([wall, processors, memory / 1024])
+    memory, processors = map(float, done.stdout.split())
+    return memory, processors
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(word) for word in sys.argv[2:]))
+    main(sys.argv[1], *(float(word) for word in sys.argv[2:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -11,9 +12,9 @@ from typing import NoReturn
 
 from dvcc import __version__
 from dvcc._guard import guarded
-from dvcc.cli import compare, encode, export, inspect, stages, zoo
+from dvcc.cli import stages
 
-_COMMANDS = (compare, encode, export, inspect, zoo)
+_COMMANDS = ("compare", "encode", "export", "inspect", "zoo")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,13 +23,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; {self.prog} --help shows what there is\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The words that `dvcc` understands."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The words that `dvcc` understands; of one `command` alone if it is named: the others need not be imported."""
     parser = _Parser(prog="dvcc", description="Learned control of standard video codecs for vision models.")
     parser.add_argument("--version", action="version", version=f"dvcc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_parser(commands)
+    for name in (command,) if command in _COMMANDS else _COMMANDS:
+        importlib.import_module(f"dvcc.cli.{name}").add_parser(commands)
     stages.add_parsers(commands)
     return parser
 
@@ -57,6 +58,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return stages.run_stage(words[0], words[1:])
     # before torch reads it: threads that wait by spinning take the cores from whatever else runs, and then wait for it
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = build_parser().parse_args(words)
+    arguments = build_parser(words[0] if words else None).parse_args(words)
     _end_like_ctrl_c()
     return guarded(lambda: arguments.run(arguments))

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from dvcc._files import check_writable
 from dvcc._packaged import require
@@ -25,7 +23,13 @@ _GUESS = 250  # frames, of a file that does not say its length
 
 @contextmanager
 def progress_bar(source: VideoSource) -> Iterator[Told]:
-    """A line per pass on stderr: frames, and the time that is left."""
+    """A line per pass on stderr: frames, and the time that is left; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda name, done: None
+        return
+    from rich.console import Console  # a tenth of the time that a command takes to start
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description:<11}"),
         BarColumn(),
