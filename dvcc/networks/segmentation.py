@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchvision.models import get_model
 from torchvision.models import segmentation as family
 
 from dvcc.errors import CheckpointError
+from dvcc.networks.efficientvit import EfficientViT
 from dvcc.networks.espnetv2 import ESPNetv2
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.loading import default_weights, load_pretrained, refuse_options, refuse_random, torchvision_names
@@ -35,8 +37,8 @@ def check_segmentation_net(model: str) -> None:
 def load_segmentation_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> SegmentationNet:
-    """The network `model`: "student", "espnetv2", a configuration of MMSegmentation that the zoo has, a segmentation model of
-    torchvision, or the path of an ONNX file that gives logits, probabilities or labels.
+    """The network `model`: "student", "espnetv2", "efficientvit_b0", "deeplab_257", a configuration of MMSegmentation
+    that the zoo has, a segmentation model of torchvision, or the path of an ONNX file that gives logits, probabilities or labels.
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
     Raises `ConfigError` or `CheckpointError`.
@@ -53,6 +55,8 @@ def load_segmentation_net(
         return _student(weights, random)
     if model == "espnetv2":
         return _espnetv2(weights, random)
+    if model == "efficientvit_b0":
+        return _efficientvit(weights, random)
     if model in MMSEGMENTATION_NETS:
         return _mmsegmentation(model, weights, random)
     return _torchvision(model, weights, random)
@@ -83,6 +87,19 @@ def _espnetv2(weights: str | Path | None, random: bool) -> SegmentationNet:
     net = ESPNetv2(num_classes=num_classes, scale=scale)
     load_state(net, state, path=path)
     return SegmentationNet(net, num_classes=num_classes, multiple=_COARSEST)
+
+
+def _efficientvit(weights: str | Path | None, random: bool) -> SegmentationNet:
+    """EfficientViT-B0 from its published state dict; how many classes there are is read from its last layer."""
+    if random:
+        return SegmentationNet(EfficientViT(), num_classes=19, multiple=_COARSEST)
+    path = Path(weights or ZOO["segmentation", "efficientvit_b0"].weights.fetch("efficientvit_b0"))
+    state = load_published(path, key="task.weights")
+    inner: Any = state.get("state_dict", state)
+    last = inner.get("head.output_ops.0.op_list.1.conv.weight")
+    net = EfficientViT(num_classes=19 if last is None else len(last))
+    load_state(net, inner, path=path)
+    return SegmentationNet(net, num_classes=19 if last is None else len(last), multiple=_COARSEST)
 
 
 def _mmsegmentation(model: str, weights: str | Path | None, random: bool) -> SegmentationNet:

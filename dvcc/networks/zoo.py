@@ -133,6 +133,14 @@ DEFAULTS: tuple[ZooEntry, ...] = (
         InAssets("models/segmentation/espnetv2_s_2.0_city_1024x512.pth", "EdgeNets' file", instead="student"),
         AS_IT_IS,
     ),
+    _asset("segmentation", "EfficientViT", "efficientvit_b0", "efficientvit_b0_cityscapes.pt"),
+    _asset(
+        "segmentation",
+        "DeepLabV3",
+        "deeplab_257",
+        "deeplabv3_mnv2_257_voc.onnx",
+        NetworkOptions(mean=(0.5, 0.5, 0.5), deviation=(0.5, 0.5, 0.5)),
+    ),
     ZooEntry(
         "fastestdet",
         "detection",
