@@ -88,10 +88,7 @@ class Clip:
 
     def frame(self, t: int) -> av.VideoFrame:
         """Frame `t` as a PyAV frame (yuv420p, no timestamp)."""
-        frame = av.VideoFrame(self.width, self.height, "yuv420p")
-        for plane, pixels in zip(frame.planes, (self.y[t], self.u[t], self.v[t]), strict=True):
-            write_plane(plane, pixels)
-        return frame
+        return planar_frame(self.y[t], self.u[t], self.v[t])
 
     def crop(self, *, top: int, left: int, height: int, width: int, flip: bool = False) -> Clip:
         """A window of every frame, mirrored left to right if `flip`; all four numbers even, inside the frame."""
@@ -137,9 +134,20 @@ def read_plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
     return rows[:, : plane.width].copy()
 
 
-def frame_to_rgb(frame: av.VideoFrame, *, matrix: Matrix, full_range: bool) -> np.ndarray:
-    """uint8 (H, W, 3); bit-exact swscale, so that every machine sees the same pixels."""
+def planar_frame(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> av.VideoFrame:
+    """Planes uint8 (H, W) and twice (H/2, W/2) as a PyAV frame (yuv420p, no timestamp), copied."""
+    frame = av.VideoFrame(y.shape[1], y.shape[0], "yuv420p")
+    for plane, pixels in zip(frame.planes, (y, u, v), strict=True):
+        write_plane(plane, pixels)
+    return frame
+
+
+def frame_to_rgb(frame: av.VideoFrame, *, matrix: Matrix, full_range: bool, size: tuple[int, int] | None = None) -> np.ndarray:
+    """uint8 (H, W, 3), scaled to `size` if that is given; bit-exact swscale, so that every machine sees the same pixels."""
+    height, width = size or (frame.height, frame.width)
     return frame.to_ndarray(
+        width=width,
+        height=height,
         format="rgb24",
         src_colorspace=SWSCALE_MATRIX[matrix],
         src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,

@@ -1,4 +1,4 @@
-"""`dvcc encode`: a whole video under a trained control."""
+"""`dvcc encode`: a whole video under the rule of objects or a trained control."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from dvcc.qp import Delivery
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 _MISSED = 0.03  # of the target
+_CONTROLLERS = ("objects", "learned", "abr")
 
 if TYPE_CHECKING:
+    from dvcc.control.runtime import Control
     from dvcc.encode.stats import Tally
     from dvcc.media.source import VideoSource
+    from dvcc.rate_control.objects import Objects
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -36,6 +39,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--task",
         metavar="TASK",
         help=f"what the video is for, unless --checkpoint says it: {', '.join(published_controls())}",
+    )
+    parser.add_argument(
+        "--controller",
+        choices=_CONTROLLERS,
+        help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
+        "trained network; abr: the encoder's own decisions",
+    )
+    parser.add_argument("--classes", metavar="A,B", help="of objects: which count, by COCO's names, as person,car (default: all)")
+    parser.add_argument(
+        "--strength",
+        metavar="QPS",
+        type=float,
+        help="of objects: QPs from the background to a sure object, 0 to 40 (default: 16)",
     )
     parser.add_argument(
         "--delivery",
@@ -81,18 +97,53 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 0 < arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
-    checkpoint = control_path(arguments.task, arguments.checkpoint)
+    controller = _controller(arguments)
+    checkpoint = control_path(arguments.task, arguments.checkpoint) if controller == "learned" else None
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
     for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
     if arguments.live:
-        _live(arguments, checkpoint)
+        _live(arguments, controller, checkpoint)
     else:
-        _file(arguments, checkpoint)
+        _file(arguments, controller, checkpoint)
 
 
-def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
+def _controller(arguments: argparse.Namespace) -> str:
+    """Which one was chosen, or is the default for what else was said. Raises `ConfigError` for words that do not go together."""
+    chosen = arguments.controller
+    if chosen is None:
+        seen = arguments.task == "detection" and arguments.checkpoint is None and arguments.delivery == "offsets"
+        chosen = "objects" if seen else "learned"
+    if chosen != "learned":
+        if arguments.checkpoint is not None:
+            raise ConfigError(
+                f"--checkpoint is a trained control, and --controller {chosen} takes none: leave one of the two out"
+            )
+        if arguments.delivery != "offsets":
+            raise ConfigError(f"--delivery map is for --controller learned, not for {chosen}: leave it out")
+    if chosen == "objects" and arguments.task not in (None, "detection"):
+        raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
+    if chosen != "objects" and (arguments.classes is not None or arguments.strength is not None):
+        raise ConfigError(f"--classes and --strength are for --controller objects, and this is {chosen}: leave them out")
+    return str(chosen)
+
+
+def _control(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> Control | Objects | None:
+    """What decides, loaded."""
+    if controller == "objects":
+        from dvcc.rate_control.objects import load_objects
+
+        classes = None if arguments.classes is None else [name.strip() for name in arguments.classes.split(",")]
+        return load_objects(classes, arguments.strength)
+    if checkpoint is None:
+        return None
+    from dvcc.control.runtime import load_control
+
+    return load_control(checkpoint)
+
+
+def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
     from dvcc.media.probe import open_video
 
     VIDEO_CODECS[arguments.codec](arguments.preset)  # raises for an unknown preset
@@ -105,13 +156,12 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
-    from dvcc.control.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
-    from dvcc.encode.file import encode_video
+    from dvcc.encode.file import encode_video  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encode.plan import EncodePlan
     from dvcc.encode.presets import default_threads, obedient_codec
     from dvcc.encode.report import EncodeReport, progress_bar
 
-    control = load_control(checkpoint)
+    control = _control(arguments, controller, checkpoint)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control, arguments.delivery)
@@ -123,12 +173,13 @@ def _file(arguments: argparse.Namespace, checkpoint: Path) -> None:
         result = encode_video(plan, progress=progress, look=report.look if report else None)
     if report:
         report.write(result)
+    _say_decided(result.decided)
     missed = _missed(arguments.target_kbps, result.tally)
     _say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
     print(_closing(arguments, result.tally), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
 
 
-def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
+def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
     from dvcc.media.output import check_output
 
     if arguments.delivery != "offsets":
@@ -138,10 +189,9 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
     if arguments.out != "-":
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
-    from dvcc.control.runtime import load_control
     from dvcc.encode.live import encode_live
 
-    control = load_control(checkpoint)
+    control = _control(arguments, controller, checkpoint)
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)
@@ -160,10 +210,16 @@ def _live(arguments: argparse.Namespace, checkpoint: Path) -> None:
         fps=arguments.fps,
         begun=begun,
     )
+    _say_decided(result.decided)
     missed = _missed(arguments.target_kbps, result.tally)
     _say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.most_delay, 'frame')} behind"
     print(_closing(arguments, result.tally), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
+
+
+def _say_decided(decided: str) -> None:
+    if decided:
+        print(f"decided  {decided}", file=sys.stderr)
 
 
 def _say(notes: Sequence[str], damage: object) -> None:

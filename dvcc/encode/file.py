@@ -19,6 +19,7 @@ import numpy as np
 from dvcc.codecs import ABR
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate
 from dvcc.encode.coding import Look, Mapped, Progress, code, unmapped
+from dvcc.encode.generator import paired
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.spool import MapFile
 from dvcc.encode.stats import Tally
@@ -38,7 +39,7 @@ Maps = Callable[[Iterable[SourceFrame]], Mapped]
 class EncodeResult:
     """tally: of what was delivered. delivered: which of the encodes that `look` was shown, 0 unless a correction is better.
     num_encodes: encoder passes spent, in so many seconds. damage: what was wrong with the source. notes: what is not kept of it,
-    one sentence each."""
+    one sentence each. decided: what a rule did, in a line, "" for another control."""
 
     tally: Tally
     delivered: int
@@ -46,6 +47,7 @@ class EncodeResult:
     elapsed_seconds: float
     damage: Damage
     notes: tuple[str, ...]
+    decided: str = ""
 
 
 def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Look | None = None) -> EncodeResult:
@@ -64,7 +66,7 @@ def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Lo
         delivered, output = next((index, output) for index, (tally, output) in enumerate(encodes) if tally is best)
         output.publish()
     notes = (*plan.source.notes, *passes.notes)
-    return EncodeResult(best, delivered, passes.spent, time.monotonic() - began, passes.damage, notes)
+    return EncodeResult(best, delivered, passes.spent, time.monotonic() - began, passes.damage, notes, passes.decided)
 
 
 Encode = tuple[Tally, WholeFile]
@@ -76,7 +78,7 @@ class _Passes:
 
     def __init__(self, plan: EncodePlan, folder: Path, files: ExitStack, progress: Progress, look: Look | None) -> None:
         self.plan, self.folder, self.files, self.progress, self.look = plan, folder, files, progress, look
-        self.damage, self.notes, self.spent = Damage(), list[str](), 0
+        self.damage, self.notes, self.spent, self.decided = Damage(), list[str](), 0, ""
 
     def two(self) -> list[Encode]:
         """The encoder keeps the rate; the control's offsets are decided in the first pass and are the same in the second."""
@@ -85,10 +87,11 @@ class _Passes:
         if self.plan.control is None:
             self._first_pass(unmapped, first)
             return [self._encode("second pass", rate, unmapped, second)]
-        maker, picture = self.plan.map_maker(), self.plan.picture
+        maker, picture = self.plan.offset_maker(), self.plan.picture
         with MapFile(self.folder / "offsets", macroblock_grid(picture.height, picture.width)) as offsets:
             self._first_pass(lambda frames: _kept(maker.offsets(frames), offsets), first)
-        return [self._encode("second pass", rate, lambda frames: maker.paired(frames, iter(offsets)), second)]
+        self.decided = maker.words()
+        return [self._encode("second pass", rate, lambda frames: paired(self.plan.source, frames, iter(offsets)), second)]
 
     def given_qps(self) -> list[Encode]:
         """Every QP is given, after an analysis encode; one correction where the target is missed."""

@@ -15,13 +15,15 @@ from dvcc.codecs.bitstream import CodedStream
 from dvcc.control.runtime import Control
 from dvcc.control.stream import ControlStream, chunks
 from dvcc.encode.coding import Progress, code, unmapped
-from dvcc.encode.presets import control_stream, reduced_frames
+from dvcc.encode.presets import control_stream, object_stream, reduced_frames
 from dvcc.errors import VideoError
 from dvcc.media.source import SourceFrame, VideoSource
 from dvcc.qp import Delivery, QPMap, QPOffsets, fill_skipped_qps
 from dvcc.rate_control.learned import dithered, shift_to_target
+from dvcc.rate_control.objects import Objects, ObjectStream
 
 _LOOK_EVERY = 16
+_MOST_HELD = 2**28  # bytes of pictures that wait for the end of their GOP
 
 Decided = Iterator[tuple[SourceFrame, np.ndarray]]
 """Frames with what the control decides of them, int (h, w)."""
@@ -32,6 +34,45 @@ def by_gop(decided: Decided, gop: int, delivery: Delivery) -> Iterator[QPMap | Q
     kind, maps = QPOffsets if delivery == "offsets" else QPMap, (values for _, values in decided)
     while some := list(islice(maps, gop)):
         yield kind(np.stack(some).astype(np.int16))
+
+
+def paired(source: VideoSource, frames: Iterable[SourceFrame], maps: Iterator[np.ndarray]) -> Decided:
+    """Frames of the source with maps of an earlier pass. Raises `VideoError` when there are fewer of these."""
+    for frame in frames:
+        values = next(maps, None)
+        if values is None:
+            raise VideoError(f"{source.path} has other frames than a moment ago: it must not change while it is read")
+        yield frame, values
+
+
+class ObjectMaker:
+    """The rule of objects before a video. The frames of a GOP wait for its last, or a piece of them where they would fill the
+    memory."""
+
+    def __init__(self, source: VideoSource, objects: Objects, codec: VideoCodec) -> None:
+        self.source, self.objects, self.codec = source, objects, codec
+        self._stream: ObjectStream | None = None
+
+    def offsets(self, frames: Iterable[SourceFrame]) -> Decided:
+        """Offsets, int8, on what the encoder itself decides."""
+        stream = self._stream = object_stream(self.source, self.objects)
+        most = max(stream.every, _MOST_HELD // (self.source.picture.height * self.source.picture.width * 3 // 2))
+        held: list[SourceFrame] = []
+        for number, frame in enumerate(frames):
+            if held and (number % self.codec.gop == 0 or len(held) == most):
+                yield from self._decided(stream, held)
+                held = []
+            held.append(frame)
+        if held:
+            yield from self._decided(stream, held)
+
+    def words(self) -> str:
+        """What was done, in a line, once all frames have been decided."""
+        return self._stream.words(self.codec.name) if self._stream else ""
+
+    @staticmethod
+    def _decided(stream: ObjectStream, held: list[SourceFrame]) -> Decided:
+        yield from zip(held, stream.decide([frame.planes for frame in held]), strict=True)
 
 
 @dataclass(frozen=True)
@@ -62,12 +103,16 @@ class MapMaker:
         for chunk, small in self._chunks(frames):
             yield from zip(chunk, np.rint(control.decide(small)).astype(np.int8), strict=True)
 
+    def words(self) -> str:
+        """Nothing: what a network decides is told by the report's pictures."""
+        return ""
+
     def qps(self, frames: Iterable[SourceFrame], analysis: Analysis, *, correction: float = 0.0) -> Decided:
         """Every QP, 0..51: those of the analysis plus the offsets. correction: QPs by which to move them all."""
         control = self._beginning()
         analysed = (frame.qp for frame in CodedStream(analysis.path))
         for chunk, small in self._chunks(frames):
-            read = np.stack([values for _, values in self.paired(chunk, analysed)])
+            read = np.stack([values for _, values in paired(self.source, chunk, analysed)])
             # Whole but for what all have in common: only that has to be dithered.
             qp = np.rint(fill_skipped_qps(read) + control.decide(small)) + analysis.shift + correction
             yield from zip(chunk, dithered(qp).values, strict=True)
@@ -78,14 +123,6 @@ class MapMaker:
         with av.open(str(path), "w", format="matroska") as container:
             tally = code("analysis", self.codec, CRF(self._level(progress)), self.source, frames, container, progress=progress)
         return Analysis(path, shift_to_target(tally.bitrate_kbps, self.target_kbps))
-
-    def paired(self, frames: Iterable[SourceFrame], maps: Iterator[np.ndarray]) -> Decided:
-        """Frames with maps of an earlier pass. Raises `VideoError` when there are fewer of these."""
-        for frame in frames:
-            values = next(maps, None)
-            if values is None:
-                raise VideoError(f"{self.source.path} has other frames than a moment ago: it must not change while it is read")
-            yield frame, values
 
     def _beginning(self) -> ControlStream:
         return control_stream(self.source, self.control, self.target_kbps, gop=self.codec.gop)

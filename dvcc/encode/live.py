@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.encoder import StreamEncoder
 from dvcc.control.runtime import Control
-from dvcc.control.stream import ControlStream
 from dvcc.encode.plan import check_target
-from dvcc.encode.presets import control_stream, default_threads, obedient_codec, reduced_frames
+from dvcc.encode.presets import default_threads, live_decisions, obedient_codec
 from dvcc.encode.stats import Tally
 from dvcc.errors import ConfigError
 from dvcc.media.container import MEND_FILE, opened
@@ -32,6 +31,7 @@ from dvcc.media.prefetch import prefetch
 from dvcc.media.probe import probe
 from dvcc.media.source import SourceFrame, VideoSource
 from dvcc.rate_control.abr import streamed
+from dvcc.rate_control.objects import Objects
 from dvcc.units import gop_of_a_second
 
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
@@ -45,7 +45,7 @@ _ASIDE = 6  # frames of delay that are not lookahead: B frames, and what frame t
 @dataclass(frozen=True)
 class LiveResult:
     """tally: what was sent. most_delay: frames that had been read before an earlier one was sent, at most. elapsed_seconds: of
-    encoding. interrupted: ended by the user and not by the source."""
+    encoding. interrupted: ended by the user and not by the source. decided: as of an `EncodeResult`."""
 
     tally: Tally
     most_delay: int
@@ -53,6 +53,7 @@ class LiveResult:
     damage: Damage
     notes: tuple[str, ...]
     interrupted: bool
+    decided: str = ""
 
 
 def encode_live(
@@ -60,7 +61,7 @@ def encode_live(
     out: Path,
     *,
     target_kbps: float,
-    control: Control,
+    control: Control | Objects | None,
     codec: str = "x264",
     preset: str = "medium",
     gop: int | None = None,
@@ -72,10 +73,10 @@ def encode_live(
     """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
     interrupted; either way what was written can be played.
 
-    One-pass ABR with a buffer of one second, and the control's offsets on it. gop, threads: frames of a GOP and frame threads
-    (None: `live_codec` chooses). fps: of a source without time stamps, or with wrong ones, which are not looked at then. begun:
-    told when the first frame is there. Raises `ConfigError` for a target out of reach,
-    `VideoError` when there is no video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
+    One-pass ABR with a buffer of one second, and the control's offsets on it, if there is one. gop, threads: frames of a GOP and
+    frame threads (None: `live_codec` chooses). fps: of a source without time stamps, or with wrong ones, which are not looked at
+    then. begun: told when the first frame is there. Raises `ConfigError` for a target out of reach, `VideoError` when there is no
+    video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
     """
     if form is not None:
         _check_form(form)
@@ -86,12 +87,15 @@ def encode_live(
             check_target(source, target_kbps)
             chosen = live_codec(codec, preset, source.picture.fps, gop=gop, threads=threads)
             begun(source, chosen)
-            stream, rate = control_stream(source, control, target_kbps, gop=chosen.gop), streamed(target_kbps)
+            decide, words = live_decisions(source, control, target_kbps, chosen)
             with LiveStream(out, source, damage.corrections) as output:
-                encoder = StreamEncoder(chosen, output.container, rate, source.picture, mapped=True)
+                encoder = StreamEncoder(
+                    chosen, output.container, streamed(target_kbps), source.picture, mapped=control is not None
+                )
                 notes = output.begin(container)
                 begun_writing.set()
-                return _encode(items, stream, encoder, output, damage, notes=(*source.notes, *notes))
+                result = _encode(items, decide, encoder, output, damage, notes=(*source.notes, *notes))
+                return replace(result, decided=words())
         finally:
             begun_writing.set()
 
@@ -105,14 +109,14 @@ def _check_form(form: str) -> None:
 
 def _encode(
     items: Iterator[Any],
-    stream: ControlStream,
+    decide: Callable[[SourceFrame], np.ndarray | None],
     encoder: StreamEncoder,
     output: LiveStream,
     damage: Damage,
     *,
     notes: tuple[str, ...],
 ) -> LiveResult:
-    source, picture = output.source, encoder.picture
+    picture = encoder.picture
     tally, began, interrupted, most_delay = Tally(None, encoder.codec), time.monotonic(), False, 0
 
     def take(packets: Iterable[av.Packet]) -> None:
@@ -128,8 +132,7 @@ def _encode(
                 output.copy(item)
                 continue
             first, last, num_read = item.pts if first is None else first, item.pts, num_read + 1
-            offsets = np.rint(stream.decide(reduced_frames(source, [item]))[0]).astype(np.int8)
-            take(encoder.encode(item.planes, item.pts, offsets))
+            take(encoder.encode(item.planes, item.pts, decide(item)))
             most_delay = max(most_delay, num_read - tally.num_frames)
     except KeyboardInterrupt:
         interrupted = True

@@ -11,13 +11,14 @@ from dvcc._files import replaced
 from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.control.runtime import Control
-from dvcc.encode.generator import MapMaker
+from dvcc.encode.generator import MapMaker, ObjectMaker
 from dvcc.errors import ConfigError
 from dvcc.media.container import opened
 from dvcc.media.copied import fate_of_streams
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
 from dvcc.qp import Delivery
+from dvcc.rate_control.objects import Objects
 
 _DELIVERIES: dict[Delivery, str] = {
     "offsets": "offsets on the encoder's own QPs",
@@ -39,21 +40,23 @@ def check_target(source: VideoSource, target_kbps: float) -> None:
 class EncodePlan:
     """A source, where to, at which bitrate (kbit/s on average over the video), by which encoder and control.
 
-    control: None is plain two-pass ABR, the rival. delivery: how the encoder gets what the control
-    decides. Raises `ConfigError` for a target that no encode can have, `ConfigError` or
-    `DvccError` for an output that cannot be written.
+    control: a trained one, the rule of objects, or None: plain two-pass ABR, the rival. delivery: how the encoder gets what the
+    control decides; of objects, offsets. Raises `ConfigError` for a target that no encode can have, and for objects as a map,
+    `ConfigError` or `DvccError` for an output that cannot be written.
     """
 
     source: VideoSource
     out: Path
     target_kbps: float
     codec: VideoCodec
-    control: Control | None
+    control: Control | Objects | None
     delivery: Delivery = "offsets"
 
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
         check_target(self.source, self.target_kbps)
+        if isinstance(self.control, Objects) and self.delivery != "offsets":
+            raise ConfigError("objects decide offsets, and no map of every QP: leave the delivery at offsets")
         self._check_room()
 
     def _check_room(self) -> None:
@@ -75,10 +78,25 @@ class EncodePlan:
             return "first pass", "second pass"
         return "look", "analysis", "encode", "correction where it is needed"
 
+    def offset_maker(self) -> MapMaker | ObjectMaker:
+        """What decides offsets, where there is a control."""
+        if isinstance(self.control, Objects):
+            return ObjectMaker(self.source, self.control, self.codec)
+        return self.map_maker()
+
     def map_maker(self) -> MapMaker:
-        """What decides, where there is a control."""
-        assert self.control is not None
+        """What decides every QP: a trained control."""
+        assert self.control is not None and not isinstance(self.control, Objects)
         return MapMaker(self.source, self.control, self.target_kbps, self.codec)
+
+    @property
+    def _control(self) -> str:
+        if self.control is None:
+            return "none"
+        if not isinstance(self.control, Objects):
+            return _DELIVERIES[self.delivery]
+        every = self.control.rule.every(self.picture.height, self.picture.width)
+        return f"{_DELIVERIES[self.delivery]}, by objects looked for in one frame in {every}"
 
     def __str__(self) -> str:
         picture, codec = self.picture, self.codec
@@ -89,7 +107,7 @@ class EncodePlan:
             f"out      {self.out}",
             f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
             f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {counted(codec.threads, 'thread')}",
-            f"control  {_DELIVERIES[self.delivery] if self.control else 'none'}, {rows}x{columns} macroblocks",
+            f"control  {self._control}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",
         ]
         with opened(self.source.path) as original:

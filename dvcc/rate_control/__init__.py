@@ -15,6 +15,7 @@ from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LearnedControl
+from dvcc.rate_control.objects import ObjectControl, load_objects
 
 if TYPE_CHECKING:
     from dvcc.surrogate import Surrogate
@@ -89,6 +90,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "saliency": lambda means: _saliency(means, binary=False),
     "saliency_binary": lambda means: _saliency(means, binary=True),
     "boxes": _boxes,
+    "objects": lambda means: ObjectControl(load_objects(), means.codec),
     "search": _search,
     "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),

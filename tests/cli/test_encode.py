@@ -2,6 +2,7 @@
 
 import re
 
+import av
 import pytest
 
 from dvcc.cli import main
@@ -61,6 +62,50 @@ def test_the_committed_controls_are_found_by_task_and_delivered_both_ways(words,
         assert f"control  {'offsets on' if delivery == 'offsets' else 'every QP'}" in said
     assert main([*words, "--task", "optical_flow"]) == 2
     assert "no control is published for optical_flow: choose detection, segmentation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("frames", "size"), [(1, (64, 96)), (3, (64, 96)), (30, (160, 90)), (12, (16, 24))])
+def test_objects_are_the_default_for_detection_and_leave_an_empty_scene_alone(tmp_path, capsys, frames, size):
+    """The published detector sees none of these patterns as an object: ABR's encode, packet by packet."""
+    video, words = write_video(tmp_path / "in.mkv", frames=frames, size=size), ["--target-kbps", "200", "--preset", "veryfast"]
+    for out, chosen in (("objects.mkv", ["--task", "detection"]), ("abr.mkv", ["--controller", "abr"])):
+        assert main(["encode", str(video), str(tmp_path / out), *words, *chosen]) == 0
+        said = capsys.readouterr().err
+        assert ("decided  no objects seen: x264's own allocation kept\n" in said) == (out == "objects.mkv")
+    assert packets_of(tmp_path / "objects.mkv") == packets_of(tmp_path / "abr.mkv")
+
+
+def test_a_stream_is_watched_too(tmp_path, capsys):
+    video, words = write_video(tmp_path / "in.mkv", frames=40), ["--target-kbps", "200", "--preset", "veryfast", "--live"]
+    for out, chosen in (("objects.ts", ["--task", "detection", "--classes", "person, car"]), ("abr.ts", ["--controller", "abr"])):
+        assert main(["encode", str(video), str(tmp_path / out), *words, *chosen]) == 0
+        assert ("no objects seen" in capsys.readouterr().err) == (out == "objects.ts")
+    assert packets_of(tmp_path / "objects.ts") == packets_of(tmp_path / "abr.ts")
+
+
+def packets_of(path):
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "match"),
+    [
+        (["--task", "detection", "--classes", "persn"], "no class 'persn': did you mean person"),
+        (["--controller", "objects", "--strength", "-3"], "0 to 40 QPs, got -3"),
+        (["--controller", "objects", "--task", "segmentation"], "is for detection, not for segmentation"),
+        (["--controller", "objects", "--checkpoint", "c.onnx"], "leave one of the two out"),
+        (["--controller", "abr", "--delivery", "map"], "--delivery map is for --controller learned"),
+        (["--controller", "abr", "--classes", "car"], "--classes and --strength are for --controller objects"),
+        (["--controller", "learned"], "say either --task"),
+        ([], "say either --task"),
+    ],
+)
+def test_words_of_controllers_that_do_not_go_together_are_one_sentence(tmp_path, capsys, chosen, match):
+    video = write_video(tmp_path / "in.mp4")
+    assert main(["encode", str(video), str(tmp_path / "out.mp4"), "--target-kbps", "200", *chosen]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and re.search(match, err) and not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ LIMITS |= {
     "saliency": 4,
     "saliency_binary": 7,
     "boxes": 2,
+    "objects": 2,
     "search": 3 + 2 * 13,
 }  # its ladder has three rungs here
 

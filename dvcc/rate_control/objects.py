@@ -1,0 +1,196 @@
+"""The plain rule: a small detector looks at a few frames, and bits go to where it sees objects."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from dvcc.clip import Clip, Matrix, frame_to_rgb, planar_frame
+from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
+from dvcc.errors import ConfigError
+from dvcc.media.format import Planes
+from dvcc.networks.coco import COCO_NAMES
+from dvcc.networks.detectors import load_detector
+from dvcc.networks.detectors.base import Boxes
+from dvcc.networks.feed import NetworkOptions
+from dvcc.networks.sources import CHECKPOINTS
+from dvcc.qp import QPOffsets
+from dvcc.rate_control.base import RateController, check_target
+from dvcc.rate_control.painting import Rule, between, load_rule, offsets_of, paint, picked, speeds, turned
+
+_MULTIPLE = 32  # of the sides of what the detector is shown
+_MOST_STRENGTH = 40.0
+
+
+class Looks(Protocol):
+    """What the rule needs of a detector."""
+
+    def detect(self, rgb: np.ndarray, *, least_score: float) -> list[Boxes]:
+        """Boxes of an RGB picture uint8 (H, W, 3), in a list of one."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A detector, the rule, and the class numbers that count (None: all)."""
+
+    detector: Looks
+    rule: Rule
+    labels: tuple[int, ...] | None = None
+
+
+def load_objects(classes: Sequence[str] | None = None, strength: float | None = None) -> Objects:
+    """The published rule with its detector.
+
+    classes: names of COCO that count (None: all). strength: QPs between the background and a sure object (None: the rule's), of
+    which the background keeps its share; 0 changes nothing. Raises `ConfigError` for an unknown name or a strength outside 0..40.
+    """
+    rule = load_rule(CHECKPOINTS / "objects.json")
+    labels = None if classes is None else tuple(class_number(name) for name in classes)
+    if strength is not None:
+        if not 0 <= strength <= _MOST_STRENGTH:
+            raise ConfigError(f"the strength goes from 0 to {_MOST_STRENGTH:g} QPs, got {strength:g}")
+        rule = replace(rule, strength=strength, background=rule.background * strength / rule.strength)
+    detector = load_detector(CHECKPOINTS / rule.detector, options=NetworkOptions(layout="nanodet"), threads=1)
+    return Objects(detector, rule, labels)
+
+
+def class_number(name: str) -> int:
+    """The number 0..79 of one of COCO's names. Raises `ConfigError` with names that are close."""
+    if name in COCO_NAMES:
+        return COCO_NAMES.index(name)
+    close = difflib.get_close_matches(name, COCO_NAMES, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {', '.join(COCO_NAMES[:4])}, .. (COCO's 80)"
+    raise ConfigError(f"the detector knows no class {name!r}: {hint}")
+
+
+@dataclass
+class Seen:
+    """What came of it so far. frames: all; occupied: with an object; moved: whose offsets are not all zero. covered: shares of
+    the picture, added up over the occupied frames."""
+
+    frames: int = 0
+    occupied: int = 0
+    moved: int = 0
+    covered: float = 0.0
+
+    def add(self, painted: np.ndarray, offsets: np.ndarray) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self.occupied += bool(painted.any())
+        self.moved += bool(offsets.any())
+        self.covered += float(painted.mean())
+
+
+class ObjectStream:
+    """Offsets for the pictures of a video, in order: either GOP by GOP with what follows within the GOP known (`decide`), or each
+    picture as it comes (`decide_next`). Memory does not grow with the video.
+
+    quarter_turns: by which a player turns the picture anticlockwise; the detector is shown it upright.
+    """
+
+    def __init__(
+        self, objects: Objects, *, height: int, width: int, matrix: Matrix, full_range: bool, quarter_turns: int = 0
+    ) -> None:
+        self.objects, self.height, self.width = objects, height, width
+        self.matrix, self.full_range, self.quarter_turns = matrix, full_range, quarter_turns
+        self.every = objects.rule.every(height, width)
+        self.seen = Seen()
+        factor = objects.rule.side / max(height, width)
+        self._size = _shown(height, factor), _shown(width, factor)
+        self._last: Boxes | None = None
+        self._speeds = np.zeros((0, 4), np.float32)
+        self._number = 0
+
+    def look(self, planes: Planes) -> Boxes:
+        """The objects in a picture, 4:2:0 planes; corners in the picture as it is coded."""
+        frame = planar_frame(*planes)
+        rgb = frame_to_rgb(frame, matrix=self.matrix, full_range=self.full_range, size=self._size)
+        upright = np.ascontiguousarray(np.rot90(rgb, self.quarter_turns))
+        boxes = self.objects.detector.detect(upright, least_score=self.objects.rule.unsure)[0]
+        if self.objects.labels is not None:
+            boxes = picked(boxes, np.isin(boxes.labels, self.objects.labels))
+        return turned(boxes, self.quarter_turns)
+
+    def decide(self, pictures: Sequence[Planes]) -> np.ndarray:
+        """int8 (T, h, w): offsets for the T pictures of a whole GOP, or of a piece of a long one."""
+        moments = self._moments(len(pictures))
+        looks = {moment: self.look(pictures[moment]) for moment in moments}
+        if self._last is not None:
+            moments, looks[-1] = [-1, *moments], self._last
+        boxes = [looks[moments[0]]]
+        for start, stop in pairwise(moments):
+            boxes += [*between(looks[start], looks[stop], stop - start), looks[stop]]
+        self._last = boxes[-1]
+        painted = [paint(one, self.height, self.width, self.objects.rule) for one in boxes[-len(pictures) :]]
+        seldom = np.mean([values.any() for values in painted]) < self.objects.rule.seldom
+        offsets = [offsets_of(values * (not seldom), self.objects.rule) for values in painted]
+        for values, decided in zip(painted, offsets, strict=True):
+            self.seen.add(values, decided)
+        return np.stack(offsets)
+
+    def decide_next(self, planes: Planes) -> np.ndarray:
+        """int8 (h, w): offsets for the next picture, by what was seen up to it: boxes move on as they moved between the last two
+        looks."""
+        since = self._number % self.every
+        if since == 0:
+            boxes = self.look(planes)
+            self._speeds = np.zeros_like(boxes.corners) if self._last is None else speeds(self._last, boxes, self.every)
+            self._last = boxes
+        assert self._last is not None
+        moved = self._last._replace(corners=np.clip(self._last.corners + self._speeds * since, 0, 1))
+        painted = paint(moved, self.height, self.width, self.objects.rule)
+        offsets = offsets_of(painted, self.objects.rule)
+        self._number += 1
+        self.seen.add(painted, offsets)
+        return offsets
+
+    def words(self, encoder: str) -> str:
+        """What was done so far, in a line."""
+        seen, kept = self.seen, f"{encoder}'s own allocation kept"
+        if not seen.occupied:
+            return f"no objects seen: {kept}"
+        covered = seen.covered / seen.occupied
+        share = f"{100 * covered:.0f} % of the picture"
+        if not seen.moved and covered > self.objects.rule.fade_from:
+            return f"objects cover {share}: {kept}"
+        done = f"offsets on {seen.moved}" if seen.moved else kept
+        return f"objects on {seen.occupied} of {seen.frames} frames, {share}: {done}"
+
+    def _moments(self, num_frames: int) -> list[int]:
+        """Which pictures of a GOP are looked at, its last among them. After another GOP, whose last one was, about one in
+        `every`: a look more for the rest of each GOP would cost too much."""
+        if self._last is None:
+            return sorted({*range(0, num_frames, self.every), num_frames - 1})
+        steps = max(1, math.ceil(num_frames / self.every - 0.5))
+        return [(step + 1) * num_frames // steps - 1 for step in range(steps)]
+
+
+def _shown(side: int, factor: float) -> int:
+    """Pixels that a side of a picture is shown with: scaled down, in whole multiples of 32."""
+    return max(_MULTIPLE, round(side * min(1.0, factor) / _MULTIPLE) * _MULTIPLE)
+
+
+@dataclass(frozen=True)
+class ObjectControl(RateController):
+    """Two-pass ABR with the offsets of the rule."""
+
+    objects: Objects
+    codec: VideoCodec = field(default_factory=X264)
+
+    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `RateController.encode`."""
+        check_target(target_kbps)
+        return self.codec.encode(clip, ABR(target_kbps, offsets=QPOffsets(self.offsets(clip))))
+
+    def offsets(self, clip: Clip) -> np.ndarray:
+        """int8 (T, h, w), GOP by GOP."""
+        how = {"height": clip.height, "width": clip.width, "matrix": clip.matrix, "full_range": clip.full_range}
+        stream, pictures = ObjectStream(self.objects, **how), list(zip(clip.y, clip.u, clip.v, strict=True))
+        gop = self.codec.gop
+        return np.concatenate([stream.decide(pictures[start : start + gop]) for start in range(0, len(pictures), gop)])

@@ -1,0 +1,135 @@
+"""From a detector's boxes to QP offsets: which macroblocks matter, between two looks as well, and by how much."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from dvcc.networks.detectors.base import Boxes
+from dvcc.units import MACROBLOCK, macroblock_grid
+
+_SAME_IOU = 0.1  # from which two boxes of a class, in two looks, are one object
+_SAME_SIZE = 1.6  # or else: sides that differ by less than this factor,
+_SAME_PLACE = 1.5  # and centres that are less than so many sides apart
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How boxes become offsets: `background - strength * value`, with a value of 0..1 for every macroblock.
+
+    detector: file of the network. side: pixels of the longer side of what it is shown. every_small, every_large: frames from one
+    look to the next, for pictures of at most `small_picture` pixels and above. background: offset without any object, in QPs.
+    strength: from there to a sure object. unsure, sure: scores between which a value rises from 0 to 1. fade_from, fade_to:
+    covered share of a picture between which its offsets fade to zero. seldom: a GOP with objects in a smaller share of its frames
+    is left alone.
+    """
+
+    detector: str
+    side: int
+    small_picture: int
+    every_small: int
+    every_large: int
+    background: float
+    strength: float
+    unsure: float
+    sure: float
+    fade_from: float
+    fade_to: float
+    seldom: float
+
+    def every(self, height: int, width: int) -> int:
+        """Frames from one look to the next."""
+        return self.every_small if height * width <= self.small_picture else self.every_large
+
+
+def load_rule(path: Path) -> Rule:
+    """The rule in a JSON file, which also says where its numbers were measured."""
+    stored = json.loads(path.read_text())
+    return Rule(**{item.name: stored[item.name] for item in fields(Rule)})
+
+
+def paint(boxes: Boxes, height: int, width: int, rule: Rule) -> np.ndarray:
+    """float32 (ceil(H/16), ceil(W/16)), 0..1: the value of the best box that touches a macroblock of an H x W picture."""
+    values = np.zeros(macroblock_grid(height, width), np.float32)
+    worth = np.clip((boxes.scores - rule.unsure) / (rule.sure - rule.unsure), 0, 1)
+    corners = boxes.corners * (np.array([width, height] * 2) / MACROBLOCK)
+    low = np.floor(corners[:, :2] + 1 / MACROBLOCK).astype(int)  # a touch of less than a pixel is none
+    high = np.maximum(np.ceil(corners[:, 2:] - 1 / MACROBLOCK).astype(int), low + 1)
+    low, high = low.clip(0), high.clip(0)
+    for i in np.argsort(worth, kind="stable"):  # the best last, over the others
+        values[low[i, 1] : high[i, 1], low[i, 0] : high[i, 0]] = worth[i]
+    return values
+
+
+def offsets_of(painted: np.ndarray, rule: Rule) -> np.ndarray:
+    """int8 (h, w): the offsets of a frame with values (h, w): zero without objects, and less the more of it they cover."""
+    if not painted.any():
+        return np.zeros(painted.shape, np.int8)
+    fading = np.clip((rule.fade_to - float(painted.mean())) / (rule.fade_to - rule.fade_from), 0, 1)
+    return np.rint((rule.background - rule.strength * painted) * fading).astype(np.int8)
+
+
+def picked(boxes: Boxes, kept: np.ndarray) -> Boxes:
+    """Some of the boxes, by a mask or by indices."""
+    return Boxes(*(values[kept] for values in boxes))
+
+
+def turned(boxes: Boxes, quarter_turns: int) -> Boxes:
+    """Boxes of a picture that was turned anticlockwise by so many quarters, in the picture before that."""
+    corners = boxes.corners
+    for _ in range(quarter_turns % 4):
+        left, top, right, bottom = corners.T
+        corners = np.stack([1 - bottom, left, 1 - top, right], 1)
+    return boxes._replace(corners=corners)
+
+
+def matched(a: Boxes, b: Boxes) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into `a` and into `b` of boxes that are the same object: of one class, the best overlap first, then neighbours of
+    like size."""
+    pairs: list[tuple[int, int]] = []
+    if len(a.scores) and len(b.scores):
+        overlap = _intersection_over_union(a.corners, b.corners)
+        centre_a, centre_b = ((c[:, :2] + c[:, 2:]) / 2 for c in (a.corners, b.corners))
+        size_a, size_b = (np.maximum(c[:, 2:] - c[:, :2], 1e-4) for c in (a.corners, b.corners))
+        apart = (np.abs(centre_a[:, None] - centre_b[None]) / np.minimum(size_a[:, None], size_b[None])).max(-1)
+        like = (np.abs(np.log(size_a[:, None] / size_b[None])) < np.log(_SAME_SIZE)).all(-1)
+        near = np.where(like & (apart < _SAME_PLACE), 1 - apart / _SAME_PLACE, 0)
+        worth = np.where(overlap >= _SAME_IOU, 1 + overlap, near) * (a.labels[:, None] == b.labels[None])
+        while worth.max() > 0:
+            i, j = np.unravel_index(worth.argmax(), worth.shape)
+            pairs.append((int(i), int(j)))
+            worth[i], worth[:, j] = 0, 0
+    indices = np.array(pairs, int).reshape(-1, 2)
+    return indices[:, 0], indices[:, 1]
+
+
+def between(a: Boxes, b: Boxes, steps: int) -> list[Boxes]:
+    """Boxes of the `steps` - 1 frames between looks that saw `a` and `b`: moved evenly; one that only one look saw stays where it
+    is for the half of the time that is nearer to it."""
+    i, j = matched(a, b)
+    alone_a, alone_b = np.setdiff1d(np.arange(len(a.scores)), i), np.setdiff1d(np.arange(len(b.scores)), j)
+    answer = []
+    for step in range(1, steps):
+        share = step / steps
+        corners = a.corners[i] * (1 - share) + b.corners[j] * share
+        moved = Boxes(corners, a.labels[i], np.maximum(a.scores[i], b.scores[j]))
+        alone = picked(a, alone_a) if share <= 0.5 else picked(b, alone_b)
+        answer.append(Boxes(*(np.concatenate(both) for both in zip(moved, alone, strict=True))))
+    return answer
+
+
+def speeds(a: Boxes, b: Boxes, steps: int) -> np.ndarray:
+    """(N, 4): by how much the corners of `b` moved in each of the `steps` frames since `a`; zero for a new box."""
+    moved, (i, j) = np.zeros_like(b.corners), matched(a, b)
+    moved[j] = (b.corners[j] - a.corners[i]) / steps
+    return moved
+
+
+def _intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    inside = sides.clip(0).prod(-1)
+    area_a, area_b = ((corners[:, 2:] - corners[:, :2]).prod(-1) for corners in (a, b))
+    return inside / np.maximum(area_a[:, None] + area_b[None] - inside, 1e-9)
