@@ -179,7 +179,7 @@ def test_an_out_below_a_file_is_one_sentence(video, tmp_path):
     evaluated = [*words, "task=reconstruction", "controllers=[abr2]"]
     refused("evaluate.py", "control", *evaluated, cwd=tmp_path, reason="Not a directory; choose another folder with out=DIR")
     trained = ["train.py", "surrogate", *words, "trainer.max_steps=1"]
-    refused(*trained, cwd=tmp_path, reason="a file stands where a folder is needed")
+    refused(*trained, cwd=tmp_path, reason="Not a directory; choose another folder with out=DIR")
 
 
 def test_no_command_needs_a_folder_that_can_be_written_to_say_help():

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dvcc import units
+from dvcc._files import check_writable
 from dvcc.config import ControlConfig
 from dvcc.config.parse import to_dict
 from dvcc.control.module import BASELINES, ControlModule
@@ -55,6 +56,8 @@ def run(config: ControlConfig) -> Path:
     task = build_configured(config.task)
     task.check_trainable()
     samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES)
+    if not config.cache_only:
+        check_writable(config.out)  # before the encodes
     workers = cache_workers(config.data)
     fill_samples(samples, workers=workers)
     fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))

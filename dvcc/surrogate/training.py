@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from kornia.losses import ssim_loss
 
+from dvcc._files import check_writable
 from dvcc.config import SurrogateConfig
 from dvcc.config.parse import to_dict
 from dvcc.errors import ConfigError
@@ -190,6 +191,8 @@ def run(config: SurrogateConfig) -> Path:
         task = build_configured(config.task).requires_grad_(False)
         data = replace(data, maps_with_frames=data.maps_per_clip)  # the real loss of every map is needed
     samples = build_samples(data, codec, seed=config.seed, with_maps=True)
+    if not config.cache_only:
+        check_writable(config.out)  # before the encodes
     fill_samples(samples, workers=cache_workers(data))
     if config.cache_only:
         return Path(data.cache)

@@ -56,7 +56,8 @@ def test_a_disk_without_room_for_the_pixels_is_named_before_the_encodes(tiny, tm
     words = [*SMALL, f"data.cache={tmp_path / 'cache'}"]
     with pytest.raises(ConfigError, match=r"decoded samples need \d\.\d MB more in .*0\.0 MB free.*data\.store_pixels=false"):
         surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words))
-    assert len(list(Path(tmp_path / "cache").rglob("*.npz"))) == 4 + 3  # of one clip: rungs, and maps that are no rung
+    encodes = len(list(Path(tmp_path / "cache").rglob("*.npz")))
+    assert encodes in (4 + 3, 4 + 4)  # of one clip: its rungs and maps, of which the flat one may be a rung
 
 
 def test_processes_are_as_many_as_cores_unless_they_are_set(tiny, tmp_path, monkeypatch):
