@@ -64,6 +64,7 @@ def run(config: ControlConfig) -> Path:
     if config.cache_only:
         return Path(config.data.cache)
     model = config.control
+    L.seed_everything(config.seed, verbose=False)  # again: what fills the caches draws, and a run from full ones does not
     control = ControlNetwork(
         width=model.width, gop=config.codec.gop, max_delta_qp=model.max_delta_qp, blur_sigma=model.blur_sigma
     )
