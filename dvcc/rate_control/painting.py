@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvcc.networks.detectors.base import Boxes
+from dvcc.networks.detectors.base import Boxes, intersection_over_union
 from dvcc.units import MACROBLOCK, macroblock_grid
 
 _SAME_IOU = 0.1  # from which two boxes of a class, in two looks, are one object
@@ -91,7 +91,7 @@ def matched(a: Boxes, b: Boxes) -> tuple[np.ndarray, np.ndarray]:
     like size."""
     pairs: list[tuple[int, int]] = []
     if len(a.scores) and len(b.scores):
-        overlap = _intersection_over_union(a.corners, b.corners)
+        overlap = intersection_over_union(a.corners, b.corners)
         centre_a, centre_b = ((c[:, :2] + c[:, 2:]) / 2 for c in (a.corners, b.corners))
         size_a, size_b = (np.maximum(c[:, 2:] - c[:, :2], 1e-4) for c in (a.corners, b.corners))
         apart = (np.abs(centre_a[:, None] - centre_b[None]) / np.minimum(size_a[:, None], size_b[None])).max(-1)
@@ -126,10 +126,3 @@ def speeds(a: Boxes, b: Boxes, steps: int) -> np.ndarray:
     moved, (i, j) = np.zeros_like(b.corners), matched(a, b)
     moved[j] = (b.corners[j] - a.corners[i]) / steps
     return moved
-
-
-def _intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    inside = sides.clip(0).prod(-1)
-    area_a, area_b = ((corners[:, 2:] - corners[:, :2]).prod(-1) for corners in (a, b))
-    return inside / np.maximum(area_a[:, None] + area_b[None] - inside, 1e-9)

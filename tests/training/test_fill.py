@@ -53,9 +53,12 @@ def test_losses_do_not_depend_on_processes_nor_on_the_store(tiny, tmp_path):
 def test_a_disk_without_room_for_the_pixels_is_named_before_the_encodes(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(fill.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     asked, encode = set(), EncodeCache.encode
-    monkeypatch.setattr(
-        EncodeCache, "encode", lambda self, codec, clip, rate: asked.add(clip.digest) or encode(self, codec, clip, rate)
-    )
+
+    def remembered(self, codec, clip, rate):
+        asked.add(clip.digest)
+        return encode(self, codec, clip, rate)
+
+    monkeypatch.setattr(EncodeCache, "encode", remembered)
     words = [*SMALL, f"data.cache={tmp_path / 'cache'}"]
     with pytest.raises(ConfigError, match=r"decoded samples need \d\.\d MB more in .*0\.0 MB free.*data\.store_pixels=false"):
         surrogate.run(configure("surrogate", tiny, tmp_path / "run", *words))

@@ -130,16 +130,21 @@ def select(candidates: np.ndarray, *, least_score: float, suppress: bool) -> Box
 
 def _suppressed(corners: np.ndarray, labels: np.ndarray) -> list[int]:
     """Indices of the boxes, best first, that no better kept box of the class covers."""
-    areas = (corners[:, 2:] - corners[:, :2]).prod(1)
     left, kept = np.arange(len(corners)), []
     while len(left):
         first, left = left[0], left[1:]
         kept.append(int(first))
-        sides = np.minimum(corners[first, 2:], corners[left, 2:]) - np.maximum(corners[first, :2], corners[left, :2])
-        inside = sides.clip(0).prod(1)
-        iou = inside / (areas[first] + areas[left] - inside)
+        iou = intersection_over_union(corners[[first]], corners[left])[0]
         left = left[(iou <= _SUPPRESSED_AT_IOU) | (labels[left] != labels[first])]
     return kept
+
+
+def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, M): of corners (N, 4) with corners (M, 4), 0..1; 0 for two boxes without an area."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    inside = sides.clip(0).prod(-1)
+    area_a, area_b = ((corners[:, 2:] - corners[:, :2]).prod(-1) for corners in (a, b))
+    return inside / np.maximum(area_a[:, None] + area_b[None] - inside, np.finfo(np.float32).tiny)
 
 
 def sides_of(canvas: Size, like: Any, xp: Any) -> Any:
