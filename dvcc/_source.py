@@ -24,9 +24,7 @@ def source_digest(*modules: str, within: tuple[str, ...] = ()) -> str:
         found[name] = path.read_bytes()
         if path.name == "__init__.py" and name in modules:
             wanted += [f"{name}.{file.stem}" for file in path.parent.glob("*.py") if file.stem != "__init__"]
-        for imported in _imports(found[name]):
-            if imported.startswith(within) if within else False:
-                wanted.append(imported)
+        wanted += [imported for imported in _imports(found[name]) if imported.startswith(within)]
     total = hashlib.sha256()
     for name in sorted(found):
         total.update(f"{name} {len(found[name])} ".encode() + found[name])

@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.errors import CodecError, VideoError
-from dvcc.media.container import open_container, opened
+from dvcc.media.container import open_container
 from dvcc.media.probe import ASSUMED_FPS
 from dvcc.media.streams import main_video
 from dvcc.media.timestamps import Timeline
@@ -32,7 +32,7 @@ _SETTINGS = re.compile(rb"x264 - core|x265 \(build")
 def decode(bitstream: bytes) -> Clip:
     """All frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
     try:
-        with opened(bitstream) as container:
+        with open_container(bitstream) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             frames = list(container.decode(stream))

@@ -14,7 +14,7 @@ from dvcc._packaged import require
 from dvcc.clip import Clip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
 from dvcc.errors import CodecError, VideoError
-from dvcc.media.container import opened
+from dvcc.media.container import open_container
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def decode_rgb(bitstream: bytes) -> torch.Tensor:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with opened(bitstream) as container:
+        with open_container(bitstream) as container:
             packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
         frames = [np.asarray(Image.open(io.BytesIO(packet)).convert("RGB")) for packet in packets]
     except (av.FFmpegError, VideoError, UnidentifiedImageError, OSError) as error:

@@ -23,7 +23,7 @@ from dvcc.encode.generator import paired
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.spool import MapFile
 from dvcc.encode.stats import Tally
-from dvcc.media.container import opened
+from dvcc.media.container import open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import OtherPacket
 from dvcc.media.output import WholeFile
@@ -114,7 +114,7 @@ class _Passes:
         self.damage = Damage()
         output = WholeFile(self.plan.out, self.plan.source, self.damage.corrections)
         self.files.callback(output.discard)
-        with opened(self.plan.source.path) as original, output:
+        with open_container(self.plan.source.path) as original, output:
             others: deque[OtherPacket] = deque()  # read by one thread, written by the other
             frames = maps(self.plan.source.frames(self.damage, others=others.append))
 

@@ -23,7 +23,7 @@ from dvcc.encode.plan import check_target
 from dvcc.encode.presets import default_threads, live_decisions, obedient_codec
 from dvcc.encode.stats import Tally
 from dvcc.errors import ConfigError
-from dvcc.media.container import MEND_FILE, opened
+from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import OtherPacket
 from dvcc.media.output import LiveStream
@@ -149,7 +149,7 @@ def _read(url: str, form: str | None, fps: Fraction | None, damage: Damage, begu
     name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
     advice = _what_to_do(url, form)
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
-    with opened("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
+    with open_container("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
         probed = probe(name, container, fps=fps, damage=damage, others=others.append, ahead=False, advice=advice)
         yield probed.source, container
         for frame in probed.read(container, damage):

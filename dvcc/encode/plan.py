@@ -13,7 +13,7 @@ from dvcc.codecs import VideoCodec
 from dvcc.control.runtime import Control
 from dvcc.encode.generator import MapMaker, ObjectMaker
 from dvcc.errors import ConfigError
-from dvcc.media.container import opened
+from dvcc.media.container import open_container
 from dvcc.media.copied import fate_of_streams
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
@@ -110,6 +110,6 @@ class EncodePlan:
             f"control  {self._control}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",
         ]
-        with opened(self.source.path) as original:
+        with open_container(self.source.path) as original:
             left = fate_of_streams(original, self.source, CONTAINERS[self.out.suffix.lower()], self.out.suffix)[1]
         return "\n".join(lines + [f"note     {note}" for note in (*replaced(self.out), *self.source.notes, *left)])

@@ -11,7 +11,7 @@ import av
 
 from dvcc.clip import Clip, convert_frames
 from dvcc.errors import ConfigError, VideoError
-from dvcc.media.container import MEND_FILE, open_container, opened
+from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import decoded as decode
 from dvcc.media.folders import image_sequence, is_cityscapes
@@ -95,7 +95,7 @@ def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
 def count_frames(path: Path) -> int:
     """Frames that a reader gets of a video file: counted by the container, or by its packets where it does not say. Raises
     `VideoError` when it cannot be read."""
-    with opened(path) as container:
+    with open_container(path) as container:
         stream = main_video(container)
         if stream is None:
             raise VideoError(f"{path} has no video stream: give a file with pictures")

@@ -47,27 +47,13 @@ def open_container(
 
 
 @contextmanager
-def opened(
-    source: str | Path | bytes,
-    *,
-    form: str | None = None,
-    options: dict[str, str] | None = None,
-    name: str | None = None,
-    advice: str = MEND_FILE,
-) -> Iterator[av.container.InputContainer]:
-    """`open_container` for a `with` block."""
-    with open_container(source, form=form, options=options, name=name, advice=advice) as container:
-        yield container
-
-
-@contextmanager
 def opened_file(path: Path) -> Iterator[av.container.InputContainer]:
-    """`opened` for what has to be a file. Raises `VideoError` where it is none."""
+    """`open_container` for what has to be a file. Raises `VideoError` where it is none."""
     if path.is_dir():
         raise VideoError(f"{path} is a folder: give a video file")
     if not path.exists():
         raise VideoError(f"{path} does not exist: give a video file")
     if not path.is_file():
         raise VideoError(f"{path} is no file, and can be read only once: write it to a file, or take dvcc encode --live")
-    with opened(path) as container:
+    with open_container(path) as container:
         yield container

@@ -66,7 +66,7 @@ def probe(
     ahead: bool = True,
     advice: str = MEND_FILE,
 ) -> Probed:
-    """Look at an open container; ahead: see `decoded`; advice: `opened`; the rest: `open_video`."""
+    """Look at an open container; ahead: see `decoded`; advice: `open_container`; the rest: `open_video`."""
     damage = damage or Damage()
     chosen, notes = _chosen(path, container, stream)
     timeline = Timeline(container, chosen.index, damage.corrections, quick=not ahead)

@@ -15,7 +15,7 @@ import numpy as np
 from dvcc._words import counted
 from dvcc.clip import Matrix, frame_to_planar
 from dvcc.errors import VideoError
-from dvcc.media.container import MEND_FILE, opened
+from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
 from dvcc.media.format import Planes, VideoFormat
@@ -78,7 +78,7 @@ class VideoSource:
         frame is interlaced.
         """
         damage = damage or Damage()
-        with opened(self.path) as container:
+        with open_container(self.path) as container:
             timeline, stream = Timeline(container, self.index, damage.corrections), container.streams[self.index]
             assert isinstance(stream, av.VideoStream)
             yield from self.read(container, timeline, decoded(timeline, stream, damage, others), damage)

@@ -76,12 +76,16 @@ class _BySteps(Dataset[Sample]):
         return self.samples.at_step(*place)
 
 
+_OWN_LENGTH = ("ladder_frames", "ladder_rungs")
+"""What each item has as many of as its own map needs."""
+
+
 def collate(samples: list[Sample]) -> Sample:
-    """Return a batch of items. A tensor that is shorter than that of another item repeats its last entry."""
+    """Return a batch of items. Of `_OWN_LENGTH`, one that is shorter than that of another item repeats its last entry."""
     if len(samples) == 1:  # no copy: its tensors may be memory maps
         return {name: value[None] for name, value in samples[0].items()}
-    for name, value in samples[0].items():
-        if value.ndim and len({len(sample[name]) for sample in samples}) > 1:
+    for name in _OWN_LENGTH:
+        if name in samples[0] and len({len(sample[name]) for sample in samples}) > 1:
             longest = torch.arange(max(len(sample[name]) for sample in samples))
             samples = [{**sample, name: sample[name][longest.clamp(max=len(sample[name]) - 1)]} for sample in samples]
     batch: Sample = default_collate(samples)

@@ -9,7 +9,7 @@ import pytest
 
 from dvcc import read_clip
 from dvcc.errors import ConfigError, VideoError
-from dvcc.media.container import opened
+from dvcc.media.container import open_container
 from dvcc.media.damage import Damage
 from dvcc.media.probe import open_video
 from dvcc.media.timestamps import Timeline
@@ -68,7 +68,7 @@ def test_one_wrong_time_stamp_does_not_move_those_after_it(make_video):
         picture.pts, picture.time_base = pts, Fraction(1, 1000)
         decoded.append(picture)
     damage = Damage()
-    with opened(source.path) as container:
+    with open_container(source.path) as container:
         timeline = Timeline(container, source.index, damage.corrections)
         times = [frame.pts for frame in source.read(container, timeline, iter(decoded), damage)]
     assert times == [0, 20, 30, 40, 60, 80] and damage.corrections.outliers == 1

@@ -13,7 +13,7 @@ import torch
 from dvcc.clip import Clip, frames_to_clip
 from dvcc.codecs import EncodedClip
 from dvcc.codecs.bitstream import CodedStream
-from dvcc.media.container import opened
+from dvcc.media.container import open_container
 from dvcc.pixels import as_float
 from dvcc.rate_control import RateController
 from dvcc.tasks import ReconstructionTask, Task
@@ -147,7 +147,7 @@ def _windows(clip: Clip, *, block: int, overlap: int) -> list[tuple[int, int]]:
 
 def _coded_parts(coded: EncodedClip, windows: Sequence[tuple[int, int]]) -> Iterator[torch.Tensor]:
     """Decoded RGB of every window, uint8 (T, 3, H, W)."""
-    with opened(coded.bitstream) as container:
+    with open_container(coded.bitstream) as container:
         container.streams.video[0].codec_context.thread_count = 1
         frames = container.decode(container.streams.video[0])
         held: list[av.VideoFrame] = []
