@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchvision import models as family
 from torchvision.models import get_model
 
+from dvcc._packaged import require
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, NetworkOptions
 from dvcc.networks.loading import (
@@ -197,8 +198,7 @@ def own_classifier(net: nn.Module) -> ClassificationNet:
 
 
 def _import_timm(extra: str) -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise ConfigError(f"this classifier needs the packages of the extra: pip install 'dvcc[{extra}]' ({error})") from error
+    require("timm", wanted_by="this classifier", extra=extra)
+    import timm
+
     return timm

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dvcc.errors import ConfigError
+from dvcc._packaged import require
 from dvcc.networks.coco import COCO_NUMBERS
 from dvcc.networks.detector import DetectionNet
 from dvcc.networks.loading import Normalise, another_model
@@ -49,7 +49,7 @@ class Detr(DetectionNet):
 def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
     """A network of the dict above, with the weights of a file in transformers' names (None: those that the authors published).
 
-    Raises `ConfigError` without the packages of the extra `zoo`, `CheckpointError` for weights that do not fit.
+    Raises `MissingExtraError` without the packages of the extra `zoo`, `CheckpointError` for weights that do not fit.
     """
     net_type, config = _import_transformers(*DETR_NETS[model])
     if random:
@@ -69,11 +69,9 @@ def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
 
 def _import_transformers(backbone: str, dilated: bool) -> tuple[Any, Any]:
     """The class and the configuration; no weights of the backbone, which the file has too."""
-    try:
-        import timm  # noqa: F401 (transformers asks for it late)
-        from transformers import DetrConfig, DetrForObjectDetection
-    except ImportError as error:
-        raise ConfigError(f"DETR needs the packages of the extra: pip install 'dvcc[zoo]' ({error})") from error
+    require("transformers", "timm", wanted_by="DETR", extra="zoo")
+    from transformers import DetrConfig, DetrForObjectDetection
+
     config: Any = DetrConfig  # its keywords depend on the backbone
     return DetrForObjectDetection, config(
         backbone=backbone, use_timm_backbone=True, use_pretrained_backbone=False, dilation=dilated, num_labels=_COCO_NUMBERS

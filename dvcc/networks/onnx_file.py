@@ -142,10 +142,8 @@ class OnnxFile:
 
 
 def _open(path: Path, threads: int | None) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(f"ONNX files need onnxruntime: pip install onnxruntime ({error})") from error
+    import onnxruntime  # slow to import, and many commands open no file
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its warnings are about how it optimises; errors are raised as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

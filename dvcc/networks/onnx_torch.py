@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from dvcc.errors import CheckpointError, ConfigError
+from dvcc._packaged import require
+from dvcc.errors import CheckpointError
 from dvcc.networks.onnx_file import OnnxFile, first_line
 
 _TOLERANCE: dict[type, float] = {np.float16: 2e-2}  # half precision is cast to float for training, and rounds less then
@@ -47,11 +48,10 @@ class TorchNet(nn.Module):
 
 def _convert(file: OnnxFile) -> tuple[nn.Module, int]:
     """The module, and how many inputs it has."""
-    try:
-        import onnx
-        from onnx2torch import convert
-    except ImportError as error:
-        raise ConfigError(f"a gradient through an ONNX file needs onnx2torch: pip install 'dvcc[train]' ({error})") from error
+    require("onnx2torch", wanted_by="a gradient through an ONNX file", extra="detection")
+    import onnx
+    from onnx2torch import convert
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it is unsure of, the comparison with onnxruntime decides
