@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -16,6 +17,14 @@ _EXPANSION, _HEAD_WIDTH, _DIM = 4, 32, 16  # of an inverted bottleneck; of the d
 _EPSILON = 1e-6
 
 
+class Seen(NamedTuple):
+    """What the network makes of N pictures. backbone: (N, 16, 32, 64, 128 channels, ..) at strides 4, 8, 16, 32; logits: (N,
+    num_classes, H / 8, W / 8)."""
+
+    backbone: list[Tensor]
+    logits: Tensor
+
+
 class EfficientViT(nn.Module):
     """ImageNet-normalised RGB (N, 3, H, W), sides in multiples of 32, to logits (N, num_classes, H / 8, W / 8)."""
 
@@ -24,7 +33,12 @@ class EfficientViT(nn.Module):
         self.backbone, self.head = _Backbone(), _Decoder(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images)[1:])
+        return self.see(images).logits
+
+    def see(self, images: Tensor) -> Seen:
+        """Return the logits, and what they are made of."""
+        backbone = self.backbone(images)
+        return Seen(backbone, self.head(backbone[1:]))
 
 
 class _Backbone(nn.Module):

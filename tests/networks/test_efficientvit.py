@@ -29,6 +29,15 @@ def test_linear_attention_is_attention_with_relu_weights():
         torch.testing.assert_close(seen[0][:, 16 * head : 16 * head + 16].flatten(2), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_features_from_inside_have_their_strides():
+    torch.manual_seed(0)
+    net = EfficientViT().eval()
+    seen = net.see(torch.rand(2, 3, 64, 96))
+    shapes = [(width, 64 // stride, 96 // stride) for width, stride in ((16, 4), (32, 8), (64, 16), (128, 32))]
+    assert [tuple(x.shape[1:]) for x in seen.backbone] == shapes and seen.logits.shape == (2, 19, 8, 12)
+    torch.testing.assert_close(net.head(seen.backbone[1:]), seen.logits)
+
+
 def test_its_own_file_is_loaded_with_its_classes_and_another_is_named(tmp_path):
     torch.manual_seed(0)
     net = EfficientViT(num_classes=7).eval()
