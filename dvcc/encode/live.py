@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,23 @@ import numpy as np
 
 from dvcc._words import counted
 from dvcc.codecs import VideoCodec
-from dvcc.codecs.encoder import StreamEncoder
+from dvcc.codecs.passes import code
+from dvcc.codecs.stats import EncodeStats
 from dvcc.control.runtime import Control
 from dvcc.encode.plan import check_target
-from dvcc.encode.presets import default_threads, live_decisions, obedient_codec
-from dvcc.encode.stats import Tally
+from dvcc.encode.presets import default_threads, obedient_codec
 from dvcc.errors import ConfigError
 from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import OtherPacket
+from dvcc.media.format import SourceFrame
 from dvcc.media.output import LiveStream
 from dvcc.media.prefetch import prefetch
 from dvcc.media.probe import probe
-from dvcc.media.source import SourceFrame, VideoSource
+from dvcc.media.source import VideoSource
 from dvcc.rate_control.abr import streamed
 from dvcc.rate_control.objects import Objects
+from dvcc.rate_control.offsets import begin_offsets
 from dvcc.units import gop_of_a_second
 
 _HEAD_START = "500000"  # bytes or microseconds that FFmpeg may look at before the first frame; its own 5 s are a long wait
@@ -44,16 +46,13 @@ _ASIDE = 6  # frames of delay that are not lookahead: B frames, and what frame t
 
 @dataclass(frozen=True)
 class LiveResult:
-    """tally: what was sent. most_delay: frames that had been read before an earlier one was sent, at most. elapsed_seconds: of
-    encoding. interrupted: ended by the user and not by the source. decided: as of an `EncodeResult`."""
+    """stats: of what was sent. elapsed_seconds: of encoding. damage, notes, decided: as of an `EncodeResult`."""
 
-    tally: Tally
-    most_delay: int
+    stats: EncodeStats
     elapsed_seconds: float
     damage: Damage
     notes: tuple[str, ...]
-    interrupted: bool
-    decided: str = ""
+    decided: str
 
 
 def encode_live(
@@ -87,15 +86,35 @@ def encode_live(
             check_target(source, target_kbps)
             chosen = live_codec(codec, preset, source.picture.fps, gop=gop, threads=threads)
             begun(source, chosen)
-            decide, words = live_decisions(source, control, target_kbps, chosen)
+            began, notes = time.monotonic(), list(source.notes)
+            generator = begin_offsets(control, source, target_kbps, chosen)
             with LiveStream(out, source, damage.corrections) as output:
-                encoder = StreamEncoder(
-                    chosen, output.container, streamed(target_kbps), source.picture, mapped=control is not None
+
+                def begin() -> None:
+                    notes.extend(output.begin(container))
+                    begun_writing.set()
+
+                def frames() -> Iterator[tuple[SourceFrame, np.ndarray | None]]:
+                    for item in items:
+                        if isinstance(item, SourceFrame):
+                            yield item, None if generator is None else generator.generate_next(item)
+                        else:
+                            output.copy(item)
+
+                stats = code(
+                    chosen,
+                    streamed(target_kbps),
+                    source.picture,
+                    frames(),
+                    output.container,
+                    EncodeStats(None, chosen, qps=True),
+                    mapped=generator is not None,
+                    begin=begin,
+                    mux=output.mux,
+                    stop_at=(KeyboardInterrupt,),
                 )
-                notes = output.begin(container)
-                begun_writing.set()
-                result = _encode(items, decide, encoder, output, damage, notes=(*source.notes, *notes))
-                return replace(result, decided=words())
+            decided = generator.words() if generator else ""
+            return LiveResult(stats, time.monotonic() - began, damage, tuple(notes), decided)
         finally:
             begun_writing.set()
 
@@ -105,42 +124,6 @@ def _check_form(form: str) -> None:
         av.ContainerFormat(form, "r")
     except ValueError as error:
         raise ConfigError(f"FFmpeg reads no format {form!r} here: name another, as mpegts, or v4l2 for a camera") from error
-
-
-def _encode(
-    items: Iterator[Any],
-    decide: Callable[[SourceFrame], np.ndarray | None],
-    encoder: StreamEncoder,
-    output: LiveStream,
-    damage: Damage,
-    *,
-    notes: tuple[str, ...],
-) -> LiveResult:
-    picture = encoder.picture
-    tally, began, interrupted, most_delay = Tally(None, encoder.codec), time.monotonic(), False, 0
-
-    def take(packets: Iterable[av.Packet]) -> None:
-        for packet in packets:
-            tally.add(packet)
-            output.mux(packet)
-
-    first = last = None
-    num_read = 0
-    try:
-        for item in items:
-            if not isinstance(item, SourceFrame):
-                output.copy(item)
-                continue
-            first, last, num_read = item.pts if first is None else first, item.pts, num_read + 1
-            take(encoder.encode(item.planes, item.pts, decide(item)))
-            most_delay = max(most_delay, num_read - tally.num_frames)
-    except KeyboardInterrupt:
-        interrupted = True
-    take(encoder.flush())
-    if first is not None and last is not None:
-        duration = (last - first) * picture.time_base + 1 / picture.fps
-        tally.close(header_bits=encoder.header_bits, duration=duration)
-    return LiveResult(tally, most_delay, time.monotonic() - began, damage, notes, interrupted)
 
 
 def _read(url: str, form: str | None, fps: Fraction | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:

@@ -9,21 +9,15 @@ from pathlib import Path
 from dvcc import units
 from dvcc._files import replaced
 from dvcc._words import counted
-from dvcc.codecs import VideoCodec
-from dvcc.control.runtime import Control
-from dvcc.encode.generator import MapMaker, ObjectMaker
 from dvcc.errors import ConfigError
 from dvcc.media.container import open_container
 from dvcc.media.copied import fate_of_streams
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
-from dvcc.qp import Delivery
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.learned import LearnedMap
 from dvcc.rate_control.objects import Objects
 
-_DELIVERIES: dict[Delivery, str] = {
-    "offsets": "offsets on the encoder's own QPs",
-    "map": "every QP: those of an analysis encode, plus offsets",
-}
 _BYTES_OF_FRAME, _BYTES_OF_MACROBLOCK = 300, 3  # in the encoder's statistics of the first pass, and of the offsets
 _LEAST_BPP, _MOST_BPP = 1e-4, 8.0  # no encode is outside
 
@@ -38,25 +32,19 @@ def check_target(source: VideoSource, target_kbps: float) -> None:
 
 @dataclass(frozen=True)
 class EncodePlan:
-    """A source, where to, at which bitrate (kbit/s on average over the video), by which encoder and control.
+    """A source, where to, at which bitrate (kbit/s on average over the video), by which rate controller.
 
-    control: a trained one, the rule of objects, or None: plain two-pass ABR, the rival. delivery: how the encoder gets what the
-    control decides; of objects, offsets. Raises `ConfigError` for a target that no encode can have, and for objects as a map,
-    `ConfigError` or `DvccError` for an output that cannot be written.
+    Raises `ConfigError` for a target that no encode can have, `ConfigError` or `DvccError` for an output that cannot be written.
     """
 
     source: VideoSource
     out: Path
     target_kbps: float
-    codec: VideoCodec
-    control: Control | Objects | None
-    delivery: Delivery = "offsets"
+    controller: AverageBitrate | LearnedMap
 
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
         check_target(self.source, self.target_kbps)
-        if isinstance(self.control, Objects) and self.delivery != "offsets":
-            raise ConfigError("objects decide offsets, and no map of every QP: leave the delivery at offsets")
         self._check_room()
 
     def _check_room(self) -> None:
@@ -71,35 +59,30 @@ class EncodePlan:
 
     picture = property(lambda self: self.source.picture, doc="Size, rate and colour of the video.")
 
+    gives_map = property(lambda self: isinstance(self.controller, LearnedMap), doc="Whether the encoder is given every QP.")
+
     @property
     def passes(self) -> tuple[str, ...]:
         """What will go over the video, in order; a correction only where the target is missed."""
-        if self.control is None or self.delivery == "offsets":
-            return "first pass", "second pass"
-        return "look", "analysis", "encode", "correction where it is needed"
-
-    def offset_maker(self) -> MapMaker | ObjectMaker:
-        """What decides offsets, where there is a control."""
-        if isinstance(self.control, Objects):
-            return ObjectMaker(self.source, self.control, self.codec)
-        return self.map_maker()
-
-    def map_maker(self) -> MapMaker:
-        """What decides every QP: a trained control."""
-        assert self.control is not None and not isinstance(self.control, Objects)
-        return MapMaker(self.source, self.control, self.target_kbps, self.codec)
+        if self.gives_map:
+            return "look", "analysis", "encode", "correction where it is needed"
+        return "first pass", "second pass"
 
     @property
     def _control(self) -> str:
-        if self.control is None:
+        control = self.controller.control
+        if control is None:
             return "none"
-        if not isinstance(self.control, Objects):
-            return _DELIVERIES[self.delivery]
-        every = self.control.rule.every(self.picture.height, self.picture.width)
-        return f"{_DELIVERIES[self.delivery]}, by objects looked for in one frame in {every}"
+        if self.gives_map:
+            return "every QP: those of an analysis encode, plus offsets"
+        offsets = "offsets on the encoder's own QPs"
+        if not isinstance(control, Objects):
+            return offsets
+        every = control.rule.every(self.picture.height, self.picture.width)
+        return f"{offsets}, by objects looked for in one frame in {every}"
 
     def __str__(self) -> str:
-        picture, codec = self.picture, self.codec
+        picture, codec = self.picture, self.controller.codec
         rows, columns = units.macroblock_grid(picture.height, picture.width)
         bpp = units.kbps_to_bits_per_pixel(self.target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
         lines = [

@@ -12,10 +12,11 @@ import numpy as np
 from dvcc._files import check_writable
 from dvcc._packaged import require
 from dvcc.clip import Clip
-from dvcc.encode.coding import Progress as Told
+from dvcc.codecs.passes import Progress as Told
 from dvcc.encode.file import EncodeResult
 from dvcc.encode.plan import EncodePlan
-from dvcc.media.source import SourceFrame, VideoSource
+from dvcc.media.format import SourceFrame
+from dvcc.media.source import VideoSource
 
 _PICTURES = 8
 _GUESS = 250  # frames, of a file that does not say its length
@@ -73,7 +74,7 @@ class EncodeReport:
 
     def seen(self, result: EncodeResult) -> dict[int, tuple[Clip, np.ndarray]]:
         """Frames of what was delivered, by index, with the offsets or QPs (h, w) that were asked for."""
-        return self._encodes[result.delivered]
+        return self._encodes[result.number]
 
     def write(self, result: EncodeResult) -> None:
         """maps.png and bitrate.png."""
@@ -81,14 +82,13 @@ class EncodeReport:
 
         from dvcc.visuals import save_figure, strip
 
-        offset = self.plan.delivery == "offsets"
         seen = self.seen(result)
         panels = {f"frame {index}": clip.rgb(0) for index, (clip, _) in seen.items()}
         maps = {f"frame {index}": values for index, (_, values) in seen.items()}
-        strip(panels, self.folder / "maps.png", qp=maps, label="QP offset" if offset else "QP")
+        strip(panels, self.folder / "maps.png", qp=maps, label="QP" if self.plan.gives_map else "QP offset")
         figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
-        seconds = sorted(result.tally.bits_per_second)
-        axis.stairs([result.tally.bits_per_second[s] / 1000 for s in seconds], [*seconds, seconds[-1] + 1], fill=True, alpha=0.6)
+        seconds = sorted(result.stats.bits_per_second)
+        axis.stairs([result.stats.bits_per_second[s] / 1000 for s in seconds], [*seconds, seconds[-1] + 1], fill=True, alpha=0.6)
         axis.axhline(self.plan.target_kbps, color="black", linewidth=1, label="target")
         axis.set_xlabel("second")
         axis.set_ylabel("kbit")

@@ -15,8 +15,8 @@ from dvcc.errors import ConfigError, VideoError
 from dvcc.media.container import MEND_FILE, opened_file
 from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
-from dvcc.media.format import VideoFormat
-from dvcc.media.source import SourceFrame, VideoSource, nothing_in, refuse_interlaced
+from dvcc.media.format import SourceFrame, VideoFormat
+from dvcc.media.source import VideoSource, nothing_in, refuse_interlaced
 from dvcc.media.streams import main_video, video_streams
 from dvcc.media.timestamps import Timeline
 

@@ -18,7 +18,7 @@ from dvcc.errors import VideoError
 from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
-from dvcc.media.format import Planes, VideoFormat
+from dvcc.media.format import Planes, SourceFrame, VideoFormat
 from dvcc.media.rates import is_gap
 from dvcc.media.timestamps import STREAM_GAP, Timeline
 
@@ -26,15 +26,6 @@ _MOST_MISSING = 0.03  # of the length: what a file says of it is not exact
 _STEPS = 25  # frames whose median step is typical
 _IRREGULAR = 2.5  # steps: a stamp nearer to the last needs no second look
 _HELD = 3  # frames that a wrong stamp waits for
-
-
-@dataclass(frozen=True)
-class SourceFrame:
-    """One picture: 4:2:0 planes uint8 (H, W) and twice (H/2, W/2), and its time on the encoder's clock in units of the source's
-    time base: its time stamp less the gaps before it (`Corrections.with_gaps` adds them)."""
-
-    planes: Planes
-    pts: int
 
 
 @dataclass(frozen=True)

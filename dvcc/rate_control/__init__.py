@@ -14,8 +14,8 @@ from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
-from dvcc.rate_control.learned import LearnedControl
-from dvcc.rate_control.objects import ObjectControl, load_objects
+from dvcc.rate_control.learned import LearnedMap
+from dvcc.rate_control.objects import load_objects
 
 if TYPE_CHECKING:
     from dvcc.surrogate import Surrogate
@@ -39,9 +39,12 @@ def _without(codec: X264, **params: str) -> AverageBitrate:
     return AverageBitrate(replace(codec, params={**codec.params, **params}))
 
 
+def _control(means: Means) -> Control:
+    return _needed(means.control, Control, "a learned controller needs a trained control: set checkpoint=PATH")
+
+
 def _learned(means: Means, **how: Any) -> RateController:
-    control = _needed(means.control, Control, "a learned controller needs a trained control: set checkpoint=PATH")
-    return LearnedControl(control, means.codec, **how)
+    return AverageBitrate(means.codec, control=_control(means), **how)
 
 
 def _task(means: Means) -> Task:
@@ -90,12 +93,12 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "saliency": lambda means: _saliency(means, binary=False),
     "saliency_binary": lambda means: _saliency(means, binary=True),
     "boxes": _boxes,
-    "objects": lambda means: ObjectControl(load_objects(), means.codec),
+    "objects": lambda means: AverageBitrate(means.codec, control=load_objects()),
     "search": _search,
     "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),
-    "learned_map": lambda means: _learned(means, delivery="map"),
-    "learned_map_corrected": lambda means: _learned(means, delivery="map", corrected=True),
+    "learned_map": lambda means: LearnedMap(_control(means), means.codec),
+    "learned_map_corrected": lambda means: LearnedMap(_control(means), means.codec, corrected=True),
     "learned_vbv": lambda means: _learned(means, vbv=True),
 }
 
@@ -107,4 +110,4 @@ def build_rate_controller(name: str, means: Means) -> RateController:
     return RATE_CONTROLLERS[name](means)
 
 
-__all__ = ["RATE_CONTROLLERS", "LearnedControl", "Means", "RateController", "best_within", "build_rate_controller"]
+__all__ = ["RATE_CONTROLLERS", "Means", "RateController", "best_within", "build_rate_controller"]

@@ -1,49 +1,57 @@
-"""The encoder's own rate control: the rival."""
+"""The encoder's own rate control: alone it is the rival, and with offsets the way in which controls are delivered."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from dvcc.clip import Clip
-from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
-from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
+from dvcc.codecs import ABR, X264, VideoCodec
+from dvcc.codecs.passes import Destination, encode
+from dvcc.control.runtime import Control
+from dvcc.media.format import Source
+from dvcc.rate_control.base import R, RateController, best_within, corrected_kbps, needs_correction
+from dvcc.rate_control.kept_maps import KeptMaps
+from dvcc.rate_control.objects import Objects
+from dvcc.rate_control.offsets import begin_offsets
 
 
 @dataclass(frozen=True)
 class AverageBitrate(RateController):
     """One- or two-pass ABR with the encoder's defaults (x264: AQ, psy and mbtree on).
 
-    corrected: when the result misses the target (`needs_correction`), encode once more, asking for that much less or more.
-    vbv: with one pass, for a stream: see `streamed`.
+    control: a trained one or the rule of objects, which decides offsets on the encoder's QPs; None: the encoder alone. corrected:
+    when the result misses the target (`needs_correction`), encode once more, asking for that much less or more. vbv: one pass for
+    a stream (`streamed`), and offsets that know nothing of later frames.
     """
 
     codec: VideoCodec = field(default_factory=X264)
     passes: Literal[1, 2] = 2
     corrected: bool = False
     vbv: bool = False
+    control: Control | Objects | None = None
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
-        return encode_abr(
-            self.codec,
-            clip,
-            streamed(target_kbps) if self.vbv else ABR(target_kbps, passes=self.passes),
-            corrected=self.corrected,
-        )
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """See `RateController.encode_into`. Offsets are decided in the first pass, and are the same in all others."""
+        generator = begin_offsets(self.control, source, target_kbps, self.codec)
+        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
+            maps = None
+            if generator is not None:
+                decide = generator.follow if self.vbv else generator.generate
+                maps = KeptMaps(decide, source, Path(folder) / "offsets")
+
+            def encode_at(kbps: float) -> R:
+                rate = streamed(kbps) if self.vbv else ABR(kbps, passes=self.passes)
+                return encode(self.codec, source, rate, into, maps)
+
+            candidates = [encode_at(target_kbps)]
+            if self.corrected and needs_correction(candidates[0], target_kbps):
+                candidates.append(encode_at(corrected_kbps(target_kbps, candidates[0], target_kbps)))
+        into.decided = generator.words() if generator else ""
+        return best_within(candidates, target_kbps)
 
 
-def streamed(target_kbps: float, offsets: QPOffsets | None = None) -> ABR:
+def streamed(target_kbps: float) -> ABR:
     """What a camera that cannot look ahead asks for: one pass, and a channel of `target_kbps` with a buffer of one second."""
-    return ABR(target_kbps, passes=1, offsets=offsets, vbv=(target_kbps, target_kbps))
-
-
-def encode_abr(codec: VideoCodec, clip: Clip, rate: ABR, *, corrected: bool) -> EncodedClip:
-    """Encode at `rate`, whose kbps are the target, and once more when that misses it and `corrected` is set."""
-    first = codec.encode(clip, rate)
-    if not corrected or not needs_correction(first, rate.kbps):
-        return first
-    asked = corrected_kbps(rate.kbps, first, rate.kbps)
-    return best_within([first, codec.encode(clip, replace(rate, kbps=asked))], rate.kbps)
+    return ABR(target_kbps, passes=1, vbv=(target_kbps, target_kbps))

@@ -6,28 +6,55 @@ from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar, overload
 
 from dvcc.clip import Clip
 from dvcc.codecs import EncodedClip
+from dvcc.codecs.passes import Destination, Encoded, Memory
 from dvcc.errors import ConfigError
+from dvcc.media.format import ClipSource, Source
+
+R = TypeVar("R", bound=Encoded)
 
 
 class RateController(AbstractBase):
-    """Encodes a clip for a target bitrate, whatever it takes; the encodes it took are in the result."""
+    """Encodes a video for a target bitrate, whatever it takes; the encodes it took are in the result.
+
+    A member says how in `encode_into`; one that looks at all frames at once is a `ClipController`.
+    """
+
+    @overload
+    def encode(self, source: Clip | Source, target_kbps: float) -> EncodedClip: ...
+    @overload
+    def encode(self, source: Clip | Source, target_kbps: float, into: Destination[R]) -> R: ...
+    def encode(self, source: Clip | Source, target_kbps: float, into: Destination[Any] | None = None) -> Any:
+        """A real encode of a clip or a video near `target_kbps`; `num_encodes` counts every encoder pass spent.
+
+        into: where it goes (None: into memory). Raises `ConfigError` unless the target is positive, or for a video where only
+        clips are taken; `CodecError` when the encoder fails.
+        """
+        if not target_kbps > 0:
+            raise ConfigError(f"a target bitrate must be positive, got {target_kbps} kbit/s")
+        given = ClipSource(source) if isinstance(source, Clip) else source
+        return self.encode_into(given, target_kbps, Memory() if into is None else into)
 
     @abstractmethod
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """A real encode of `clip` near `target_kbps`; `num_encodes` counts every encoder pass spent.
-
-        Raises `ConfigError` unless the target is positive, `CodecError` when the encoder fails.
-        """
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """Encode `source` for a positive target; everything that may be returned goes into `into`."""
 
 
-def check_target(target_kbps: float) -> None:
-    """Raise `ConfigError` unless the target is a positive number."""
-    if not target_kbps > 0:
-        raise ConfigError(f"a target bitrate must be positive, got {target_kbps} kbit/s")
+class ClipController(RateController):
+    """A controller that takes clips alone: it needs all their frames at once."""
+
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[Any]) -> Any:
+        """See `RateController.encode_into`."""
+        if not (isinstance(source, ClipSource) and isinstance(into, Memory)):
+            raise ConfigError(f"{type(self).__name__} takes clips only: read the video, or a part of it, with read_clip")
+        return self.encode_clip(source.clip, target_kbps)
+
+    @abstractmethod
+    def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """Encode `clip` for a positive target."""
 
 
 _LEAST_SLACK, _MISS_OF_FRAMES = 0.02, 0.56
@@ -37,44 +64,30 @@ its target by 0.56 / frames, 7 % on a clip of 8: of 94 of these, 62 % exceeded t
 0.94, none at 0.9."""
 
 
-class Achieved(Protocol):
-    """A finished encode, of a clip or of a whole video."""
-
-    @property
-    def num_frames(self) -> int: ...
-    @property
-    def bits(self) -> int: ...
-    @property
-    def bitrate_kbps(self) -> float: ...
-
-
-A = TypeVar("A", bound=Achieved)
-
-
-def needs_correction(coded: Achieved, target_kbps: float) -> bool:
+def needs_correction(coded: Encoded, target_kbps: float) -> bool:
     """The rule that every corrected controller follows: a correction is worth an encode when the first one exceeds its target, or
     leaves more unused than a correction would."""
     slack = max(_LEAST_SLACK, 1.5 * _MISS_OF_FRAMES / coded.num_frames)
     return not (1 - slack) * target_kbps <= coded.bitrate_kbps <= target_kbps
 
 
-def corrected_kbps(asked_kbps: float, achieved: EncodedClip, target_kbps: float) -> float:
+def corrected_kbps(asked_kbps: float, achieved: Encoded, target_kbps: float) -> float:
     """What to ask of ABR, to stay just within a target, after it has made `achieved` of `asked_kbps`; kbit/s."""
     aim = max(0.9, 1 - _MISS_OF_FRAMES / achieved.num_frames)
     return max(1.0, aim * target_kbps * asked_kbps / achieved.bitrate_kbps)
 
 
-def largest_within(candidates: Sequence[A], target_kbps: float) -> A:
+def largest_within(candidates: Sequence[R], target_kbps: float) -> R:
     """The candidate that spends most without exceeding the target, or the cheapest if all exceed it."""
     within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
     return max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
 
 
-def best_within(candidates: Sequence[EncodedClip], target_kbps: float) -> EncodedClip:
+def best_within(candidates: Sequence[R], target_kbps: float) -> R:
     """`largest_within`, with all candidates' encodes charged to it."""
     return add_encode_cost(largest_within(candidates, target_kbps), candidates)
 
 
-def add_encode_cost(chosen: EncodedClip, candidates: Sequence[EncodedClip]) -> EncodedClip:
-    """`chosen`, with the encodes of all `candidates` charged to it."""
-    return replace(chosen, num_encodes=sum(coded.num_encodes for coded in candidates))
+def add_encode_cost(chosen: R, candidates: Sequence[R], *, others: int = 0) -> R:
+    """`chosen`, with the encodes of all `candidates` charged to it, and so many `others`."""
+    return replace(chosen, num_encodes=others + sum(coded.num_encodes for coded in candidates))

@@ -1,4 +1,4 @@
-"""One number for the whole clip, searched for until the bits fit: CRF and constant QP."""
+"""One number for the whole video, searched for until the bits fit: CRF and constant QP."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dvcc.clip import Clip
-from dvcc.codecs import CQP, CRF, X264, EncodedClip, VideoCodec
-from dvcc.codecs.base import Rate
+from dvcc.codecs import CQP, CRF, X264, VideoCodec
+from dvcc.codecs.passes import Destination, encode
+from dvcc.media.format import Source
 from dvcc.qp import MAX_QP
-from dvcc.rate_control.base import RateController, best_within, check_target
+from dvcc.rate_control.base import R, RateController, best_within
 
 _LOG_BITS_PER_QP = -0.11  # one QP step is 6 to 11 % of the bits
 _CLOSE_ENOUGH = 0.02
@@ -23,9 +23,13 @@ class ConstantRateFactor(RateController):
     codec: VideoCodec = field(default_factory=X264)
     max_encodes: int = 6
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        return search_level(lambda value: self.codec.encode(clip, CRF(round(value, 2))), target_kbps, self.max_encodes, step=0.05)
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """See `RateController.encode_into`."""
+
+        def at(value: float) -> R:
+            return encode(self.codec, source, CRF(round(value, 2)), into)
+
+        return search_level(at, target_kbps, self.max_encodes, step=0.05)
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,23 @@ class ConstantQP(RateController):
     codec: VideoCodec = field(default_factory=X264)
     max_encodes: int = 6
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """See `RateController.encode_into`."""
 
-        def at(value: float) -> EncodedClip:
-            rate: Rate = CQP(max(1, round(value)))  # QP 0 is lossless mode
-            return self.codec.encode(clip, rate)
+        def at(value: float) -> R:
+            return encode(self.codec, source, CQP(max(1, round(value))), into)  # QP 0 is lossless mode
 
         return search_level(at, target_kbps, self.max_encodes, step=1)
 
 
-def search_level(encode_at: Callable[[float], EncodedClip], target_kbps: float, max_encodes: int, *, step: float) -> EncodedClip:
+def search_level(encode_at: Callable[[float], R], target_kbps: float, max_encodes: int, *, step: float) -> R:
     """Bracket the target and narrow by the secant of log bits; every encode is a candidate. encode_at: of a level 0..51, in
     `step`s, fewer bits at a higher one."""
-    check_target(target_kbps)
     log_target = math.log(target_kbps)
     low, high = 0.0, float(MAX_QP)  # too fine (over the target), too coarse (under it)
     at_low: float | None = None
     at_high: float | None = None
-    value, candidates = 30.0, []
+    value, candidates = 30.0, list[R]()
     for _ in range(max_encodes):
         coded = encode_at(value)
         candidates.append(coded)

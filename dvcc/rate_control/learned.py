@@ -1,89 +1,100 @@
-"""The learned control: one network, two ways to deliver what it decides."""
+"""The learned control delivered as a map of every QP; its other delivery is `AverageBitrate` with offsets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import get_args
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+import av
 import numpy as np
 
-from dvcc.clip import Clip
-from dvcc.codecs import ABR, CRF, X264, EncodedClip, VideoCodec
+from dvcc.codecs import CRF, X264, VideoCodec
+from dvcc.codecs.bitstream import CodedStream
+from dvcc.codecs.encoder import GivenQPs
+from dvcc.codecs.passes import Destination, EncoderPass, MappedFrame, Progress, encode, no_progress
 from dvcc.control.runtime import Control
-from dvcc.control.stream import ControlStream, reduced_planes
-from dvcc.errors import ConfigError
-from dvcc.qp import MAX_QP, Delivery, QPMap, QPOffsets, fill_skipped_qps
-from dvcc.rate_control.abr import encode_abr, streamed
-from dvcc.rate_control.base import RateController, best_within, check_target, needs_correction
+from dvcc.media.format import Source, SourceFrame
+from dvcc.qp import MAX_QP, QPMap, fill_skipped_qps
+from dvcc.rate_control.base import R, RateController, add_encode_cost, largest_within, needs_correction
+from dvcc.rate_control.kept_maps import KeptMaps, next_map
+from dvcc.rate_control.offsets import LearnedOffsets, reduced_frame
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
 _LEAST_PER_QP, _TYPICAL_PER_QP, _MOST_PER_QP = 0.09, 0.115, 0.14
+_LOOK_EVERY = 16
 
 
 @dataclass(frozen=True)
-class LearnedControl(RateController):
-    """A trained network decides offsets from the encoder's own QPs; `delivery` says how the encoder gets them.
+class LearnedMap(RateController):
+    """A trained network decides offsets, and the encoder is given every QP. An analysis encode at constant rate factor tells the
+    QPs that the encoder itself would take (one-pass ABR drifts on a short clip); skipped macroblocks are filled, offsets are
+    added, and a common shift meets the target: as many encodes as two-pass ABR.
 
-    offsets: on top of two-pass ABR, which keeps the rate. map: every QP. An analysis encode at constant rate factor tells the QPs
-    that the encoder itself would take (one-pass ABR drifts on a short clip); skipped macroblocks are filled, offsets are added,
-    and a common shift meets the target: as many encodes as two-pass ABR.
-
-    corrected: when the result misses the target (`needs_correction`), encode once more. vbv: offsets on top of one-pass ABR with
-    a buffer instead (`streamed`), no frame waiting for a later one. Raises `ConfigError` for a map with vbv.
+    corrected: when the result misses the target (`needs_correction`), encode once more with another shift.
     """
 
     control: Control
     codec: VideoCodec = field(default_factory=X264)
-    delivery: Delivery = "offsets"
     corrected: bool = False
-    vbv: bool = False
 
-    def __post_init__(self) -> None:
-        if self.delivery not in get_args(Delivery):
-            raise ConfigError(f"a control is delivered as {' or '.join(get_args(Delivery))}, got {self.delivery!r}")
-        if self.vbv and self.delivery == "map":
-            raise ConfigError("a map needs an analysis encode, and vbv is for streams: deliver offsets")
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """See `RateController.encode_into`."""
+        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
+            maps = self.generator(source, target_kbps, Path(folder), into.progress)
+            candidates = [encode(self.codec, source, GivenQPs(), into, maps.generate)]
+            if self.corrected and needs_correction(candidates[0], target_kbps):
+                shift = correcting_shift(candidates[0].bitrate_kbps, target_kbps)
+                shifted = partial(maps.generate, correction=shift)
+                candidates.append(encode(self.codec, source, GivenQPs(), into, shifted, name="correction"))
+        return add_encode_cost(largest_within(candidates, target_kbps), candidates, others=1)
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
-        if self.delivery == "map":
-            return self._encode_map(clip, target_kbps)
-        offsets = QPOffsets(self.offsets(clip, target_kbps).round().astype(int))
-        rate = streamed(target_kbps, offsets) if self.vbv else ABR(target_kbps, offsets=offsets)
-        return encode_abr(self.codec, clip, rate, corrected=self.corrected)
-
-    def offsets(self, clip: Clip, target_kbps: float) -> np.ndarray:
-        """float32 (T, h, w): offsets, 0 on average in every frame: what they have in common the encoder would take back."""
-        return np.stack(list(self._stream(clip, target_kbps).decide_all(_reduced(clip))))
-
-    def requested_qp(self, clip: Clip, target_kbps: float) -> np.ndarray:
-        """(T, h, w): every QP, whole but for the common shift: only that has to be dithered. Encodes once."""
-        crf = self._stream(clip, target_kbps).level(np.stack(list(_reduced(clip))))
-        analysis = self.codec.encode(clip, CRF(crf))
-        base = fill_skipped_qps(analysis.realised_qp().values.astype(np.float32))
-        shift = shift_to_target(analysis.bitrate_kbps, target_kbps)
-        return np.rint(base + self.offsets(clip, target_kbps)) + shift
-
-    def _encode_map(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        qp = self.requested_qp(clip, target_kbps)
-        coded = self.codec.encode(clip, dithered(qp))
-        if self.corrected and needs_correction(coded, target_kbps):
-            shifted = self.codec.encode(clip, dithered(qp + correcting_shift(coded.bitrate_kbps, target_kbps)))
-            coded = best_within([coded, shifted], target_kbps)
-        return replace(coded, num_encodes=coded.num_encodes + 1)
-
-    def _stream(self, clip: Clip, target_kbps: float) -> ControlStream:
-        size = {"height": clip.height, "width": clip.width}
-        return ControlStream(self.control, target_kbps, fps=clip.fps, **size, gop=self.codec.gop)
+    def generator(self, source: Source, target_kbps: float, folder: Path, progress: Progress = no_progress) -> QPMapGenerator:
+        """What decides every QP of `source`, after an analysis encode into `folder`, near the target by the network's prior."""
+        offsets = LearnedOffsets(self.control, source, target_kbps, self.codec)
+        rate = CRF(_prior_qp(offsets, source, progress))
+        analysis = EncoderPass("analysis", self.codec, source, rate, progress=progress)
+        path = folder / "analysis.mkv"
+        with av.open(str(path), "w", format="matroska") as container:
+            stats = analysis.run(source.frames(), container)
+        kept = KeptMaps(offsets.generate, source, folder / "offsets")
+        return QPMapGenerator(kept, path, shift_to_target(stats.bitrate_kbps, target_kbps))
 
 
-def _reduced(clip: Clip) -> Iterator[np.ndarray]:
-    """Yield what the network is shown of every frame."""
-    for planes in zip(clip.y, clip.u, clip.v, strict=True):
-        yield reduced_planes(*planes, matrix=clip.matrix, full_range=clip.full_range)
+@dataclass(frozen=True)
+class QPMapGenerator:
+    """offsets: on the QPs of the encode in the file `analysis`. shift: by which all have to move, in QPs, to meet the target."""
+
+    offsets: KeptMaps
+    analysis: Path
+    shift: float
+
+    def generate(self, frames: Iterable[SourceFrame], *, correction: float = 0.0) -> Iterator[MappedFrame]:
+        """Frames with every QP, 0..51. correction: QPs by which to move them all."""
+        analysed = (frame.qp for frame in CodedStream(self.analysis))
+        for frame, offsets in self.offsets(frames):
+            # Whole but for what all have in common: only that has to be dithered.
+            qp = fill_skipped_qps(next_map(analysed)) + offsets + self.shift + correction
+            yield frame, dithered(qp[None]).values[0]
+
+
+def _prior_qp(offsets: LearnedOffsets, source: Source, progress: Progress) -> float:
+    """The prior's QP for the whole video, from its first frames and two in a row out of every few: a title says little of the
+    film."""
+    levels, shown = list[float](), list[np.ndarray]()
+    for index, frame in enumerate(source.frames()):
+        if index % _LOOK_EVERY == 0 and shown:
+            levels.append(offsets.stream.level(np.stack(shown)))
+            shown = []
+        if index < _LOOK_EVERY or index % _LOOK_EVERY < 2:
+            shown.append(reduced_frame(source, frame))
+        progress("look", index + 1)
+    if len(shown) > 1 or not levels:
+        levels.append(offsets.stream.level(np.stack(shown)))
+    return sum(levels) / len(levels)
 
 
 def shift_to_target(achieved_kbps: float, target_kbps: float) -> float:

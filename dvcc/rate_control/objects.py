@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
-from dvcc.clip import Clip, Matrix, frame_to_rgb, planar_frame
-from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
+from dvcc.clip import Matrix, frame_to_rgb, planar_frame
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes
 from dvcc.networks.coco import COCO_NAMES
@@ -20,8 +19,6 @@ from dvcc.networks.detectors import load_detector
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import CHECKPOINTS
-from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import RateController, check_target
 from dvcc.rate_control.painting import Rule, between, load_rule, offsets_of, paint, picked, speeds, turned
 
 _MULTIPLE = 32  # of the sides of what the detector is shown
@@ -174,23 +171,3 @@ class ObjectStream:
 def _shown(side: int, factor: float) -> int:
     """Pixels that a side of a picture is shown with: scaled down, in whole multiples of 32."""
     return max(_MULTIPLE, round(side * min(1.0, factor) / _MULTIPLE) * _MULTIPLE)
-
-
-@dataclass(frozen=True)
-class ObjectControl(RateController):
-    """Two-pass ABR with the offsets of the rule."""
-
-    objects: Objects
-    codec: VideoCodec = field(default_factory=X264)
-
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
-        return self.codec.encode(clip, ABR(target_kbps, offsets=QPOffsets(self.offsets(clip))))
-
-    def offsets(self, clip: Clip) -> np.ndarray:
-        """int8 (T, h, w), GOP by GOP."""
-        how = {"height": clip.height, "width": clip.width, "matrix": clip.matrix, "full_range": clip.full_range}
-        stream, pictures = ObjectStream(self.objects, **how), list(zip(clip.y, clip.u, clip.v, strict=True))
-        gop = self.codec.gop
-        return np.concatenate([stream.decide(pictures[start : start + gop]) for start in range(0, len(pictures), gop)])

@@ -10,13 +10,13 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import RateController, check_target
+from dvcc.rate_control.base import ClipController
 from dvcc.tasks.detection import DetectionTask
 from dvcc.units import MACROBLOCK, macroblock_grid
 
 
 @dataclass(frozen=True)
-class BoxOracle(RateController):
+class BoxOracle(ClipController):
     """Offsets on two-pass ABR: `inside` where a box of the uncoded clip touches the macroblock, `outside` elsewhere."""
 
     task: DetectionTask
@@ -24,9 +24,8 @@ class BoxOracle(RateController):
     inside: int = -3
     outside: int = 4
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
+    def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `ClipController.encode_clip`."""
         values = np.full((clip.num_frames, *macroblock_grid(clip.height, clip.width)), self.outside)
         scale = np.array([clip.width, clip.height] * 2) / MACROBLOCK
         for t, objects in enumerate(self.task.objects(as_float(clip.frames))):

@@ -12,7 +12,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
-from dvcc.rate_control.base import RateController, add_encode_cost, check_target
+from dvcc.rate_control.base import ClipController, add_encode_cost
 from dvcc.rate_control.constant import search_level
 from dvcc.surrogate.base import per_macroblock
 from dvcc.tasks.base import Task
@@ -21,7 +21,7 @@ _LARGEST_OFFSET = 8
 
 
 @dataclass(frozen=True)
-class GradedSaliency(RateController):
+class GradedSaliency(ClipController):
     """Offsets on two-pass ABR: -strength log2(saliency / mean), saliency = |d loss / d pixel| x |coding error|, summed over a
     macroblock, dilated by one and averaged over the clip. A first two-pass encode tells the coding error."""
 
@@ -29,9 +29,8 @@ class GradedSaliency(RateController):
     codec: X264 = field(default_factory=X264)
     strength: float = 2.0
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
+    def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `ClipController.encode_clip`."""
         first = self.codec.encode(clip, ABR(target_kbps))
         saliency = dilated(saliency_of(self.task, clip, first)).mean(0, keepdim=True)
         offsets = -self.strength * torch.log2(saliency / saliency.mean().clamp(min=1e-12) + 1e-3)
@@ -42,7 +41,7 @@ class GradedSaliency(RateController):
 
 
 @dataclass(frozen=True)
-class BinarySaliency(RateController):
+class BinarySaliency(ClipController):
     """AccMPEG's two levels (Du et al., MLSys 2022): the most salient macroblocks at one QP, the others `gap` coarser. The
     published pair 30 and 40 knows no target; here it is moved as a whole until the bits fit, within `max_encodes` tries.
 
@@ -56,9 +55,8 @@ class BinarySaliency(RateController):
     share: float = 0.15
     max_encodes: int = 6
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
+    def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `ClipController.encode_clip`."""
         coarse = self.codec.encode(clip, QPMap.uniform(40, like=clip))
         saliency = saliency_of(self.task, clip, coarse)
         chosen = dilated((saliency > saliency.flatten().quantile(1 - self.share)).float()) > 0

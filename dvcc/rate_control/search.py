@@ -15,7 +15,7 @@ from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import RateController, best_within, check_target, corrected_kbps, needs_correction
+from dvcc.rate_control.base import ClipController, best_within, corrected_kbps, needs_correction
 from dvcc.surrogate import AnchoredSurrogate
 from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.judged import JudgedLadders
@@ -39,7 +39,7 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Search(RateController):
+class Search(ClipController):
     """Offsets on two-pass ABR with the least real task loss that `tries` real encodes find: an upper bound, not a controller. It
     spends the ladder, `tries` encodes of two passes and a correction, and asks the task network about all of them.
 
@@ -53,9 +53,8 @@ class Search(RateController):
     codec: X264 = field(default_factory=X264)
     tries: int = 12
 
-    def encode(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `RateController.encode`."""
-        check_target(target_kbps)
+    def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
+        """See `ClipController.encode_clip`."""
         with torch.no_grad():
             reference = self.task.predict(as_float(clip.frames))[None]
         spent: list[EncodedClip] = []

@@ -12,14 +12,16 @@ import torch
 from dvcc import CRF, X264, X265, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.control.onnx_export import deploy
-from dvcc.encode import file as encode
 from dvcc.encode.file import encode_video
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.report import EncodeReport
 from dvcc.errors import CodecError, ConfigError, DvccError
 from dvcc.media.probe import open_video
 from dvcc.qp import fill_skipped_qps
+from dvcc.rate_control import learned
+from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import largest_within
+from dvcc.rate_control.learned import LearnedMap
 from tests.conftest import make_scene
 from tests.streams import write_pieces
 from tests.videos import FULL_RANGE, lively, lively_network
@@ -28,7 +30,8 @@ CODEC = X264("veryfast", gop=10)
 
 
 def plan_of(path, out, control, *, target_kbps=150.0, codec=CODEC, delivery="offsets"):
-    return EncodePlan(open_video(path), out, target_kbps, codec, control, delivery)
+    controller = AverageBitrate(codec, control=control) if delivery == "offsets" else LearnedMap(control, codec, corrected=True)
+    return EncodePlan(open_video(path), out, target_kbps, controller)
 
 
 def packets_of(path, kind):
@@ -48,14 +51,14 @@ def test_the_rate_is_met_however_a_control_is_delivered(make_video, tmp_path, de
     path, out = make_video(frames=100), tmp_path / "out.mp4"
     result = encode_video(plan_of(path, out, lively(3.0), delivery=delivery))
     report = inspect_bitstream(out)
-    assert len(report.frame_types) == result.tally.num_frames == 100
-    achieved = result.tally.bitrate_kbps
+    assert len(report.frame_types) == result.stats.num_frames == 100
+    achieved = result.stats.bitrate_kbps
     least, most = (0.9, 1.03) if delivery == "offsets" else (0.75, 1.0)  # x264 steers through the video; a correction errs below
     assert least * 150 < achieved < most * 150
     assert achieved == pytest.approx(report.bits_per_frame.sum() / 4 / 1000, rel=0.01)
     assert result.num_encodes == {"offsets": 2, "map": 3}[delivery]
     assert not str(result.damage) and [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
-    for kind, qp in result.tally.mean_qps.items():
+    for kind, qp in result.stats.mean_qps.items():
         of_kind = report.realised_qp.values[np.array(report.frame_types) == kind]
         assert qp == pytest.approx(of_kind.mean(), abs=0.01)
 
@@ -78,9 +81,9 @@ def test_qps_of_skipped_macroblocks_are_not_obeyed(bikes, tmp_path):
 def test_of_an_encode_and_its_correction_the_better_one_is_delivered(make_video, tmp_path, monkeypatch, shift, target_kbps):
     """Even when a correction errs by many bits: what spends most within the target, or least beyond it."""
     path, out, encodes = make_video(frames=20), tmp_path / "out.mkv", []
-    monkeypatch.setattr(encode, "needs_correction", lambda tally, target: encodes.append(tally) or True)
-    monkeypatch.setattr(encode, "correcting_shift", lambda achieved, target: shift)
-    monkeypatch.setattr(encode, "largest_within", lambda both, target: encodes.append(both[1]) or largest_within(both, target))
+    monkeypatch.setattr(learned, "needs_correction", lambda tally, target: encodes.append(tally) or True)
+    monkeypatch.setattr(learned, "correcting_shift", lambda achieved, target: shift)
+    monkeypatch.setattr(learned, "largest_within", lambda both, target: encodes.append(both[1]) or largest_within(both, target))
     plan = plan_of(path, out, lively(3.0), target_kbps=target_kbps, delivery="map")
     report = EncodeReport(plan, tmp_path / "report")
     maps = []
@@ -88,13 +91,11 @@ def test_of_an_encode_and_its_correction_the_better_one_is_delivered(make_video,
     rates = [tally.bitrate_kbps for tally in encodes]
     within = [rate for rate in rates if rate <= target_kbps]
     assert len(rates) == 2 and (rates[0] < rates[1]) == (shift < 0)
-    assert result.tally.bitrate_kbps == (max(within) if within else min(rates)) == rates[result.delivered]
+    assert result.bitrate_kbps == (max(within) if within else min(rates)) == rates[result.number]
     bits = inspect_bitstream(out).bits_per_frame.sum()
-    assert bits == pytest.approx(result.tally.bits, rel=0.01) and bits != pytest.approx(
-        encodes[not result.delivered].bits, rel=0.05
-    )
+    assert bits == pytest.approx(result.stats.bits, rel=0.01) and bits != pytest.approx(encodes[not result.number].bits, rel=0.05)
     _, shown = report.seen(result)[0]
-    np.testing.assert_array_equal(shown, maps[20 * result.delivered])
+    np.testing.assert_array_equal(shown, maps[20 * result.number])
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
@@ -114,9 +115,9 @@ def test_hevc_meets_the_rate_at_the_same_moments(make_video, tmp_path, control, 
         sizes, keys = zip(*((p.size, p.is_keyframe) for p in container.demux(video=0) if p.size), strict=True)
     assert audio is None or [data for _, data in packets_of(out, "audio")] == [data for _, data in packets_of(path, "audio")]
     assert times_of(out) == [0, *times] and keys[::10] == (True,) * 10
-    assert 0.9 * 60 < result.tally.bitrate_kbps < 1.05 * 60
-    assert 8 * sum(sizes) == pytest.approx(result.tally.bits, rel=0.03)  # MPEG-TS has 7 bytes before every picture
-    assert sorted(result.tally.mean_qps) == ["B", "I", "P"] and result.num_encodes == 2
+    assert 0.9 * 60 < result.stats.bitrate_kbps < 1.05 * 60
+    assert 8 * sum(sizes) == pytest.approx(result.stats.bits, rel=0.03)  # MPEG-TS has 7 bytes before every picture
+    assert sorted(result.stats.mean_qps) == ["B", "I", "P"] and result.num_encodes == 2
 
 
 @pytest.mark.parametrize("codec", [CODEC, X265("veryfast", gop=10)])
@@ -190,7 +191,7 @@ def test_chapters_are_kept_and_read_again(make_video, tmp_path):
                 told.mux(packet)
     for source, name in (("told.mkv", "a.mp4"), ("a.mp4", "b.mp4"), ("b.mp4", "c.mkv")):
         result = encode_video(plan_of(tmp_path / source, tmp_path / name, None, target_kbps=300))
-        assert result.tally.num_frames == 30 and not result.notes
+        assert result.stats.num_frames == 30 and not result.notes
     with av.open(str(tmp_path / "c.mkv")) as container:
         assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["first"]
 
@@ -200,7 +201,7 @@ def test_sound_may_come_first_and_files_be_attached(make_video, tmp_path, delive
     """FFmpeg's last packet of every stream says that it is of stream 0."""
     path = make_video("in.mkv", audio="aac", sound_first=True, data=True, frames=30)
     result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(), target_kbps=300, delivery=delivery))
-    assert result.tally.num_frames == len(times_of(tmp_path / "out.mp4")) == 30
+    assert result.stats.num_frames == len(times_of(tmp_path / "out.mp4")) == 30
     assert packets_of(tmp_path / "out.mp4", "audio")[5][1] == packets_of(path, "audio")[5][1]
     assert any("attachment" in note and "left out" in note for note in result.notes)
 
@@ -212,7 +213,7 @@ def test_a_dark_beginning_does_not_decide_the_analysis(make_video, tmp_path):
     path = tmp_path / "in.mp4"
     path.write_bytes(X264("veryfast").encode(replace(clip, y=dark), CRF(10)).bitstream)
     result = encode_video(plan_of(path, tmp_path / "out.mp4", lively(3.0), delivery="map"))
-    assert 0.7 * 150 < result.tally.bitrate_kbps < 1.02 * 150 and result.num_encodes <= 3
+    assert 0.7 * 150 < result.stats.bitrate_kbps < 1.02 * 150 and result.num_encodes <= 3
 
 
 def test_what_a_stream_cannot_tell_is_said(make_video, tmp_path):
@@ -226,7 +227,7 @@ def test_what_a_stream_cannot_tell_is_said(make_video, tmp_path):
 def test_mean_qps_are_those_of_the_whole_video(make_video, tmp_path):
     """Of a short one, of all its GOPs."""
     path = make_video(frames=200)
-    tally = encode_video(plan_of(path, tmp_path / "out.mp4", None, codec=X264("ultrafast", gop=10))).tally
+    tally = encode_video(plan_of(path, tmp_path / "out.mp4", None, codec=X264("ultrafast", gop=10))).stats
     report = inspect_bitstream(tmp_path / "out.mp4")
     for kind, qp in tally.mean_qps.items():
         assert qp == pytest.approx(report.realised_qp.values[np.array(report.frame_types) == kind].mean(), abs=0.01)
@@ -253,7 +254,7 @@ def test_a_broken_frame_does_not_end_the_encode(make_video, tmp_path, control):
     data[place + 5 : place + size] = bytes(size - 5)
     path.write_bytes(data)
     result = encode_video(plan_of(path, tmp_path / "out.mp4", control))
-    assert result.tally.num_frames >= 38 and result.damage.packets + result.damage.frames
+    assert result.stats.num_frames >= 38 and result.damage.packets + result.damage.frames
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts", "out.mov"])
@@ -265,7 +266,7 @@ def test_joined_recordings_with_sound_are_one(tmp_path, name, begin):
     times, sound = times_of(out), packets_of(out, "audio")
     assert [round(after - before) for before, after in pairwise(times)] == [40] * 99
     assert (
-        result.tally.seconds == pytest.approx(4) and len(sound) > 180 and sound[-1][0] - sound[0][0] == pytest.approx(4, abs=0.1)
+        result.stats.seconds == pytest.approx(4) and len(sound) > 180 and sound[-1][0] - sound[0][0] == pytest.approx(4, abs=0.1)
     )
     left_out = result.damage.corrections.left_out["audio"]
     assert len(sound) + left_out == len(packets_of(path, "audio")) and left_out < 5 and not str(result.damage)
@@ -278,7 +279,7 @@ def test_lost_packets_of_sound_do_not_end_the_video(tmp_path, name):
     place = next(at for at in range(188 * 40, len(data), 188) if data[at + 2] == 1 and data[at + 1] & 0x1F == 1)  # of the sound
     path.write_bytes(data[:place] + data[place + 188 :])
     result = encode_video(plan_of(path, out, None, codec=X264("ultrafast", gop=10)))
-    assert result.tally.num_frames == len(times_of(out)) == 50 and len(packets_of(out, "audio")) > 80
+    assert result.stats.num_frames == len(times_of(out)) == 50 and len(packets_of(out, "audio")) > 80
 
 
 @pytest.mark.parametrize("gap", [60, 5000])
@@ -303,7 +304,7 @@ def test_a_rate_that_x264_cannot_reach_is_named_with_the_least_that_it_can(make_
     least = int(str(raised.value).split()[-1])
     with pytest.raises(ConfigError, match="too little"):
         encode_video(plan_of(path, tmp_path / "out.mp4", None, target_kbps=least - 1))
-    assert encode_video(plan_of(path, tmp_path / "out.mp4", None, target_kbps=least)).tally.num_frames == 100
+    assert encode_video(plan_of(path, tmp_path / "out.mp4", None, target_kbps=least)).stats.num_frames == 100
 
 
 @pytest.mark.parametrize("source", ["opus.webm", "aac.mkv", "aac.mp4", "aac.ts", "mp3.mkv"])

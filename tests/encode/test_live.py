@@ -24,9 +24,9 @@ def count(path):
 def test_every_frame_arrives_within_a_gop_and_the_channel_is_kept(make_video, tmp_path, control, name):
     path, out = make_video("in.mkv", frames=150, audio="aac"), tmp_path / name
     result = encode_live(str(path), out, target_kbps=80, control=control, preset="veryfast", threads=2)
-    assert result.tally.num_frames == count(out) == 150 and not result.interrupted
-    assert 0 < result.most_delay <= 25
-    assert 40 < result.tally.bitrate_kbps < 80 * (1 + 1 / 6)  # the buffer of a second may be spent once in six
+    assert result.stats.num_frames == count(out) == 150 and not result.stats.stopped
+    assert 0 < result.stats.most_delay <= 25
+    assert 40 < result.stats.bitrate_kbps < 80 * (1 + 1 / 6)  # the buffer of a second may be spent once in six
     with av.open(str(out)) as container:
         assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(audio=0)) > 200
 
@@ -45,7 +45,7 @@ def test_every_frame_arrives_within_a_gop_and_the_channel_is_kept(make_video, tm
 def test_a_short_gop_is_kept_to_by_every_encoder_and_preset(make_video, tmp_path, control, codec, preset, gop):
     path, out = make_video("in.mkv", frames=40), tmp_path / "out.ts"
     result = encode_live(str(path), out, target_kbps=80, control=control, codec=codec, preset=preset, gop=gop)
-    assert result.tally.num_frames == count(out) == 40 and 0 < result.most_delay <= gop
+    assert result.stats.num_frames == count(out) == 40 and 0 < result.stats.most_delay <= gop
     with av.open(str(out)) as container:
         assert container.streams.video[0].codec_context.name == {"x264": "h264", "x265": "hevc"}[codec]
 
@@ -64,8 +64,8 @@ def test_the_defaults_work_together_at_every_rate(codec, fps):
 def test_a_slow_and_a_fast_camera_are_live_with_the_defaults(make_video, tmp_path, control, fps):
     path = make_video("in.mkv", frames=30, times=[1000 * t // fps for t in range(30)])
     result = encode_live(str(path), tmp_path / "out.ts", target_kbps=40, control=control, preset="ultrafast")
-    assert result.tally.num_frames == count(tmp_path / "out.ts") == 30
-    assert 0 < result.most_delay <= max(fps, 8) and float(result.tally.seconds) == pytest.approx(30 / fps, rel=0.02)
+    assert result.stats.num_frames == count(tmp_path / "out.ts") == 30
+    assert 0 < result.stats.most_delay <= max(fps, 8) and float(result.stats.seconds) == pytest.approx(30 / fps, rel=0.02)
 
 
 def test_a_stated_rate_takes_the_place_of_missing_time_stamps(make_video, tmp_path, control):
@@ -74,8 +74,8 @@ def test_a_stated_rate_takes_the_place_of_missing_time_stamps(make_video, tmp_pa
         encode_live(str(path), tmp_path / "out.ts", target_kbps=80, control=control, preset="ultrafast", fps=fps)
         for fps in (None, Fraction(10))
     )
-    assert assumed.tally.seconds == pytest.approx(0.8) and "its rate is not known" in " ".join(assumed.notes)
-    assert stated.tally.seconds == pytest.approx(2) and "rate" not in " ".join(stated.notes)
+    assert assumed.stats.seconds == pytest.approx(0.8) and "its rate is not known" in " ".join(assumed.notes)
+    assert stated.stats.seconds == pytest.approx(2) and "rate" not in " ".join(stated.notes)
 
 
 @pytest.mark.parametrize("name", ["out.ts", "out.mp4"])

@@ -20,6 +20,8 @@ from dvcc.errors import VideoError
 from dvcc.export import FORMATS
 from dvcc.media.probe import open_video
 from dvcc.media.source import VideoSource
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.learned import LearnedMap
 from tests.conftest import make_scene
 from tests.export.conftest import write_video
 from tests.videos import lively_network, write_control
@@ -70,7 +72,8 @@ def test_maps_are_those_that_dvcc_encode_asks_for(delivery, workplace):
     control = load_control("control.onnx")
     codec = obedient_codec("x264", "medium", delivery, gop=9, threads=default_threads("x264"))
     asked = []
-    plan = EncodePlan(open_video("in.mkv"), Path("out.mp4"), 300, codec, control, delivery)
+    controller = AverageBitrate(codec, control=control) if delivery == "offsets" else LearnedMap(control, codec, corrected=True)
+    plan = EncodePlan(open_video("in.mkv"), Path("out.mp4"), 300, controller)
     encode_video(plan, look=lambda index, frame, values: asked.append(values))
     if delivery == "offsets":
         assert export("--checkpoint", "control.onnx", "--gop", "9", "--format", "nvenc", "--out", "map") == 0

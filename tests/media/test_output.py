@@ -11,6 +11,7 @@ from dvcc.encode.plan import EncodePlan
 from dvcc.errors import DvccError
 from dvcc.media.output import check_output
 from dvcc.media.probe import open_video
+from dvcc.rate_control.abr import AverageBitrate
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -32,7 +33,7 @@ def test_a_folder_without_room_is_named(make_video, tmp_path, monkeypatch, full)
     free = {str(folder): 1000 if name == full else 10**9 for name, folder in folders.items()}
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**12, 0, free[str(folder)]))
     with pytest.raises(DvccError, match=f"in {folders[full]}, where 0 MB are free") as raised:
-        EncodePlan(source, folders["out"] / "out.mp4", 150, X264("ultrafast"), None)
+        EncodePlan(source, folders["out"] / "out.mp4", 150, AverageBitrate(X264("ultrafast")))
     assert ("TMPDIR" in str(raised.value)) == (full == "temporary") and not list(folders[full].iterdir())
     free[str(folders[full])] = 10**9
-    EncodePlan(source, folders["out"] / "out.mp4", 150, X264("ultrafast"), None)
+    EncodePlan(source, folders["out"] / "out.mp4", 150, AverageBitrate(X264("ultrafast")))

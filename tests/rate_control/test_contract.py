@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from dvcc import ABR, CRF, X264, Clip, ConfigError
+from dvcc.codecs import passes as coding
 from dvcc.codecs.cache import EncodeCache
 from dvcc.control.network import ControlNetwork
 from dvcc.control.onnx_export import deploy
 from dvcc.control.runtime import Control
+from dvcc.media.format import ClipSource
 from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
+from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import corrected_kbps
-from dvcc.rate_control.learned import LearnedControl, dithered
+from dvcc.rate_control.learned import LearnedMap, dithered
+from dvcc.rate_control.offsets import LearnedOffsets
 from dvcc.rate_control.saliency import GradedSaliency, dilated, saliency_of
 from dvcc.surrogate import build_surrogate
 from dvcc.tasks import ReconstructionTask, build_task
@@ -79,8 +83,8 @@ def test_encodes_are_real_and_near_the_target(controller, scene):
 
 def test_every_encode_is_counted(name, controller, scene, monkeypatch):
     passes = []
-    original = X264._encode_pass
-    monkeypatch.setattr(X264, "_encode_pass", lambda *a, **k: passes.append(1) or original(*a, **k))
+    original = coding.code
+    monkeypatch.setattr(coding, "code", lambda *a, **k: passes.append(1) or original(*a, **k))
     result = controller.encode(scene, 120.0)
     assert result.num_encodes == len(passes)
     assert len(passes) <= LIMITS.get(name, 6)
@@ -126,14 +130,10 @@ def test_unknown_and_unfounded_controllers_are_refused(means):
             build_rate_controller(name, Means())
     with pytest.raises(ConfigError, match="cache"):
         build_rate_controller("search", replace(means, cache=None))
-    with pytest.raises(ConfigError, match="as offsets or map, got 'both'"):
-        LearnedControl(trained(), delivery="both")
-    with pytest.raises(ConfigError, match="deliver offsets"):
-        LearnedControl(trained(), delivery="map", vbv=True)
 
 
 def test_an_untrained_control_is_two_pass_abr_to_the_bit(scene):
-    control = LearnedControl(deploy(ControlNetwork(width=8)))
+    control = AverageBitrate(control=deploy(ControlNetwork(width=8)))
     assert np.array_equal(control.encode(scene, 120.0).bits_per_frame, X264().encode(scene, ABR(120.0)).bits_per_frame)
 
 
@@ -142,20 +142,21 @@ def test_offsets_have_nothing_in_common(scene):
     control = ControlNetwork(width=8)
     control.head.bias.data.fill_(0.2)
     torch.nn.init.normal_(control.head.weight, std=0.1)
-    offsets = LearnedControl(deploy(control)).offsets(scene, 120.0)
-    assert np.ptp(offsets) > 1
-    np.testing.assert_allclose(offsets.mean((1, 2)), 0, atol=1e-4)
+    source = ClipSource(scene)
+    generated = LearnedOffsets(deploy(control), source, 120.0, X264()).generate(source.frames())
+    offsets = np.stack([values for _, values in generated])
+    assert len(offsets) == 8 and np.ptp(offsets) > 1
+    np.testing.assert_allclose(offsets.mean((1, 2)), 0, atol=0.1)  # of whole QPs
 
 
-def test_a_control_moves_quality_where_it_says(scene):
+def test_a_control_moves_quality_where_it_says(scene, monkeypatch):
     """Finer on the left, coarser on the right, on top of x264's own decisions, at nearly the same bits."""
 
-    class Halves(LearnedControl):
-        def offsets(self, clip, target_kbps):
-            return np.where(np.arange(6) < 3, -6, 6) * np.ones((8, 4, 1))
-
-    control = deploy(ControlNetwork(width=8))
-    plain, moved = (c(control).encode(scene, 150.0) for c in (LearnedControl, Halves))
+    halves = np.where(np.arange(6) < 3, -6, 6) * np.ones((4, 1), np.int8)
+    controller = AverageBitrate(control=deploy(ControlNetwork(width=8)))
+    plain = controller.encode(scene, 150.0)
+    monkeypatch.setattr(LearnedOffsets, "generate", lambda self, frames: ((frame, halves) for frame in frames))
+    moved = controller.encode(scene, 150.0)
     error = [(c.frames.float() - scene.frames.float()).square().mean((0, 1, 2)) for c in (plain, moved)]
     assert error[1][:48].mean() < 0.7 * error[0][:48].mean() and error[1][48:].mean() > 1.3 * error[0][48:].mean()
     assert moved.bits == pytest.approx(plain.bits, rel=0.15)
@@ -190,7 +191,7 @@ def test_the_map_of_an_untrained_control_codes_what_x264_would(scene):
     network = ControlNetwork(width=8)  # whose offsets are 0
     network.prior.coefficients.copy_(torch.tensor([30.0, 0, 0, 0, 0]))
     analysis = X264().encode(scene, CRF(30))
-    coded = LearnedControl(deploy(network), delivery="map").encode(scene, 120.0)
+    coded = LearnedMap(deploy(network)).encode(scene, 120.0)
     assert coded.num_encodes == 2 and coded.requested_qp is not None
     moved = coded.requested_qp.values - fill_skipped_qps(analysis.realised_qp().values)
     assert np.ptp(moved) <= 2  # a common shift, dithered

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from dvcc import ABR, X264, Clip, ConfigError
+from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.sources import CHECKPOINTS
-from dvcc.rate_control.objects import ObjectControl, Objects, ObjectStream, load_objects
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.objects import Objects, ObjectStream, load_objects
+from dvcc.rate_control.offsets import ObjectOffsets
 from dvcc.rate_control.painting import between, load_rule, matched, offsets_of, paint, speeds, turned
 
 RULE = load_rule(CHECKPOINTS / "objects.json")
@@ -166,12 +169,12 @@ def test_it_says_in_a_line_what_it_did():
 
 @pytest.mark.parametrize("answer", [NONE, boxes((0, 0, 1, 1, 0, 0.9))], ids=["nothing", "everything"])
 def test_where_nothing_can_be_gained_it_is_two_pass_abr_to_the_byte(answer, scene):
-    control = ObjectControl(Objects(Answers(answer), RULE))
+    control = AverageBitrate(control=Objects(Answers(answer), RULE))
     assert control.encode(scene, 120.0).bitstream == X264().encode(scene, ABR(120.0)).bitstream
 
 
 def test_bits_go_to_the_object(scene):
-    control = ObjectControl(Objects(Answers(boxes((0, 0, 0.33, 1, 0, 0.9))), RULE))
+    control = AverageBitrate(control=Objects(Answers(boxes((0, 0, 0.33, 1, 0, 0.9))), RULE))
     plain, moved = X264().encode(scene, ABR(150.0)), control.encode(scene, 150.0)
     error = [np.square(c.frames.float().numpy() - scene.frames.float().numpy()).mean((0, 1, 2)) for c in (plain, moved)]
     assert error[1][:32].mean() < 0.7 * error[0][:32].mean() and moved.bits == pytest.approx(plain.bits, rel=0.15)
@@ -197,7 +200,9 @@ def test_classes_are_names_of_coco():
 def test_the_published_detector_takes_pictures_of_any_size(size):
     """An empty picture is left alone, however small or upright."""
     clip = Clip(*(np.stack([plane] * 3) for plane in planes(*size)), fps=25)
-    assert not ObjectControl(load_objects()).offsets(clip).any()
+    source = ClipSource(clip)
+    decided = list(ObjectOffsets(load_objects(), source, 100.0, X264()).generate(source.frames()))
+    assert len(decided) == 3 and not any(values.any() for _, values in decided)
 
 
 def test_the_published_detector_is_shown_little():

@@ -14,7 +14,7 @@ import torch
 
 from dvcc import units
 from dvcc._files import write_atomic
-from dvcc.rate_control import LearnedControl, RateController
+from dvcc.rate_control import RateController
 from dvcc.tasks.base import Task
 from dvcc.visuals import curves, rgb, strip
 
@@ -189,7 +189,7 @@ def _pictures(
     target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
     last = j.clip.num_frames - 1
     first_column = {"uncoded": rgb(j.clip.frames[last]), "prediction on the uncoded frame": _last_picture(task, j.clip.frames)}
-    learned = [name for name, controller in controllers.items() if isinstance(controller, LearnedControl)]
+    learned = [name for name in controllers if name.startswith("learned")]
     panels: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
     for (title, picture), name in zip(first_column.items(), ["abr2", *learned[-1:]], strict=False):

@@ -5,31 +5,40 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import av
 from av.video.frame import PictureType
 
-from dvcc.codecs import VideoCodec
 from dvcc.codecs.bitstream import qp_of
+
+if TYPE_CHECKING:
+    from dvcc.codecs.ffmpeg import VideoCodec
 
 _FEW = 300  # frames, of which all can be decoded; of more, every so many GOPs are: all would be a tenth of the encode
 _EVERY = 8
 
 
 @dataclass
-class Tally:
+class EncodeStats:
     """bits: of slices and parameter sets, without the encoder's version text and the container. bits_per_second: by second of the
-    video. mean_qps: as coded, by frame type, if `qps` is set; where the `codec` does not say them, and more than 300 frames or
-    None are `expected`, of every eighth GOP."""
+    video. seconds: its length. settings: what the encoder says it did. header_bits: of the parameter sets, already in `bits`.
+    most_delay: frames that had been read before an earlier one was coded, at most. stopped: ended by the user, not by the source.
+    mean_qps: as coded, by frame type, if `qps` is set; where the `codec` does not say them, and more than 300 frames or None are
+    `expected`, of every eighth GOP."""
 
     expected: int | None
     codec: VideoCodec
-    qps: bool = True
+    qps: bool = False
 
     bits: int = 0
     num_frames: int = 0
     bits_per_second: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     seconds: float = 0.0
+    settings: str = ""
+    header_bits: int = 0
+    most_delay: int = 0
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create("h264", "r")
@@ -46,8 +55,8 @@ class Tally:
         self.bits_per_second[int(packet.pts * packet.time_base)] += bits
         if not self.qps:
             return
-        if (said := self.codec.mean_qp_of(packet)) is not None:
-            self._count(*said)
+        if (type_and_qp := self.codec.mean_qp_of(packet)) is not None:
+            self._count(*type_and_qp)
             return
         if self.num_frames == 1:
             self._reader.extradata = packet.stream.codec_context.extradata  # the parameter sets, where a container keeps them
@@ -57,9 +66,10 @@ class Tally:
             self._gops += 1
         self._decode(packet)
 
-    def close(self, *, header_bits: int, duration: Fraction) -> None:
+    def close(self, *, settings: str, header_bits: int, duration: Fraction) -> None:
         """All packets have passed; duration: of the video, in seconds."""
         self._decode(None)
+        self.settings, self.header_bits = settings, header_bits
         self.bits += header_bits
         if self.bits_per_second:
             self.bits_per_second[min(self.bits_per_second)] += header_bits
