@@ -173,6 +173,7 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, rate_controller)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)
+    _say(_outside_rates(control, arguments.target_kbps, source), "")
     if arguments.dry_run:
         return
     with progress_bar(source) as progress:
@@ -202,6 +203,7 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)
         _say(replaced(Path(arguments.out)) if arguments.out != "-" else [], "")
+        _say(_outside_rates(control, arguments.target_kbps, source), "")
 
     result = encode_live(
         arguments.video,
@@ -233,6 +235,13 @@ def _say(notes: Sequence[str], damage: object) -> None:
         print(f"note     {note}", file=sys.stderr)
     if said := str(damage):
         print(f"damage   {said}", file=sys.stderr)
+
+
+def _outside_rates(control: object, target_kbps: float, source: VideoSource) -> list[str]:
+    from dvcc.control.stream import outside_rates
+
+    picture = source.picture
+    return outside_rates(control, target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
 
 
 def _missed(target_kbps: float, stats: EncodeStats) -> list[str]:

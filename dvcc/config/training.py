@@ -84,6 +84,16 @@ class ControlModel:
 
 
 @dataclass
+class EyesConfig:
+    name: str = "none"  # or nanodet_plus_m, efficientvit_b0: a pretrained network that looks at the picture first
+    features: str | None = None  # of nanodet_plus_m: neck, backbone or none (its answers alone); None: the first that it has
+    every: int = 8  # frames from one look to the next in a deployed control; a training looks at every frame
+
+    def __post_init__(self) -> None:
+        at_least(self, every=1)
+
+
+@dataclass
 class _TrainingRun(VideoRun):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -111,6 +121,7 @@ class ControlConfig(_TrainingRun):
     task: TaskConfig = field(default_factory=TaskConfig)
     surrogate: str = "runs/surrogate/surrogate.safetensors"
     control: ControlModel = field(default_factory=ControlModel)
+    eyes: EyesConfig = field(default_factory=EyesConfig)
     rates_per_clip: int = 4  # of x264's own, drawn at random for every clip in a step
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from dvcc import units
 from dvcc.config import ControlConfig
 from dvcc.control.network import ControlNetwork
 from dvcc.control.objective import Baseline, Response, Terms, objective
+from dvcc.control.planes import ClipPlanes
 from dvcc.pixels import as_float
 from dvcc.surrogate import Surrogate, one_hot_qp
 from dvcc.surrogate.base import soft_qp
@@ -29,15 +30,22 @@ BASELINES = 6
 class ControlModule(L.LightningModule):
     """Trains a `ControlNetwork` for a `Task` through a frozen `Surrogate` that reads judged ladders; logs every term.
 
-    ladders: the samples of all clips, with x264's own maps; the batches have the frames only.
+    ladders: the samples of all clips, with x264's own maps; the batches have the frames only. planes: what the control's eyes see
+    of them, None without eyes.
     """
 
     def __init__(
-        self, control: ControlNetwork, surrogate: Surrogate, task: Task, config: ControlConfig, ladders: LadderSamples
+        self,
+        control: ControlNetwork,
+        surrogate: Surrogate,
+        task: Task,
+        config: ControlConfig,
+        ladders: LadderSamples,
+        planes: ClipPlanes | None = None,
     ) -> None:
         super().__init__()
         self.control, self.surrogate, self.task, self.config = control, surrogate.requires_grad_(False), task, config
-        self.ladders, self.judged = ladders, JudgedLadders(task, ladders)
+        self.ladders, self.judged, self.planes = ladders, JudgedLadders(task, ladders), planes
         # By clip: its analysis, and x264's own maps at `BASELINES` rates. Nothing in it changes.
         self._clip_cache: dict[int, tuple[Any, Baseline]] = {}
 
@@ -65,16 +73,21 @@ class ControlModule(L.LightningModule):
             chosen.append(Baseline(*(part[rates] for part in baseline)))
         base = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         frames = as_float(batch["frames"]).repeat_interleave(rates_per_clip, 0)
-        delta = self._random_hflip(frames, base.log_bpp)
+        planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(rates_per_clip, 0)
+        delta = self._random_hflip(frames, base.log_bpp, planes)
         return objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp))), delta
 
-    def _random_hflip(self, frames: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tensor:
+    def _random_hflip(self, frames: torch.Tensor, log_bpp: torch.Tensor, planes: torch.Tensor | None) -> torch.Tensor:
         """Return offsets (M, T, h, w) of frames (M, T, 3, H, W): half of the time of their mirror images, mirrored.
 
-        The codec and the task do not care, and it is harder to learn a clip by heart.
+        The codec and the task do not care, and it is harder to learn a clip by heart. planes: (M, T, E, h, w); those of a mirror
+        image are taken to be mirrored.
         """
         mirrored = bool(torch.rand(()) < 0.5) and frames.shape[-1] % MACROBLOCK == 0  # else the grid is another
-        return self.control.offsets(frames.flip(-1), log_bpp).flip(3) if mirrored else self.control.offsets(frames, log_bpp)
+        if not mirrored:
+            return self.control.offsets(frames, log_bpp, planes=planes)
+        seen = None if planes is None else planes.flip(-1)
+        return self.control.offsets(frames.flip(-1), log_bpp, planes=seen).flip(3)
 
     def clip_cache(self, clip: int) -> tuple[Any, Baseline]:
         """Return a clip's analysis, its ladder judged, and x264's own maps of it: made once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +89,28 @@ class ControlNetwork(nn.Module):
     width: channels. gop: frames per GOP; the position in it is an input. blur_sigma: standard deviation, in macroblocks, of the
     Gaussian that smooths the offsets: what a macroblock's quality does to a task depends on its neighbours', and QPs that change
     from one to the next have to be signalled; 0 is none. extra_planes: numbers per macroblock that it is given besides the
-    picture.
+    picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it gives them. rates: least and most bits per pixel that
+    it was trained at: it is told no others.
     """
 
     def __init__(
-        self, *, width: int = 32, gop: int = 8, max_delta_qp: float = 12.0, blur_sigma: float = 1.5, extra_planes: int = 0
+        self,
+        *,
+        width: int = 32,
+        gop: int = 8,
+        max_delta_qp: float = 12.0,
+        blur_sigma: float = 1.5,
+        extra_planes: int = 0,
+        eyes: Mapping[str, Any] | None = None,
+        rates: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
         self.config["extra_planes"] = extra_planes
+        if eyes is not None:
+            self.config["eyes"] = dict(eyes)
+        if rates is not None:
+            self.config["rates"] = list(rates)
         self.prior = RatePrior()
         self.stem = nn.Sequential(
             nn.Conv2d(6, width, 4, stride=4),
@@ -112,13 +125,17 @@ class ControlNetwork(nn.Module):
         for parameter in self.head.parameters():  # training starts at no offsets: x264 itself
             nn.init.zeros_(parameter)
 
-    def offsets(self, frames: torch.Tensor, log_bpp: torch.Tensor, *, gop: int | None = None) -> torch.Tensor:
+    def offsets(
+        self, frames: torch.Tensor, log_bpp: torch.Tensor, *, gop: int | None = None, planes: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(B, T, h, w): offsets from x264's QPs, not rounded, for frames (B, T, 3, H, W) and target log bits per pixel (B,).
 
-        gop: frames per GOP, if it is another than that of training.
+        gop: frames per GOP, if it is another than that of training. planes: (B, T, E, h, w), of a network with extra planes.
         """
         small = reduced(frames)
-        delta = self.delta_qp(small, log_bpp, self.prior(small, log_bpp), gop=gop)
+        if rates := self.config.get("rates"):
+            log_bpp = log_bpp.clamp(*(math.log(rate) for rate in rates))
+        delta = self.delta_qp(small, log_bpp, self.prior(small, log_bpp), gop=gop, planes=planes)
         return centred(mean_so_far(delta, gop=gop or self.config["gop"]))
 
     def delta_qp(

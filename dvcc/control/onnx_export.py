@@ -1,7 +1,6 @@
 """Trained control networks as ONNX files: python -m dvcc.control.onnx_export CONTROL.safetensors ...
 
-Writes CONTROL.onnx beside each. The graph is written node by node: it takes milliseconds, and the same weights give the same
-bytes with every version of PyTorch. It does what `ControlNetwork.forward` does, within rounding.
+Writes CONTROL.onnx beside each, which does what `ControlNetwork.forward` does, within rounding.
 """
 
 from __future__ import annotations
@@ -17,56 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 from kornia.filters import get_gaussian_kernel1d
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
 
 from dvcc._files import write_atomic
 from dvcc._guard import guarded
 from dvcc.control.network import ControlNetwork, load_network
+from dvcc.control.onnx_graph import Graph
 from dvcc.control.runtime import NO_DIGEST, Control
 
-_OPSET, _IR_VERSION = 18, 9  # what onnxruntime 1.20 reads
 
-
-class _Graph:
-    """Nodes that are added one after the other; every one has one output, whose name `add` returns."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        output = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def constant(self, values: torch.Tensor | np.ndarray | float | Sequence[int]) -> str:
-        array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def conv(self, x: str, layer: nn.Conv2d, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> str:
-        assert layer.bias is not None and not isinstance(layer.padding, str)
-        weight, bias = layer.weight if weight is None else weight, layer.bias if bias is None else bias
-        pads = [*layer.padding, *layer.padding]
-        shape = {"strides": layer.stride, "dilations": layer.dilation, "pads": pads}
-        return self.add("Conv", x, self.constant(weight), self.constant(bias), **shape)
-
-    def linear(self, x: str, layer: nn.Linear) -> str:
-        return self.add("Gemm", x, self.constant(layer.weight), self.constant(layer.bias), transB=1)
-
-    def silu(self, x: str) -> str:
-        return self.add("Mul", x, self.add("Sigmoid", x))
-
-    def scaled(self, x: str, *, less: float, over: float) -> str:
-        """(x - less) / over."""
-        return self.add("Mul", self.add("Sub", x, self.constant(float(less))), self.constant(1 / over))
-
-
-def _network(graph: _Graph, network: ControlNetwork) -> str:
+def _network(graph: Graph, network: ControlNetwork) -> str:
     """Add `ControlNetwork.forward`; returns the name of its output (N, 1, h, w)."""
     config, first = network.config, network.stem[0]
     assert isinstance(first, nn.Conv2d) and first.bias is not None
@@ -87,8 +47,7 @@ def _network(graph: _Graph, network: ControlNetwork) -> str:
 
     def part(index: int) -> str:
         """(N, width, 1, 1)."""
-        ends = [graph.constant(np.array([place * width])) for place in (index, index + 1)]
-        cut = graph.add("Slice", scales, *ends, graph.constant(np.array([1])))
+        cut = graph.part(scales, index * width, (index + 1) * width, axis=1)
         return graph.add("Reshape", cut, graph.constant(np.array([-1, width, 1, 1])))
 
     for index, block in enumerate(network.blocks):
@@ -110,20 +69,13 @@ def _network(graph: _Graph, network: ControlNetwork) -> str:
 
 def control_to_onnx(network: ControlNetwork, config: dict[str, Any]) -> bytes:
     """Return the ONNX file of a network, with its `config` (as of `load_network`) and a checksum inside."""
-    graph, planes = _Graph(), network.config["extra_planes"]
+    graph, planes = Graph(), network.config["extra_planes"]
     with torch.no_grad():
         output = _network(graph, network)
     shapes: dict[str, list[int | str]] = {name: ["frames", 3, "rows", "columns"] for name in ("small", "previous")}
     shapes |= {name: ["frames", 1] for name in ("log_bpp", "mean_qp", "position", "gop")}
     shapes |= {"planes": ["frames", planes, "grid_rows", "grid_columns"]} if planes else {}
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["frames", 1, "grid_rows", "grid_columns"])]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "control", inputs, outputs, graph.constants),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="dvcc",
-    )
+    model = graph.model("control", shapes, {output: ["frames", 1, "grid_rows", "grid_columns"]})
     prior = [float(value) for value in network.prior.coefficients]
     stored = {"kind": "control", "config": json.dumps(config | {"control": network.config}), "prior": json.dumps(prior)}
     helper.set_model_props(model, {**stored, "sha256": NO_DIGEST})

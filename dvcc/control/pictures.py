@@ -11,6 +11,7 @@ import torch
 
 from dvcc import units
 from dvcc.control.network import ControlNetwork
+from dvcc.control.planes import ClipPlanes
 from dvcc.pixels import as_float
 from dvcc.surrogate.samples import LadderSamples, Sample, nearest_rung
 from dvcc.training.pictures import Pictures
@@ -25,7 +26,8 @@ class ControlPictures(Pictures):
 
     def draw(self, module: L.LightningModule, sample: Sample, path: Path) -> None:
         """Draw them at what the clip costs at the rungs nearest QP 42 and 28."""
-        control = cast(ControlNetwork, module.control)
+        control, seen = cast(ControlNetwork, module.control), cast(ClipPlanes | None, module.planes)
+        planes = None if seen is None else seen.of(sample["clip"])
         frames = as_float(sample["frames"])
         panels, maps = {"input": rgb(frames[0, -1])}, {}
         for qp in (42, 28):
@@ -33,7 +35,7 @@ class ControlPictures(Pictures):
             size = {"num_frames": frames.shape[1], "height": frames.shape[3], "width": frames.shape[4]}
             bpp = units.bits_per_pixel(float(sample["ladder_bits"][0, rung].sum()), **size)
             log_bpp = torch.tensor([math.log(bpp)], device=frames.device)
-            decided = control.offsets(frames, log_bpp)
+            decided = control.offsets(frames, log_bpp, planes=planes)
             title = f"offsets for {bpp:.3f} bits per pixel"
             panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()
         strip(panels, path, qp=maps)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
+from dvcc.control.eyes import load_eyes
+from dvcc.control.eyes.base import open_session
 from dvcc.errors import CheckpointError
 from dvcc.qp import MAX_QP
 
@@ -21,27 +22,26 @@ class Control:
     """The part of a control that has no memory: weights and head in one graph, and the prior.
 
     config: how its network was built, and what it was trained on. extra_planes: numbers per macroblock that it takes besides the
-    picture.
+    picture. eyes: what sees them, None if there are none. rates: least and most bits per pixel that it was trained at, None if
+    that is not known.
+
+    folder: where the file of its eyes is looked for first. Raises `CheckpointError` for what is no control, or damaged, or
+    without its eyes.
     """
 
-    def __init__(self, model: bytes, *, name: str) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the encoder's threads need the cores
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            stored = self._session.get_modelmeta().custom_metadata_map
-        except Exception as error:  # onnxruntime raises half a dozen unrelated types
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{name} is no ONNX file that can be run ({reason}): copy or train it again") from error
+    def __init__(self, model: bytes, *, name: str, folder: Path | None = None) -> None:
+        self._session = open_session(model, name=name)
+        stored = self._session.get_modelmeta().custom_metadata_map
         if stored.get("kind") != "control":
             raise CheckpointError(f"{name} is an ONNX file, but no control: give the control.onnx that dvcc train control wrote")
         digest = stored["sha256"]
         if hashlib.sha256(model.replace(digest.encode(), NO_DIGEST.encode())).hexdigest() != digest:
             raise CheckpointError(f"{name} does not match its checksum, so it is damaged: copy or train it again")
         self.config: dict[str, Any] = json.loads(stored["config"])
-        self.extra_planes = int(self.config["control"].get("extra_planes", 0))
+        network = self.config["control"]
+        self.extra_planes, self.rates = int(network["extra_planes"]), network.get("rates")
+        beside = [] if folder is None else [folder]
+        self.eyes = load_eyes(network["eyes"], beside=beside, control=name) if "eyes" in network else None
         self._prior = np.array(json.loads(stored["prior"]))
 
     def mean_qp(self, small: np.ndarray, log_bpp: float) -> float:
@@ -95,4 +95,4 @@ def load_control(path: str | Path) -> Control:
             f"{path} holds weights to train with: give the .onnx that dvcc train control writes beside it "
             f"(python -m dvcc.control.onnx_export {path} makes one)"
         )
-    return Control(path.read_bytes(), name=str(path))
+    return Control(path.read_bytes(), name=str(path), folder=path.parent)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
 
 from dvcc import units
+from dvcc.clip import Matrix
+from dvcc.control.eyes import Eyes
 from dvcc.control.runtime import Control
+from dvcc.media.format import Planes
 from dvcc.units import MACROBLOCK, macroblock_grid
 
 T = TypeVar("T")
@@ -80,8 +83,8 @@ def _diagonal(plane: np.ndarray, step: int) -> np.ndarray:
 class ControlStream:
     """What a control decides for a video, a few frames at a time; clips are decided in the same way.
 
-    gop: frames from one I frame to the next. quarter_turns: by which a player turns the picture anticlockwise; the network is
-    shown it upright. Memory does not grow with the video.
+    matrix, full_range: the colour tags. gop: frames from one I frame to the next. quarter_turns: by which a player turns the
+    picture anticlockwise; the network is shown it upright. Memory does not grow with the video.
     """
 
     def __init__(
@@ -92,31 +95,36 @@ class ControlStream:
         fps: Fraction,
         height: int,
         width: int,
+        matrix: Matrix,
+        full_range: bool,
         gop: int,
         quarter_turns: int = 0,
     ) -> None:
         self.control, self.gop, self.quarter_turns = control, gop, quarter_turns
-        self._log_bpp = math.log(units.kbps_to_bits_per_pixel(target_kbps, fps=fps, height=height, width=width))
+        self._seen = partial(Eyes.planes, matrix=matrix, full_range=full_range, quarter_turns=quarter_turns)
+        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=fps, height=height, width=width)
+        self._log_bpp, self._told_log_bpp = math.log(bpp), math.log(told_rate(control, bpp))
+        self._planes: np.ndarray | None = None  # of the last look
         self._before: np.ndarray | None = None
         self._sum, self._place = np.float32(0), 0
 
     def level(self, small: np.ndarray) -> float:
         """Return the QP of the flat map that meets the target, for reduced frames (T, 3, 4h, 4w) and the one before them."""
-        known = small if self._before is None else np.concatenate([self._before, small])
-        return self.control.mean_qp(known, self._log_bpp)
+        return self._mean_qp(small, self._log_bpp)
 
-    def decide(self, small: np.ndarray) -> np.ndarray:
+    def decide(self, small: np.ndarray, pictures: Sequence[Planes]) -> np.ndarray:
         """float32 (T, h, w): offsets from the encoder's QPs, 0 on average in every frame, for reduced frames (T, 3, 4h, 4w) that
-        do not cross the start of a GOP."""
+        do not cross the start of a GOP, and the T 4:2:0 pictures that they are of, which eyes look at."""
         shown = self._turned(small)
         before = shown[:1] if self._before is None else self._before
         delta = self.control.delta_qp(
             shown,
             np.concatenate([before, shown[:-1]]),
-            log_bpp=self._log_bpp,
-            mean_qp=self.level(shown),
+            log_bpp=self._told_log_bpp,
+            mean_qp=self._mean_qp(shown, self._told_log_bpp),
             position=np.arange(self._place, self._place + len(shown)),
             gop=self.gop,
+            planes=None if self.control.eyes is None else self._look(self.control.eyes, pictures),
         )
         sums = delta.cumsum(0) + self._sum
         self._before, self._place, self._sum = shown[-1:], self._place + len(delta), sums[-1]
@@ -126,8 +134,36 @@ class ControlStream:
         offsets = steady - steady.mean((1, 2), keepdims=True)
         return np.rot90(offsets, -self.quarter_turns, (-2, -1))
 
+    def _mean_qp(self, small: np.ndarray, log_bpp: float) -> float:
+        known = small if self._before is None else np.concatenate([self._before, small])
+        return self.control.mean_qp(known, log_bpp)
+
+    def _look(self, eyes: Eyes, pictures: Sequence[Planes]) -> np.ndarray:
+        """float32 (T, E, h, w): what is seen in the first picture of a GOP and one in `eyes.every` after it, held in between."""
+        planes = []
+        for place, picture in enumerate(pictures, self._place):
+            if self._planes is None or place % eyes.every == 0:
+                self._planes = self._turned(self._seen(eyes, picture))
+            planes.append(self._planes)
+        return np.stack(planes)
+
     def _turned(self, pictures: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.rot90(pictures, self.quarter_turns, (-2, -1)))
+
+
+def told_rate(control: Control, bpp: float) -> float:
+    """Bits per pixel that a control is told for a target: the nearest that it was trained at."""
+    return bpp if control.rates is None else float(np.clip(bpp, *control.rates))
+
+
+def outside_rates(control: object, target_kbps: float, *, fps: Fraction, height: int, width: int) -> list[str]:
+    """Return a note where a target lies outside the rates that a control was trained at; none for what else decides."""
+    bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=fps, height=height, width=width)
+    if not isinstance(control, Control) or (told := told_rate(control, bpp)) == bpp:
+        return []
+    least, most = control.rates or (bpp, bpp)
+    trained = f"the control was trained at {least:.2g} to {most:.2g}"
+    return [f"the target is {bpp:.2g} bits per pixel, and {trained}: it decides as at {told:.2g}"]
 
 
 def chunks(items: Iterable[T], gop: int, *, most: int = CHUNK) -> Iterator[list[T]]:

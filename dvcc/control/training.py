@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from dvcc import units
-from dvcc._files import check_writable
+from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
 from dvcc.config.parse import to_dict
+from dvcc.control.eyes import kind_of, make_eyes
 from dvcc.control.module import BASELINES, ControlModule
 from dvcc.control.network import ControlNetwork
 from dvcc.control.onnx_export import export
 from dvcc.control.pictures import ControlPictures
+from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate.data import build_samples
@@ -41,12 +43,25 @@ def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int
     return control.prior.fit(clips, torch.stack(log_bpp), torch.tensor(samples.qps, dtype=torch.float32))
 
 
-def run(config: ControlConfig) -> Path:
-    """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, are beside it.
+def seen_rates(samples: LadderSamples) -> list[float]:
+    """Return the least and most bits per pixel of x264's own maps: what a control is trained at."""
+    rates = []
+    for clip in range(len(samples.clips)):
+        sample = samples.without_pixels(clip * samples.groups)
+        height, width = sample["frames"].shape[-2:]
+        per_kbps = units.kbps_to_bits_per_pixel(1.0, fps=float(sample["fps"]), height=height, width=width)
+        rates += [float(kbps) * per_kbps for kbps in sample["baseline_kbps"]]
+    return [min(rates), max(rates)]
 
-    Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder.
+
+def run(config: ControlConfig) -> Path:
+    """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the file of its eyes
+    are beside it.
+
+    Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, and for unknown eyes.
     """
     check_out(config)
+    kind_of(config.eyes.name)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     surrogate, stored = load_surrogate(config.surrogate)
@@ -61,19 +76,32 @@ def run(config: ControlConfig) -> Path:
     workers = cache_workers(config.data)
     fill_samples(samples, workers=workers)
     fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
+    looking, folder = config.eyes, Path(config.data.cache) / "eyes"
+    made = make_eyes(looking.name, features=looking.features, every=looking.every, folder=folder)
+    planes = None if made is None else ClipPlanes(made[0], samples)
+    if planes is not None:
+        planes.fill()
     if config.cache_only:
         return Path(config.data.cache)
     model = config.control
     L.seed_everything(config.seed, verbose=False)  # again: what fills the caches draws, and a run from full ones does not
     control = ControlNetwork(
-        width=model.width, gop=config.codec.gop, max_delta_qp=model.max_delta_qp, blur_sigma=model.blur_sigma
+        width=model.width,
+        gop=config.codec.gop,
+        max_delta_qp=model.max_delta_qp,
+        blur_sigma=model.blur_sigma,
+        extra_planes=0 if made is None else made[0].num_planes,
+        eyes=None if made is None else made[0].settings,
+        rates=seen_rates(samples),
     )
     error = fit_prior(control, samples)
     print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
-    module = ControlModule(control, surrogate, task, config, samples)
+    module = ControlModule(control, surrogate, task, config, samples, planes)
     out = Path(config.out)
     pictures = ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)
     fit(module, ClipFrames(samples), config, callbacks=[pictures])
     path = out / "control.safetensors"
     control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples.clips, stored), **versions()})
+    if made is not None:
+        write_atomic(out / made[0].file, made[1].read_bytes())
     return export(path)

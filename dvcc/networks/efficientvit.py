@@ -12,9 +12,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_STEM, _STAGES = 8, (16, 32, 64, 128)
-_EXPANSION, _HEAD_WIDTH, _DIM = 4, 32, 16  # of an inverted bottleneck; of the decoder; of an attention head
-_EPSILON = 1e-6
+_STEM, WIDTHS = 8, (16, 32, 64, 128)
+_EXPANSION, _HEAD_WIDTH, HEAD_DIM = 4, 32, 16  # of an inverted bottleneck; of the decoder; of an attention head
+EPSILON = 1e-6
 
 
 class Seen(NamedTuple):
@@ -30,6 +30,7 @@ class EfficientViT(nn.Module):
 
     def __init__(self, *, num_classes: int = 19) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.backbone, self.head = _Backbone(), _Decoder(num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,13 +48,13 @@ class _Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         stem = _Separable(_STEM)
-        self.input_stem = _Ops([_Conv(3, _STEM, 3, stride=2, act=True), _Residual(stem)])
-        widths = (_STEM, *_STAGES)
+        self.input_stem = Ops([Conv(3, _STEM, 3, stride=2, act=True), Residual(stem)])
+        widths = (_STEM, *WIDTHS)
         self.stages = nn.ModuleList(
-            _Ops(
-                [_Plain(_Inverted(before, after, stride=2, normed=i < 2)), _Residual(_Inverted(after, after, normed=True))]
+            Ops(
+                [Plain(_Inverted(before, after, stride=2, normed=i < 2)), Residual(_Inverted(after, after, normed=True))]
                 if i < 2
-                else [_Plain(_Inverted(before, after, stride=2, normed=False)), *(_Attentive(after) for _ in range(2))]
+                else [Plain(_Inverted(before, after, stride=2, normed=False)), *(Attentive(after) for _ in range(2))]
             )
             for i, (before, after) in enumerate(pairwise(widths))
         )
@@ -71,14 +72,14 @@ class _Decoder(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        fine, middle, coarse = _STAGES[1:]
+        fine, middle, coarse = WIDTHS[1:]
         self.input_ops = nn.ModuleList(
-            [_Ops([_Conv(coarse, _HEAD_WIDTH, 1)]), _Ops([_Conv(middle, _HEAD_WIDTH, 1)]), _Conv(fine, _HEAD_WIDTH, 1)]
+            [Ops([Conv(coarse, _HEAD_WIDTH, 1)]), Ops([Conv(middle, _HEAD_WIDTH, 1)]), Conv(fine, _HEAD_WIDTH, 1)]
         )
-        self.middle = _Ops([_Residual(_Inverted(_HEAD_WIDTH, _HEAD_WIDTH, normed=True))])
+        self.middle = Ops([Residual(_Inverted(_HEAD_WIDTH, _HEAD_WIDTH, normed=True))])
         wide = _EXPANSION * _HEAD_WIDTH
-        last = _Conv(wide, num_classes, 1, normed=False, bias=True)
-        self.output_ops = nn.ModuleList([_Ops([_Conv(_HEAD_WIDTH, wide, 1, act=True), last])])
+        last = Conv(wide, num_classes, 1, normed=False, bias=True)
+        self.output_ops = nn.ModuleList([Ops([Conv(_HEAD_WIDTH, wide, 1, act=True), last])])
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         fine = self.input_ops[2](stages[0])
@@ -87,7 +88,7 @@ class _Decoder(nn.Module):
         return self.output_ops[0](self.middle(fine))
 
 
-class _Ops(nn.Module):
+class Ops(nn.Module):
     """One after another, under the name `op_list` of the published weights."""
 
     def __init__(self, parts: Sequence[nn.Module]) -> None:
@@ -100,7 +101,7 @@ class _Ops(nn.Module):
         return x
 
 
-class _Conv(nn.Module):
+class Conv(nn.Module):
     def __init__(
         self,
         before: int,
@@ -116,15 +117,15 @@ class _Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
         self.norm = nn.BatchNorm2d(after) if normed else None
-        self._act = act
+        self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         x = x if self.norm is None else self.norm(x)
-        return F.hardswish(x) if self._act else x
+        return F.hardswish(x) if self.act else x
 
 
-class _Plain(nn.Module):
+class Plain(nn.Module):
     """A block under the name `main`."""
 
     def __init__(self, main: nn.Module) -> None:
@@ -135,7 +136,7 @@ class _Plain(nn.Module):
         return self.main(x)
 
 
-class _Residual(_Plain):
+class Residual(Plain):
     def forward(self, x: Tensor) -> Tensor:
         return x + self.main(x)
 
@@ -143,8 +144,8 @@ class _Residual(_Plain):
 class _Separable(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.depth_conv = _Conv(width, width, 3, groups=width, act=True)
-        self.point_conv = _Conv(width, width, 1)
+        self.depth_conv = Conv(width, width, 3, groups=width, act=True)
+        self.point_conv = Conv(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.point_conv(self.depth_conv(x))
@@ -156,43 +157,43 @@ class _Inverted(nn.Module):
     def __init__(self, before: int, after: int, *, stride: int = 1, normed: bool) -> None:
         super().__init__()
         wide = _EXPANSION * before
-        self.inverted_conv = _Conv(before, wide, 1, normed=normed, bias=not normed, act=True)
-        self.depth_conv = _Conv(wide, wide, 3, stride=stride, groups=wide, normed=normed, bias=not normed, act=True)
-        self.point_conv = _Conv(wide, after, 1)
+        self.inverted_conv = Conv(before, wide, 1, normed=normed, bias=not normed, act=True)
+        self.depth_conv = Conv(wide, wide, 3, stride=stride, groups=wide, normed=normed, bias=not normed, act=True)
+        self.point_conv = Conv(wide, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.point_conv(self.depth_conv(self.inverted_conv(x)))
 
 
-class _Attentive(nn.Module):
+class Attentive(nn.Module):
     """Attention for what is far, an inverted bottleneck for what is near."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.context_module = _Residual(_Attention(width))
-        self.local_module = _Residual(_Inverted(width, width, normed=False))
+        self.context_module = Residual(Attention(width))
+        self.local_module = Residual(_Inverted(width, width, normed=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.local_module(self.context_module(x))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """Linear attention with ReLU as its kernel, at two scales: cells, and neighbourhoods of 5x5 of them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        three = 3 * width
-        self.qkv = _Conv(width, three, 1, normed=False)
+        three, self.num_heads = 3 * width, 2 * width // HEAD_DIM
+        self.qkv = Conv(width, three, 1, normed=False)
         around = nn.Conv2d(three, three, 5, padding=2, groups=three, bias=False)
-        self.aggreg = nn.ModuleList([nn.Sequential(around, nn.Conv2d(three, three, 1, groups=three // _DIM, bias=False))])
-        self.proj = _Conv(2 * width, width, 1)
+        self.aggreg = nn.ModuleList([nn.Sequential(around, nn.Conv2d(three, three, 1, groups=three // HEAD_DIM, bias=False))])
+        self.proj = Conv(2 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
         both = torch.cat([qkv, self.aggreg[0](qkv)], 1)
-        query, key, value = rearrange(both, "n (heads three d) h w -> three n heads d (h w)", three=3, d=_DIM)
+        query, key, value = rearrange(both, "n (heads three d) h w -> three n heads d (h w)", three=3, d=HEAD_DIM)
         query, key = query.relu(), key.relu()
         value = F.pad(value, (0, 0, 0, 1), value=1.0)  # its last row collects the weights
         mixed = value @ key.mT @ query
-        mixed = mixed[..., :-1, :] / (mixed[..., -1:, :] + _EPSILON)
+        mixed = mixed[..., :-1, :] / (mixed[..., -1:, :] + EPSILON)
         return self.proj(rearrange(mixed, "n heads d (h w) -> n (heads d) h w", h=x.shape[-2]))

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from dvcc.clip import Matrix, frame_to_rgb, planar_frame
+from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, paint, picked, speeds, turned
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes
 from dvcc.networks.coco import COCO_NAMES
@@ -19,7 +20,6 @@ from dvcc.networks.detectors import load_detector
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import CHECKPOINTS
-from dvcc.rate_control.painting import Rule, between, load_rule, offsets_of, paint, picked, speeds, turned
 
 _MULTIPLE = 32  # of the sides of what the detector is shown
 _MOST_STRENGTH = 40.0

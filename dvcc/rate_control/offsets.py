@@ -79,6 +79,8 @@ class LearnedOffsets(OffsetGenerator):
             fps=picture.fps,
             height=picture.height,
             width=picture.width,
+            matrix=source.matrix,
+            full_range=picture.full_range,
             gop=codec.gop,
             quarter_turns=round(source.rotation / 90) % 4,
         )
@@ -93,7 +95,8 @@ class LearnedOffsets(OffsetGenerator):
         return self._decide([frame])[0]
 
     def _decide(self, frames: Sequence[SourceFrame]) -> np.ndarray:
-        return np.rint(self.stream.decide(np.stack([reduced_frame(self._source, frame) for frame in frames]))).astype(np.int8)
+        small = np.stack([reduced_frame(self._source, frame) for frame in frames])
+        return np.rint(self.stream.decide(small, [frame.planes for frame in frames])).astype(np.int8)
 
 
 def reduced_frame(source: Source, frame: SourceFrame) -> np.ndarray:

@@ -5,9 +5,12 @@ import re
 import av
 import numpy as np
 import pytest
+import torch
 
 from dvcc import CRF, X264, Clip
 from dvcc.cli import main
+from dvcc.control.eyes import make_eyes
+from dvcc.control.network import ControlNetwork
 from tests.videos import lively_network, write_control, write_video
 
 
@@ -38,6 +41,21 @@ def test_a_dry_run_does_nothing(words, tmp_path, capsys):
     assert main([*words, "--dry-run"]) == 0
     assert f"note     {tmp_path / 'out.mp4'} exists and will be replaced\n" in capsys.readouterr().err
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_a_control_with_eyes_encodes_and_a_rate_that_it_never_saw_is_said(words, tmp_path, capsys):
+    eyes, _ = make_eyes("nanodet_plus_m", features="none", every=4, folder=tmp_path)
+    for rates, said in ([0.001, 1.0], False), ([0.001, 0.01], True):
+        network = ControlNetwork(width=8, extra_planes=eyes.num_planes, eyes=eyes.settings, rates=rates)
+        torch.nn.init.normal_(network.head.weight, std=0.3)
+        write_control(tmp_path / "control.onnx", network)
+        for live in ([], ["--live"]):
+            assert main([*words, *live]) == 0
+            err = capsys.readouterr().err
+            assert ("bits per pixel, and the control was trained at 0.001 to 0.01: it decides as at 0.01" in err) == said
+    network.config["eyes"]["sha256"] = "0" * 64
+    write_control(tmp_path / "control.onnx", network)
+    assert main(words) == 2 and "is another file than the one that" in capsys.readouterr().err
 
 
 def test_a_live_stream_says_what_it_replaces(words, tmp_path, capsys):

@@ -28,7 +28,8 @@ def planes_of(clip):
 
 
 def stream_of(control, clip, *, gop=4, **how):
-    return ControlStream(deploy(control), KBPS, fps=clip.fps, height=clip.height, width=clip.width, gop=gop, **how)
+    picture = {"height": clip.height, "width": clip.width, "matrix": clip.matrix, "full_range": clip.full_range}
+    return ControlStream(deploy(control), KBPS, fps=clip.fps, **picture, gop=gop, **how)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (66, 98), (70, 110), (80, 84)])
@@ -55,7 +56,7 @@ def test_a_gop_at_once_is_what_the_network_says_of_the_clip():
     control, clip = lively(), make_scene(4)
     bpp = units.kbps_to_bits_per_pixel(KBPS, fps=clip.fps, height=clip.height, width=clip.width)
     whole = control.offsets(clip.frames[None], torch.tensor([math.log(bpp)]), gop=4)[0].detach().numpy()
-    np.testing.assert_allclose(stream_of(control, clip).decide(planes_of(clip)), whole, atol=0.3)
+    np.testing.assert_allclose(stream_of(control, clip).decide(planes_of(clip), []), whole, atol=0.3)
     assert np.abs(whole).max() > 1
 
 
@@ -65,9 +66,9 @@ def test_frames_may_come_one_by_one():
     control.prior.coefficients[1:] = 0
     small = planes_of(clip)
     whole = stream_of(control, clip)
-    at_once = np.concatenate([whole.decide(small[i : i + 4]) for i in (0, 4)])
+    at_once = np.concatenate([whole.decide(small[i : i + 4], []) for i in (0, 4)])
     one = stream_of(control, clip)
-    one_by_one = np.concatenate([one.decide(small[t : t + 1]) for t in range(8)])
+    one_by_one = np.concatenate([one.decide(small[t : t + 1], []) for t in range(8)])
     np.testing.assert_allclose(one_by_one, at_once, atol=1e-4)
     np.testing.assert_allclose(at_once.mean((1, 2)), 0, atol=1e-4)
 
@@ -75,8 +76,8 @@ def test_frames_may_come_one_by_one():
 def test_a_turned_video_is_shown_upright():
     control, clip = lively(), make_scene(4, 64, 96)
     small = planes_of(clip)
-    upright = stream_of(control, clip).decide(small)
+    upright = stream_of(control, clip).decide(small, [])
     for turns in (1, 2, 3):  # stored turned the other way
         stored = np.rot90(small, -turns, (-2, -1))
-        found = stream_of(control, clip, quarter_turns=turns).decide(stored)
+        found = stream_of(control, clip, quarter_turns=turns).decide(stored, [])
         np.testing.assert_allclose(np.rot90(found, turns, (-2, -1)), upright, atol=1e-4)

@@ -7,7 +7,7 @@ import torch
 
 from dvcc import read_clip
 from dvcc.errors import CheckpointError
-from dvcc.networks.efficientvit import EfficientViT, _Attention
+from dvcc.networks.efficientvit import Attention, EfficientViT
 from dvcc.networks.segmentation import load_segmentation_net
 from dvcc.tasks import SegmentationTask
 
@@ -15,7 +15,7 @@ from dvcc.tasks import SegmentationTask
 def test_linear_attention_is_attention_with_relu_weights():
     """Every cell is the mean of all values, weighted by relu(q) . relu(k): computed pair by pair."""
     torch.manual_seed(0)
-    attention = _Attention(16).eval()
+    attention = Attention(16).eval()
     x = torch.randn(2, 16, 3, 4)
     seen = []
     attention.proj.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from dvcc import ABR, X264, Clip, ConfigError
+from dvcc.control.eyes.painting import between, load_rule, matched, offsets_of, paint, speeds, turned
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import Objects, ObjectStream, load_objects
 from dvcc.rate_control.offsets import ObjectOffsets
-from dvcc.rate_control.painting import between, load_rule, matched, offsets_of, paint, speeds, turned
 
 RULE = load_rule(CHECKPOINTS / "objects.json")
 OBJECT, GROUND = round(RULE.background - RULE.strength), round(RULE.background)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
@@ -12,11 +13,16 @@ from dvcc.control import module
 from dvcc.control import training as control
 from dvcc.control.network import ControlNetwork, load_network
 from dvcc.control.objective import Baseline, at_equal_bits, objective
+from dvcc.control.onnx_export import deploy
+from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
+from dvcc.media.format import ClipSource
+from dvcc.rate_control.offsets import LearnedOffsets
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate import training as surrogate
 from dvcc.surrogate.data import build_samples
 from dvcc.tasks import ReconstructionTask, build_task
+from dvcc.units import bits_per_pixel_to_kbps
 from tests.training.conftest import configure, losses
 
 
@@ -41,6 +47,41 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
     sample = default_collate([build_samples(data, X264(), seed=0, with_maps=False, baselines=3)[0]])
     offsets = network.offsets(sample["frames"], torch.tensor([-2.0]))
     assert offsets[..., :2, :].mean() < offsets[..., 2:, :].mean() - 1
+
+
+def test_a_control_with_eyes_learns_and_is_deployed_with_them(tiny, trained, tmp_path, monkeypatch):
+    """Two clips by heart in 30 steps; what is deployed decides what the network decides of the planes that it learned from."""
+
+    class UpperHalf(ReconstructionTask):
+        def degradation(self, prediction, reference):
+            return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
+
+    monkeypatch.setattr(control, "build_configured", lambda config: UpperHalf())
+    words = ["task=reconstruction", f"surrogate={trained}", "data.crops_per_clip=1", "data.max_clips=2"]
+    words += ["eyes.name=nanodet_plus_m", "eyes.every=1", "trainer.max_steps=30", "learning_rate=0.01"]
+    config = configure("control", tiny, tmp_path, *words)
+    path = control.run(config)
+    relative = list(losses(tmp_path, term="task").values())
+    assert sum(relative[:3]) / 3 == pytest.approx(1, abs=0.05) and sum(relative[-5:]) / 5 < sum(relative[:3]) / 3 - 0.01
+    network, _ = load_network(path.with_suffix(".safetensors"))
+    eyes = network.config["eyes"]
+    assert eyes["name"] == "nanodet_plus_m" and (tmp_path / eyes["file"]).is_file()
+    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=module.BASELINES)
+    base = torch.cat([s["baseline_kbps"] / s["fps"] / s["frames"][0, 0].numel() * 1000 for s in (samples[0], samples[1])])
+    assert network.config["rates"] == pytest.approx([float(base.min()), float(base.max())])
+    network.prior.coefficients[1:] = 0  # a stream does not know the frames to come
+    clip, deployed = samples.clips[0], deploy(network)
+    planes = ClipPlanes(deployed.eyes, samples)
+    planes.eyes.look = None  # they were looked at before the training
+    log_bpp = torch.tensor([float(base.log().mean())])
+    kbps = bits_per_pixel_to_kbps(float(log_bpp.exp()), fps=clip.fps, height=clip.height, width=clip.width)
+    expected = network.offsets(clip.frames[None], log_bpp, planes=planes.of(torch.tensor([0])))[0].detach().numpy()
+    del planes.eyes.look
+    given = LearnedOffsets(deployed, ClipSource(clip), kbps, X264(gop=config.codec.gop)).generate(ClipSource(clip).frames())
+    np.testing.assert_allclose([offsets for _, offsets in given], expected, atol=0.8)  # rounded, and chroma not interpolated
+    assert np.abs(expected).max() > 1
+    with pytest.raises(ConfigError, match="no eyes 'yolo'"):
+        control.run(configure("control", tiny, tmp_path / "other", *words, "eyes.name=yolo"))
 
 
 class Lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -51,7 +52,16 @@ def load_rule(path: Path) -> Rule:
     return Rule(**{item.name: stored[item.name] for item in fields(Rule)})
 
 
-def paint(boxes: Boxes, height: int, width: int, rule: Rule) -> np.ndarray:
+class ScoreRange(Protocol):
+    """Scores between which a painted value rises from 0 to 1."""
+
+    @property
+    def unsure(self) -> float: ...
+    @property
+    def sure(self) -> float: ...
+
+
+def paint(boxes: Boxes, height: int, width: int, rule: ScoreRange) -> np.ndarray:
     """float32 (ceil(H/16), ceil(W/16)), 0..1: the value of the best box that touches a macroblock of an H x W picture."""
     values = np.zeros(macroblock_grid(height, width), np.float32)
     worth = np.clip((boxes.scores - rule.unsure) / (rule.sure - rule.unsure), 0, 1)

@@ -1,0 +1,41 @@
+"""What eyes see of the training clips, once for each clip: a training visits it many times."""
+
+from __future__ import annotations
+
+import torch
+
+from dvcc.control.eyes import Eyes
+from dvcc.surrogate.samples import LadderSamples
+from dvcc.training.progress import progress_bar
+
+
+class ClipPlanes:
+    """Planes of the clips of `samples`, kept in their store by the clip's content, the eyes' weights and the code."""
+
+    def __init__(self, eyes: Eyes, samples: LadderSamples) -> None:
+        self.eyes, self.samples = eyes, samples
+
+    def __call__(self, clip: int) -> torch.Tensor:
+        """Return what is seen in every frame of clip number `clip`, float32 (T, E, h, w)."""
+        return self.samples.store.get(self._words(clip), lambda: self._make(clip))["planes"].float()
+
+    def of(self, clips: torch.Tensor) -> torch.Tensor:
+        """Return the same (B, T, E, h, w) for clip numbers (B,), on their device."""
+        return torch.stack([self(clip) for clip in clips.tolist()]).to(clips.device)
+
+    def fill(self) -> None:
+        """Look at all clips that were not looked at, with a progress bar."""
+        store, count = self.samples.store, len(self.samples.clips)
+        missing = [clip for clip in range(count) if store.folder is not None and not store.has(self._words(clip))]
+        if missing:
+            with progress_bar() as bar:
+                task = bar.add_task("looking", total=len(missing), note="clips")
+                for clip in missing:
+                    self(clip)
+                    bar.advance(task)
+
+    def _words(self, clip: int) -> list[object]:
+        return ["planes", *self.eyes.key, self.samples.digest(clip)]
+
+    def _make(self, clip: int) -> dict[str, torch.Tensor]:
+        return {"planes": torch.from_numpy(self.eyes.clip_planes(self.samples.clips[clip]))}
