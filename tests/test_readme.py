@@ -16,7 +16,16 @@ from tests.conftest import make_scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-EVALUATED = ("targets_kbps", "controllers", "extra_checkpoints", "scenario")
+EVALUATED = (
+    "targets_kbps",
+    "targets_bpp",
+    "rate_factors",
+    "judged_every",
+    "workers",
+    "controllers",
+    "extra_checkpoints",
+    "scenario",
+)
 BENCHMARKED = ("codec=", "levels", "networks", "weights", "protocol", "audit_level=", "lose_at_most", "skip_bad")
 
 

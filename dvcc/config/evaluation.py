@@ -22,17 +22,29 @@ class EvaluateControlConfig(VideoRun):
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
     )
-    targets_kbps: list[float] | None = None  # None: found by a sweep of the baseline, `num_targets` of them
+    baseline: str = "abr2"  # the rival: a controller, of which all BD-rates are
+    targets_kbps: list[float] | None = None
+    targets_bpp: list[float] | None = None  # bits per pixel. None of both: found by a sweep of two-pass ABR, `num_targets`
     num_targets: int = 5
+    rate_factors: list[float] = field(default_factory=lambda: [1.0])  # every target is coded at so many times it, and averaged
+    judged_every: int = 1  # of so many frames one is judged
+    reach: float = 1.25  # a target below so many times the bits of QP 51 everywhere is left out; 0: none is
+    workers: int | None = None  # processes; None: one per core
     stability: float = 0.9  # least agreement of the network with itself under +-1 noise
     bootstrap: int = 200
 
     def __post_init__(self) -> None:
-        at_least(self, num_targets=2, bootstrap=0, seed=0)
+        at_least(self, num_targets=2, bootstrap=0, seed=0, judged_every=1, workers=1)
         if self.seed >= 2**32:
             raise ConfigError(f"seed is below 2**32, got {self.seed}")
-        if self.targets_kbps is not None and not (self.targets_kbps and all(0 < t < math.inf for t in self.targets_kbps)):
-            raise ConfigError(f"targets_kbps are positive kbit/s, got {self.targets_kbps}")
+        for name, unit in (("targets_kbps", " kbit/s"), ("targets_bpp", " bits per pixel"), ("rate_factors", " numbers")):
+            values = getattr(self, name)
+            if values is not None and not (values and all(0 < value < math.inf for value in values)):
+                raise ConfigError(f"{name} are positive{unit}, got {values}")
+        if self.targets_kbps is not None:
+            self.targets_bpp = None  # a scenario's; what is said in kbit/s is meant
+        if self.baseline not in self.controllers:
+            raise ConfigError(f"controllers must include {self.baseline}, the baseline that the others are compared with")
 
 
 @dataclass

@@ -77,7 +77,8 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
         with initialize_config_dir(str(CONFIGS), version_base=None):
             composed = compose(name, groups)
         OmegaConf.set_struct(composed, None)  # Hydra's lock; the schema keeps its own, under which a dict takes new names
-        config = OmegaConf.merge(OmegaConf.structured(schema), composed)
+        wanted = {item.name for item in fields(schema)}  # a scenario also says how a control is measured: the others do not ask
+        config = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.masked_copy(composed, [*wanted & set(composed)]))
         for word in keys:
             config = _with_word(config, word, schema, f"dvcc {program} {stage}")
         missing = sorted(OmegaConf.missing_keys(config))

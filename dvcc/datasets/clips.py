@@ -18,9 +18,9 @@ from dvcc.clip import Clip
 from dvcc.datasets.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import count_frames as frames_in
-from dvcc.media.clips import read_clip
+from dvcc.media.clips import read_clip, stored_rate
 from dvcc.media.folders import IMAGE_SUFFIXES, cityscapes_sequences
-from dvcc.media.protocols import covering
+from dvcc.media.protocols import covering, within
 
 T = TypeVar("T")
 
@@ -72,12 +72,16 @@ class ClipSpan:
     top: int = 0
     left: int = 0
     flip: bool = False
+    stride: int = 1
     shot: int | None = None  # its number in the video, where there are several
     frames: int = 0
 
 
 class ClipDataset(Dataset[Clip]):
     """Clips of `frames` frames, every `stride`-th, scaled so that the frame covers `size`, then cut to it.
+
+    fps: take every so many frames that about so many a second are left, but every one of a video that would have fewer than
+    `min_frames` then (None: `stride` says how many). crop: False for whole frames, scaled down to lie within `size`.
 
     videos: files or frame folders; a video is wholly in one data set or in another. size: (H, W), even. per_video: at most so
     many of every video, or of every shot, spread evenly over it (None: all that do not overlap), or a long one would speak for
@@ -103,31 +107,35 @@ class ClipDataset(Dataset[Clip]):
         seed: int = 0,
         shots: bool = False,
         min_frames: int | None = None,
+        fps: float | None = None,
+        crop: bool = True,
     ) -> None:
         if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(size)}")
         if crops_per_clip < 1:
             raise ConfigError(f"crops_per_clip counts the windows per clip and must be at least 1, got {crops_per_clip}")
         height, width = size  # a config gives a list
-        self.stride, self.size = stride, (height, width)
+        self.size, self.crop = (height, width), crop
         spans: list[ClipSpan] = []
         for video in videos:
-            starts = clip_starts(video, frames=frames, stride=stride, per_video=per_video, shots=shots, min_frames=min_frames)
+            step = stride if fps is None else stride_to(fps, video, least=min_frames or 1)
+            starts = clip_starts(video, frames=frames, stride=step, per_video=per_video, shots=shots, min_frames=min_frames)
             for start, shot, length in starts:
-                windows = [_window(video, start, self.size, variant, seed) for variant in range(crops_per_clip)]
-                spans += [replace(window, shot=shot, frames=length) for window in windows]
+                windows = [_window(video, start, self.size, variant, seed) for variant in range(crops_per_clip)] if crop else []
+                taken = windows or [ClipSpan(video, start)]
+                spans += [replace(window, stride=step, shot=shot, frames=length) for window in taken]
         self.spans = spread(spans, max_clips)
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, index: int) -> Clip:
-        return _read_span(self.spans[index], self.stride, self.size)
+        return _read_span(self.spans[index], self.size, self.crop)
 
     def identity(self, index: int) -> str:
         """What clip `index` depends on, without reading it: which frames of which video, and when that was last changed."""
         span = self.spans[index]
-        return repr((_changed(span.video), replace(span, video=Path()), self.stride, self.size, av.ffmpeg_version_info))
+        return repr((_changed(span.video), replace(span, video=Path()), self.size, self.crop, av.ffmpeg_version_info))
 
 
 def clip_starts(
@@ -156,6 +164,12 @@ def clip_starts(
     return starts
 
 
+def stride_to(fps: float, video: Path, *, least: int) -> int:
+    """Every how many frames of a video have to be taken for about `fps` a second, if `least` are left, else fewer."""
+    stride = max(1, round(float(stored_rate(video)) / fps))
+    return min(stride, max(1, count_frames(video) // least))
+
+
 def spread(items: list[T], count: int | None) -> list[T]:
     """At most `count` of the items, evenly."""
     if count is None or count >= len(items):
@@ -164,9 +178,11 @@ def spread(items: list[T], count: int | None) -> list[T]:
 
 
 @lru_cache(maxsize=16)  # a clip in the middle of a video costs the decoding of everything before it
-def _read_span(span: ClipSpan, stride: int, size: tuple[int, int]) -> Clip:
-    source = covering(_frame_size(span.video), size)
-    clip = read_clip(span.video, frames=span.frames, start=span.start, stride=stride, size=source)
+def _read_span(span: ClipSpan, size: tuple[int, int], crop: bool) -> Clip:
+    scaled = (covering if crop else within)(_frame_size(span.video), size)
+    clip = read_clip(span.video, frames=span.frames, start=span.start, stride=span.stride, size=scaled)
+    if not crop:
+        return clip
     return clip.crop(top=span.top, left=span.left, height=size[0], width=size[1], flip=span.flip)
 
 

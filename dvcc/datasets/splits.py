@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvcc.datasets.clips import list_videos
+from dvcc.datasets.table import read_table
 from dvcc.errors import ConfigError
 
 
@@ -31,12 +32,16 @@ def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str
 def split_data(
     name: str, root: str | Path, *, test: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> tuple[list[Path], list[Path]]:
-    """(training videos, test videos) of a data set: for "folder" those of `split_videos`; Cityscapes has its official split, and
-    `camvid_sequence` is all for testing. Raises `ConfigError` for `test` where the split is official."""
+    """(training videos, test videos) of a data set: for "folder" those of `split_videos`; Cityscapes has its official split, a
+    corpus that of its table (its videos of `val` and `test` are for testing), and `camvid_sequence` is all for testing. Raises
+    `ConfigError` for `test` where the split is official."""
     if name == "folder":
         return split_videos(root, test=test, exclude=exclude)
     if test or exclude:
         raise ConfigError(f"data={name} has its own split: leave out data.test and data.exclude, got {[*test, *exclude]}")
+    if name == "corpus":
+        listed = read_table(Path(root))
+        return [one.path for one in listed if one.split == "train"], [one.path for one in listed if one.split != "train"]
     if name == "cityscapes_sequence":
         sides = [Path(root) / "leftImg8bit_sequence" / side for side in ("train", "val")]
         train, val = (list_videos(side) if side.exists() else [] for side in sides)
@@ -58,7 +63,7 @@ def training_videos(
     if not videos and name == "cityscapes_sequence":
         raise ConfigError(f"{root}/leftImg8bit_sequence/train is not there, and the other splits are for testing: add it")
     if not videos and name != "folder":
-        raise ConfigError(f"data={name} has no videos to train on: train with data=folder or data=cityscapes_sequence")
+        raise ConfigError(f"data={name} has no videos to train on: train with data=folder, corpus or cityscapes_sequence")
     if not videos:
         raise ConfigError(f"{root} holds only {[v.name for v in held_out]}, all held out for testing: add videos to data.root")
     return videos

@@ -99,6 +99,13 @@ def covering(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+def within(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The even size (H, W), of the shape of `source`, that lies within `size`; the source's own, made even, if that does."""
+    scale = min(1.0, *(wanted / side for side, wanted in zip(source, size, strict=True)))
+    height, width = (max(16, int(side * scale) // 2 * 2) for side in source)
+    return height, width
+
+
 AS_IT_IS = Protocol()
 
 # Segmentation: the paper says 769x769 and not how. Its networks were trained on crops of that size at the pictures' own shape,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dvcc.codecs import X264
+from dvcc.codecs import X264, VideoCodec
 from dvcc.codecs.cache import EncodeCache
 from dvcc.control.runtime import Control
 from dvcc.errors import ConfigError
@@ -15,7 +15,7 @@ from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LearnedMap
-from dvcc.rate_control.objects import load_objects
+from dvcc.rate_control.objects import at_every_frame, load_objects
 
 if TYPE_CHECKING:
     from dvcc.surrogate import Surrogate
@@ -28,14 +28,14 @@ T = TypeVar("T")
 class Means:
     """What a controller may be made of. The codec is all that most need; a camera has no task network and no surrogate."""
 
-    codec: X264 = field(default_factory=X264)
+    codec: VideoCodec = field(default_factory=X264)
     control: Control | None = None
     task: Task | None = None
     surrogate: Surrogate | None = None
     cache: EncodeCache | None = None
 
 
-def _without(codec: X264, **params: str) -> AverageBitrate:
+def _without(codec: VideoCodec, **params: str) -> AverageBitrate:
     return AverageBitrate(replace(codec, params={**codec.params, **params}))
 
 
@@ -53,10 +53,14 @@ def _task(means: Means) -> Task:
     return means.task
 
 
+def _obeying(means: Means) -> X264:
+    return _needed(means.codec, X264, "saliency and search give every QP, and only x264 takes that: set codec=x264")
+
+
 def _saliency(means: Means, *, binary: bool) -> RateController:
     from dvcc.rate_control.saliency import BinarySaliency, GradedSaliency
 
-    return (BinarySaliency if binary else GradedSaliency)(_task(means), means.codec)
+    return (BinarySaliency if binary else GradedSaliency)(_task(means), _obeying(means))
 
 
 def _search(means: Means) -> RateController:
@@ -65,7 +69,7 @@ def _search(means: Means) -> RateController:
 
     surrogate = _needed(means.surrogate, AnchoredSurrogate, "search needs an anchored surrogate: set surrogate=PATH")
     cache = _needed(means.cache, EncodeCache, "search needs a cache of encodes: set data.cache=FOLDER")
-    return Search(_task(means), surrogate, cache, means.codec)
+    return Search(_task(means), surrogate, cache, _obeying(means))
 
 
 def _boxes(means: Means) -> RateController:
@@ -81,6 +85,15 @@ def _needed(value: object, kind: type[T], message: str) -> T:
     return value
 
 
+def _own(place: str, means: Means) -> RateController:
+    from dvcc.networks.factory import call_place
+
+    controller = call_place(place, means=means)
+    if not isinstance(controller, RateController):
+        raise ConfigError(f"{place} gave a {type(controller).__name__}: return a RateController")
+    return controller
+
+
 RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "abr1": lambda means: AverageBitrate(means.codec, passes=1),
     "abr1_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True),
@@ -94,6 +107,9 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "saliency_binary": lambda means: _saliency(means, binary=True),
     "boxes": _boxes,
     "objects": lambda means: AverageBitrate(means.codec, control=load_objects()),
+    "objects_corrected": lambda means: AverageBitrate(means.codec, corrected=True, control=load_objects()),
+    "objects_every_frame": lambda means: AverageBitrate(means.codec, control=at_every_frame(load_objects())),
+    "objects_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True, control=load_objects()),
     "search": _search,
     "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),
@@ -104,7 +120,12 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
 
 
 def build_rate_controller(name: str, means: Means) -> RateController:
-    """The controller `name`. Raises `ConfigError` for an unknown name, or one whose means are missing."""
+    """The controller `name`, or one of your own, "package.module:name": a function or class that is called with means=`means`.
+
+    Raises `ConfigError` for an unknown name, one whose means are missing, or a function that makes no `RateController`.
+    """
+    if ":" in name:
+        return _own(name, means)
     if name not in RATE_CONTROLLERS:
         raise ConfigError(f"there is no rate controller {name!r}: choose among {', '.join(RATE_CONTROLLERS)}")
     return RATE_CONTROLLERS[name](means)

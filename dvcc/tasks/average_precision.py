@@ -19,6 +19,9 @@ _MOST_PER_PICTURE = 100
 class AveragePrecision(Metric):
     """COCO's mean average precision, at one IoU of `IOU_THRESHOLDS`, or by itself over all ten.
 
+    pooled: one precision-recall curve of all classes instead of the mean over the classes. A box still has to have its object's
+    class. Over few clips a class with three objects would count as much as one with three hundred.
+
     torchmetrics' own asks COCO's tools, which match all boxes of a set anew whenever they are asked: too slow for a bootstrap
     over every controller and target. A match concerns one picture only, so here it is made once; the figures are the same.
     """
@@ -28,9 +31,9 @@ class AveragePrecision(Metric):
     matches: list[torch.Tensor] | torch.Tensor
     objects: torch.Tensor
 
-    def __init__(self, num_classes: int, *, iou: float | None = None) -> None:
+    def __init__(self, num_classes: int, *, iou: float | None = None, pooled: bool = False) -> None:
         super().__init__()
-        self._iou = iou
+        self._iou, self._pooled = iou, pooled
         # Per found box: its class, its score, and whether it matches an object, at every threshold.
         self.add_state("matches", [], dist_reduce_fx="cat")
         self.add_state("objects", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
@@ -50,11 +53,13 @@ class AveragePrecision(Metric):
         return found.mean() if self._iou is None else found[IOU_THRESHOLDS.tolist().index(self._iou)]
 
     def average_precisions(self) -> torch.Tensor:
-        """(10,): the mean average precision over the classes that have objects, at IoU 0.5, 0.55 .. 0.95."""
+        """(10,): average precision, of all classes pooled or the mean over those with objects, at IoU 0.5, 0.55 .. 0.95."""
         rows = torch.cat(self.matches) if isinstance(self.matches, list) and self.matches else self.matches
         if not isinstance(rows, torch.Tensor):
             rows = self.objects.new_zeros(0, 2 + len(IOU_THRESHOLDS))
         rows = rows[rows[:, 1].argsort(descending=True, stable=True)]
+        if self._pooled and (count := int(self.objects.sum())):
+            return interpolated_precision(rows[:, 2:], count)
         per_class = [
             interpolated_precision(rows[rows[:, 0] == label, 2:], int(self.objects[label]))
             for label in self.objects.nonzero().flatten()

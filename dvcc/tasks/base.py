@@ -19,6 +19,10 @@ SURE = 60.0
 """A logit over others of 0 that makes a probability of 1, as far as float32 can tell."""
 
 
+State = dict[str, torch.Tensor | list[torch.Tensor]]
+"""What a metric has been updated with: sums and lists, by name."""
+
+
 class Task(nn.Module, AbstractBase):
     """A downstream task. A loss compares with a reference prediction, the task's own on the uncoded clip or one made of labels
     (`reference`); a metric compares with labels, those of a data set or what a reference prediction says (`labels`).
@@ -39,6 +43,9 @@ class Task(nn.Module, AbstractBase):
     metric_range: tuple[float, float]
     """Where coding moves the metric, the worse value first: test rates are spread from where the baseline has the one to where it
     has the other."""
+
+    beside: tuple[str, ...] = ()
+    """Names of other `metrics()` that a comparison shows; they are computed of the states of `metric()`."""
 
     overlap: int = 0
     """Frames that a part of a clip must share with the next part if clips are predicted in parts: a prediction is made of so many
@@ -103,6 +110,11 @@ class Task(nn.Module, AbstractBase):
     def metric(self) -> Metric:
         """A new one of the principal figure, `metric_name`."""
         return self.metrics()[self.metric_name]
+
+    def weight(self, state: State) -> float | None:
+        """What a clip counts in the mean over clips that is the figure of a set, by the state of its `metric()`; None where the
+        states of all clips are pooled into one figure instead."""
+        return None
 
     def lost(self, metric: Metric) -> float:
         """What is put down, where the bandwidth is strict, for clips that exceed it: the figure of an answer that never arrives.

@@ -12,10 +12,7 @@ import torch
 from torchmetrics import Metric
 
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.tasks.base import Task
-
-State = dict[str, torch.Tensor | list[torch.Tensor]]
-"""What a metric has been updated with: sums and lists, by name."""
+from dvcc.tasks.base import State, Task
 
 AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
 

@@ -70,6 +70,8 @@ def build_clips(data: DataConfig, videos: Sequence[Path], *, crops_per_clip: int
         seed=seed,
         shots=data.shots,
         min_frames=data.min_frames,
+        fps=data.fps,
+        crop=data.crop,
     )
 
 

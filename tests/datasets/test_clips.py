@@ -122,3 +122,20 @@ def test_short_shots_are_taken_whole_if_asked(videos):
     assert len(whole) == 1 and 8 <= whole[0].num_frames < 20
     thinned = ClipDataset(video, frames=40, stride=3, size=(64, 96), min_frames=3)
     assert thinned[0].num_frames == -(-whole[0].num_frames // 3)
+
+
+def test_a_wanted_rate_decides_the_stride_of_every_video(tmp_path):
+    """Of 25 frames a second every second one for about 14, and every one of a video that has too few."""
+    for name, frames in (("long", 24), ("short", 14)):
+        (tmp_path / f"{name}.mp4").write_bytes(X264().encode(make_scene(frames=frames), CRF(15)).bitstream)
+    clips = ClipDataset(list_videos(tmp_path), frames=30, min_frames=12, fps=14, size=(64, 96), per_video=1)
+    assert [(span.stride, span.frames) for span in clips.spans] == [(2, 12), (1, 14)]
+    assert [float(clip.fps) for clip in (clips[0], clips[1])] == [12.5, 25]
+    assert clips.identity(0) != ClipDataset(list_videos(tmp_path), frames=12, stride=1, size=(64, 96), per_video=1).identity(0)
+
+
+def test_whole_frames_lie_within_the_size(folder):
+    for size, expected in (((40, 96), (40, 60)), ((64, 48), (32, 48)), ((640, 960), (64, 96))):
+        clips = ClipDataset(list_videos(folder), frames=4, stride=1, size=size, crop=False, crops_per_clip=3, max_clips=2)
+        assert {(clip.height, clip.width) for clip in (clips[0], clips[1])} == {expected}
+    assert len(ClipDataset([folder / "a.mp4"], frames=20, stride=1, size=size, crop=False, crops_per_clip=3)) == 1

@@ -18,12 +18,12 @@ from tests.videos import write_control
 
 FIGURES = {
     *("bd_rate_percent", "bd_rate_ci95", "bd_metric", "met_share", "strict_metric", "metric"),
-    *("achieved_kbps", "target_kbps", "seconds_per_frame", "num_encodes"),
+    *("achieved_kbps", "target_kbps", "bits_per_pixel", "num_encodes"),
 }
 
 
 def configure(tiny, out, *words):
-    return parse("evaluate", ["control", "task=reconstruction", *tiny, f"out={out}", "bootstrap=30", *words])[1]
+    return parse("evaluate", ["control", "task=reconstruction", *tiny, f"out={out}", "bootstrap=30", "workers=1", *words])[1]
 
 
 def read_rows(out) -> list[dict[str, str]]:
@@ -148,7 +148,7 @@ def test_refusals(tiny, tmp_path):
 
 
 def test_an_out_that_cannot_be_written_is_found_before_any_work(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "load_test_clips", lambda *arguments: pytest.fail("work before the check"))
+    monkeypatch.setattr(evaluation, "opened", lambda *arguments: pytest.fail("work before the check"))
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "report"):
         with pytest.raises(DvccError, match=f"cannot write to {out}: .*choose another folder with out=DIR"):
@@ -228,9 +228,17 @@ def test_targets_lead_from_the_worse_end_of_the_range_to_the_better(tiny, tmp_pa
 def test_streams_are_longer_and_of_other_gops_than_what_a_control_was_trained_for(tiny, checkpoint, tmp_path):
     """A GOP of 25 and whole shots; the figures of the strict question are there, too."""
     words = [word for word in tiny if not word.startswith(("data.frames", "data.stride"))]
-    words += ["scenario=stream", "data.frames=40", "data.min_frames=8", f"checkpoint={checkpoint}", "targets_kbps=[100,300]"]
+    words += [
+        "scenario=stream",
+        "data.frames=40",
+        "data.min_frames=8",
+        f"checkpoint={checkpoint}",
+        "targets_kbps=[100,300]",
+        "rate_factors=[1]",
+        "reach=1.25",
+    ]
     controllers = "controllers=[abr1_vbv,abr2,abr2_corrected,learned_corrected]"
-    evaluation.run(configure(words, tmp_path, *words[-4:], controllers))
+    evaluation.run(configure(words, tmp_path, *words[-6:], controllers))
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["config"]["codec"]["gop"] == 25 and report["config"]["data"]["stride"] == 1
     assert "keyint=25" in report["settings"]

@@ -1,14 +1,17 @@
 """Summaries of hand-made rows, where every figure is known."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from dvcc.evaluation.control.run import Row
-from dvcc.evaluation.control.summary import _strict, seed_spread, summarise
+from dvcc.evaluation.control.clips import ClipName
+from dvcc.evaluation.control.measure import Measured, Row
+from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise
+from dvcc.evaluation.control.table import Table
 from dvcc.tasks import OpticalFlowTask, build_task
-from dvcc.tasks.judging import State, state_of
+from dvcc.tasks.judging import State, pooled, state_of
 
 TARGETS = (100.0, 200.0, 400.0, 800.0)
 
@@ -23,16 +26,22 @@ def rows_of(controller: str, video: str, *, spent: float, gain_db: float, less_l
     for index, target in enumerate(TARGETS):
         psnr = 30 + 3 * index + gain_db
         loss = 5.0 - index - less_loss
-        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, psnr, loss, 2, 0.5)
+        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, psnr, loss, 2)
         rows.append((row, state(10 ** (-psnr / 10))))
     return rows
 
 
 def summary_of(*rows: list[tuple[Row, State]], bootstrap: int = 0) -> dict:
-    flat = [item for some in rows for item in some]
-    clips = list(dict.fromkeys((row.video, row.start) for row, _ in flat))
     task = build_task("reconstruction", model="psnr")
-    return summarise([r for r, _ in flat], [s for _, s in flat], task, clips=clips, bootstrap=bootstrap, seed=0)
+    return summarise(measured(*rows), task, clips=clips_of(*rows), baseline="abr2", bootstrap=bootstrap, seed=0)
+
+
+def measured(*rows: list[tuple[Row, State]]) -> list[Measured]:
+    return [(row, state, None) for some in rows for row, state in some]
+
+
+def clips_of(*rows: list[tuple[Row, State]]) -> list[ClipName]:
+    return [ClipName(video, 0, video) for video in dict.fromkeys(row.video for some in rows for row, _ in some)]
 
 
 def test_tolerances_decide_who_met_the_target():
@@ -55,7 +64,7 @@ def test_bd_figures_of_a_constant_gain():
     assert found["bd_rate_ci95"] == pytest.approx((found["bd_rate_percent"],) * 2, abs=0.01)  # all videos alike
     assert found["bd_rate_of_loss_percent"] == pytest.approx(100 * (2**-0.5 - 1), abs=0.5)  # half an octave
     assert found["bd_rate_of_loss_ci95"] == pytest.approx((found["bd_rate_of_loss_percent"],) * 2, abs=0.01)
-    assert found["num_encodes"] == 2 and found["seconds_per_frame"] == 0.5
+    assert found["num_encodes"] == 2
 
 
 def test_the_interval_covers_videos_that_differ():
@@ -68,11 +77,9 @@ def test_the_interval_covers_videos_that_differ():
 
 def test_unreachable_rows_are_counted_and_not_scored():
     base = rows_of("abr2", "a", spent=1.0, gain_db=0)
-    nothing = Row("b", 0, "abr2", 0, 100.0, *[float("nan")] * 4, 0, float("nan"), "unreachable")
-    task = build_task("reconstruction", model="psnr")
-    found = summarise(
-        [*(r for r, _ in base), nothing], [*(s for _, s in base), None], task, clips=[("a", 0), ("b", 0)], bootstrap=0, seed=0
-    )
+    nothing = Row("b", 0, "abr2", 0, 100.0, status="unreachable")
+    task, clips = build_task("reconstruction", model="psnr"), [ClipName("a", 0, "a"), ClipName("b", 0, "b")]
+    found = summarise([*measured(base), (nothing, None, None)], task, clips=clips, baseline="abr2", bootstrap=0, seed=0)
     assert found["abr2"]["unreachable"] == 1 and found["abr2"]["metric"] == pytest.approx([30, 33, 36, 39])
 
 
@@ -81,17 +88,15 @@ def flow_rows(controller: str, video: str, *, spent: float, better: float, motio
     rows = []
     for index, target in enumerate(TARGETS):
         error = 0.8 / 2**index / better
-        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, error, 3.0 - index, 2, 0.5)
+        row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, error, 3.0 - index, 2)
         found = {"error": 10 * error, "motion": 10 * motion, "pixels": 10.0}
         rows.append((row, {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}))
     return rows
 
 
 def flow_summary(*rows: list[tuple[Row, State]]) -> dict:
-    flat = [item for some in rows for item in some]
-    clips = list(dict.fromkeys((row.video, row.start) for row, _ in flat))
     task = OpticalFlowTask.__new__(OpticalFlowTask)  # no network is asked
-    return summarise([r for r, _ in flat], [s for _, s in flat], task, clips=clips, bootstrap=0, seed=0)
+    return summarise(measured(*rows), task, clips=clips_of(*rows), baseline="abr2", bootstrap=0, seed=0)
 
 
 def test_less_of_an_error_is_better():
@@ -115,19 +120,98 @@ def test_a_lost_flow_is_no_motion():
     assert found["strict_gain_percent"] < -200
 
 
+def detected(task, *, found: int, missed: int) -> State:
+    """Of a picture in which so many objects of as many classes are found, and others are missed."""
+    metric = task.metric()
+    corners = torch.tensor([[i / 8, 0.0, (i + 1) / 8, 1.0] for i in range(found + missed)])
+    truth = torch.cat([corners, torch.arange(found + missed)[:, None] % 3], 1)[None]
+    scores = torch.nn.functional.one_hot(truth[0, :, 4].long(), 3).float()
+    scores[found:] = 0
+    metric.update(torch.cat([corners, scores], 1)[None], truth)
+    return state_of(metric)
+
+
+def weighted(task, row: Row, state: State) -> tuple[Row, State]:
+    return replace(row, metric=pooled(task.metric(), [state]), weight=task.weight(state)), state
+
+
 def test_clips_without_anything_to_find_leave_the_strict_metric_defined(detector):
     """Of two clips the one without objects meets its target: average precision is not defined over it."""
     task = build_task("detection", model="fastestdet", weights=detector)
     row = rows_of("abr2", "a", spent=1.0, gain_db=0)[0][0]
-    empty = state_of(task.metric())
-    seen = task.metric()
-    candidates = torch.zeros(1, 1, 7)
-    candidates[..., 2:5] = 1.0
-    seen.update(candidates, task.labels(candidates))
-    items = [(row, empty), (replace(row, video="b", achieved_kbps=2 * row.target_kbps), state_of(seen))]
-    assert _strict(items, 0.0, task, task.metric()) == 0.0
-    assert _strict(items[:1], 0.0, task, task.metric()) is None
-    assert _strict(items, 1.0, task, task.metric()) == pytest.approx(1.0)
+    empty = weighted(task, row, state_of(task.metric()))
+    seen = weighted(task, replace(row, video="b", achieved_kbps=2 * row.target_kbps), detected(task, found=1, missed=0))
+    clips = clips_of([empty, seen])
+    both = Table(measured([empty, seen]), task, clips)
+    assert both.strict("abr2", clips, 0, 0.0) == 0.0 and both.strict("abr2", clips, 0, 1.0) == pytest.approx(1.0)
+    assert math.isnan(Table(measured([empty]), task, clips).strict("abr2", clips, 0, 0.0))
+
+
+def test_a_clip_out_of_reach_counts_at_equal_metric_and_not_where_the_bandwidth_is_strict():
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "ab"]
+    over = [(replace(row, within_reach=row.video == "a", achieved_kbps=row.target_kbps * 1.5), s) for row, s in base[1]]
+    found = summary_of(base[0], over)["abr2"]
+    assert found["met_share"]["0"] == 1 and found["rate_ratio"] == [1, 1, 1]
+    assert found["achieved_kbps"] == pytest.approx([1.25 * target for target in TARGETS])
+
+
+def test_objects_weigh_in_the_mean_over_clips(detector):
+    """A clip with one object counts a third of one with three, and none where there is nothing; classes are pooled."""
+    task = build_task("detection", model="fastestdet", weights=detector)
+    row = rows_of("abr2", "a", spent=1.0, gain_db=0)[0][0]
+    clips = [
+        weighted(task, replace(row, video=name), state)
+        for name, state in (
+            ("a", detected(task, found=1, missed=0)),
+            ("b", detected(task, found=1, missed=2)),
+            ("c", state_of(task.metric())),
+        )
+    ]
+    table = Table(measured(clips), task, clips_of(clips))
+    third = clips[1][0].metric
+    assert third == pytest.approx(34 / 101)  # recalls 0, 0.01 .. 0.33
+    assert table.figure(clips) == pytest.approx((1 + 3 * third) / 4)
+    assert figures_of(task, [state for _, state in clips])["AP50"] == pytest.approx((1 + 3 * third) / 4)
+    crowd = replace(clips[0][0], weight=task.weight({"objects": torch.full((3,), 100.0)}))
+    assert crowd.weight == 40
+
+
+def test_a_target_is_the_mean_of_its_rate_factors():
+    rows = []
+    for factor, gain in ((0.96, -1.0), (1.04, 2.0)):
+        for row, _ in rows_of("abr2", "a", spent=factor, gain_db=gain):
+            psnr = row.metric
+            rows.append((replace(row, rate_factor=factor), state(10 ** (-psnr / 10))))
+    found = summary_of(rows)["abr2"]
+    assert found["metric"] == pytest.approx([30.5 + 3 * i for i in range(4)])
+    assert found["achieved_kbps"] == pytest.approx(TARGETS)
+
+
+def test_single_clips_are_compared_by_curves_that_rise(detector):
+    base = rows_of("abr2", "a", spent=1.0, gain_db=0)
+    ours = rows_of("ours", "a", spent=0.8, gain_db=0)
+    jumping = [
+        (replace(row, metric=row.metric + (-1) ** i * 2), s)
+        for i, (row, s) in enumerate(rows_of("up", "a", spent=0.8, gain_db=0))
+    ]
+    flat = [(replace(row, metric=30.0), s) for row, s in rows_of("flat", "a", spent=1.0, gain_db=0)]
+    found = summary_of(base, ours, jumping, flat)
+    table = Table(measured(base, ours, jumping, flat), build_task("reconstruction", model="psnr"), clips_of(base))
+    clip = table.clips[0]
+    assert table.clip_difference("ours", "abr2", clip) == pytest.approx(-20)
+    assert -40 < table.clip_difference("up", "abr2", clip) < 0
+    assert table.clip_difference("flat", "abr2", clip) == math.inf and table.clip_difference("flat", "flat", clip) == 0
+    assert found["ours"]["better_share"] == found["ours"]["not_worse_share"] == 1 and found["flat"]["not_worse_share"] == 0
+
+
+def test_kinds_of_scenes_have_their_own_figures():
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abcdef"]
+    ours = [rows_of("ours", video, spent=0.5 if video in "abc" else 1.0, gain_db=0) for video in "abcdef"]
+    clips = [ClipName(video, 0, video, "street" if video in "abc" else "sport") for video in "abcdef"]
+    task = build_task("reconstruction", model="psnr")
+    kinds = summarise(measured(*base, *ours), task, clips=clips, baseline="abr2", bootstrap=30, seed=0)["ours"]["kinds"]
+    assert kinds["street"]["bd_rate_percent"] == pytest.approx(-50) and kinds["street"]["groups"] == 3
+    assert kinds["sport"]["bd_rate_percent"] == pytest.approx(0) and kinds["sport"]["bd_rate_ci95"] == pytest.approx((0, 0))
 
 
 def test_trainings_that_differ_in_their_seeds_alone_show_their_spread():

@@ -33,6 +33,9 @@ LIMITS |= {
     "saliency_binary": 7,
     "boxes": 2,
     "objects": 2,
+    "objects_corrected": 4,
+    "objects_every_frame": 2,
+    "objects_vbv": 1,
     "search": 3 + 2 * 13,
 }  # its ladder has three rungs here
 
@@ -265,3 +268,22 @@ def test_a_stream_keeps_its_channel(scene):
     control = deploy(ControlNetwork(width=8))
     learned = build_rate_controller("learned_vbv", Means(control=control)).encode(stream, 120.0)
     assert np.array_equal(learned.bits_per_frame, plain.bits_per_frame)
+
+
+def half_rate(means: Means) -> AverageBitrate:
+    """A controller of one's own."""
+    return AverageBitrate(means.codec, passes=1)
+
+
+def test_a_controller_of_ones_own_has_a_place(means, scene):
+    controller = build_rate_controller("tests.rate_control.test_contract:half_rate", means)
+    assert controller.encode(scene, 200.0).num_encodes == 1
+    with pytest.raises(ConfigError, match="gave a Control: return a RateController"):
+        build_rate_controller("tests.rate_control.test_contract:no_controller", means)
+    with pytest.raises(ConfigError, match="has no nothing"):
+        build_rate_controller("tests.rate_control.test_contract:nothing", means)
+
+
+def no_controller(means: Means) -> Control | None:
+    """Not one."""
+    return means.control

@@ -2,64 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torchmetrics import Metric
 
 from dvcc.clip import Clip
-from dvcc.config import DataConfig, EvaluateControlConfig
+from dvcc.config import DataConfig
 from dvcc.datasets import DataSet, build_dataset
-from dvcc.datasets.clips import spread
+from dvcc.datasets.clips import ClipDataset, spread
 from dvcc.datasets.splits import split_videos
+from dvcc.datasets.table import SPLITS, Listed, on_side, read_table
 from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.networks import labels_left_out, num_classes, speaks_of
 from dvcc.media.protocols import Protocol
 from dvcc.tasks import Task
-from dvcc.tasks.judging import pooled, predict_frames, refuse_silence, state_of, with_noise
 from dvcc.training.run import build_clips, data_root
 
 _SEQUENCES = ("camvid_sequence", "cityscapes_sequence")
 """Data sets whose clips have as many frames as is asked for; of the others, every picture is a clip of one frame."""
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A test clip, and how far the network agrees with itself on it. The reference prediction is made when it is needed: those of
-    many long clips do not fit into memory. labels: of a data set, where they are of the task and its network's classes."""
+@dataclass(frozen=True)
+class ClipName:
+    """What tells a clip apart. group: what intervals resample: footage that belongs together. kind: of scene, "" if unknown."""
 
-    clip: Clip
     video: str
     start: int
-    agreement: float
-    labels: torch.Tensor | None = None
+    group: str
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.video} from {self.start}"
 
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """The held-out clips of a command's data. sources: the files that they are from. data: None for videos without labels."""
+    """The held-out clips of a command's data. sources: the files that they are from. data: None for videos without labels.
+    listed: rows of a corpus' table, by file name."""
 
     config: DataConfig
     sources: tuple[Path, ...]
     data: DataSet | None = None
+    listed: dict[str, Listed] = field(default_factory=dict)
 
     __test__ = False  # no test, though pytest takes it for one by its name
 
-    def __iter__(self) -> Iterator[tuple[str, int, Clip, torch.Tensor | None]]:
-        """(video or group, first frame or number in the group, clip, labels) of every clip."""
+    @cached_property
+    def _clips(self) -> ClipDataset:
+        return build_clips(self.config, self.sources)
+
+    @cached_property
+    def names(self) -> list[ClipName]:
+        """Of all clips, in order; start: the first frame, or the number in the group."""
+        names: list[ClipName] = []
         if self.data is None:
-            clips = build_clips(self.config, self.sources)
-            for index, span in enumerate(clips.spans):
-                name = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
-                yield name, span.start, clips[index], None
-            return
+            for span in self._clips.spans:
+                video = span.video.name if span.shot is None else f"{span.video.name} shot {span.shot}"
+                row = self.listed.get(span.video.name)
+                names.append(ClipName(video, span.start, row.group if row else video, row.kind if row else ""))
+            return names
         counts: dict[str, int] = {}
         for example in self.data:
-            height, width = self.config.size
-            number = counts[example.group] = counts.get(example.group, 0) + 1
-            yield (example.group, number - 1, *example.load(Protocol(cover=(height, width))))
+            counts[example.group] = counts.get(example.group, 0) + 1
+            names.append(ClipName(example.group, counts[example.group] - 1, example.group))
+        return names
+
+    def load(self, index: int) -> tuple[Clip, torch.Tensor | None]:
+        """A clip and its labels."""
+        if self.data is None:
+            return self._clips[index], None
+        height, width = self.config.size
+        return self.data[index].load(Protocol(cover=(height, width)))
 
     def labels_apply(self, task_name: str, task: Task) -> bool:
         """Whether there are labels, and they mean what the task's network answers."""
@@ -91,6 +108,9 @@ def find_test_set(data: DataConfig) -> TestSet:
     if data.test or data.exclude:
         named = [*data.test, *data.exclude]
         raise ConfigError(f"data={data.name} has its own split: leave out data.test and data.exclude, got {named}")
+    if data.name == "corpus":
+        chosen = _listed(root, data.split, data.kinds)
+        return TestSet(data, tuple(one.path for one in chosen), listed={one.path.name: one for one in chosen})
     options = {"frames": data.frames, "stride": data.stride} if data.name in _SEQUENCES else {}
     found = build_dataset(data.name, root, **options)
     examples = list(found.examples)
@@ -103,31 +123,15 @@ def find_test_set(data: DataConfig) -> TestSet:
     return TestSet(data, tuple(sources), DataSet(found.name, tuple(examples), found.task, found.num_classes, found.class_maps))
 
 
-def load_test_clips(config: EvaluateControlConfig, tests: TestSet, task: Task) -> tuple[list[Judged], list[Judged]]:
-    """(clips to score, clips that fail the stability gate).
-
-    Raises `ConfigError` when no clip passes.
-    """
-    labelled = tests.labels_apply(config.task.name, task)
-    judged = []
-    metric = task.metric()
-    for name, start, clip, labels in tests:
-        reference = predict_frames(task, clip.frames)
-        metric.update(reference, task.labels(reference))
-        noisy = with_noise(clip.frames, seed=config.seed)
-        agreement = float(task.agreement(predict_frames(task, noisy)[None], reference[None])[0])
-        judged.append(Judged(clip, name, start, agreement, labels if labelled else None))
-    refuse_silence(task, pooled(task.metric(), [state_of(metric)]))
-    stable = [j for j in judged if j.agreement >= config.stability]
-    if not stable:
-        best = max(j.agreement for j in judged)
-        raise ConfigError(
-            f"{config.task.model} disagrees with itself under +-1 noise on every clip (best agreement {best:.2f} < "
-            f"{config.stability}): use another network or larger frames, or lower stability"
-        )
-    return stable, [j for j in judged if j.agreement < config.stability]
-
-
-def names_of(judged: Sequence[Judged]) -> list[tuple[str, int]]:
-    """What tells clips apart in rows and summaries."""
-    return [(j.video, j.start) for j in judged]
+def _listed(root: Path, split: str, kinds: Sequence[str]) -> list[Listed]:
+    """The chosen rows of a corpus' table. Raises `ConfigError` for a side or a kind that it has not."""
+    if split not in SPLITS:
+        raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
+    listed = on_side(read_table(root), split)
+    there = sorted({one.kind for one in listed})
+    if unknown := set(kinds) - set(there):
+        raise ConfigError(f"data.kinds names {sorted(unknown)}, and the types of {root} are {there}")
+    chosen = [one for one in listed if not kinds or one.kind in kinds]
+    if not chosen:
+        raise ConfigError(f"{root} has no video of the split {split!r}: choose another data.split")
+    return chosen

@@ -14,23 +14,15 @@ import torch
 
 from dvcc import units
 from dvcc._files import write_atomic
-from dvcc.rate_control import RateController
 from dvcc.tasks.base import Task
 from dvcc.visuals import curves, rgb, strip
 
 if TYPE_CHECKING:
-    from dvcc.evaluation.control.clips import Judged
+    from dvcc.evaluation.control.measure import Bench
 
 
-def write_report(
-    out: Path,
-    report: dict[str, Any],
-    rows: Sequence[dict[str, Any]],
-    judged: Sequence[Judged],
-    controllers: dict[str, RateController],
-    task: Task,
-) -> str:
-    """Write every file; returns the table and the path of report.md, for the terminal."""
+def write_report(out: Path, report: dict[str, Any], rows: Sequence[dict[str, Any]], bench: Bench, clips: Sequence[int]) -> str:
+    """Write every file; returns the table and the path of report.md, for the terminal. clips: numbers of those measured."""
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_atomic(out / "rows.csv", csv_text(rows))
     summary = report["summary"]
@@ -38,23 +30,23 @@ def write_report(
         name: [(rate, value, None) for rate, value in zip(s["bits_per_pixel"], s["metric"], strict=True) if rate is not None]
         for name, s in summary.items()
     }
-    title = f"{report['metric']} against the prediction on the uncoded clip ({report['judge']}), {len(judged)} test clips"
+    title = f"{report['metric']} against the prediction on the uncoded clip ({report['judge']}), {len(clips)} test clips"
     curves(series, out / "curves.png", x_label="bits per pixel (real encodes)", y_label=report["metric"], title=title)
-    _pictures(out, summary, judged, controllers, task)
+    _pictures(out, report, bench, clips[len(clips) // 2])
     tables = _tables(report)
     write_atomic(out / "report.md", f"# Rate control for {report['config']['task']['name']}\n\n{tables}\n{_notes(report)}")
     return "\n".join([tables, *_notes_on_training(report), f"report: {out / 'report.md'}"])
 
 
 def _tables(report: dict[str, Any]) -> str:
-    return "\n".join([_rate_matched(report), *_of_labels(report), _strict(report)])
+    return "\n".join([_rate_matched(report), *_by_clip(report), *_of_labels(report), _strict(report)])
 
 
 def _rate_matched(report: dict[str, Any]) -> str:
     """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
     summary, seeds = report["summary"], report["seed_spread"]
     metric = report["metric"] if report["higher_is_better"] else f"{report['metric']}, less is better,"
-    targets = [number(t, ".0f") for t in summary["abr2"]["target_kbps"]]
+    targets = [number(t, ".0f") for t in summary[report["baseline"]]["target_kbps"]]
     head = [
         "controller",
         *[f"{t} kbit/s" for t in targets],
@@ -71,22 +63,57 @@ def _rate_matched(report: dict[str, Any]) -> str:
         cells = [f"{number(m, '.3f')} @ {number(r, '.1f')}" for m, r in zip(s["metric"], s["achieved_kbps"], strict=True)]
         figures = []
         for kind in ("bd_rate", "bd_rate_of_loss"):
-            interval = s[f"{kind}_ci95"]
-            figures.append("baseline" if name == "abr2" else f"{number(s[f'{kind}_percent'], '+.1f')} %")
-            figures.append("-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval))
-        basis = "-" if name == "abr2" else _basis(s["bd_basis"])
+            figures.append("baseline" if name == report["baseline"] else f"{number(s[f'{kind}_percent'], '+.1f')} %")
+            figures.append(_interval(s[f"{kind}_ci95"], "+.1f"))
+        basis = "-" if name == report["baseline"] else _basis(s["bd_basis"])
         spread = [_seeds(seeds.get(name))] if seeds else []
-        body.append([name, *cells, *figures[:2], *spread, *figures[2:], basis, f"{s['num_encodes']:.1f}"])
+        body.append([name, *cells, *figures[:2], *spread, *figures[2:], basis, number(s["num_encodes"], ".1f")])
     reasons = [
         f"No BD-rate{at} for {name}: {reason}.\n"
         for name, s in summary.items()
         for at, reason in (("", s["bd_basis"]["reason"]), (" at equal loss", s["bd_basis"]["reason_of_loss"]))
-        if reason and name != "abr2"
+        if reason and name != report["baseline"]
     ]
+    noise = ", ".join(f"{name} {number(value, '.3f')}" for name, value in report["under_noise"].items())
     return (
-        f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; "
-        "negative is better)\n\n" + "\n".join([markdown_table(head, body), *reasons])
+        f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; negative "
+        f"is better). Uncoded, under noise of +-1 grey level: {noise}\n\n" + "\n".join([markdown_table(head, body), *reasons])
     )
+
+
+def _by_clip(report: dict[str, Any]) -> list[str]:
+    """Clip by clip, against the judge's own boxes, other metrics, and by kind of scene."""
+    others = {name: s for name, s in report["summary"].items() if name != report["baseline"]}
+    if not others:
+        return []
+    bound = "boxes" in others
+    head = ["controller", "better in", "not worse in", *(["of the gain of boxes", "95 % interval"] if bound else [])]
+    head += [f"{name} per target" for name in report["beside"]]
+    kinds = sorted({kind for s in others.values() for kind in s["kinds"]})
+    body = []
+    for name, s in others.items():
+        cells = [name, f"{number(s['better_share'], '.0%')}", f"{number(s['not_worse_share'], '.0%')}"]
+        if bound:
+            cells += [f"{number(s['share_of_bound'], '.0f')} %", _interval(s["share_of_bound_ci95"], ".0f")]
+        cells += [" ".join(number(value, ".3f") for value in s[other]) for other in report["beside"]]
+        body.append(cells)
+    said = [
+        f"Clip by clip: share of the clips that need fewer bits than {report['baseline']} at equal metric, and of those that "
+        "need at most 2 % more\n\n" + markdown_table(head, body)
+    ]
+    if kinds:
+        head = ["kind of scene", "groups", *[cell for name in others for cell in (name, "95 % interval")]]
+        body = []
+        for kind in kinds:
+            found = [s["kinds"][kind] for s in others.values()]
+            figures = [(f"{number(f['bd_rate_percent'], '+.1f')} %", _interval(f["bd_rate_ci95"], "+.0f")) for f in found]
+            body.append([kind, str(found[0]["groups"]), *[cell for pair in figures for cell in pair]])
+        said.append("BD-rate by kind of scene; below six groups it is shown, not judged\n\n" + markdown_table(head, body))
+    return said
+
+
+def _interval(ends: Sequence[float] | None, spec: str) -> str:
+    return "-" if ends is None else f"[{ends[0]:{spec}}, {ends[1]:{spec}}]"
 
 
 def _seeds(spread: dict[str, Any] | None) -> str:
@@ -107,12 +134,13 @@ def _of_labels(report: dict[str, Any]) -> list[str]:
     labels = report["labels"]
     if labels is None:
         return []
-    head = ["controller", *[f"target {i + 1}" for i in range(len(labels["controllers"]["abr2"]["metric"]))]]
+    baseline = report["baseline"]
+    head = ["controller", *[f"target {i + 1}" for i in range(len(labels["controllers"][baseline]["metric"]))]]
     body = []
     for name, s in labels["controllers"].items():
         cells = [f"{number(m, '.3f')} @ {number(r, '.4f')}" for m, r in zip(s["metric"], s["bits_per_pixel"], strict=True)]
-        interval = "-" if s["bd_rate_ci95"] is None else "[{:+.1f}, {:+.1f}]".format(*s["bd_rate_ci95"])
-        body.append([name, *cells, "baseline" if name == "abr2" else f"{number(s['bd_rate_percent'], '+.1f')} %", interval])
+        figure = "baseline" if name == baseline else f"{number(s['bd_rate_percent'], '+.1f')} %"
+        body.append([name, *cells, figure, _interval(s["bd_rate_ci95"], "+.1f")])
     return [
         f"Against the labels of {labels['data']} ({labels['clips']} clips): {report['metric']} @ bits per pixel, per target; "
         f"uncoded {number(labels['uncoded'], '.3f')}\n\n" + markdown_table([*head, "BD-rate", "95 % interval"], body)
@@ -122,19 +150,18 @@ def _of_labels(report: dict[str, Any]) -> list[str]:
 def _strict(report: dict[str, Any]) -> str:
     """Share of clips within the target, and the metric where the others are lost."""
     head = ["controller", "met +0 %", "met +5 %", "met +10 %", f"{report['metric']} at +0 %, mean over targets"]
-    head += ["over abr2_corrected", "95 % interval", "achieved / target", "s / frame"]
+    head += ["over abr2_corrected", "95 % interval", "achieved / target"]
     body = []
     for name, s in report["summary"].items():
         strict = [m for m in s["strict_metric"]["0"] if m is not None]
-        shares = [f"{share:.0%}" for share in s["met_share"].values()]
-        gain, interval = s["strict_gain_percent"], s["strict_gain_ci95"]
+        shares = [number(share, ".0%") for share in s["met_share"].values()]
+        gain = s["strict_gain_percent"]
         body.append(
             [
                 *[name, *shares, number(sum(strict) / max(1, len(strict)), ".3f")],
                 "-" if gain is None else f"{gain:+.1f} %",
-                "-" if interval is None else "[{:+.1f}, {:+.1f}]".format(*interval),
+                _interval(s["strict_gain_ci95"], "+.1f"),
                 "{:.2f} .. {:.2f} .. {:.2f}".format(*s["rate_ratio"]) if s["rate_ratio"] else "-",
-                f"{s['seconds_per_frame']:.3f}",
             ]
         )
     return (
@@ -146,12 +173,16 @@ def _strict(report: dict[str, Any]) -> str:
 def _notes(report: dict[str, Any]) -> str:
     videos = sorted({clip["video"] for clip in report["clips"]})
     data, codec = report["config"]["data"], report["config"]["codec"]
+    shown = f"{data['frames']} frames, " + (f"{data['fps']:g} a second" if data["fps"] else f"stride {data['stride']}")
+    size = ("" if data["crop"] else "within ") + f"{data['size'][0]}x{data['size'][1]}"
+    factors = report["config"]["rate_factors"]
     lines = [
-        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {data['frames']} frames, "
-        f"stride {data['stride']}, {data['size'][0]}x{data['size'][1]}.",
+        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {shown}, {size}; one in "
+        f"{report['config']['judged_every']} frames is judged.",
+        f"- Every target is coded at {len(factors)} rate(s), {', '.join(f'{factor:g}' for factor in factors)} times it.",
         f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
-        f"- Encoder: x264 {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
-        "- Intervals: bootstrap over test videos; none for fewer than three, and below eight they are rough.",
+        f"- Encoder: {codec['name']} {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
+        "- Intervals: bootstrap over groups of test videos; none for fewer than three, and below eight they are rough.",
         *_notes_on_training(report),
         *(f"- {note}." for note in report["labels_left_out"]),
         f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
@@ -176,24 +207,23 @@ def _notes_on_training(report: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _pictures(
-    out: Path, summary: dict[str, Any], judged: Sequence[Judged], controllers: dict[str, RateController], task: Task
-) -> None:
-    """One row for two-pass ABR, one for a learned control: QPs, coded frame, prediction.
+def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> None:
+    """One row for the baseline, one for a learned control or the rule: QPs, coded frame, prediction.
 
-    The middle clip at the middle rate of the baseline, last frame. Of the control, the QPs that it asked for; of
+    One clip at the middle rate of the baseline, last frame. Of the control, the QPs that it asked for; of
     ABR, those that it coded. The first column has the uncoded frame and the reference.
     """
-    j = judged[len(judged) // 2]
-    rates = [rate for rate in summary["abr2"]["bits_per_pixel"] if rate is not None]
-    target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=j.clip.fps, height=j.clip.height, width=j.clip.width)
-    last = j.clip.num_frames - 1
-    first_column = {"uncoded": rgb(j.clip.frames[last]), "prediction on the uncoded frame": _last_picture(task, j.clip.frames)}
-    learned = [name for name in controllers if name.startswith("learned")]
+    baseline, task = report["baseline"], bench.task
+    clip = bench.tests.load(index)[0]
+    rates = [rate for rate in report["summary"][baseline]["bits_per_pixel"] if rate is not None]
+    target = units.bits_per_pixel_to_kbps(rates[len(rates) // 2], fps=clip.fps, height=clip.height, width=clip.width)
+    last = clip.num_frames - 1
+    first_column = {"uncoded": rgb(clip.frames[last]), "prediction on the uncoded frame": _last_picture(task, clip.frames)}
+    controls = [name for name in bench.controllers if name.startswith(("learned", "objects"))]
     panels: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
-    for (title, picture), name in zip(first_column.items(), ["abr2", *learned[-1:]], strict=False):
-        coded = controllers[name].encode(j.clip, target)
+    for (title, picture), name in zip(first_column.items(), [baseline, *controls[-1:]], strict=False):
+        coded = bench.controllers[name].encode(clip, target)
         shown = coded.frames[last]
         panels |= {
             title: picture,
@@ -201,7 +231,8 @@ def _pictures(
             f"{name}: coded, {coded.bitrate_kbps:.0f} kbit/s": rgb(shown),
             f"{name}: prediction": _last_picture(task, coded.frames),
         }
-        maps[f"{name}: QPs"] = (coded.requested_qp or coded.realised_qp()).values[last]
+        if coded.codec == "h264":  # of another, QPs cannot be read back
+            maps[f"{name}: QPs"] = (coded.requested_qp or coded.realised_qp()).values[last]
     strip(panels, out / "pictures" / "middle_target.png", qp=maps)
 
 

@@ -3,124 +3,177 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torchmetrics import Metric
 
-from dvcc.evaluation.statistics import bd_metric, bd_rate, bd_rate_percent, cluster_samples, interval95, or_none
-from dvcc.tasks.base import Task
-from dvcc.tasks.judging import State, measure_frames, merged, pooled
+from dvcc.evaluation.control.clips import ClipName, TestSet
+from dvcc.evaluation.control.table import Curves, Table, mean_of, met
+from dvcc.evaluation.statistics import BDRate, bd_metric, bd_rate, cluster_samples, interval95, or_none
+from dvcc.tasks.base import State, Task
+from dvcc.tasks.judging import pooled
 
 if TYPE_CHECKING:
-    from dvcc.evaluation.control.clips import Judged, TestSet
-    from dvcc.evaluation.control.run import Row
+    from dvcc.evaluation.control.measure import Measured, Row
 
 TOLERANCES = (0.0, 0.05, 0.1)
-BASELINE, CORRECTED = "abr2", "abr2_corrected"
-
-Item = tuple["Row", State]
-Curve = tuple[list[float], list[float]]  # bits per pixel, and what rises with them
+CORRECTED, BOUND = "abr2_corrected", "boxes"
+NOT_WORSE = 2.0
+"""Percent more bits than the baseline up to which a clip is not worse."""
 
 
 def summarise(
-    rows: Sequence[Row],
-    states: Sequence[State | None],
+    measured: Sequence[Measured],
     task: Task,
     *,
-    clips: Sequence[tuple[str, int]],
+    clips: Sequence[ClipName],
+    baseline: str,
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
     """Per controller: the rate-matched and the strict-bandwidth figures.
 
-    `metric`, `achieved_kbps` and `bits_per_pixel` per target (means over clips, the metric pooled over the set);
-    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than three videos) and `bd_metric` against two-pass ABR (positive is
+    `metric`, those of `Task.beside` by name, `achieved_kbps` and `bits_per_pixel` per target (see `Table` for sets of clips);
+    `bd_rate_percent` with `bd_rate_ci95` (null with fewer than three groups) and `bd_metric` against the baseline (positive is
     better, whichever way the metric goes);
     `bd_basis`: what that stands on, `points` of the shorter curve, `overlap` of the metric's range, `monotone_share` of the two
     curves and of their resamples, and `reason`, `reason_of_loss` where there is no figure;
-    `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss, mean over clips: a metric counts decisions
-    and is noisy over few clips, the loss is not; `met_share` and `strict_metric` per tolerance; `strict_gain_percent` with
+    `bd_rate_of_loss_percent` with `bd_rate_of_loss_ci95`, the same at equal task loss: a metric counts decisions and is noisy
+    over few clips, the loss is not; `better_share`, `not_worse_share`: of the clips, taken one by one, that need fewer bits than
+    the baseline, and at most 2 % more; `share_of_bound` with `share_of_bound_ci95`: BD-rate over that of the judge's own boxes,
+    paired; `kinds`: groups, BD-rate and interval by kind of scene;
+    `met_share` and `strict_metric` per tolerance; `strict_gain_percent` with
     `strict_gain_ci95`: by how many percent the strict metric at tolerance 0, mean over targets, is better than that of corrected
-    two-pass ABR (null without it); `rate_ratio`: least, median and largest achieved over target; `num_encodes` and
-    `seconds_per_frame`, means.
+    two-pass ABR (null without it); `rate_ratio`: least, median and largest achieved over target; `num_encodes`: mean.
     """
-    names = list(dict.fromkeys(row.controller for row in rows))
-    metric = task.metric()  # one for all: to make one takes longer than to pool a few clips
-    sign = 1 if metric.higher_is_better else -1
-    num_targets = 1 + max(row.target_index for row in rows)
-    table: dict[tuple[str, int, tuple[str, int]], Item] = {
-        (row.controller, row.target_index, (row.video, row.start)): (row, state)
-        for row, state in zip(rows, states, strict=True)
-        if state is not None
+    table = Table(measured, task, clips)
+    samples = [[clips[i] for i in sample] for sample in _samples(clips, bootstrap, seed)]
+    anchor, anchors = table.curves(baseline, clips), [table.curves(baseline, sample) for sample in samples]
+    resampled = {
+        name: [_bd(a, table.curves(name, s)) for a, s in zip(anchors, samples, strict=True)] for name in table.controllers
     }
-
-    def items(name: str, target: int, chosen: Sequence[tuple[str, int]]) -> list[Item]:
-        return [table[name, target, clip] for clip in chosen if (name, target, clip) in table]
-
-    def curves(name: str, chosen: Sequence[tuple[str, int]]) -> list[Curve]:
-        per_target = [found for target in range(num_targets) if (found := items(name, target, chosen))]
-        rates = [_mean(row.bits_per_pixel for row, _ in found) for found in per_target]
-        figures = [sign * pooled(metric, [state for _, state in found]) for found in per_target]
-        return [(rates, figures), (rates, [-_mean(row.loss for row, _ in found) for found in per_target])]
-
-    def bd_rates(name: str, chosen: Sequence[tuple[str, int]], anchors: list[Curve]) -> list[float]:
-        """At equal metric and at equal loss."""
-        return [bd_rate_percent(*theirs, *ours) for theirs, ours in zip(anchors, curves(name, chosen), strict=True)]
-
-    def strict_at(name: str, target: int, chosen: Sequence[tuple[str, int]]) -> float | None:
-        return _strict(items(name, target, chosen), 0.0, task, metric)
-
-    def strict_gain(name: str, chosen: Sequence[tuple[str, int]]) -> float:
-        """Percent over corrected ABR."""
-        ours, theirs = (
-            _mean(found for target in range(num_targets) if (found := strict_at(one, target, chosen)) is not None)
-            for one in (name, CORRECTED)
-        )
-        return sign * 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
-
-    samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
-    anchor, anchors = curves(BASELINE, clips), [curves(BASELINE, sample) for sample in samples]
+    bounds = [of_metric.percent for of_metric, _ in resampled.get(BOUND, [])]
     summary = {}
-    for name in names:
-        whole = [0.0, 0.0] if name == BASELINE else bd_rates(name, clips, anchor)
-        bases = [bd_rate(*theirs, *own) for theirs, own in zip(anchor, curves(name, clips), strict=True)]
-        monotone = [
-            bd_rate(*theirs[0], *curves(name, sample)[0]).monotone for sample, theirs in zip(samples, anchors, strict=True)
-        ]
-        resampled = [] if name == BASELINE else [bd_rates(name, *both) for both in zip(samples, anchors, strict=True)]
-        found = [items(name, target, clips) for target in range(num_targets)]
-        strict = [] if name == CORRECTED else [strict_gain(name, sample) for sample in samples]
-        everything = [row for per_target in found for row, _ in per_target]
-        ratios = [row.achieved_kbps / row.target_kbps for row in everything]
+    for name in table.controllers:
+        rows = [row for row, state, _ in measured if row.controller == name and state is not None]
+        reached = [row for row in rows if row.within_reach]
+        whole, own = _bd(anchor, table.curves(name, clips)), name == baseline
+        percents = [of_metric.percent for of_metric, _ in resampled[name]]
         summary[name] = {
-            "bd_rate_percent": or_none(whole[0]),
-            "bd_rate_ci95": interval95([of_metric for of_metric, _ in resampled]),
-            "bd_rate_of_loss_percent": or_none(whole[1]),
-            "bd_rate_of_loss_ci95": interval95([of_loss for _, of_loss in resampled]),
-            "bd_basis": {
-                "points": bases[0].points,
-                "overlap": bases[0].overlap,
-                "monotone_share": sum([bases[0].monotone, *monotone]) / (2 * (1 + len(monotone))),
-                "reason": bases[0].reason,
-                "reason_of_loss": bases[1].reason,
-            },
-            "bd_metric": 0.0 if name == BASELINE else or_none(bd_metric(*anchor[0], *curves(name, clips)[0])),
-            "metric": [or_none(pooled(metric, [s for _, s in per_target])) for per_target in found],
-            "target_kbps": [or_none(_mean(row.target_kbps for row, _ in per_target)) for per_target in found],
-            "achieved_kbps": [or_none(_mean(row.achieved_kbps for row, _ in per_target)) for per_target in found],
-            "bits_per_pixel": [or_none(_mean(row.bits_per_pixel for row, _ in per_target)) for per_target in found],
-            "met_share": {f"{t:g}": _mean(_met(row, t) for row in everything) for t in TOLERANCES},
-            "strict_metric": {f"{t:g}": [_strict(per_target, t, task, metric) for per_target in found] for t in TOLERANCES},
-            "strict_gain_percent": or_none(strict_gain(name, clips)) if name != CORRECTED else None,
-            "strict_gain_ci95": interval95(strict),
-            "rate_ratio": [float(q) for q in np.percentile(ratios, [0, 50, 100])] if ratios else None,
-            "num_encodes": _mean(row.num_encodes for row in everything),
-            "seconds_per_frame": _mean(row.seconds_per_frame for row in everything),
-            "unreachable": sum(row.status == "unreachable" for row in rows if row.controller == name),
+            "bd_rate_percent": 0.0 if own else or_none(whole[0].percent),
+            "bd_rate_ci95": None if own else interval95(percents),
+            "bd_rate_of_loss_percent": 0.0 if own else or_none(whole[1].percent),
+            "bd_rate_of_loss_ci95": None if own else interval95([of_loss.percent for _, of_loss in resampled[name]]),
+            "bd_basis": _basis(whole, [of_metric for of_metric, _ in resampled[name]]),
+            "bd_metric": 0.0 if own else or_none(bd_metric(*anchor.of_metric, *table.curves(name, clips).of_metric)),
+            **({} if own else _by_clip(table, name, baseline)),
+            **_share_of_bound(whole[0].percent, percents, _bd(anchor, table.curves(BOUND, clips))[0].percent, bounds),
+            "kinds": {} if own else _by_kind(table, name, baseline, bootstrap, seed),
+            **_per_target(table, name, task),
+            "met_share": {f"{t:g}": or_none(_mean([met(row, t) for row in reached])) for t in TOLERANCES},
+            **_strict(table, name, samples),
+            "rate_ratio": _quantiles([row.achieved_kbps / row.target_kbps for row in reached]),
+            "num_encodes": or_none(_mean([row.num_encodes for row in rows])),
+            "unreachable": sum(row.status == "unreachable" for row, _, _ in measured if row.controller == name),
         }
     return summary
+
+
+def figures_of(task: Task, states: Sequence[State]) -> dict[str, float]:
+    """The metric of a set of clips, and those beside it, by name."""
+    weights = [task.weight(state) for state in states]
+    found = {name: pooled(task.metrics()[name], states) for name in (task.metric_name, *task.beside)}
+    if None not in weights and any(weights):
+        values = [pooled(task.metric(), [state]) for state in states]
+        counted = [(value, weight) for value, weight in zip(values, weights, strict=True) if weight]
+        found[task.metric_name] = float(np.average([v for v, _ in counted], weights=[w for _, w in counted]))
+    return found
+
+
+def _samples(clips: Sequence[ClipName], bootstrap: int, seed: int) -> list[list[int]]:
+    return cluster_samples([clip.group for clip in clips], count=bootstrap, seed=seed)
+
+
+def _bd(anchor: Curves, ours: Curves) -> tuple[BDRate, BDRate]:
+    """At equal metric and at equal loss."""
+    return bd_rate(*anchor.of_metric, *ours.of_metric), bd_rate(*anchor.of_loss, *ours.of_loss)
+
+
+def _basis(whole: tuple[BDRate, BDRate], resampled: Sequence[BDRate]) -> dict[str, Any]:
+    of_metric, of_loss = whole
+    return {
+        "points": of_metric.points,
+        "overlap": of_metric.overlap,
+        "monotone_share": sum(found.monotone for found in (of_metric, *resampled)) / (2 * (1 + len(resampled))),
+        "reason": of_metric.reason,
+        "reason_of_loss": of_loss.reason,
+    }
+
+
+def _by_clip(table: Table, name: str, baseline: str) -> dict[str, Any]:
+    found = [d for clip in table.clips if (d := table.clip_difference(name, baseline, clip)) is not None]
+    shares = {"better_share": [d < 0 for d in found], "not_worse_share": [d <= NOT_WORSE for d in found]}
+    return {name: or_none(_mean(values)) for name, values in shares.items()}
+
+
+def _share_of_bound(percent: float, percents: list[float], bound: float, bounds: list[float]) -> dict[str, Any]:
+    """Of the gain of the judge's own boxes, in percent."""
+    shares = [100 * ours / best for ours, best in zip(percents, bounds, strict=False) if best]
+    return {"share_of_bound": or_none(100 * percent / bound if bound else np.nan), "share_of_bound_ci95": interval95(shares)}
+
+
+def _by_kind(table: Table, name: str, baseline: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    found = {}
+    for kind in sorted({clip.kind for clip in table.clips} - {""}):
+        clips = [clip for clip in table.clips if clip.kind == kind]
+        samples = [[clips[i] for i in sample] for sample in _samples(clips, bootstrap, seed)]
+        resampled = [bd_rate(*table.curves(baseline, s).of_metric, *table.curves(name, s).of_metric).percent for s in samples]
+        whole = bd_rate(*table.curves(baseline, clips).of_metric, *table.curves(name, clips).of_metric).percent
+        groups = len({clip.group for clip in clips})
+        found[kind] = {"groups": groups, "bd_rate_percent": or_none(whole), "bd_rate_ci95": interval95(resampled)}
+    return found
+
+
+def _per_target(table: Table, name: str, task: Task) -> dict[str, Any]:
+    """Means over all clips at every target."""
+    columns: dict[str, Callable[[Row], float]] = {
+        "target_kbps": lambda row: row.target_kbps,
+        "achieved_kbps": lambda row: row.achieved_kbps,
+        "bits_per_pixel": lambda row: row.bits_per_pixel,
+    }
+    found = {"metric": table.per_target(name, table.clips, table.figure)}
+    for column, value in columns.items():
+        found[column] = table.per_target(name, table.clips, lambda items, value=value: mean_of(items, value))  # type: ignore[misc]
+    for other in task.beside:
+        metric = task.metrics()[other]
+        found[other] = table.per_target(
+            name,
+            table.clips,
+            lambda items, metric=metric: pooled(metric, [state for _, state in items]),  # type: ignore[misc]
+        )
+    return {column: [or_none(value) for value in values] for column, values in found.items()}
+
+
+def _strict(table: Table, name: str, samples: Sequence[Sequence[ClipName]]) -> dict[str, Any]:
+    def mean_over_targets(controller: str, clips: Sequence[ClipName]) -> float:
+        found = [table.strict(controller, clips, target, 0.0) for target in range(table.num_targets)]
+        return _mean([value for value in found if np.isfinite(value)])
+
+    def gain(clips: Sequence[ClipName]) -> float:
+        """Percent over corrected ABR."""
+        ours, theirs = mean_over_targets(name, clips), mean_over_targets(CORRECTED, clips)
+        return table.sign * 100 * (ours / theirs - 1) if theirs > 0 else float("nan")
+
+    compared = CORRECTED in table.controllers and name != CORRECTED
+    per_tolerance = {
+        f"{t:g}": [or_none(table.strict(name, table.clips, target, t)) for target in range(table.num_targets)] for t in TOLERANCES
+    }
+    return {
+        "strict_metric": per_tolerance,
+        "strict_gain_percent": or_none(gain(table.clips)) if compared else None,
+        "strict_gain_ci95": interval95([gain(sample) for sample in samples]) if compared else None,
+    }
 
 
 def seed_spread(summary: dict[str, Any], runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -143,72 +196,47 @@ def seed_spread(summary: dict[str, Any], runs: dict[str, dict[str, Any]]) -> dic
 
 
 def summarise_labels(
-    rows: Sequence[Row],
-    truths: Sequence[State | None],
-    judged: Sequence[Judged],
+    measured: Sequence[Measured],
+    uncoded: Sequence[State | None],
     task: Task,
     tests: TestSet,
     *,
-    clips: Sequence[tuple[str, int]],
+    clips: Sequence[ClipName],
+    baseline: str,
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any] | None:
-    """The metric against the labels of a data set: of the uncoded clips (`uncoded`), and by controller `metric` and
-    `bits_per_pixel` per target, `bd_rate_percent` and `bd_rate_ci95` against two-pass ABR. None without labels."""
-    labelled = [j for j in judged if j.labels is not None]
+    """The metric against the labels of a data set: of the `uncoded` clips, and by controller `metric` and `bits_per_pixel` per
+    target, `bd_rate_percent` and `bd_rate_ci95` against the baseline. None without labels."""
+    labelled = [state for state in uncoded if state is not None]
     if not labelled:
         return None
-    metric = tests.metric(task)
-    sign = 1 if metric.higher_is_better else -1
-    num_targets = 1 + max(row.target_index for row in rows)
-    table = {
-        (row.controller, row.target_index, (row.video, row.start)): (row, state)
-        for row, state in zip(rows, truths, strict=True)
-        if state is not None
-    }
-
-    def curve(name: str, chosen: Sequence[tuple[str, int]]) -> Curve:
-        per_target = [[table[key] for clip in chosen if (key := (name, target, clip)) in table] for target in range(num_targets)]
-        found = [items for items in per_target if items]
-        rates = [_mean(row.bits_per_pixel for row, _ in items) for items in found]
-        return rates, [sign * pooled(metric, [state for _, state in items]) for items in found]
-
-    samples = [[clips[i] for i in sample] for sample in cluster_samples([c[0] for c in clips], count=bootstrap, seed=seed)]
-    anchor, anchors = curve(BASELINE, clips), [curve(BASELINE, sample) for sample in samples]
+    table = Table(measured, task, clips, metric=tests.metric(task))
+    samples = [[clips[i] for i in sample] for sample in _samples(clips, bootstrap, seed)]
+    anchor, anchors = table.curves(baseline, clips), [table.curves(baseline, sample) for sample in samples]
     controllers = {}
-    for name in dict.fromkeys(row.controller for row in rows):
-        rates, values = curve(name, clips)
-        resampled = [bd_rate_percent(*theirs, *curve(name, sample)) for sample, theirs in zip(samples, anchors, strict=True)]
+    for name in table.controllers:
+        rates, values = table.curves(name, clips).of_metric
+        resampled = [_bd(theirs, table.curves(name, sample))[0].percent for theirs, sample in zip(anchors, samples, strict=True)]
+        whole = bd_rate(*anchor.of_metric, rates, values).percent
         controllers[name] = {
             "bits_per_pixel": [or_none(rate) for rate in rates],
-            "metric": [or_none(sign * value) for value in values],
-            "bd_rate_percent": 0.0 if name == BASELINE else or_none(bd_rate_percent(*anchor, rates, values)),
-            "bd_rate_ci95": None if name == BASELINE else interval95(resampled),
+            "metric": [or_none(table.sign * value) for value in values],
+            "bd_rate_percent": 0.0 if name == baseline else or_none(whole),
+            "bd_rate_ci95": None if name == baseline else interval95(resampled),
         }
-    uncoded = [measure_frames(task, j.clip.frames, j.labels, tests.metric(task)) for j in labelled if j.labels is not None]
     return {
         "data": tests.config.name,
         "clips": len(labelled),
-        "uncoded": or_none(pooled(metric, uncoded)),
+        "uncoded": or_none(pooled(table.metric, labelled)),
         "controllers": controllers,
     }
 
 
-def _strict(items: Sequence[Item], tolerance: float, task: Task, metric: Metric) -> float | None:
-    """The metric over the clips that met the target and that of a lost answer (`Task.lost`) over the others, by their shares.
-    Clips that met it but have nothing to find, for which the metric is not defined, count as none. None when all are such."""
-    met, over = ([state for row, state in items if _met(row, tolerance) is wanted] for wanted in (True, False))
-    kept = pooled(metric, met)
-    shares = [(len(met), kept)] if np.isfinite(kept) else []
-    if over:
-        shares.append((len(over), task.lost(merged(metric, over))))
-    return sum(count * value for count, value in shares) / sum(count for count, _ in shares) if shares else None
+def _quantiles(values: Sequence[float]) -> list[float] | None:
+    """Least, median, largest."""
+    return [float(q) for q in np.percentile(values, [0, 50, 100])] if values else None
 
 
-def _met(row: Row, tolerance: float) -> bool:
-    return row.achieved_kbps <= row.target_kbps * (1 + tolerance)
-
-
-def _mean(values: Any) -> float:
-    found = list(values)
-    return float(np.mean(found)) if found else float("nan")
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

@@ -1,0 +1,60 @@
+"""A folder of videos with a table beside them: which side of a fixed split each is on, and which belong together."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvcc.errors import ConfigError
+
+SPLITS = ("train", "val", "test")
+_COLUMNS = ("file", "split", "group")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row of the table. group: footage that belongs together: a group is wholly on one side, and intervals resample groups.
+    kind: of scene, "" where the table has no column `type`."""
+
+    path: Path
+    split: str
+    group: str
+    kind: str
+
+
+def read_table(root: Path) -> list[Listed]:
+    """The videos of the one table `*.tsv` in the folder `root`, which has the columns file, split (train, val or test) and group,
+    with or without type; files are beside it.
+
+    Raises `ConfigError` when there is no such table, a file is missing, or a group is on two sides.
+    """
+    tables = sorted(root.glob("*.tsv"))
+    if len(tables) != 1:
+        raise ConfigError(f"{root} must hold one table *.tsv of its videos, and holds {len(tables)}: data=folder needs none")
+    with tables[0].open(newline="", encoding="utf-8") as text:
+        reader = csv.DictReader(text, delimiter="\t")
+        rows = list(reader)
+    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ConfigError(f"{tables[0]} lacks the columns {', '.join(missing)}: it needs {', '.join(_COLUMNS)}")
+    listed = [Listed(root / Path(row["file"]).name, row["split"], row["group"], row.get("type") or "") for row in rows]
+    _check(tables[0], listed)
+    return listed
+
+
+def on_side(listed: Sequence[Listed], split: str) -> list[Listed]:
+    """Those of one side."""
+    return [one for one in listed if one.split == split]
+
+
+def _check(table: Path, listed: Sequence[Listed]) -> None:
+    side_of: dict[str, str] = {}
+    for one in listed:
+        if one.split not in SPLITS:
+            raise ConfigError(f"{table} has the split {one.split!r} for {one.path.name}: it is {', '.join(SPLITS)}")
+        if side_of.setdefault(one.group, one.split) != one.split:
+            raise ConfigError(f"{table} has the group {one.group!r} on two sides, {side_of[one.group]} and {one.split}")
+        if not one.path.is_file():
+            raise ConfigError(f"{table} names {one.path.name}, which is not beside it")

@@ -1,0 +1,259 @@
+"""One clip at every target by every controller, on real encodes: the piece of work that processes share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dvcc import units
+from dvcc.clip import Clip
+from dvcc.codecs import ABR, CQP, X264, X265, EncodedClip, VideoCodec
+from dvcc.codecs.cache import EncodeCache
+from dvcc.config import CodecConfig, EvaluateControlConfig
+from dvcc.control.runtime import Control, load_control
+from dvcc.errors import ConfigError
+from dvcc.evaluation.control.clips import ClipName, TestSet, find_test_set
+from dvcc.evaluation.control.verdicts import Verdicts
+from dvcc.networks.detectors.base import Boxes
+from dvcc.qp import MAX_QP, QPMap
+from dvcc.rate_control import Means, RateController, build_rate_controller
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.objects import Looks, Objects
+from dvcc.surrogate import load_surrogate
+from dvcc.tasks import build_configured
+from dvcc.tasks.base import State
+from dvcc.tasks.judging import Truth, judge, measure_frames, pooled, predict_frames, state_of, with_noise
+from dvcc.training.run import build_codec, check_control, check_surrogate, refuse_training_videos
+
+REACH = 1.25
+"""A target below this times the bits of the coarsest flat map (QP 51) is out of a clip's reach. x264 itself can go a little
+further: it smooths what QP 51 cannot save."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encode: a clip, a target, a controller, and what came out. target_kbps: with the rate factor. within_reach: whether a
+    clip can be held to the target at all; where the bandwidth is strict, only those count. weight: of the clip in
+    means over clips, None where states are pooled. status: "ok" or "unreachable". metric_of_labels: against those of the data
+    set, NaN without any."""
+
+    video: str
+    start: int
+    controller: str
+    target_index: int
+    target_kbps: float
+    achieved_kbps: float = float("nan")
+    bits_per_pixel: float = float("nan")
+    metric: float = float("nan")
+    loss: float = float("nan")
+    num_encodes: int = 0
+    status: str = "ok"
+    metric_of_labels: float = float("nan")
+    rate_factor: float = 1.0
+    weight: float | None = None
+    within_reach: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What the network says of an uncoded clip. agreement: with itself under +-1 noise. state, noisy: of the metric, for its own
+    answer and for the one under noise. uncoded: of the metric against labels, None without labels."""
+
+    agreement: float
+    state: State
+    noisy: State
+    uncoded: State | None
+
+
+Measured = tuple[Row, State | None, State | None]
+"""A row, the state of the metric, and that of the metric against labels; None where the target is out of reach, or there are no
+labels."""
+
+
+class Bench:
+    """All that is needed to measure clips of a configuration; every process builds its own.
+
+    Raises `ConfigError` and `CheckpointError` for what does not fit together.
+    """
+
+    def __init__(self, config: EvaluateControlConfig) -> None:
+        self.config = config
+        self.task = build_configured(config.task).eval()
+        if config.judged_every > 1 and self.task.overlap:
+            raise ConfigError(f"{config.task.name} needs neighbouring frames: set judged_every=1, got {config.judged_every}")
+        cache = EncodeCache(config.data.cache)
+        self.codec = replace(_codec(config.codec), cache=cache)
+        self.tests = find_test_set(config.data)
+        self.labelled = self.tests.labels_apply(config.task.name, self.task)
+        self.verdicts = Verdicts(self.task, config.data.cache, every=config.judged_every)
+        self.controls: dict[str, Control] = {}
+        self.controllers = self._controllers(cache)
+
+    def _controllers(self, cache: EncodeCache) -> dict[str, RateController]:
+        config = self.config
+        means = Means(self.codec, task=self.task, cache=cache)
+        if "search" in config.controllers:
+            surrogate, stored = load_surrogate(config.surrogate)
+            check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+            means = replace(means, surrogate=surrogate.requires_grad_(False))
+        if any(name.startswith("learned") for name in config.controllers):
+            path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")
+            self.controls["learned"] = load_fitting_control(path, config, self.tests)
+            means = replace(means, control=self.controls["learned"])
+        controllers = {name: build_rate_controller(name, means) for name in config.controllers}
+        for path in map(Path, config.extra_checkpoints):
+            name = f"learned {path.stem}"
+            self.controls[name] = load_fitting_control(path, config, self.tests)
+            controllers[name] = build_rate_controller("learned", replace(means, control=self.controls[name]))
+        return {name: _looking_once(controller) for name, controller in controllers.items()}
+
+    def look(self, index: int) -> Looked:
+        """The network on a clip that nothing was done to."""
+        clip, labels = self._load(index)
+        frames = self.verdicts.judged(clip)
+        reference = predict_frames(self.task, frames)
+        noisy = predict_frames(self.task, with_noise(frames, seed=self.config.seed))
+        agreement = float(self.task.agreement(noisy[None], reference[None])[0])
+        states = []
+        for answer in (reference, noisy):
+            metric = self.task.metric()
+            metric.update(answer, self.task.labels(reference))
+            states.append(state_of(metric))
+        uncoded = None if labels is None else measure_frames(self.task, frames, labels, self.tests.metric(self.task))
+        return Looked(agreement, states[0], states[1], uncoded)
+
+    def least_kbps(self, index: int) -> float:
+        """Of the coarsest encode of a clip, a flat map of QP 51."""
+        clip, _ = self._load(index)
+        return self._coarsest(clip).bitrate_kbps
+
+    def least_bpp(self, index: int) -> float:
+        """The same in bits per pixel."""
+        clip, _ = self._load(index)
+        return self._coarsest(clip).bits_per_pixel
+
+    def _coarsest(self, clip: Clip) -> EncodedClip:
+        flat = QPMap.uniform(MAX_QP, like=clip) if isinstance(self.codec, X264) else CQP(MAX_QP)
+        return self.codec.encode(clip, flat)
+
+    def sweep(self, index: int, rates: Sequence[float]) -> list[tuple[float, State]]:
+        """(bits per pixel, state of the metric) of two-pass ABR at every rate in bits per pixel."""
+        clip, _ = self._load(index)
+        reference, found = predict_frames(self.task, self.verdicts.judged(clip)), []
+        for rate in rates:
+            coded = self.codec.encode(clip, ABR(max(1.0, _kbps(rate, clip))))
+            found.append((coded.bits_per_pixel, self.verdicts.verdict(clip, coded, reference).state))
+        return found
+
+    def measure(self, index: int, targets_bpp: Sequence[float]) -> list[Measured]:
+        """Every target, rate factor and controller. targets_bpp: used where the configuration has none in kbit/s."""
+        clip, labels = self._load(index)
+        name = self.tests.names[index]
+        targets = self.config.targets_kbps or [_kbps(rate, clip) for rate in targets_bpp]
+        reference = predict_frames(self.task, self.verdicts.judged(clip))
+        least = self._coarsest(clip).bitrate_kbps
+        measured: list[Measured] = []
+        for number, target in enumerate(targets):
+            for factor in self.config.rate_factors:
+                for controller in self.controllers:
+                    kbps = float(target * factor)
+                    row = Row(name.video, name.start, controller, number, kbps, rate_factor=factor)
+                    row = replace(row, within_reach=kbps >= REACH * least)
+                    if kbps < max(1.0, self.config.reach * least):
+                        measured.append((replace(row, status="unreachable"), None, None))
+                    else:
+                        measured.append(self._encoded(row, clip, labels, reference))
+        return measured
+
+    def _encoded(self, row: Row, clip: Clip, labels: torch.Tensor | None, reference: torch.Tensor) -> Measured:
+        coded = self.controllers[row.controller].encode(clip, row.target_kbps)
+        if labels is None:
+            verdict = self.verdicts.verdict(clip, coded, reference)
+        else:
+            truth = Truth(labels, self.tests.metric(self.task))
+            verdict = judge(self.task, self.verdicts.judged(coded.clip()), reference, truth)
+        row = replace(
+            row,
+            achieved_kbps=coded.bitrate_kbps,
+            bits_per_pixel=coded.bits_per_pixel,
+            metric=verdict.metric,
+            loss=verdict.loss,
+            num_encodes=coded.num_encodes,
+            weight=self.task.weight(verdict.state),
+        )
+        if verdict.state_of_truth is not None:
+            row = replace(row, metric_of_labels=pooled(self.tests.metric(self.task), [verdict.state_of_truth]))
+        return row, verdict.state, verdict.state_of_truth
+
+    def _load(self, index: int) -> tuple[Clip, torch.Tensor | None]:
+        clip, labels = self.tests.load(index)
+        return clip, labels[:: self.config.judged_every] if self.labelled and labels is not None else None
+
+
+class _Remembered:
+    """A detector that is asked of a picture once: a clip is coded at many targets, and the rule sees the same each time."""
+
+    def __init__(self, detector: Looks) -> None:
+        self._detector, self._answers = detector, dict[tuple[bytes, float], list[Boxes]]()
+
+    def detect(self, rgb: np.ndarray, *, least_score: float) -> list[Boxes]:
+        """See `Looks.detect`."""
+        key = hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest(), least_score
+        if key not in self._answers:
+            self._answers[key] = self._detector.detect(rgb, least_score=least_score)
+        return self._answers[key]
+
+
+def _looking_once(controller: RateController) -> RateController:
+    if not (isinstance(controller, AverageBitrate) and isinstance(controller.control, Objects)):
+        return controller
+    return replace(controller, control=replace(controller.control, detector=_Remembered(controller.control.detector)))
+
+
+def _codec(config: CodecConfig) -> VideoCodec:
+    """The configured encoder. Raises `ConfigError` for one that takes no offsets."""
+    if config.name != X265.name:
+        return build_codec(config)
+    return X265(preset=config.preset, gop=config.gop, bframes=config.bframes)
+
+
+def load_fitting_control(path: Path, config: EvaluateControlConfig, tests: TestSet) -> Control:
+    """The control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
+    control = load_control(path)
+    check_control(path, control.config, codec=config.codec)
+    refuse_training_videos(path, control.config, list(tests.sources))
+    return control
+
+
+def spread_targets(swept: Sequence[Sequence[tuple[float, State]]], bench: Bench) -> list[float]:
+    """Bits per pixel from where the baseline's metric is at the worse end of the task's range to the better end, by what `sweep`
+    says of some clips. Only two-pass ABR was looked at, so the choice favours no control."""
+    metric = bench.task.metric()
+    sign = 1 if metric.higher_is_better else -1
+    rates = np.array([np.mean([rate for rate, _ in at_rate]) for at_rate in zip(*swept, strict=True)])
+    values = [sign * pooled(metric, [state for _, state in at_rate]) for at_rate in zip(*swept, strict=True)]
+    rising = np.maximum.accumulate(values)
+    low, high = (float(np.exp(np.interp(sign * wanted, rising, np.log(rates)))) for wanted in bench.task.metric_range)
+    if high < 1.5 * low:
+        low, high = float(rates[0]), float(rates[-1])
+    return [float(rate) for rate in np.geomspace(low, high, bench.config.num_targets)]
+
+
+def swept_rates(least_bpp: float) -> list[float]:
+    """Bits per pixel at which the baseline is tried. least_bpp: of the coarsest encode."""
+    lowest, highest, count = 0.004, 0.6, 9
+    return [float(rate) for rate in np.geomspace(max(lowest, REACH * least_bpp), max(highest, 2 * REACH * least_bpp), count)]
+
+
+def names_of(names: Sequence[ClipName]) -> list[tuple[str, int]]:
+    """What tells clips apart in rows and summaries."""
+    return [(name.video, name.start) for name in names]
+
+
+def _kbps(bits_per_pixel: float, clip: Clip) -> float:
+    return units.bits_per_pixel_to_kbps(bits_per_pixel, fps=clip.fps, height=clip.height, width=clip.width)

@@ -1,0 +1,77 @@
+"""Measures clips in several processes, each with a bench of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import torch
+from rich.progress import Progress
+
+from dvcc.config import EvaluateControlConfig
+from dvcc.errors import DvccError
+from dvcc.evaluation.control.measure import Bench
+from dvcc.training.workers import cores
+
+R = TypeVar("R")
+
+_bench: Bench | None = None
+"""The bench of a worker process."""
+
+
+class Processes:
+    """Runs a method of `Bench` on clips, in this process or in several. Use `opened`."""
+
+    def __init__(self, bench: Bench, pool: ProcessPoolExecutor | None, progress: Progress) -> None:
+        self._bench, self._pool, self._progress = bench, pool, progress
+
+    def run(self, method: Callable[..., R], clips: Sequence[int], *arguments: Any, title: str) -> list[R]:
+        """`method(clip, *arguments)` for every one of the `clips`, in their order. method: of `Bench`, unbound."""
+        bar = self._progress.add_task(title, total=len(clips))
+        if self._pool is None:
+            found = []
+            for clip in clips:
+                found.append(method(self._bench, clip, *arguments))
+                self._progress.advance(bar)
+            return found
+        futures: list[Future[R]] = [self._pool.submit(_run, method.__name__, clip, arguments) for clip in clips]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                self._progress.advance(bar)
+        except BrokenProcessPool as error:
+            raise DvccError("a process of the evaluation was killed, for want of memory perhaps: set workers=1") from error
+        return [future.result() for future in futures]
+
+
+@contextmanager
+def opened(bench: Bench) -> Iterator[Processes]:
+    """`Processes` for a bench: as many as `workers` says, at most one per clip."""
+    count = min(bench.config.workers or cores(), len(bench.tests.names))
+    with Progress(transient=True) as progress:
+        if count <= 1:
+            yield Processes(bench, None, progress)
+            return
+        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin, initargs=(bench.config,))
+        try:
+            yield Processes(bench, pool, progress)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(config: EvaluateControlConfig) -> None:
+    """Build the bench of a worker; the parent answers an interruption."""
+    global _bench
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _bench = Bench(config)
+
+
+def _run(method: str, clip: int, arguments: tuple[Any, ...]) -> Any:
+    assert _bench is not None
+    return getattr(_bench, method)(clip, *arguments)

@@ -1,0 +1,75 @@
+"""What a task says of coded clips, kept by content: a table is made anew without judging anew."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dvcc._files import write_atomic
+from dvcc._source import source_digest
+from dvcc.clip import Clip
+from dvcc.codecs import EncodedClip
+from dvcc.tasks import Task
+from dvcc.tasks.base import State
+from dvcc.tasks.identity import task_key
+from dvcc.tasks.judging import Verdict, judge
+
+
+class Verdicts:
+    """Verdicts of one task on disk, keyed by all that decides the task's answers, the uncoded clip, the bitstream, and which
+    frames are judged. Entries are written atomically and carry checksums: many workers can share a folder, and a damaged entry
+    is judged again."""
+
+    def __init__(self, task: Task, folder: str | Path, *, every: int) -> None:
+        self.task, self.folder, self.every = task, Path(folder) / "verdicts", every
+        code = source_digest("dvcc.evaluation.control.verdicts", "dvcc.tasks.judging", "dvcc.clip", "dvcc.codecs")
+        self._words = [code, task_key(task), every, torch.__version__]
+
+    def judged(self, clip: Clip) -> torch.Tensor:
+        """RGB uint8 (ceil(T / every), 3, H, W): the frames that are judged."""
+        return (clip if self.every == 1 else clip.slice(0, clip.num_frames, stride=self.every)).frames
+
+    def verdict(self, clip: Clip, coded: EncodedClip, reference: torch.Tensor) -> Verdict:
+        """What the task says of a coded `clip`, against its `reference` prediction for the judged frames of the uncoded one."""
+        words = [*self._words, clip.digest, hashlib.sha256(coded.bitstream).hexdigest()]
+        key = hashlib.sha256(repr(words).encode()).hexdigest()
+        path = self.folder / key[:2] / f"{key}.npz"
+        if (known := _read(path)) is None:
+            known = judge(self.task, self.judged(coded.clip()), reference)
+            write_atomic(path, _stored(known))
+        return known
+
+
+def _stored(verdict: Verdict) -> bytes:
+    arrays: dict[str, Any] = {}
+    for name, value in verdict.state.items():
+        if isinstance(value, list):
+            arrays |= {f"{name}.{i}": item.numpy() for i, item in enumerate(value)}
+        else:
+            arrays[name] = value.numpy()
+    lists = {name: len(value) for name, value in verdict.state.items() if isinstance(value, list)}
+    meta = json.dumps({"lists": lists, "metric": verdict.metric, "loss": verdict.loss})
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{"": np.frombuffer(meta.encode(), np.uint8)}, **arrays)
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> Verdict | None:
+    """None when the entry is missing or fails its checksum (the CRC-32 of every zip member)."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            meta = json.loads(stored[""].tobytes())
+            arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    state: State = {name: value for name, value in arrays.items() if "." not in name}
+    for name, count in meta["lists"].items():
+        state[name] = [arrays[f"{name}.{i}"] for i in range(count)]
+    return Verdict(state, meta["metric"], meta["loss"])

@@ -1,0 +1,89 @@
+"""A corpus: videos whose table says on which side of a fixed split each is."""
+
+import pytest
+
+from dvcc.config.parse import parse
+from dvcc.datasets.splits import split_data, training_videos
+from dvcc.datasets.table import on_side, read_table
+from dvcc.errors import ConfigError
+from dvcc.evaluation.control.clips import find_test_set
+from tests.videos import write_video
+
+ROWS = ("corpus/a.mp4\ttrain\tstreet-1\tstreet", "corpus/b.mp4\tval\tstreet-2\tstreet", "corpus/c.mp4\tval\tgame\tsport")
+ROWS += ("corpus/d.mp4\ttest\tmoor\tanimals",)
+
+
+def write_corpus(folder, rows=ROWS, head="file\tsplit\tgroup\ttype"):
+    folder.mkdir(exist_ok=True)
+    for seed, row in enumerate(ROWS):
+        if not (path := folder / row.split("\t")[0].removeprefix("corpus/")).exists():
+            write_video(path, seed=seed)
+    (folder / "CORPUS.tsv").write_text("\n".join([head, *rows]) + "\n")
+    return folder
+
+
+def configure(root, *words):
+    given = [
+        "control",
+        "task=detection",
+        "data=corpus",
+        "scenario=scenes",
+        "controllers=[abr2]",
+        "data.min_frames=8",
+        f"data.root={root}",
+    ]
+    return parse("evaluate", [*given, *words])[1]
+
+
+def test_the_table_has_the_split_and_the_groups(tmp_path):
+    root = write_corpus(tmp_path / "corpus")
+    listed = read_table(root)
+    assert [(one.path.name, one.group, one.kind) for one in on_side(listed, "val")] == [
+        ("b.mp4", "street-2", "street"),
+        ("c.mp4", "game", "sport"),
+    ]
+    train, held_out = split_data("corpus", root)
+    assert train == training_videos(root, name="corpus") == [root / "a.mp4"]
+    assert [video.name for video in held_out] == ["b.mp4", "c.mp4", "d.mp4"]
+    with pytest.raises(ConfigError, match="has its own split"):
+        split_data("corpus", root, test=["a.mp4"])
+
+
+def test_an_evaluation_takes_one_side_and_resamples_groups(tmp_path):
+    root = write_corpus(tmp_path / "corpus")
+    tests = find_test_set(configure(root).data)
+    assert [(name.video, name.group, name.kind) for name in tests.names] == [
+        ("b.mp4", "street-2", "street"),
+        ("c.mp4", "game", "sport"),
+    ]
+    assert [name.video for name in find_test_set(configure(root, "data.split=test").data).names] == ["d.mp4"]
+    assert [name.video for name in find_test_set(configure(root, "data.kinds=[sport]").data).names] == ["c.mp4"]
+    for words, said in (
+        (["data.split=all"], "data.split is train, val, test, got 'all'"),
+        (["data.kinds=[space]"], r"data.kinds names \['space'\], and the types of .* are \['sport', 'street'\]"),
+        (["data.test=[a.mp4]"], "has its own split"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            find_test_set(configure(root, *words).data)
+
+
+def test_bad_tables_are_named(tmp_path):
+    root = tmp_path / "corpus"
+    for rows, head, said in (
+        ((), "file\tsplit", "lacks the columns group"),
+        ((ROWS[0].replace("train", "dev"),), "file\tsplit\tgroup", "has the split 'dev' for a.mp4"),
+        (
+            (ROWS[0], ROWS[1].replace("street-2", "street-1")),
+            "file\tsplit\tgroup",
+            "group 'street-1' on two sides, train and val",
+        ),
+        ((ROWS[0].replace("a.mp4", "z.mp4"),), "file\tsplit\tgroup", "names z.mp4, which is not beside it"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            read_table(write_corpus(root, rows, head))
+    (root / "CORPUS.tsv").unlink()
+    with pytest.raises(ConfigError, match="must hold one table .*and holds 0"):
+        read_table(root)
+    write_corpus(root, ROWS[:1])
+    with pytest.raises(ConfigError, match="has no video of the split 'test'"):
+        find_test_set(configure(root, "data.split=test").data)
