@@ -77,6 +77,7 @@ class LossWeights:
 class ControlModel:
     width: int = 32
     max_delta_qp: float = 12.0  # QPs that an offset is at most
+    rule: bool = False  # its offsets are added to those of the published rule of objects, which eyes.name=nanodet_plus_m sees
     blur_sigma: float = 1.5  # macroblocks, standard deviation of the Gaussian that smooths the offsets; 0 is none
 
     def __post_init__(self) -> None:

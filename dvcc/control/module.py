@@ -10,6 +10,7 @@ from torch.utils.data import default_collate
 
 from dvcc import units
 from dvcc.config import ControlConfig
+from dvcc.control.eyes.painting import Rule
 from dvcc.control.network import ControlNetwork
 from dvcc.control.objective import Baseline, Response, Terms, objective
 from dvcc.control.planes import ClipPlanes
@@ -75,6 +76,9 @@ class ControlModule(L.LightningModule):
         frames = as_float(batch["frames"]).repeat_interleave(rates_per_clip, 0)
         planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(rates_per_clip, 0)
         delta = self._random_hflip(frames, base.log_bpp, planes)
+        if self.planes is not None and (rule := self.control.config.get("rule")):
+            offsets = self.planes.rule_offsets(batch["clip"], Rule(**rule), gop=self.control.config["gop"])
+            delta = delta + offsets.repeat_interleave(rates_per_clip, 0)
         return objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp))), delta
 
     def _random_hflip(self, frames: torch.Tensor, log_bpp: torch.Tensor, planes: torch.Tensor | None) -> torch.Tensor:

@@ -90,7 +90,8 @@ class ControlNetwork(nn.Module):
     Gaussian that smooths the offsets: what a macroblock's quality does to a task depends on its neighbours', and QPs that change
     from one to the next have to be signalled; 0 is none. extra_planes: numbers per macroblock that it is given besides the
     picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it gives them. rates: least and most bits per pixel that
-    it was trained at: it is told no others.
+    it was trained at: it is told no others. rule: numbers of the plain rule whose offsets its own are added to; None: they stand
+    alone.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class ControlNetwork(nn.Module):
         extra_planes: int = 0,
         eyes: Mapping[str, Any] | None = None,
         rates: Sequence[float] | None = None,
+        rule: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
@@ -111,6 +113,8 @@ class ControlNetwork(nn.Module):
             self.config["eyes"] = dict(eyes)
         if rates is not None:
             self.config["rates"] = list(rates)
+        if rule is not None:
+            self.config["rule"] = dict(rule)
         self.prior = RatePrior()
         self.stem = nn.Sequential(
             nn.Conv2d(6, width, 4, stride=4),

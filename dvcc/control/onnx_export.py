@@ -22,8 +22,8 @@ from torch import nn
 from dvcc._files import write_atomic
 from dvcc._guard import guarded
 from dvcc.control.network import ControlNetwork, load_network
-from dvcc.control.onnx_graph import Graph
 from dvcc.control.runtime import NO_DIGEST, Control
+from dvcc.networks.onnx_graph import Graph
 
 
 def _network(graph: Graph, network: ControlNetwork) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from dvcc.control.eyes import Eyes
+from dvcc.control.eyes.painting import Rule, offsets_of_gop
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.training.progress import progress_bar
 
@@ -22,6 +24,15 @@ class ClipPlanes:
     def of(self, clips: torch.Tensor) -> torch.Tensor:
         """Return the same (B, T, E, h, w) for clip numbers (B,), on their device."""
         return torch.stack([self(clip) for clip in clips.tolist()]).to(clips.device)
+
+    def rule_offsets(self, clips: torch.Tensor, rule: Rule, *, gop: int) -> torch.Tensor:
+        """Return the rule's offsets, with a look at every frame, float32 (B, T, h, w) for clip numbers (B,)."""
+        offsets = []
+        for clip in clips.tolist():
+            painted = self(clip)[:, 0].numpy()
+            parts = [offsets_of_gop(list(painted[start : start + gop]), rule) for start in range(0, len(painted), gop)]
+            offsets.append(torch.from_numpy(np.concatenate(parts)))
+        return torch.stack(offsets).float().to(clips.device)
 
     def fill(self) -> None:
         """Look at all clips that were not looked at, with a progress bar."""

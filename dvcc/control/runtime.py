@@ -11,6 +11,7 @@ import numpy as np
 
 from dvcc.control.eyes import load_eyes
 from dvcc.control.eyes.base import open_session
+from dvcc.control.eyes.painting import Rule
 from dvcc.errors import CheckpointError
 from dvcc.qp import MAX_QP
 
@@ -23,7 +24,7 @@ class Control:
 
     config: how its network was built, and what it was trained on. extra_planes: numbers per macroblock that it takes besides the
     picture. eyes: what sees them, None if there are none. rates: least and most bits per pixel that it was trained at, None if
-    that is not known.
+    that is not known. rule: the plain rule whose offsets its own are added to, None where they stand alone.
 
     folder: where the file of its eyes is looked for first. Raises `CheckpointError` for what is no control, or damaged, or
     without its eyes.
@@ -40,6 +41,7 @@ class Control:
         self.config: dict[str, Any] = json.loads(stored["config"])
         network = self.config["control"]
         self.extra_planes, self.rates = int(network["extra_planes"]), network.get("rates")
+        self.rule = Rule(**network["rule"]) if "rule" in network else None
         beside = [] if folder is None else [folder]
         self.eyes = load_eyes(network["eyes"], beside=beside, control=name) if "eyes" in network else None
         self._prior = np.array(json.loads(stored["prior"]))

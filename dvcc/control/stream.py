@@ -112,9 +112,12 @@ class ControlStream:
         """Return the QP of the flat map that meets the target, for reduced frames (T, 3, 4h, 4w) and the one before them."""
         return self._mean_qp(small, self._log_bpp)
 
-    def decide(self, small: np.ndarray, pictures: Sequence[Planes]) -> np.ndarray:
+    def decide(self, small: np.ndarray, pictures: Sequence[Planes], *, planes: np.ndarray | None = None) -> np.ndarray:
         """float32 (T, h, w): offsets from the encoder's QPs, 0 on average in every frame, for reduced frames (T, 3, 4h, 4w) that
-        do not cross the start of a GOP, and the T 4:2:0 pictures that they are of, which eyes look at."""
+        do not cross the start of a GOP, and the T 4:2:0 pictures that they are of, which eyes look at.
+
+        planes: (T, E, h, w), if they were looked at.
+        """
         shown = self._turned(small)
         before = shown[:1] if self._before is None else self._before
         delta = self.control.delta_qp(
@@ -124,7 +127,7 @@ class ControlStream:
             mean_qp=self._mean_qp(shown, self._told_log_bpp),
             position=np.arange(self._place, self._place + len(shown)),
             gop=self.gop,
-            planes=None if self.control.eyes is None else self._look(self.control.eyes, pictures),
+            planes=self._look(pictures) if planes is None else self._turned(planes),
         )
         sums = delta.cumsum(0) + self._sum
         self._before, self._place, self._sum = shown[-1:], self._place + len(delta), sums[-1]
@@ -138,9 +141,11 @@ class ControlStream:
         known = small if self._before is None else np.concatenate([self._before, small])
         return self.control.mean_qp(known, log_bpp)
 
-    def _look(self, eyes: Eyes, pictures: Sequence[Planes]) -> np.ndarray:
+    def _look(self, pictures: Sequence[Planes]) -> np.ndarray | None:
         """float32 (T, E, h, w): what is seen in the first picture of a GOP and one in `eyes.every` after it, held in between."""
-        planes = []
+        eyes, planes = self.control.eyes, list[np.ndarray]()
+        if eyes is None:
+            return None
         for place, picture in enumerate(pictures, self._place):
             if self._planes is None or place % eyes.every == 0:
                 self._planes = self._turned(self._seen(eyes, picture))

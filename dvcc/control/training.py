@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning as L
@@ -14,12 +15,15 @@ from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
 from dvcc.config.parse import to_dict
 from dvcc.control.eyes import kind_of, make_eyes
+from dvcc.control.eyes.base import SCORES
+from dvcc.control.eyes.painting import Rule, load_rule
 from dvcc.control.module import BASELINES, ControlModule
 from dvcc.control.network import ControlNetwork
 from dvcc.control.onnx_export import export
 from dvcc.control.pictures import ControlPictures
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
+from dvcc.networks.sources import CHECKPOINTS
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.fill import fill_judged, fill_samples
@@ -54,6 +58,22 @@ def seen_rates(samples: LadderSamples) -> list[float]:
     return [min(rates), max(rates)]
 
 
+def _rule(config: ControlConfig) -> Rule | None:
+    """Return the published rule, if the control is to add to it. Raises `ConfigError` without the eyes that paint its boxes."""
+    if not config.control.rule:
+        return None
+    rule = load_rule(CHECKPOINTS / "objects.json")
+    eyes = kind_of(config.eyes.name)
+    if eyes is None or eyes.file != rule.detector:
+        raise ConfigError(f"control.rule=true adds to the boxes of {rule.detector}: set eyes.name=nanodet_plus_m")
+    if (rule.unsure, rule.sure) != SCORES:
+        raise ConfigError(
+            f"eyes paint scores from {SCORES.unsure} to {SCORES.sure}, and checkpoints/objects.json from {rule.unsure} to "
+            f"{rule.sure}: make dvcc/control/eyes/base.py and it say the same"
+        )
+    return rule
+
+
 def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the file of its eyes
     are beside it.
@@ -62,6 +82,7 @@ def run(config: ControlConfig) -> Path:
     """
     check_out(config)
     kind_of(config.eyes.name)
+    rule = _rule(config)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     surrogate, stored = load_surrogate(config.surrogate)
@@ -93,6 +114,7 @@ def run(config: ControlConfig) -> Path:
         extra_planes=0 if made is None else made[0].num_planes,
         eyes=None if made is None else made[0].settings,
         rates=seen_rates(samples),
+        rule=None if rule is None else asdict(rule),
     )
     error = fit_prior(control, samples)
     print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from dvcc.clip import Matrix, frame_to_rgb, planar_frame
-from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, paint, picked, speeds, turned
+from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, offsets_of_gop, paint, picked, speeds, turned
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes
 from dvcc.networks.coco import COCO_NAMES
@@ -89,7 +89,8 @@ class ObjectStream:
     """Offsets for the pictures of a video, in order: either GOP by GOP with what follows within the GOP known (`decide`), or each
     picture as it comes (`decide_next`). Memory does not grow with the video.
 
-    quarter_turns: by which a player turns the picture anticlockwise; the detector is shown it upright.
+    quarter_turns: by which a player turns the picture anticlockwise; the detector is shown it upright. painted: values (h, w) of
+    the pictures that were decided last.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class ObjectStream:
         self.objects, self.height, self.width = objects, height, width
         self.matrix, self.full_range, self.quarter_turns = matrix, full_range, quarter_turns
         self.every = objects.rule.every(height, width)
-        self.seen = Seen()
+        self.seen, self.painted = Seen(), list[np.ndarray]()
         factor = objects.rule.side / max(height, width)
         self._size = _shown(height, factor), _shown(width, factor)
         self._last: Boxes | None = None
@@ -117,7 +118,7 @@ class ObjectStream:
 
     def decide(self, pictures: Sequence[Planes]) -> np.ndarray:
         """int8 (T, h, w): offsets for the T pictures of a whole GOP, or of a piece of a long one."""
-        moments = self._moments(len(pictures))
+        moments = self.moments(len(pictures))
         looks = {moment: self.look(pictures[moment]) for moment in moments}
         if self._last is not None:
             moments, looks[-1] = [-1, *moments], self._last
@@ -125,12 +126,11 @@ class ObjectStream:
         for start, stop in pairwise(moments):
             boxes += [*between(looks[start], looks[stop], stop - start), looks[stop]]
         self._last = boxes[-1]
-        painted = [paint(one, self.height, self.width, self.objects.rule) for one in boxes[-len(pictures) :]]
-        seldom = np.mean([values.any() for values in painted]) < self.objects.rule.seldom
-        offsets = [offsets_of(values * (not seldom), self.objects.rule) for values in painted]
-        for values, decided in zip(painted, offsets, strict=True):
+        self.painted = [paint(one, self.height, self.width, self.objects.rule) for one in boxes[-len(pictures) :]]
+        offsets = offsets_of_gop(self.painted, self.objects.rule)
+        for values, decided in zip(self.painted, offsets, strict=True):
             self.seen.add(values, decided)
-        return np.stack(offsets)
+        return offsets
 
     def decide_next(self, planes: Planes) -> np.ndarray:
         """int8 (h, w): offsets for the next picture, by what was seen up to it: boxes move on as they moved between the last two
@@ -145,6 +145,7 @@ class ObjectStream:
         painted = paint(moved, self.height, self.width, self.objects.rule)
         offsets = offsets_of(painted, self.objects.rule)
         self._number += 1
+        self.painted = [painted]
         self.seen.add(painted, offsets)
         return offsets
 
@@ -160,7 +161,7 @@ class ObjectStream:
         done = f"offsets on {seen.moved}" if seen.moved else kept
         return f"objects on {seen.occupied} of {seen.frames} frames, {share}: {done}"
 
-    def _moments(self, num_frames: int) -> list[int]:
+    def moments(self, num_frames: int) -> list[int]:
         """Which pictures of a GOP are looked at, its last among them. After another GOP, whose last one was, about one in
         `every`: a look more for the rest of each GOP would cost too much."""
         if self._last is None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC as AbstractBase
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.passes import MappedFrame
+from dvcc.control.eyes.base import Look
 from dvcc.control.runtime import Control
-from dvcc.control.stream import ControlStream, chunks, reduced_planes
-from dvcc.media.format import Source, SourceFrame
+from dvcc.control.stream import CHUNK, ControlStream, chunks, reduced_planes
+from dvcc.media.format import Planes, Source, SourceFrame
+from dvcc.networks.detectors.base import Boxes
+from dvcc.qp import MAX_QP
 from dvcc.rate_control.objects import Objects, ObjectStream
 
 _MOST_HELD = 2**28  # bytes of pictures that wait for the end of their GOP
@@ -42,17 +46,9 @@ class ObjectOffsets(OffsetGenerator):
     """The rule of objects. The frames of a GOP wait for its last, or a piece of them where they would fill the memory."""
 
     def __init__(self, objects: Objects, source: Source, target_kbps: float, codec: VideoCodec) -> None:
-        picture = source.picture
         self._codec = codec
-        self._stream = ObjectStream(
-            objects,
-            height=picture.height,
-            width=picture.width,
-            matrix=source.matrix,
-            full_range=picture.full_range,
-            quarter_turns=round(source.rotation / 90) % 4,
-        )
-        self._most = max(self._stream.every, _MOST_HELD // (picture.height * picture.width * 3 // 2))
+        self._stream = begin_objects(objects, source)
+        self._most = most_held(self._stream)
 
     def generate(self, frames: Iterable[SourceFrame]) -> Iterator[MappedFrame]:
         """See `OffsetGenerator.generate`."""
@@ -84,19 +80,94 @@ class LearnedOffsets(OffsetGenerator):
             gop=codec.gop,
             quarter_turns=round(source.rotation / 90) % 4,
         )
+        self._rule = None if control.rule is None else RuleUnder(control, source)
+        self._most = CHUNK if self._rule is None else most_held(self._rule.stream)
 
     def generate(self, frames: Iterable[SourceFrame]) -> Iterator[MappedFrame]:
-        """See `OffsetGenerator.generate`."""
-        for chunk in chunks(frames, self._gop):
-            yield from zip(chunk, self._decide(chunk), strict=True)
+        """See `OffsetGenerator.generate`. Over a rule, the frames of a GOP wait for its last."""
+        for held in chunks(frames, self._gop, most=self._most):
+            seen = None if self._rule is None else self._rule.decide([frame.planes for frame in held])
+            for start in range(0, len(held), CHUNK):
+                chunk = held[start : start + CHUNK]
+                part = None if seen is None else RuleSeen(*(values[start : start + CHUNK] for values in seen))
+                yield from zip(chunk, self._decide(chunk, part), strict=True)
 
     def generate_next(self, frame: SourceFrame) -> np.ndarray:
         """See `OffsetGenerator.generate_next`."""
-        return self._decide([frame])[0]
+        return self._decide([frame], None if self._rule is None else self._rule.decide_next(frame.planes))[0]
 
-    def _decide(self, frames: Sequence[SourceFrame]) -> np.ndarray:
-        small = np.stack([reduced_frame(self._source, frame) for frame in frames])
-        return np.rint(self.stream.decide(small, [frame.planes for frame in frames])).astype(np.int8)
+    def _decide(self, frames: Sequence[SourceFrame], seen: RuleSeen | None) -> np.ndarray:
+        small, pictures = np.stack([reduced_frame(self._source, frame) for frame in frames]), [frame.planes for frame in frames]
+        if seen is None:
+            return np.rint(self.stream.decide(small, pictures)).astype(np.int8)
+        offsets = seen.offsets + self.stream.decide(small, pictures, planes=seen.planes)
+        return np.rint(offsets.clip(-MAX_QP, MAX_QP)).astype(np.int8)
+
+
+class RuleSeen(NamedTuple):
+    """Of T pictures: the offsets of the rule, int8 (T, h, w), and what eyes saw of them, float32 (T, E, h, w)."""
+
+    offsets: np.ndarray
+    planes: np.ndarray
+
+
+class RuleUnder:
+    """The rule of objects under a control that adds to it: one look tells both. A picture without a look has the features of the
+    last one, and the painted boxes that the rule has moved to it."""
+
+    def __init__(self, control: Control, source: Source) -> None:
+        assert control.rule is not None and control.eyes is not None  # a control is trained on a rule with the eyes for it
+        self._eyes, self._taken = control.eyes, list[Look]()
+        self.stream = begin_objects(Objects(self, control.rule), source)
+        self._planes = np.zeros(0, np.float32)
+
+    def detect(self, rgb: np.ndarray, *, least_score: float) -> list[Boxes]:
+        """Look at an upright picture, for the rule."""
+        self._taken.append(self._eyes.look(rgb))
+        boxes = self._taken[-1].boxes
+        assert boxes is not None
+        return [boxes]
+
+    def decide(self, pictures: Sequence[Planes]) -> RuleSeen:
+        """Decide for the pictures of a GOP, or a piece of it."""
+        moments = self.stream.moments(len(pictures))
+        offsets = self.stream.decide(pictures)
+        looks = dict(zip(moments, self._taken, strict=True))
+        return RuleSeen(offsets, self._planes_of(looks))
+
+    def decide_next(self, picture: Planes) -> RuleSeen:
+        """Decide for the next picture of a stream."""
+        offsets = self.stream.decide_next(picture)[None]
+        return RuleSeen(offsets, self._planes_of(dict(enumerate(self._taken))))
+
+    def _planes_of(self, looks: Mapping[int, Look]) -> np.ndarray:
+        """Return the planes of the pictures that were decided last, by the looks at some of them."""
+        stream, planes = self.stream, []
+        self._taken = []
+        for moment, painted in enumerate(stream.painted):
+            if moment in looks:
+                turns = stream.quarter_turns
+                self._planes = self._eyes.on_grid(looks[moment], stream.height, stream.width, quarter_turns=turns)
+            planes.append(np.concatenate([painted[None], self._planes[1:]]))
+        return np.stack(planes)
+
+
+def begin_objects(objects: Objects, source: Source) -> ObjectStream:
+    """Return the rule of objects at the first frame of a video."""
+    picture = source.picture
+    return ObjectStream(
+        objects,
+        height=picture.height,
+        width=picture.width,
+        matrix=source.matrix,
+        full_range=picture.full_range,
+        quarter_turns=round(source.rotation / 90) % 4,
+    )
+
+
+def most_held(stream: ObjectStream) -> int:
+    """Return how many pictures may wait for the end of their GOP."""
+    return max(stream.every, _MOST_HELD // (stream.height * stream.width * 3 // 2))
 
 
 def reduced_frame(source: Source, frame: SourceFrame) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -11,16 +13,23 @@ from dvcc.codecs import X264
 from dvcc.config.parse import parse
 from dvcc.control import module
 from dvcc.control import training as control
+from dvcc.control.eyes import make_eyes
+from dvcc.control.eyes.base import Look
+from dvcc.control.eyes.nanodet_plus_m import NanoDetEyes
+from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork, load_network
 from dvcc.control.objective import Baseline, at_equal_bits, objective
 from dvcc.control.onnx_export import deploy
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
 from dvcc.media.format import ClipSource
+from dvcc.networks.detectors.base import Boxes
+from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.offsets import LearnedOffsets
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate import training as surrogate
 from dvcc.surrogate.data import build_samples
+from dvcc.surrogate.store import SampleStore
 from dvcc.tasks import ReconstructionTask, build_task
 from dvcc.units import bits_per_pixel_to_kbps
 from tests.training.conftest import configure, losses
@@ -82,6 +91,29 @@ def test_a_control_with_eyes_learns_and_is_deployed_with_them(tiny, trained, tmp
     assert np.abs(expected).max() > 1
     with pytest.raises(ConfigError, match="no eyes 'yolo'"):
         control.run(configure("control", tiny, tmp_path / "other", *words, "eyes.name=yolo"))
+
+
+def test_a_control_on_the_rule_starts_from_it(tiny, trained, tmp_path, monkeypatch):
+    words = ["task=reconstruction", f"surrogate={trained}", "control.rule=true"]
+    with pytest.raises(ConfigError, match=r"control\.rule=true adds to the boxes of nanodet_plus_m_416\.onnx: set eyes\.name"):
+        control.run(configure("control", tiny, tmp_path, *words, "eyes.name=efficientvit_b0"))
+    corner = Boxes(np.array([[0, 0, 0.5, 0.5]], np.float32), np.array([0]), np.array([0.3], np.float32))
+    monkeypatch.setattr(NanoDetEyes, "look", lambda *_: Look(corner, [np.zeros((1, 2, 3), np.float32)] * 4))
+    config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words, "eyes.name=nanodet_plus_m")
+    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
+    samples.store = SampleStore(None)  # what these eyes see is for no other test
+    eyes, _ = make_eyes("nanodet_plus_m", features="none", every=1, folder=tmp_path)
+    rule = load_rule(CHECKPOINTS / "objects.json")
+    network = ControlNetwork(width=8, extra_planes=eyes.num_planes, eyes=eyes.settings, rule=asdict(rule))
+    task = build_task("reconstruction", model="ssim")
+    planes = ClipPlanes(eyes, samples)
+    control_module = module.ControlModule(network, load_surrogate(trained)[0], task, config, samples, planes)
+    _, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    inside = round(rule.background - rule.strength / 2)  # of a score half way from unsure to sure
+    assert (delta[..., :2, :3] == inside).all() and (delta[..., 2:, :] == rule.background).all()
+    torch.nn.init.normal_(network.head.weight)
+    _, learned = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    assert (learned - delta).abs().max() > 1
 
 
 class Lines:

@@ -126,7 +126,11 @@ class Eyes(AbstractBase):
         height, width = picture[0].shape
         size = shown_size(height, width)
         rgb = frame_to_rgb(planar_frame(*picture), matrix=matrix, full_range=full_range, size=size)
-        boxes, maps = self.look(np.rot90(rgb, quarter_turns))
+        return self.on_grid(self.look(np.rot90(rgb, quarter_turns)), height, width, quarter_turns=quarter_turns)
+
+    def on_grid(self, look: Look, height: int, width: int, *, quarter_turns: int = 0) -> np.ndarray:
+        """float32 (E, h, w): a look at the picture turned by so many quarters, for the grid of the picture as it is coded."""
+        boxes, maps = look
         maps = [np.rot90(values, -quarter_turns, (-2, -1)) for values in maps]
         resampled = [to_grid(values, height, width) for values in maps]
         painted = [] if boxes is None else [paint(turned(boxes, quarter_turns), height, width, SCORES)[None]]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from dvcc.control.onnx_graph import Graph
 from dvcc.errors import ConfigError
 from dvcc.networks.efficientvit import (
     EPSILON,
@@ -23,6 +22,7 @@ from dvcc.networks.efficientvit import (
     Plain,
     Residual,
 )
+from dvcc.networks.onnx_graph import Graph
 
 _BICUBIC: dict[str, Any] = {"mode": "cubic", "coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75}
 _FEATURES = {1: "stride_8", 2: "stride_16", 3: "stride_32"}  # by stage

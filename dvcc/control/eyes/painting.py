@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +81,12 @@ def offsets_of(painted: np.ndarray, rule: Rule) -> np.ndarray:
         return np.zeros(painted.shape, np.int8)
     fading = np.clip((rule.fade_to - float(painted.mean())) / (rule.fade_to - rule.fade_from), 0, 1)
     return np.rint((rule.background - rule.strength * painted) * fading).astype(np.int8)
+
+
+def offsets_of_gop(painted: Sequence[np.ndarray], rule: Rule) -> np.ndarray:
+    """int8 (T, h, w): the offsets of T frames of a GOP with values (h, w) each: zero where too few have objects."""
+    seldom = np.mean([values.any() for values in painted]) < rule.seldom
+    return np.stack([offsets_of(values * (not seldom), rule) for values in painted])
 
 
 def picked(boxes: Boxes, kept: np.ndarray) -> Boxes:
