@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from dvcc._files import write_atomic
+from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, Codec, EncodedClip, Rate
 from dvcc.qp import QPMap, QPOffsets
@@ -22,7 +23,7 @@ _FORMAT = 1
 
 
 class EncodeCache:
-    """Real encodes on disk, keyed by the clip's pixels, the codec's settings, the rate and the FFmpeg build.
+    """Real encodes on disk, keyed by the clip's pixels, the codec's settings and code, the rate, PyAV and its FFmpeg build.
 
     Bitstreams are stored, not pixels. Entries are written atomically and carry checksums: many workers can share
     a folder, and a damaged entry is encoded again.
@@ -42,7 +43,8 @@ class EncodeCache:
 
 
 def _key(codec: Codec, clip: Clip, rate: Rate) -> str:
-    words = [_FORMAT, clip.digest, codec, _rate_words(rate), av.ffmpeg_version_info]
+    code = source_digest("dvcc.codecs", type(codec).__module__)
+    words = [_FORMAT, clip.digest, codec, code, _rate_words(rate), av.__version__, av.ffmpeg_version_info]
     return hashlib.sha256(repr(words).encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -164,3 +165,29 @@ def test_every_ingredient_of_an_encode_is_in_its_key(change, tmp_path):
     for arguments in ((X264(), clip, CQP(30)), other[change], (X264(), clip, CQP(30))):
         cache.encode(*arguments)
     assert len(list(tmp_path.glob("*/*.npz"))) == 2
+
+
+@pytest.mark.parametrize("place", ["source_digest", "av"])
+def test_an_encode_by_other_code_or_another_pyav_is_not_served(place, tmp_path, monkeypatch):
+    cache, clip = EncodeCache(tmp_path), make_scene(frames=2, height=32, width=48)
+    encodes = []
+    encode = X264.encode
+    monkeypatch.setattr(X264, "encode", lambda *arguments: encodes.append(1) or encode(*arguments))
+    cache.encode(X264(), clip, CQP(30)), cache.encode(X264(), clip, CQP(30))
+    assert len(encodes) == 1
+    other = {"source_digest": lambda *_: "another version", "av": SimpleNamespace(__version__="0", ffmpeg_version_info="0")}
+    monkeypatch.setattr(f"dvcc.codecs.cache.{place}", other[place])
+    cache.encode(X264(), clip, CQP(30))
+    assert len(encodes) == 2
+
+
+def test_the_code_of_an_encode_is_that_of_all_codecs_and_of_its_own(monkeypatch, tmp_path):
+    """A wrapper outside `dvcc.codecs` counts, too."""
+    asked = []
+    monkeypatch.setattr("dvcc.codecs.cache.source_digest", lambda *modules: asked.append(modules) or "")
+
+    class Wrapped(X264):
+        pass
+
+    EncodeCache(tmp_path).encode(Wrapped(), make_scene(frames=2, height=32, width=48), CQP(30))
+    assert asked == [("dvcc.codecs", __name__)]
