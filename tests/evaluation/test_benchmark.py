@@ -258,19 +258,20 @@ def write_camvid(root):
 
 
 class Thresholds(SegmentationTask):
-    """Class 1 where a pixel is bright."""
+    """The second of two classes where a pixel is bright, else the first."""
 
-    def __init__(self, num_classes):
+    def __init__(self, num_classes, classes=(0, 1)):
         Task.__init__(self)
-        self.net, self.model = Namespace(num_classes=num_classes), "thresholds"
+        self.net, self.model, self.classes = Namespace(num_classes=num_classes), "thresholds", classes
 
     def predict(self, frames):
         bright = as_float(frames).mean(-3) - 0.5
-        others = [torch.full_like(bright, -9.0)] * (self.net.num_classes - 2)
-        return torch.stack([-bright, bright, *others], -3)
+        logits = [torch.full_like(bright, -9.0)] * self.net.num_classes
+        logits[self.classes[0]], logits[self.classes[1]] = -bright, bright
+        return torch.stack(logits, -3)
 
 
-@pytest.mark.parametrize("num_classes, compared", [(11, True), (12, True), (20, False)])
+@pytest.mark.parametrize("num_classes, compared", [(11, True), (12, True), (21, False)])
 def test_labels_count_where_they_mean_what_the_network_answers(num_classes, compared, tmp_path, monkeypatch):
     monkeypatch.setattr("dvcc.evaluation.benchmark.networks.build_task", lambda *_, **__: Thresholds(num_classes))
     words = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
@@ -280,8 +281,38 @@ def test_labels_count_where_they_mean_what_the_network_answers(num_classes, comp
     if compared:
         assert uncoded["absolute"]["mIoU"]["value"] == pytest.approx(1) and "labels of the data set" in printed
     else:
-        assert uncoded["absolute"] is None and "The labels have 11 classes and student has 20" in printed
-        assert "taken for 20 classes" in printed
+        assert uncoded["absolute"] is None and "The labels have 11 classes and student has 21" in printed
+        assert "taken for 21 classes" in printed
+
+
+@pytest.mark.parametrize("classes, expected", [((10, 2), 1.0), ((2, 10), 0.0)])
+def test_cityscapes_classes_are_merged_to_those_of_camvid(classes, expected, tmp_path, monkeypatch):
+    """Of Cityscapes' classes 10 is sky and 2 a building, which CamVid calls 0 and 1. Rows are kept for one map of classes."""
+    data = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
+    words = ["task=segmentation", "data=camvid", "codec=jpeg", "levels=[95]", *data]
+    monkeypatch.setattr("dvcc.evaluation.benchmark.networks.build_task", lambda *_, **__: Thresholds(20, classes))
+    printed = benchmark.run(configure(*words))
+    report = report_of(tmp_path)
+    assert report["summary"]["student"][0]["absolute"]["mIoU"]["value"] == pytest.approx(expected)
+    assert len(report["labels_merged"]["student"]) == 20 and "student: its classes were merged to those of the labels" in printed
+    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines()))
+    assert {float(row["absolute"]) for row in rows if row["level"] == "uncoded"} == {expected}
+    monkeypatch.setattr("dvcc.evaluation.benchmark.run.label_classes", lambda *_: [*[1] * 10, 0, *[1] * 9])
+    benchmark.run(configure(*words))
+    assert report_of(tmp_path)["rows_kept"] == 0
+
+
+def test_identities_stand_in_the_report_of_video_and_not_of_pictures(tiny, detector, words, tmp_path):
+    root = next(word for word in tiny if word.startswith("data.root="))
+    network = ["task=detection", f"task.model={detector}", "task.score=0.05", "data.size=[64,64]", "levels=[20,45]"]
+    clips = [root, "data.frames=4", "data.stride=1", "data.max_clips=2"]
+    title = "identities kept against the network's own answer"
+    assert title not in benchmark.run(configure(*words, *network, "data.max_clips=2"))
+    printed = benchmark.run(configure(*words[1:], *network, *clips))
+    assert title in printed and title in (tmp_path / "out" / "report.md").read_text()
+    table = printed.partition(title)[2].partition("Audit")[0]
+    fine, coarse = (point["relative"]["identities kept"]["value"] for point in report_of(tmp_path)["summary"]["tiny"][2:])
+    assert f" {fine:.3f} " in table and f" {coarse:.3f} " in table and fine > coarse
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from dvcc.datasets import DataSet
 from dvcc.evaluation.benchmark.networks import labels_left_out, taken_for
 from dvcc.evaluation.benchmark.pictures import draw_curves, draw_strips
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row
-from dvcc.evaluation.benchmark.summary import audit, not_monotone, summarise
+from dvcc.evaluation.benchmark.summary import audit, metrics_of, not_monotone, summarise
 from dvcc.evaluation.control.report import csv_text, markdown_table, number
 from dvcc.evaluation.statistics import LEAST_CLUSTERS
 from dvcc.tasks import Task
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dvcc.evaluation.benchmark.run import Sweep
 
 _LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
+_TRACKING = "identities kept"
+"""The metric of a detector that needs clips: on single pictures nothing is tracked."""
 _LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality"}
 
 
@@ -38,12 +40,15 @@ def write_report(
     skipped: Sequence[str],
     seconds: dict[str, float],
     examples: DataSet,
+    labelled: Mapping[str, Sequence[int] | None],
     kept: int,
 ) -> str:
-    """Write every file; returns the tables and the path of report.md, for the terminal. kept: rows that were there already."""
+    """Write every file; returns the tables and the path of report.md, for the terminal. labelled: as in `benchmark.run.measure`.
+    kept: rows that were there already."""
     out = Path(config.out)
     finest_first = sorted(sweep.levels, reverse=sweep.rate in ("quality", "abr"))
-    summary = summarise(rows, networks, [UNCODED, NOISE, *finest_first], bootstrap=config.bootstrap, seed=config.seed)
+    levels: list[float | str] = [UNCODED, NOISE, *finest_first]
+    summary = summarise(rows, networks, levels, labelled=labelled, bootstrap=config.bootstrap, seed=config.seed)
     principal = {name: task.metric_name for name, task in networks.items()}  # reconstruction's differ from network to network
     better = bool(next(iter(networks.values())).metric().higher_is_better)
     at = config.audit_level if config.audit_level is not None else finest_first[len(finest_first) // 2]
@@ -69,6 +74,7 @@ def write_report(
             for (name, task), word in zip(networks.items(), config.words(), strict=True)
         },
         "labels_left_out": labels_left_out(examples, config.task.name, networks),
+        "labels_merged": {name: list(classes) for name, classes in labelled.items() if classes is not None},
         "labels_compared": any(row.measured.absolute is not None for row in rows),
         "codec": repr(sweep.codec),
         "protocol": str(sweep.protocol),
@@ -77,11 +83,15 @@ def write_report(
         "versions": versions(),
     }
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_atomic(out / "rows.csv", csv_text([line for row in rows for line in _flat(row, networks[row.network])]))
+    lines = [line for row in rows for line in _flat(row, networks[row.network], labelled.get(row.network))]
+    write_atomic(out / "rows.csv", csv_text(lines))
     pictures = draw_curves(out, coded, sweep.rate, _LABELS[sweep.rate], principal)
     middle = next(example for example in examples if example.name == rows[len(rows) // 2].example)
     pictures += draw_strips(out, middle, sweep, networks, finest_first, _LABELS[sweep.rate])
-    tables = "\n".join([_metric_table(report, coded), _audit_table(report)])
+    shown = [principal]
+    if any(row.num_frames > 1 for row in rows) and all(_TRACKING in task.metrics() for task in networks.values()):
+        shown.append(dict.fromkeys(networks, _TRACKING))
+    tables = "\n".join([*[_metric_table(report, coded, metrics) for metrics in shown], _audit_table(report)])
     notes = _notes(report, sweep)
     images = [f"![{path}]({path})" for path in pictures]
     text = "\n".join([f"# What coding costs: {config.task.name}", "", tables, *notes, "", *images, ""])
@@ -89,21 +99,21 @@ def write_report(
     return "\n".join([tables, *notes, f"report: {out / 'report.md'}"])
 
 
-def _flat(row: Row, task: Task) -> list[dict[str, Any]]:
+def _flat(row: Row, task: Task, classes: Sequence[int] | None) -> list[dict[str, Any]]:
     """A row as numbers, one line per metric."""
     about = {name: value for name, value in vars(row).items() if name != "measured"}
     about |= {"bits": row.measured.bits, "seconds": row.measured.seconds}
     lines = []
-    for name, metric in task.metrics().items():
+    kinds = metrics_of(task, classes)
+    for name in task.metrics():
         both = {"relative": row.measured.relative, "absolute": row.measured.absolute}
-        values = {kind: states and pooled(metric, [states[name]]) for kind, states in both.items()}
+        values = {kind: states and pooled(kinds[kind][name], [states[name]]) for kind, states in both.items()}
         lines.append({**about, "metric": name, **values})
     return lines
 
 
-def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]) -> str:
-    """Every level's bits, and the metric of every network."""
-    metrics = report["metric"]
+def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]], metrics: dict[str, str]) -> str:
+    """Every level's bits, and a metric of every network."""
     title = ", ".join(dict.fromkeys(metrics.values()))
     head = [_LABELS[report["rate"]], "bits / pixel", "kB / frame", *coded]
     body = []
@@ -167,6 +177,7 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
     if report["groups"] < LEAST_CLUSTERS:
         lines.append(f"- No intervals: {counted(report['groups'], 'group')} cannot say how others differ; {LEAST_CLUSTERS} can")
     lines += [f"- {sentence}" for sentence in report["labels_left_out"]]
+    lines += [f"- {name}: its classes were merged to those of the labels" for name in report["labels_merged"]]
     empty = [name for name, points in report["summary"].items() if points[1]["relative"][report["metric"][name]]["value"] is None]
     lines += [f"- {name} finds nothing in the uncoded pictures: there is nothing to lose, and no curve to draw" for name in empty]
     lines += [f"- {name}: not monotone within its interval at {odd}" for name, odd in report["not_monotone"].items() if odd]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +94,9 @@ class RowStore:
         return self.folder / key[:2] / f"{key}.pt"
 
 
-def digest_of(truth: torch.Tensor) -> str:
-    """Of labels, for `RowStore.key`."""
-    return hashlib.sha256(truth.contiguous().numpy().tobytes()).hexdigest()
+def digest_of(labels: torch.Tensor, classes: Sequence[int] | None) -> str:
+    """Of labels, and of what the classes of a network are there, for `RowStore.key`."""
+    digest = hashlib.sha256(labels.contiguous().numpy().tobytes())
+    if classes is not None:
+        digest.update(repr(list(classes)).encode())
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, Codec, Quality, Rate
 from dvcc.config import LEVELS, RATES, BenchmarkConfig, BenchmarkData
 from dvcc.datasets import DataSet, Example, build_dataset
 from dvcc.errors import ConfigError, VideoError
-from dvcc.evaluation.benchmark.networks import build_networks, check_networks, speaks_of, taken_for
+from dvcc.evaluation.benchmark.networks import build_networks, check_networks, label_classes, speaks_of, taken_for
 from dvcc.evaluation.benchmark.report import write_report
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
 from dvcc.media.protocols import PAPER, Protocol
@@ -96,7 +96,9 @@ def run(config: BenchmarkConfig) -> str:
     examples = build_examples(config.data)
     networks = build_networks(config)
     clock = Clock()
-    labelled = {name for name, task in networks.items() if speaks_of(examples, config.task.name, task)}
+    labelled = {
+        name: label_classes(examples, task) for name, task in networks.items() if speaks_of(examples, config.task.name, task)
+    }
     store = RowStore(config.data.cache)
     try:
         rows, skipped = measure(examples, sweep, networks, store, clock, labelled=labelled, skip_bad=config.skip_bad)
@@ -107,7 +109,7 @@ def run(config: BenchmarkConfig) -> str:
     for name, task in networks.items():
         uncoded = [row.measured.relative[task.metric_name] for row in rows if row.network == name and row.level == NOISE]
         refuse_silence(task, pooled(task.metric(), uncoded))
-    return write_report(config, sweep, networks, rows, skipped, clock.seconds(), examples, store.found)
+    return write_report(config, sweep, networks, rows, skipped, clock.seconds(), examples, labelled, store.found)
 
 
 def build_examples(data: BenchmarkData) -> DataSet:
@@ -151,11 +153,11 @@ def measure(
     store: RowStore,
     clock: Clock,
     *,
-    labelled: set[str],
+    labelled: Mapping[str, Sequence[int] | None],
     skip_bad: bool,
 ) -> tuple[list[Row], list[str]]:
     """Rows of every example, level and network, and the names of those that cannot be used. labelled: the networks that are also
-    compared with the labels of the data set."""
+    compared with the labels of the data set, and what their classes are there (see `label_classes`)."""
     rows: list[Row] = []
     skipped: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -174,13 +176,20 @@ def measure(
                 skipped.append(str(error) if example.name in str(error) else f"{example.name}: {error}")
                 progress.advance(bar, len(networks) * (2 + len(sweep.levels)))
                 continue
-            truths = {name: truth for name in labelled if truth is not None}
+            truths = {name: Truth(truth, classes) for name, classes in labelled.items() if truth is not None}
             for row in _rows_of(example, clip, truths, sweep, networks, store, clock):
                 rows.append(row)
                 progress.advance(bar)
     if not rows:
         raise VideoError(f"none of the {len(examples)} pictures and clips can be used, e.g. {skipped[0]}")
     return rows, skipped
+
+
+class Truth(NamedTuple):
+    """Labels of a data set, and what the classes of a network are there (see `label_classes`)."""
+
+    labels: torch.Tensor
+    classes: Sequence[int] | None
 
 
 def _check_frames(example: Example, clip: Clip, networks: dict[str, Task]) -> None:
@@ -195,7 +204,7 @@ def _check_frames(example: Example, clip: Clip, networks: dict[str, Task]) -> No
 def _rows_of(
     example: Example,
     clip: Clip,
-    truths: dict[str, torch.Tensor],
+    truths: dict[str, Truth],
     sweep: Sweep,
     networks: dict[str, Task],
     store: RowStore,
@@ -203,7 +212,7 @@ def _rows_of(
 ) -> Iterator[Row]:
     """Level by level, so that an encode serves every network before the next is made; what the store knows is not made."""
     references: dict[str, torch.Tensor] = {}
-    digests = {name: digest_of(truth) for name, truth in truths.items()}
+    digests = {name: digest_of(*truth) for name, truth in truths.items()}
     tried: list[float | str] = [UNCODED, NOISE, *sweep.levels]
     for level in tried:
         shown: Shown | None = None
@@ -241,10 +250,12 @@ def _shown_at(level: float | str, clip: Clip, sweep: Sweep, clock: Clock) -> Sho
 
 
 def _judge(
-    task: Task, frames: torch.Tensor, reference: torch.Tensor, truth: torch.Tensor | None, clock: Clock
+    task: Task, frames: torch.Tensor, reference: torch.Tensor, truth: Truth | None, clock: Clock
 ) -> tuple[dict[str, State], dict[str, State] | None]:
     """States of every metric of the task, against its own labels of the uncoded pictures and against the true ones."""
-    compared = [(task.metrics(), labels) for labels in (reference, truth) if labels is not None]
+    compared = [(task.metrics(), reference)]
+    if truth is not None:
+        compared.append((task.metrics_of_labels(truth.classes), truth.labels))
     for i, part in enumerate(parts_of(frames, AT_ONCE, overlap=task.overlap)):
         with clock.spent_on("network"):
             prediction = predict_frames(task, part)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torchmetrics import Metric
 
 from dvcc import units
 from dvcc.evaluation.benchmark.rows import Row
@@ -16,9 +17,15 @@ from dvcc.tasks.judging import pooled
 
 
 def summarise(
-    rows: Sequence[Row], networks: dict[str, Task], levels: Sequence[float | str], *, bootstrap: int, seed: int
+    rows: Sequence[Row],
+    networks: dict[str, Task],
+    levels: Sequence[float | str],
+    *,
+    labelled: Mapping[str, Sequence[int] | None],
+    bootstrap: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Per network a list of points, one per level in the order given.
+    """Per network a list of points, one per level in the order given. labelled: as in `benchmark.run.measure`.
 
     A point: `level`; `relative` and `absolute` (null without labels), each {metric: {"value", "ci95"}}, pooled over the set, the
     interval bootstrapped over groups (null for fewer than three); `bits_per_pixel`, `kbps` and `kilobytes` per frame, means over
@@ -30,19 +37,27 @@ def summarise(
         for level in levels:
             found = [row for row in rows if row.network == name and row.level == level]
             seconds = sum(row.measured.seconds for row in found)
-            figures = {kind: _metrics(task, found, kind, bootstrap=bootstrap, seed=seed) for kind in ("relative", "absolute")}
+            figures = {
+                kind: _metrics(metrics, found, kind, bootstrap=bootstrap, seed=seed)
+                for kind, metrics in metrics_of(task, labelled.get(name)).items()
+            }
             points.append({"level": level, **_bits(found), "seconds": seconds, **figures})
         summary[name] = points
     return summary
 
 
-def _metrics(task: Task, rows: Sequence[Row], kind: str, *, bootstrap: int, seed: int) -> dict[str, Any] | None:
+def metrics_of(task: Task, classes: Sequence[int] | None) -> dict[str, dict[str, Metric]]:
+    """The metrics of both kinds of states of a row: "relative" and "absolute". classes: see `label_classes`."""
+    return {"relative": task.metrics(), "absolute": task.metrics_of_labels(classes)}
+
+
+def _metrics(metrics: dict[str, Metric], rows: Sequence[Row], kind: str, *, bootstrap: int, seed: int) -> dict[str, Any] | None:
     known = [(row.group, states) for row in rows if (states := getattr(row.measured, kind)) is not None]
     if not known:
         return None
     samples = cluster_samples([group for group, _ in known], count=bootstrap, seed=seed)
     figures = {}
-    for name, metric in task.metrics().items():  # one for all: to make a metric takes longer than to pool a few clips
+    for name, metric in metrics.items():  # one for all: to make a metric takes longer than to pool a few clips
         of_metric = [states[name] for _, states in known]
         drawn = [pooled(metric, [of_metric[i] for i in sample]) for sample in samples]
         figures[name] = {"value": or_none(pooled(metric, of_metric)), "ci95": interval95(drawn)}
