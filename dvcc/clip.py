@@ -72,7 +72,12 @@ class Clip:
         require("torch", wanted_by="Clip.frames")
         import torch
 
-        return torch.from_numpy(np.stack([self.rgb(t) for t in range(self.num_frames)]).transpose(0, 3, 1, 2).copy())
+        frames = np.empty((self.num_frames, 3, self.height, self.width), np.uint8)
+        for t, planes in enumerate(frames):
+            rgb = _to_rgb(self.frame(t), "gbrp", matrix=self.matrix, full_range=self.full_range)
+            for number, plane in enumerate((2, 0, 1)):  # stored as G, B, R
+                planes[number] = _rows(rgb.planes[plane])
+        return torch.from_numpy(frames)
 
     def rgb(self, t: int) -> np.ndarray:
         """Return the RGB of frame `t`, uint8 (H, W, 3)."""
@@ -124,14 +129,17 @@ class Clip:
 
 def write_plane(plane: av.video.plane.VideoPlane, pixels: np.ndarray) -> None:
     """Copy `pixels` (uint8 (H, W)) into a PyAV plane, whose rows may be padded."""
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    rows[:, : plane.width] = pixels
+    _rows(plane)[:] = pixels
 
 
 def read_plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
     """The pixels of a PyAV plane, uint8 (H, W), copied."""
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width].copy()
+    return _rows(plane).copy()
+
+
+def _rows(plane: av.video.plane.VideoPlane) -> np.ndarray:
+    """The pixels where they are, uint8 (H, W)."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def planar_frame(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> av.VideoFrame:
@@ -144,11 +152,23 @@ def planar_frame(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> av.VideoFrame:
 
 def frame_to_rgb(frame: av.VideoFrame, *, matrix: Matrix, full_range: bool, size: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 (H, W, 3), scaled to `size` if that is given; bit-exact swscale, so that every machine sees the same pixels."""
+    return _to_rgb(frame, "rgb24", matrix=matrix, full_range=full_range, size=size).to_ndarray()
+
+
+def _to_rgb(
+    frame: av.VideoFrame,
+    layout: Literal["rgb24", "gbrp"],
+    *,
+    matrix: Matrix,
+    full_range: bool,
+    size: tuple[int, int] | None = None,
+) -> av.VideoFrame:
+    """The same pixels pixel by pixel, or, which takes half as long, plane by plane."""
     height, width = size or (frame.height, frame.width)
-    return frame.to_ndarray(
+    return frame.reformat(
         width=width,
         height=height,
-        format="rgb24",
+        format=layout,
         src_colorspace=SWSCALE_MATRIX[matrix],
         src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,

@@ -7,4 +7,4 @@ import torch
 
 def as_float(frames: torch.Tensor) -> torch.Tensor:
     """uint8 0..255 to float 0..1; float frames are returned as they are."""
-    return frames.float() / 255 if frames.dtype == torch.uint8 else frames
+    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from dvcc import CRF, X264, Clip, ConfigError, VideoError, read_clip
+from dvcc.media.clips import read_parts
 from tests.conftest import make_scene
 
 
@@ -27,9 +28,26 @@ def test_a_file_is_read_whole_or_in_part(video):
     assert part.fps == Fraction(25, 4)
 
 
+def test_parts_are_the_clip_and_end_with_the_video(video):
+    whole = read_clip(video)
+    parts = list(read_parts(video, part=5, frames=100, start=1))
+    assert [part.num_frames for part in parts] == [5, 5, 1] and {part.fps for part in parts} == {whole.fps}
+    np.testing.assert_array_equal(np.concatenate([part.u for part in parts]), whole.u[1:])
+    assert [part.num_frames for part in read_parts(video, part=5, frames=6)] == [5, 1]
+    assert not list(read_parts(video, part=5, frames=6, start=12))
+
+
+def test_frames_of_another_size_end_the_parts_with_a_name(tmp_path):
+    for number, size in enumerate([(32, 48), (32, 48), (48, 48)]):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    with pytest.raises(VideoError, match=rf"{tmp_path.name}: the frames have different sizes"):
+        list(read_parts(tmp_path, part=1, frames=3))
+
+
 def test_frames_are_the_rgb_of_the_planes(video):
     clip = read_clip(video, frames=2)
     assert clip.frames.shape == (2, 3, 64, 96) and clip.frames.dtype == torch.uint8
+    np.testing.assert_array_equal(clip.frames[1].permute(1, 2, 0).numpy(), clip.rgb(1))
     # BT.601, limited range, written out; chroma is interpolated at edges, so look at the median of block means
     y, u, v = (plane[0].astype(float) for plane in (clip.y, clip.u, clip.v))
     y = y.reshape(32, 2, 48, 2).mean((1, 3))

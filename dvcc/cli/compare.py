@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from dvcc._files import check_writable, replaced, write_atomic
 from dvcc._packaged import require
 from dvcc._words import counted, direction
 from dvcc.clip import Clip
-from dvcc.errors import ConfigError, VideoError
+from dvcc.errors import ConfigError
 from dvcc.media.clips import read_clip
 from dvcc.media.probe import open_video
 from dvcc.networks.sources import control_path
@@ -24,6 +25,7 @@ from dvcc.units import gop_of_a_second
 
 if TYPE_CHECKING:
     from dvcc.evaluation.compare.measure import Measured
+    from dvcc.evaluation.compare.stretch import Stretch
 
 TARGETS = (0.6, 0.8, 1.0, 1.6)
 """Of the target, for a curve."""
@@ -31,7 +33,6 @@ TARGETS = (0.6, 0.8, 1.0, 1.6)
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
 _WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
 _FRAMES, _NUM_SHOWN = 250, 6
-_MOST_BYTES, _BYTES_PER_PIXEL = 4e9, 4.5  # of the stretch: 4:2:0 planes, and RGB for the control
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -76,8 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     require("torch", "kornia", "torchmetrics", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
     checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
-    probe = read_clip(arguments.video, frames=1)
-    start, frames = _stretch(arguments, probe)
+    start, frames = _stretch(arguments, read_clip(arguments.video, frames=1))
 
     from rich.console import Console
     from rich.progress import Progress
@@ -85,8 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
     from dvcc.control.runtime import load_control
     from dvcc.encode.plan import check_target
-    from dvcc.evaluation.compare.measure import encode_all, judge_all
+    from dvcc.evaluation.compare.measure import check_reference, encode_all, judge_all
     from dvcc.evaluation.compare.page import Comparison, render
+    from dvcc.evaluation.compare.stretch import copy_stretch
     from dvcc.evaluation.compare.verdict import compare, headline, remarks
     from dvcc.rate_control import Means, build_rate_controller
     from dvcc.tasks import build_task
@@ -96,38 +97,44 @@ def run(arguments: argparse.Namespace) -> None:
     control = load_control(checkpoint)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
-    gop = gop_of_a_second(probe.fps)
-    codec = X264(gop=gop)
-    # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to mend that.
-    learned = "learned" if arguments.delivery == "offsets" else "learned_map_corrected"
-    controllers = {
-        "abr2": build_rate_controller("abr2", Means(codec)),
-        "control": build_rate_controller(learned, Means(codec, control)),
-    }
-    clip = _read(arguments.video, start, frames)
-    if clip.num_frames <= task.overlap:
-        raise ConfigError(
-            f"{arguments.task} needs more than {counted(task.overlap, 'frame')}, and the stretch has {clip.num_frames}"
-        )
-    out = _folder(arguments)
-    targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("encoding", total=len(targets) * len(controllers))
-        measured = encode_all(clip, targets, controllers, lambda: progress.advance(bar))
-        bar = progress.add_task("judging", total=clip.num_frames - task.overlap)
-        shown = judge_all(
-            clip,
-            measured,
-            task,
-            block=gop,
-            shown_target=arguments.target_kbps,
-            num_shown=_NUM_SHOWN,
-            advance=lambda done: progress.advance(bar, done),
-        )
+    with tempfile.TemporaryDirectory(prefix="dvcc-") as temporary:
+        folder = Path(temporary)
+        stretch = copy_stretch(Path(arguments.video), folder, start=start, frames=frames)
+        if stretch.num_frames <= task.overlap:
+            raise ConfigError(
+                f"{arguments.task} needs more than {counted(task.overlap, 'frame')}, and the stretch has {stretch.num_frames}"
+            )
+        check_reference(stretch, task)
+        out = _folder(arguments)
+        gop = gop_of_a_second(stretch.fps)
+        codec = X264(gop=gop)
+        # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to mend that.
+        learned = "learned" if arguments.delivery == "offsets" else "learned_map_corrected"
+        controllers = {
+            "abr2": build_rate_controller("abr2", Means(codec)),
+            "control": build_rate_controller(learned, Means(codec, control)),
+        }
+        targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            bar = progress.add_task("encoding", total=len(targets) * len(controllers))
+            measured = encode_all(stretch, targets, controllers, folder, lambda: progress.advance(bar))
+            bar = progress.add_task("judging", total=stretch.num_frames - task.overlap)
+            shown = judge_all(
+                stretch,
+                measured,
+                task,
+                block=gop,
+                shown_target=arguments.target_kbps,
+                num_shown=_NUM_SHOWN,
+                advance=lambda done: progress.advance(bar, done),
+            )
+        for m in measured:
+            if m.target_kbps == arguments.target_kbps:
+                write_atomic(out / f"{m.controller}.mp4", m.path.read_bytes())
     names = {"abr2": "two-pass ABR", "control": "learned control"}
     baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
-    facts = _facts(arguments, clip, start, gop, model, checkpoint, control.config)
+    facts = _facts(arguments, stretch, start, gop, model, checkpoint, control.config)
     said = remarks(verdict, measured, task, names, arguments.target_kbps)
     comparison = Comparison(
         title=Path(arguments.video).name,
@@ -141,13 +148,10 @@ def run(arguments: argparse.Namespace) -> None:
         remarks=said,
         facts=facts,
         first_frame=start,
-        fps=float(clip.fps),
-        size=(clip.height, clip.width),
+        fps=float(stretch.fps),
+        size=(stretch.height, stretch.width),
     )
     write_atomic(out / "index.html", render(comparison))
-    for m in measured:
-        if m.target_kbps == arguments.target_kbps:
-            write_atomic(out / f"{m.controller}.mp4", m.coded.bitstream)
     figures = {
         "metric": task.metric_name,
         "higher_is_better": comparison.higher_is_better,
@@ -169,24 +173,8 @@ def _stretch(arguments: argparse.Namespace, probe: Clip) -> tuple[int, int]:
     seconds = arguments.seconds
     if not (0 <= arguments.start < float("inf") and 0 < (1 if seconds is None else seconds) < float("inf")):
         raise ConfigError("--start must be 0 or more and --seconds positive")
-    most = int(_MOST_BYTES / (probe.height * probe.width * _BYTES_PER_PIXEL))
-    frames = min(_FRAMES, most) if seconds is None else round(seconds * probe.fps)
-    if frames > most:
-        raise ConfigError(
-            f"--seconds {seconds:g} of {probe.width}x{probe.height} is more than the {counted(most, 'frame')} that "
-            f"{_MOST_BYTES / 1e9:g} GB hold: take at most --seconds {int(most / probe.fps)}"
-        )
-    return round(arguments.start * probe.fps), max(1, frames)
-
-
-def _read(video: str, start: int, frames: int) -> Clip:
-    """The stretch, or what there is of it."""
-    from dvcc.datasets.clips import count_frames
-
-    there = count_frames(Path(video)) - start
-    if there < 1:
-        raise VideoError(f"{video} has only {counted(there + start, 'frame')}, and --start is frame {start:.10g}: begin earlier")
-    return read_clip(video, start=start, frames=min(frames, there))
+    frames = _FRAMES if seconds is None else max(1, round(seconds * probe.fps))
+    return round(arguments.start * probe.fps), frames
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
@@ -204,7 +192,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 def _facts(
     arguments: argparse.Namespace,
-    clip: Clip,
+    stretch: Stretch,
     start: int,
     gop: int,
     model: str,
@@ -214,14 +202,14 @@ def _facts(
     """How it was measured, in words."""
     from dvcc.datasets.clips import video_key
 
-    seconds = [float(Fraction(frame) / clip.fps) for frame in (start, start + clip.num_frames)]
+    seconds = [float(Fraction(frame) / stretch.fps) for frame in (start, start + stretch.num_frames)]
     trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     video = Path(arguments.video)
     facts = [
         (
             "stretch",
-            f"frames {start} to {start + clip.num_frames - 1} ({seconds[0]:.2f} to {seconds[1]:.2f} s) of {video.name}: "
-            f"{counted(clip.num_frames, 'frame')} of {clip.width}x{clip.height} at {float(clip.fps):g} fps",
+            f"frames {start} to {start + stretch.num_frames - 1} ({seconds[0]:.2f} to {seconds[1]:.2f} s) of {video.name}: "
+            f"{counted(stretch.num_frames, 'frame')} of {stretch.width}x{stretch.height} at {float(stretch.fps):g} fps",
         ),
         (
             "encoder",
@@ -246,12 +234,12 @@ def _row(measured: Measured) -> dict[str, Any]:
     return {
         "controller": measured.controller,
         "target_kbps": measured.target_kbps,
-        "achieved_kbps": measured.coded.bitrate_kbps,
+        "achieved_kbps": measured.bitrate_kbps,
         "metric": _finite(measured.metric),
         "psnr": _finite(measured.psnr),
-        "encodes": measured.coded.num_encodes,
+        "encodes": measured.num_encodes,
         "seconds": measured.seconds,
-        "bits_per_frame": measured.coded.bits_per_frame.tolist(),
+        "bits_per_frame": measured.bits_per_frame.tolist(),
     }
 
 
@@ -269,8 +257,8 @@ def _directions(metric: str, *, higher_is_better: bool) -> str:
 def _table(measured: list[Measured], names: dict[str, str], metric: str) -> str:
     rows = [["rate controller", "asked", "kbit/s", metric, "PSNR (dB)", "encodes", "seconds"]]
     for m in measured:
-        figures = [f"{m.target_kbps:.4g}", f"{m.coded.bitrate_kbps:.1f}", f"{m.metric:.4f}", f"{m.psnr:.2f}"]
-        rows.append([names[m.controller], *figures, str(m.coded.num_encodes), f"{m.seconds:.1f}"])
+        figures = [f"{m.target_kbps:.4g}", f"{m.bitrate_kbps:.1f}", f"{m.metric:.4f}", f"{m.psnr:.2f}"]
+        rows.append([names[m.controller], *figures, str(m.num_encodes), f"{m.seconds:.1f}"])
     if metric == rows[0][4]:
         rows = [row[:3] + row[4:] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

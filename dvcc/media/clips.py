@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,7 +40,39 @@ def read_clip(
     Raises `VideoError` when the path is missing, unreadable, without video, or too short; `ConfigError` for a
     wrong number.
     """
-    path = Path(path)
+    source_fps, decoded = _frames(Path(path), frames=frames, start=start, stride=stride, size=size)
+    with _named(Path(path)):
+        clip = convert_frames(decoded, (fps or source_fps) / stride, size)
+    if frames is not None and clip.num_frames < frames:
+        raise VideoError(
+            f"{path} has only {clip.num_frames} of the {frames} frames asked for from {start} in steps of {stride}: "
+            f"ask for fewer, or check that the file is not truncated"
+        )
+    return clip
+
+
+def read_parts(path: str | Path, *, part: int, frames: int, start: int = 0) -> Iterator[Clip]:
+    """Yield the clip that `read_clip` returns in parts of `part` frames, the last one of what is left: a long one need not fit
+    into memory. Where the video has fewer than `frames` the parts end with it. Raises as `read_clip` does, and `VideoError` for
+    frames of another size than the first."""
+    fps, decoded = _frames(Path(path), frames=frames, start=start, stride=1, size=None)
+    first: Clip | None = None
+    while True:
+        with _named(Path(path)):
+            some = list(itertools.islice(decoded, part))
+            if not some:
+                return
+            clip = convert_frames(iter(some), fps)
+            first = first or clip.slice(0, 1)
+            if clip.y.shape[1:] != first.y.shape[1:]:
+                raise VideoError(f"the frames have different sizes: {first.y.shape[1:]} and {clip.y.shape[1:]}")
+        yield clip
+
+
+def _frames(
+    path: Path, *, frames: int | None, start: int, stride: int, size: tuple[int, int] | None
+) -> tuple[Fraction, Iterator[av.VideoFrame]]:
+    """The source's frame rate, and the frames that are asked for, not converted."""
     for name, value, low in (("frames", frames, 1), ("start", start, 0), ("stride", stride, 1)):
         if value is not None and value < low:
             raise ConfigError(f"{name} must be at least {low}, got {value}")
@@ -48,17 +81,19 @@ def read_clip(
     if not path.exists():
         raise VideoError(f"{path} does not exist")
     stop = None if frames is None else start + (frames - 1) * stride + 1
-    decoded: Iterator[av.VideoFrame]
-    try:
+    with _named(path):
         if path.is_dir() or is_cityscapes(path):
             images, folder_fps = image_sequence(path)
-            source_fps = fps or folder_fps
-            decoded = itertools.chain.from_iterable(_decode(image)[1] for image in images[start:stop:stride])
-        else:
-            source_fps, all_frames = _decode(path)
-            source_fps = fps or source_fps
-            decoded = itertools.islice(all_frames, start, stop, stride)
-        clip = convert_frames(decoded, source_fps / stride, size)
+            return folder_fps, itertools.chain.from_iterable(_decode(image)[1] for image in images[start:stop:stride])
+        source_fps, all_frames = _decode(path)
+        return source_fps, itertools.islice(all_frames, start, stop, stride)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of reading as `VideoError`s that name the file."""
+    try:
+        yield
     except ConfigError as error:
         raise VideoError(f"{path}: {error}") from error
     except VideoError as error:
@@ -66,12 +101,6 @@ def read_clip(
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VideoError(f"{path} cannot be read as video ({reason}): check that the file is complete") from error
-    if frames is not None and clip.num_frames < frames:
-        raise VideoError(
-            f"{path} has only {clip.num_frames} of the {frames} frames asked for from {start} in steps of {stride}: "
-            f"ask for fewer, or check that the file is not truncated"
-        )
-    return clip
 
 
 def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:

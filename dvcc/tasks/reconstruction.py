@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from kornia.metrics import ssim
@@ -75,7 +76,12 @@ class _PSNR(Metric):
         self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
-        self.squared_error += (prediction - labels).double().square().sum()
+        """Both float 0..1, or both uint8 0..255, which is exact and takes a tenth of the time."""
+        if prediction.dtype == labels.dtype == torch.uint8:
+            difference = np.subtract(prediction.cpu().numpy(), labels.cpu().numpy(), dtype=np.int16).ravel()
+            self.squared_error += int(np.einsum("i,i->", difference, difference, dtype=np.int64)) / 255**2
+        else:
+            self.squared_error += (prediction - labels).double().square().sum()
         self.count += prediction.numel()
 
     def compute(self) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """`dvcc compare`: the files it writes, what it prints, and what it refuses."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,10 +96,19 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
         capsys, video, "--target-kbps", "9", "--task", "optical_flow", *chosen, "--seconds", "0.01", reason="more than 1 frame,"
     )
     refused(capsys, video, *words, "--start", "-1", reason="--start")
-    refused(capsys, video, *words, "--seconds", "100000", reason="take at most --seconds")
     refused(capsys, video, *words, "--start", "100", reason="begin earlier")
     refused(capsys, video, *words, "--out", str(video / "x"), reason="cannot write")
     refused(capsys, video, *words, "--checkpoint", str(video), reason="a<b.mp4")
+    monkeypatch.setattr("dvcc.media.output.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    refused(capsys, video, *words, "--seconds", "100000", reason="0 MB are free: free some, or give fewer --seconds")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_that_finds_nothing_is_refused_before_anything_is_coded(folder, detector, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(X264, "encode", pytest.fail)
+    monkeypatch.setattr("dvcc.networks.detectors.fastestdet.FastestDet.object_score", 0.99)
+    words = ["--target-kbps", "100", "--task", "detection", "--checkpoint", folder / "control.onnx", "--model", detector]
+    refused(capsys, folder / "a<b.mp4", *words, "--out", tmp_path / "out", reason="finds nothing of score 0.99 or more")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,75 +1,117 @@
-"""Two rate controllers on one clip at a few rates: real encodes, judged part by part; no more than a part is held as pixels."""
+"""Two rate controllers on one stretch at a few rates: real encodes, judged part by part; a part is what is held as pixels."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import torch
 
-from dvcc.clip import Clip, frames_to_clip
-from dvcc.codecs import EncodedClip
+from dvcc import units
+from dvcc.clip import frames_to_clip
 from dvcc.codecs.bitstream import CodedStream
+from dvcc.evaluation.compare.pictures import jpeg
+from dvcc.evaluation.compare.stretch import Stretch
 from dvcc.media.container import open_container
-from dvcc.pixels import as_float
 from dvcc.rate_control import RateController
 from dvcc.tasks import ReconstructionTask, Task
-from dvcc.tasks.judging import PART, State, merged, pooled, predict_frames, state_of
+from dvcc.tasks.judging import PART, State, merged, pooled, predict_frames, refuse_silence, state_of
 
 _PIXELS_AT_ONCE = 4_000_000  # of a part: a network's logits are eighty bytes and more for every pixel
+_READERS = 2  # threads that decode parts of the encodes while the network judges others
 
 
 @dataclass
 class Measured:
     """An encode and what it is worth.
 
-    controller: its name. seconds: of wall clock for all its encodes. states, psnr_states: of the task's metric and of PSNR, one
-    of every block (GOP) of the clip. metric, psnr (dB): of the whole.
+    controller: its name. path: of the coded mp4. bits_per_frame: as in `EncodedClip`. seconds: of wall clock for all its
+    `num_encodes`. states, psnr_states: of the task's metric and of PSNR, one of every block (GOP) of the stretch. metric, psnr
+    (dB): of the whole.
     """
 
     controller: str
     target_kbps: float
-    coded: EncodedClip
+    path: Path
+    bits_per_frame: np.ndarray
+    fps: Fraction
+    num_encodes: int
     seconds: float
     states: list[State] = field(default_factory=list)
     psnr_states: list[State] = field(default_factory=list)
     metric: float = float("nan")
     psnr: float = float("nan")
 
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+        return len(self.bits_per_frame)
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Achieved bitrate in kbit/s."""
+        return units.kbps(int(self.bits_per_frame.sum()), num_frames=self.num_frames, fps=self.fps)
+
 
 @dataclass
 class Shown:
-    """A frame of the comparison to look at: uint8 (3, H, W) pictures by name ("uncoded" and the controllers'), what the task
-    network sees in each, and the realised QPs (h, w) of the coded ones, with their bits and frame types."""
+    """A frame of the comparison to look at: JPEG files of the pictures by name ("uncoded" and the controllers'), and of what the
+    task network sees in each, and the realised QPs (h, w) of the coded ones, with their bits and frame types."""
 
     index: int
-    pictures: dict[str, torch.Tensor] = field(default_factory=dict)
-    seen: dict[str, torch.Tensor] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    seen: dict[str, bytes] = field(default_factory=dict)
     qp: dict[str, np.ndarray] = field(default_factory=dict)
     bits: dict[str, int] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
 
 
+@torch.inference_mode()
+def check_reference(stretch: Stretch, task: Task) -> None:
+    """Raise `ConfigError` for a network that finds nothing at all in the uncoded stretch; what it looks at ends with the first
+    frames in which it does."""
+    if task.silence() is None:
+        return
+    metric = task.metric()
+    for start, stop in _windows(stretch, block=stretch.num_frames, overlap=task.overlap):
+        reference = predict_frames(task, stretch.part(start, stop).frames)
+        metric.update(reference, task.labels(reference))
+        if math.isfinite(pooled(task.metric(), [state_of(metric)])):
+            return
+    refuse_silence(task, float("nan"))
+
+
 def encode_all(
-    clip: Clip, targets_kbps: Sequence[float], controllers: Mapping[str, RateController], advance: Callable[[], object]
+    stretch: Stretch,
+    targets_kbps: Sequence[float],
+    controllers: Mapping[str, RateController],
+    folder: Path,
+    advance: Callable[[], object],
 ) -> list[Measured]:
-    """Every controller at every target; `advance` is called after each."""
-    found = []
+    """Every controller at every target, into files in `folder`; `advance` is called after each."""
+    found: list[Measured] = []
     for target in targets_kbps:
         for name, controller in controllers.items():
             began = time.perf_counter()
-            coded = controller.encode(clip, target)
-            found.append(Measured(name, target, coded, time.perf_counter() - began))
+            coded = controller.encode(stretch, target)
+            seconds, path = time.perf_counter() - began, folder / f"{len(found)}.mp4"
+            path.write_bytes(coded.bitstream)
+            found.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
             advance()
     return found
 
 
 @torch.inference_mode()
 def judge_all(
-    clip: Clip,
+    stretch: Stretch,
     measured: Sequence[Measured],
     task: Task,
     *,
@@ -78,35 +120,32 @@ def judge_all(
     num_shown: int,
     advance: Callable[[int], object],
 ) -> list[Shown]:
-    """Fill in what `measured` are worth against the uncoded clip, in blocks of `block` frames; returns `num_shown` frames, spread
-    evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done."""
-    predictions = clip.num_frames - task.overlap
+    """Fill in what `measured` are worth against the uncoded stretch, in blocks of `block` frames; returns `num_shown` frames,
+    spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done.
+
+    The uncoded and the coded videos are read side by side. Of a part, the predictions on one of them are held at a time.
+    """
+    predictions = stretch.num_frames - task.overlap
     places = sorted({int((i + 0.5) * predictions / num_shown) for i in range(num_shown)})
     shown = {index: Shown(index) for index in places}
-    windows = _windows(clip, block=block, overlap=task.overlap)
-    streams = [_coded_parts(m.coded, windows) for m in measured]
+    windows = _windows(stretch, block=block, overlap=task.overlap)
+    streams = [_coded_parts(m.path, m.fps, windows) for m in measured]
     parts: list[tuple[list[State], list[State]]] = [([], []) for _ in measured]
-    for start, stop in windows:
-        uncoded = clip.slice(start, stop).frames
-        reference = predict_frames(task, uncoded)
-        labels = task.labels(reference)
-        here = [index for index in places if start <= index < start + len(reference)]
-        for index in here:
-            _show(shown[index], "uncoded", task, uncoded[index - start], reference[index - start])
-        for m, stream, (states, psnr_states) in zip(measured, streams, parts, strict=True):
-            frames = next(stream)
-            prediction = predict_frames(task, frames)
-            metric, psnr = task.metric(), ReconstructionTask().metric()
-            metric.update(prediction, labels)
-            own = slice(
-                0, len(frames) if stop == clip.num_frames else len(reference)
-            )  # frames of the overlap are the next part's
-            psnr.update(as_float(frames[own]), as_float(uncoded[own]))
-            states.append(state_of(metric))
-            psnr_states.append(state_of(psnr))
-            for index in here if m.target_kbps == shown_target else ():
-                _show(shown[index], m.controller, task, frames[index - start], prediction[index - start])
-        advance(len(reference))
+    with ThreadPoolExecutor(_READERS) as readers:
+        for start, stop in windows:
+            uncoded = stretch.part(start, stop).frames
+            count = stop - start - task.overlap
+            here = [index for index in places if start <= index < start + count]
+            labels = _labels(task, uncoded, {index - start: shown[index] for index in here})
+            for m, frames, (states, psnr_states) in zip(measured, _next_parts(streams, readers), parts, strict=True):
+                looked_at = {index - start: shown[index] for index in here if m.target_kbps == shown_target}
+                states.append(_judge(task, frames, labels, looked_at, m.controller))
+                # Frames of the overlap are the next part's.
+                own = slice(0, len(frames) if stop == stretch.num_frames else count)
+                psnr = ReconstructionTask().metric()
+                psnr.update(frames[own], uncoded[own])
+                psnr_states.append(state_of(psnr))
+            advance(count)
     blocks = [start // block for start, _ in windows]
     for m, (states, psnr_states) in zip(measured, parts, strict=True):
         m.states = [_joined(task, states, blocks, number) for number in sorted(set(blocks))]
@@ -117,16 +156,33 @@ def judge_all(
     return list(shown.values())
 
 
+def _labels(task: Task, uncoded: torch.Tensor, shown: Mapping[int, Shown]) -> torch.Tensor:
+    """What is true of uncoded frames; their pictures go to `shown`, by number among the frames."""
+    reference = predict_frames(task, uncoded)
+    for number, frame in shown.items():
+        _show(frame, "uncoded", task, uncoded[number], reference[number])
+    return task.labels(reference)
+
+
+def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, shown: Mapping[int, Shown], name: str) -> State:
+    """The state of the task's metric for coded frames."""
+    prediction, metric = predict_frames(task, frames), task.metric()
+    metric.update(prediction, labels)
+    for number, frame in shown.items():
+        _show(frame, name, task, frames[number], prediction[number])
+    return state_of(metric)
+
+
 def _show(frame: Shown, name: str, task: Task, picture: torch.Tensor, prediction: torch.Tensor) -> None:
-    frame.pictures[name], frame.seen[name] = picture.clone(), task.picture(picture, prediction)
+    frame.pictures[name], frame.seen[name] = jpeg(picture), jpeg(task.picture(picture, prediction))
 
 
 def _read_back(measured: Measured, shown: Mapping[int, Shown]) -> None:
-    for index, frame in enumerate(CodedStream(measured.coded.bitstream)):
+    for index, frame in enumerate(CodedStream(measured.path)):
         if index in shown:
             shown[index].qp[measured.controller] = frame.qp
             shown[index].types[measured.controller] = frame.type
-            shown[index].bits[measured.controller] = int(measured.coded.bits_per_frame[index])
+            shown[index].bits[measured.controller] = int(measured.bits_per_frame[index])
 
 
 def _joined(task: Task, states: Sequence[State], blocks: Sequence[int], number: int) -> State:
@@ -134,10 +190,10 @@ def _joined(task: Task, states: Sequence[State], blocks: Sequence[int], number: 
     return state_of(merged(task.metric(), [state for state, own in zip(states, blocks, strict=True) if own == number]))
 
 
-def _windows(clip: Clip, *, block: int, overlap: int) -> list[tuple[int, int]]:
+def _windows(stretch: Stretch, *, block: int, overlap: int) -> list[tuple[int, int]]:
     """First frame, and the frame after the last, of parts of a few predictions that never go across a block's end."""
-    count = max(1, min(PART, _PIXELS_AT_ONCE // (clip.height * clip.width)))
-    predictions = clip.num_frames - overlap
+    count = max(1, min(PART, _PIXELS_AT_ONCE // (stretch.height * stretch.width)))
+    predictions = stretch.num_frames - overlap
     windows = []
     for first in range(0, predictions, block):
         end = min(first + block, predictions)
@@ -145,9 +201,20 @@ def _windows(clip: Clip, *, block: int, overlap: int) -> list[tuple[int, int]]:
     return windows
 
 
-def _coded_parts(coded: EncodedClip, windows: Sequence[tuple[int, int]]) -> Iterator[torch.Tensor]:
+def _next_parts(streams: Sequence[Iterator[torch.Tensor]], readers: ThreadPoolExecutor) -> Iterator[torch.Tensor]:
+    """The next part of every stream, read a little before it is asked for."""
+    waiting: deque[Future[torch.Tensor]] = deque()
+    for stream in streams:
+        waiting.append(readers.submit(next, stream))
+        if len(waiting) > _READERS:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _coded_parts(path: Path, fps: Fraction, windows: Sequence[tuple[int, int]]) -> Iterator[torch.Tensor]:
     """Decoded RGB of every window, uint8 (T, 3, H, W)."""
-    with open_container(coded.bitstream) as container:
+    with open_container(path) as container:
         container.streams.video[0].codec_context.thread_count = 1
         frames = container.decode(container.streams.video[0])
         held: list[av.VideoFrame] = []
@@ -156,4 +223,4 @@ def _coded_parts(coded: EncodedClip, windows: Sequence[tuple[int, int]]) -> Iter
             held = held[start - first :]
             first = start
             held += [next(frames) for _ in range(stop - start - len(held))]
-            yield frames_to_clip(held, coded.fps).frames
+            yield frames_to_clip(held, fps).frames

@@ -13,18 +13,14 @@ from typing import Any
 import jinja2
 import matplotlib
 import numpy as np
-import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from dvcc import visuals
 from dvcc._words import direction
-from dvcc.codecs import EncodedClip
 from dvcc.evaluation.compare.measure import Measured, Shown
+from dvcc.evaluation.compare.pictures import JPEG_QUALITY, WIDEST
 from dvcc.units import MACROBLOCK, macroblock_grid
 
-_WIDEST = 1280  # pixels of a picture on the page
-_JPEG_QUALITY = 93
 _COLOURS = {"#000001": "currentColor", "#000002": "var(--abr2)", "#000003": "var(--control)"}  # what CSS decides, light or dark
 _INK, _LINES = "#000001", {"abr2": "#000002", "control": "#000003"}
 _MAP = matplotlib.colormaps["viridis_r"]
@@ -69,8 +65,8 @@ def render(comparison: Comparison) -> str:
         map_size=(100 * columns * MACROBLOCK / width, 100 * rows * MACROBLOCK / height),
         width=width,
         height=height,
-        shown_at=f"scaled to {_WIDEST} pixels across" if width > _WIDEST else "at full size",
-        jpeg_quality=_JPEG_QUALITY,
+        shown_at=f"scaled to {WIDEST} pixels across" if width > WIDEST else "at full size",
+        jpeg_quality=JPEG_QUALITY,
         metric_curve=_metric_curve(comparison),
         rate_curve=_rate_curve(comparison, main),
     )
@@ -81,8 +77,8 @@ def _frame(frame: Shown, comparison: Comparison, low: float, high: float) -> dic
     return {
         "index": index,
         "seconds": index / comparison.fps,
-        "pictures": {name: jpeg(picture) for name, picture in frame.pictures.items()},
-        "seen": {name: jpeg(picture) for name, picture in frame.seen.items()},
+        "pictures": {name: _uri(picture, "jpeg") for name, picture in frame.pictures.items()},
+        "seen": {name: _uri(picture, "jpeg") for name, picture in frame.seen.items()},
         "maps": {name: _map_png(qp, low, high) for name, qp in frame.qp.items()},
         "mean_qp": {name: float(qp.mean()) for name, qp in frame.qp.items()},
         "kbit": {name: bits / 1000 for name, bits in frame.bits.items()},
@@ -98,29 +94,21 @@ def _bounds(shown: Sequence[Shown]) -> tuple[int, int]:
     return round(middle - half), round(middle + half)
 
 
-def jpeg(picture: torch.Tensor) -> str:
-    """A data URI of uint8 (3, H, W)."""
-    image = Image.fromarray(visuals.rgb(picture))
-    if image.width > _WIDEST:
-        image = image.resize((_WIDEST, round(image.height * _WIDEST / image.width)), Image.Resampling.LANCZOS)
-    return _uri(image, "jpeg", quality=_JPEG_QUALITY, subsampling=0)
-
-
 def _map_png(qp: np.ndarray, low: float, high: float) -> str:
     """One pixel per macroblock; the page scales it up."""
-    return _uri(Image.fromarray(_MAP((qp - low) / (high - low), bytes=True)), "png")
-
-
-def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(_MAP((qp - low) / (high - low), bytes=True)).save(buffer, "png")
+    return _uri(buffer.getvalue(), "png")
+
+
+def _uri(file: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
 
 
 def _metric_curve(comparison: Comparison) -> str:
     figure, axis = _axes(f"{comparison.metric_name}, {direction(comparison.higher_is_better)}", "kbit/s taken")
     for name, colour in _LINES.items():
-        points = sorted((m.coded.bitrate_kbps, m.metric) for m in comparison.measured if m.controller == name)
+        points = sorted((m.bitrate_kbps, m.metric) for m in comparison.measured if m.controller == name)
         marker = "o" if name == "abr2" else "s"
         axis.plot(*zip(*points, strict=True), marker=marker, color=colour, label=comparison.names[name], linewidth=2)
     axis.axvline(comparison.target_kbps, color=_INK, linewidth=0.8, linestyle=":", alpha=0.6)
@@ -139,12 +127,12 @@ def _metric_curve(comparison: Comparison) -> str:
 def _rate_curve(comparison: Comparison, main: Sequence[Measured]) -> str:
     """kbit/s of every second; kbit of every frame of a stretch of less than four."""
     fps = comparison.fps
-    by_second = main[0].coded.num_frames >= 4 * fps
+    by_second = main[0].num_frames >= 4 * fps
     figure, axis = _axes("kbit/s, by the second" if by_second else "kbit per frame", "seconds of the video")
     for m in main:
-        times, kbits = _by_second(m.coded) if by_second else _by_frame(m.coded)
+        times, kbits = _by_second(m) if by_second else _by_frame(m)
         axis.step(
-            comparison.first_frame / fps + np.append(times, m.coded.num_frames / fps),
+            comparison.first_frame / fps + np.append(times, m.num_frames / fps),
             np.append(kbits, kbits[-1]),
             where="post",
             color=_LINES[m.controller],
@@ -158,12 +146,12 @@ def _rate_curve(comparison: Comparison, main: Sequence[Measured]) -> str:
     return _svg(figure, axis, "rate")
 
 
-def _by_frame(coded: EncodedClip) -> tuple[np.ndarray, np.ndarray]:
+def _by_frame(coded: Measured) -> tuple[np.ndarray, np.ndarray]:
     """Seconds from the start of the stretch, and kbit."""
     return np.arange(coded.num_frames) / float(coded.fps), coded.bits_per_frame / 1000
 
 
-def _by_second(coded: EncodedClip) -> tuple[np.ndarray, np.ndarray]:
+def _by_second(coded: Measured) -> tuple[np.ndarray, np.ndarray]:
     """Seconds, and kbit/s in each; the last one may be short."""
     seconds = (np.arange(coded.num_frames) / float(coded.fps)).astype(int)
     frames = np.bincount(seconds)

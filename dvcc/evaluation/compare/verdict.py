@@ -62,7 +62,7 @@ def compare(baseline: Sequence[Measured], control: Sequence[Measured], task: Tas
     columns = list(zip(*(figures(drawn) for drawn in samples), strict=True)) or [(), (), ()]
     intervals = [interval95(column) for column in columns]
     (at_target, equal_rate, bd_rate) = figures(range(blocks))
-    ends = [[m.coded.bitrate_kbps for m in side] for side in (baseline, control)]
+    ends = [[m.bitrate_kbps for m in side] for side in (baseline, control)]
     low, high = max(map(min, ends)), min(map(max, ends))
     common = (low, high) if low < high else None
     return Verdict(at_target, intervals[0], equal_rate, intervals[1], bd_rate, intervals[2], blocks, common)
@@ -72,10 +72,10 @@ def _curve(side: Sequence[Measured], task: Task, drawn: Sequence[int], block: in
     """kbit/s and metric of every target, of the blocks `drawn`."""
     rates, metrics = [], []
     for m in side:
-        bits = np.add.reduceat(m.coded.bits_per_frame, np.arange(0, m.coded.num_frames, block))
-        frames = np.diff([*range(0, m.coded.num_frames, block), m.coded.num_frames])
+        bits = np.add.reduceat(m.bits_per_frame, np.arange(0, m.num_frames, block))
+        frames = np.diff([*range(0, m.num_frames, block), m.num_frames])
         own = [min(i, len(bits) - 1) for i in drawn]
-        rates.append(units.kbps(float(bits[own].sum()), num_frames=int(frames[own].sum()), fps=m.coded.fps))
+        rates.append(units.kbps(float(bits[own].sum()), num_frames=int(frames[own].sum()), fps=m.fps))
         metrics.append(pooled(task.metric(), [m.states[i] for i in drawn]))
     return rates, metrics
 
@@ -109,11 +109,11 @@ def remarks(
 ) -> list[str]:
     """What else has to be said: of misses, of the bits at equal metric, of what the figures are not."""
     said = []
-    missed = [m for m in measured if m.target_kbps == target_kbps and abs(m.coded.bitrate_kbps / target_kbps - 1) > _MISSED]
+    missed = [m for m in measured if m.target_kbps == target_kbps and abs(m.bitrate_kbps / target_kbps - 1) > _MISSED]
     for m in missed:
         said.append(
-            f"Of {target_kbps:g} kbit/s asked for, {names[m.controller]} took {m.coded.bitrate_kbps:.1f} "
-            f"({m.coded.bitrate_kbps / target_kbps - 1:+.0%}): compare at equal bitrate, by the curve."
+            f"Of {target_kbps:g} kbit/s asked for, {names[m.controller]} took {m.bitrate_kbps:.1f} "
+            f"({m.bitrate_kbps / target_kbps - 1:+.0%}): compare at equal bitrate, by the curve."
         )
     if math.isfinite(verdict.bd_rate):
         interval = verdict.bd_rate_interval

@@ -64,7 +64,7 @@ def test_every_control_has_a_label_and_ids_are_single(page):
 
 def test_figures_and_curves_are_there(page, comparison):
     for m in comparison.measured:
-        assert f"<td>{m.coded.bitrate_kbps:.1f}</td><td>{m.metric:.4f}</td>" in page
+        assert f"<td>{m.bitrate_kbps:.1f}</td><td>{m.metric:.4f}</td>" in page
     assert page.count("<svg") == 2 and "var(--control)" in page and "#000002" not in page
     assert comparison.headline.split(" (")[0] in page and "104" in page  # the first frame shown of a stretch that starts at 100
 

@@ -1,13 +1,13 @@
 """What is said of known curves."""
 
-from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from dvcc.codecs import EncodedClip
 from dvcc.evaluation.compare.measure import Measured
 from dvcc.evaluation.compare.verdict import compare, headline, remarks
 from dvcc.tasks import build_task
@@ -34,8 +34,7 @@ def side(
             {"squared_error": torch.tensor(100 * 10 ** (-value / 10)).double(), "count": torch.tensor(100.0).double()}
             for value in psnr
         ]
-        coded = EncodedClip(b"", bits, 25, 64, 96, "h264", "")
-        found.append(Measured(controller, target, coded, 1.0, states, states))
+        found.append(Measured(controller, target, Path("none.mp4"), bits, Fraction(25), 2, 1.0, states, states))
     return found
 
 
@@ -92,9 +91,8 @@ def replace_direction(metric):
 
 def test_blocks_are_resampled_with_their_bits():
     baseline = side("abr2", 0)
-    uneven = [replace(m.coded, bits_per_frame=m.coded.bits_per_frame * np.r_[np.full(16, 2), np.full(16, 1)]) for m in baseline]
-    for m, coded in zip(baseline, uneven, strict=True):
-        m.coded = coded
+    for m in baseline:
+        m.bits_per_frame = m.bits_per_frame * np.r_[np.full(16, 2), np.full(16, 1)]
     verdict = compare(baseline, side("control", 0, rate=1.5), TASK, target_kbps=80.0, block=4)
     low, high = verdict.equal_rate_interval
     assert high - low > 0.1
