@@ -161,7 +161,7 @@ class OnnxClassifier(nn.Module):
     def __init__(self, file: OnnxFile, *, options: NetworkOptions) -> None:
         super().__init__()
         self._file, self._options = file, options
-        self._feed = Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD, padding=0.0).changed(options)
+        self._feed = file.feed(Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD, padding=0.0)).changed(options)
         canvas = file.canvas(PROBE, options, multiple=1)
         canvases = self._feed.place(probe_pictures(canvas), canvas, self._feed.placement(canvas, canvas), np)
         answers = file.probe(canvases)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.networks.feed import NetworkOptions, canvas_size
+from dvcc.networks.feed import Feed, NetworkOptions, canvas_size
 
 PROBE = (64, 128)
 """Height and width of the pictures that a file of open size is tried on: networks halve them up to six times."""
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+_MOST_LETTERS = 200  # of what another library says
 _AT_ONCE = 8  # pictures of an open batch: more only takes memory
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)  # the key of an ONNX tensor that lies in another file
 
@@ -48,7 +50,7 @@ class OnnxFile:
         self.batch = shape[0] if len(shape) == 4 else 1
         self.without_batch = len(shape) == 3
         shape = shape[-3:]
-        if shape[0] in (0, 3):
+        if shape[0] == 3 or (shape[0] == 0 and shape[2] != 3):
             self.channels_last, self.fixed = False, (shape[1], shape[2])
         elif shape[2] == 3:
             self.channels_last, self.fixed = True, (shape[0], shape[1])
@@ -62,6 +64,12 @@ class OnnxFile:
         if options.size and any(own and own != side for own, side in zip(self.fixed, options.size, strict=True)):
             raise ConfigError(f"{self.path} takes pictures of {self.fixed[0]}x{self.fixed[1]} alone: leave task.size out")
         return canvas_size(self.fixed, picture, options, multiple=multiple)
+
+    def feed(self, usual: Feed) -> Feed:
+        """How pictures are fed to it unless a user says otherwise: as is usual, but bytes as they are."""
+        if self.dtype is not np.uint8:
+            return usual
+        return replace(usual, range=255.0, mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0))
 
     def run(self, canvases: np.ndarray) -> list[np.ndarray]:
         """Its answers to float32 canvases (N, 3, H, W), already in its colours and range; floats as float32.
@@ -154,7 +162,7 @@ def _open(path: Path, threads: int | None) -> Any:
     except Exception as error:  # see OnnxFile._run
         raise CheckpointError(
             f"{path} is no ONNX model that onnxruntime {onnxruntime.__version__} can read ({first_line(error)}): "
-            "check that the file is complete, or export it again"
+            "check that the file is complete, or export it for onnxruntime"
         ) from error
 
 
@@ -191,5 +199,6 @@ def shape_words(shape: Sequence[int]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, in one short line."""
-    return " ".join(str(error).split())[:200]
+    """What an error of another library says, in one short line: its end, where the reason stands."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    return text if len(text) <= _MOST_LETTERS else f"..{text[-_MOST_LETTERS:]}"

@@ -104,6 +104,8 @@ class OnnxModule(nn.Module):
 
 def _compared(file: OnnxFile, canvases: np.ndarray, read: Read) -> TorchNet:
     net = TorchNet(file)
+    if file.dtype is np.uint8:
+        canvases = np.rint(canvases)  # torch is given what lies between two bytes as it is: it needs a slope
     theirs = read(file.run(canvases), np)
     try:
         with torch.no_grad(), warnings.catch_warnings():

@@ -99,7 +99,7 @@ def onnx_segmenter(file: OnnxFile, *, options: NetworkOptions) -> SegmentationNe
     """
     from dvcc.networks.onnx_file import PROBE, probe_pictures
 
-    feed = FEED.changed(options)
+    feed = file.feed(FEED).changed(options)
     canvas = file.canvas(PROBE, options, multiple=1)
     canvases = feed.place(probe_pictures(canvas), canvas, feed.placement(canvas, canvas), np)
     form = form_of(file.probe(canvases), canvas, options, what=str(file.path))

@@ -100,3 +100,40 @@ def test_a_module_of_ones_own_is_a_network_in_one_line():
     torch.testing.assert_close(task.predict(FRAMES), upscaled(net(Normalise()(FRAMES))), rtol=1e-4, atol=1e-4)
     task.check_trainable()
     assert task.net.num_classes == 5
+
+
+@pytest.mark.parametrize("form", ["uint8[n, H, W, 3]", "uint8[1, 64, 96, 3]", "uint8[n, 3, H, W]"])
+def test_a_network_of_bytes_is_fed_the_pictures_as_they_are(form, tmp_path):
+    """As TensorFlow's exports are: bytes, the colours last, whatever normalisation there is inside."""
+    import onnx
+    from onnx import numpy_helper, parser
+
+    last = form.endswith("3]")
+    turned = "turned = Transpose<perm = [0, 3, 1, 2]>(floats)" if last else "turned = Identity(floats)"
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+segmenter ({form} picture) => (float out)
+{{
+  floats = Cast<to = 1>(picture)   {turned}
+  out = Conv(turned, weight)
+}}"""
+    model = parser.parse_model(text)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    weight = np.random.default_rng(0).normal(0, 1, (CLASSES, 3, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
+    onnx.save(model, tmp_path / "net.onnx")
+    task = SegmentationTask(model=str(tmp_path / "net.onnx"))
+    frames = (FRAMES * 255).round().to(torch.uint8)
+    expected = nn.functional.conv2d(frames.float(), torch.from_numpy(weight))
+    torch.testing.assert_close(task.predict(frames), expected, rtol=1e-3, atol=1e-2)
+    assert "RGB 0..255, at" in task.net.words
+    task.check_trainable()
+
+
+def test_a_reason_of_onnxruntime_is_said_to_its_end(tmp_path):
+    import onnx
+
+    model = onnx.load(write_segmenter(tmp_path / "net.onnx"))
+    model.ir_version = 99
+    onnx.save(model, tmp_path / "later.onnx")
+    with pytest.raises(CheckpointError, match=r"Unsupported model IR version: 99, max supported IR version: \d+\): .*export it"):
+        SegmentationTask(model=str(tmp_path / "later.onnx"))

@@ -15,11 +15,12 @@ from dvcc.networks.detectors.fastestdet import FastestDet
 from dvcc.networks.detectors.gfl import Nanodet, Picodet
 from dvcc.networks.detectors.queries import Detr, RfDetr, RtDetr
 from dvcc.networks.detectors.recognise import recognise, shaped_as
+from dvcc.networks.detectors.suppressed import Mmdetection, Yolov7
 from dvcc.networks.detectors.torchvision import Torchvision
 from dvcc.networks.detectors.ultralytics import Ultralytics
 from dvcc.networks.detectors.yolov5 import Yolov5, YoloxDecoded
 from dvcc.networks.detectors.yolox import Yolox
-from dvcc.networks.feed import OPEN_MULTIPLE, NetworkOptions
+from dvcc.networks.feed import OPEN_MULTIPLE, Feed, NetworkOptions
 from dvcc.networks.onnx_file import PROBE, OnnxFile, is_onnx, probe_pictures
 
 LAYOUTS: dict[str, Layout] = {
@@ -36,6 +37,8 @@ LAYOUTS: dict[str, Layout] = {
     "picodet": Picodet(),
     "fastestdet": FastestDet(),
     "torchvision": Torchvision(),
+    "mmdetection": Mmdetection(),
+    "yolov7_end2end": Yolov7(),
 }
 """Every layout by its name for `task.layout`."""
 
@@ -60,9 +63,9 @@ def load_detector(
     file = OnnxFile(path, threads=threads)
     canvas = file.canvas(PROBE, options, multiple=OPEN_MULTIPLE)
     # How to feed it follows from the layout, which follows from its answers, whose form does not depend on the feed.
-    answers = file.probe(probe_pictures(canvas) * (options.range or 1))
+    answers = file.probe(probe_pictures(canvas) * (options.range or file.feed(Feed()).range))
     layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=str(path))
-    feed = layout.feed.changed(options)
+    feed = file.feed(layout.feed).changed(options)
     classes, fitting = layout.num_classes(answers, options), shaped_as(LAYOUTS, answers, canvas)
     return Detector(file, layout, feed=feed, options=options, num_classes=classes, fitting=[one.name for one in fitting])
 

@@ -105,11 +105,18 @@ _HEADS = {
   boxes = Concat<axis = 0>(xyxy, low_box)   both = Concat<axis = 1>(score, none)   scores = Reshape(both, flat_two)
   labels = Identity(label_pair)""",
 }
+_HEADS["mmdetection"] = """
+  scored = Concat<axis = 1>(xyxy, score)   row = Unsqueeze(scored, one)   dets = Concat<axis = 1>(row, padding5)
+  label = Cast<to = 7>(score)   ones = Sub(label, label)   first = Add(ones, label_int)   rest = Sub(ones, one_)
+  labels = Concat<axis = 1>(first, rest)"""
+_HEADS["yolov7_end2end"] = """
+  label = Add(none, label_value)   out = Concat<axis = 1>(none, xyxy, label, score)"""
 _HEADS["yolox_decoded"] = _HEADS["yolov5"]
 _OUTPUTS = {
     "deim": "int64[1, 2] labels, float[1, 2, 4] boxes, float[1, 2] scores",
     "rfdetr": "float[1, 2, 4] boxes, float[1, 2, 3] logits",
     "detr": "float[1, 3, 4] boxes, float[1, 3, 4] logits",
+    "mmdetection": "float[1, 2, 5] dets, int64[1, 2] labels",
     "torchvision": "float[2, 4] boxes, int64[2] labels, float[2] scores",
     "picodet": ", ".join([*(f"float[1, n{i}, 3] s{i}" for i in range(4)), *(f"float[1, n{i}, 32] d{i}" for i in range(4))]),
 }
@@ -149,6 +156,7 @@ def _constants(feed: Feed) -> dict[str, np.ndarray]:
         "rows8": np.array([[[20, 20, 10, 10, 0, 0, 0, 0]] * 2]),
         "cells8": np.zeros((1, 335, 8)),
         "zeros6": np.zeros((1, 1, 6)),
+        "padding5": np.array([[[-1, -1, -1, -1, 0]]]),
         "zeros4": np.zeros((1, 1, 4)),
         "halves4": np.full((1, 1, 4), 0.5),
         "halves7": np.array([[[0.5, 0.5, 0.5, 0.5, 0, 0, 0]]]),

@@ -19,7 +19,7 @@ OTHER = (20, 10, 150, 85)
 
 
 def options_of(name: str, **others) -> NetworkOptions:
-    classes = 3 if name in ("end_to_end", "deim", "torchvision") else None
+    classes = 3 if name in ("end_to_end", "deim", "torchvision", "mmdetection", "yolov7_end2end") else None
     return NetworkOptions(layout=name if name in NAMED else None, classes=classes, **others)
 
 
@@ -76,7 +76,7 @@ def test_a_picture_lies_on_the_canvas_where_its_resize_puts_it(resize, offset):
     assert (np.abs(canvas - 114 / 255) < 1e-6).all((0, 2)).sum() == bars
 
 
-@pytest.mark.parametrize("name", sorted(set(LAYOUTS) - {"torchvision"}))
+@pytest.mark.parametrize("name", sorted(name for name, layout in LAYOUTS.items() if layout.batched))
 def test_numpy_and_torch_decode_alike_and_torch_has_a_gradient(name, tmp_path):
     file = write_finder(tmp_path / "net.onnx", name)
     layout = LAYOUTS[name]
