@@ -1,10 +1,11 @@
 """The tables of docs/results.md for detection: the rule of objects against x264's own rate control, before several judges.
 
-    python benchmarks/detection.py CORPUS VIDEOS [key=value ...]
+    python benchmarks/detection.py CORPUS VIDEOS [SCENARIO-JUDGE ...] [key=value ...]
 
 CORPUS has a table of scenes with a fixed split, VIDEOS are long ones for streams. Judges are found as task.model finds them.
 One evaluation per scenario and judge, in runs/detection/; one whose report is there is not asked again, and
-encodes and verdicts are cached. Writes the tables into docs/results.md and README.md between their markers.
+encodes and verdicts are cached. With names such as scenes-deimv2 only these are measured. Writes the tables of all that are
+there into docs/results.md and README.md between their markers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from dvcc._guard import guarded
 from dvcc.config.parse import parse
+from dvcc.datasets.clips import list_videos
 from dvcc.evaluation.control import run as evaluation
 from dvcc.evaluation.control.report import markdown_table
 
@@ -48,30 +50,35 @@ ROWS = {
 
 def main(words: list[str]) -> None:
     """Evaluate, print, and write the pages."""
-    corpus, videos, *settings = words
-    reports = {
-        (scenario, judge): report_of(scenario, judge, corpus, videos, settings) for scenario in SCENARIOS for judge in JUDGES
-    }
+    corpus, videos, *rest = words
+    settings, asked = [word for word in rest if "=" in word], [word for word in rest if "=" not in word]
+    reports = {}
+    for scenario in SCENARIOS:
+        for judge in JUDGES:
+            out = ROOT / "runs" / "detection" / f"{scenario}-{judge}"
+            if not asked or out.name in asked:
+                measure(scenario, judge, out, corpus, videos, settings)
+            if (out / "report.json").is_file():
+                reports[scenario, judge] = json.loads((out / "report.json").read_text())
     details = "\n".join(f"### {SCENARIOS[s][0]}, judged by {JUDGES[j]}\n\n{detail(r)}" for (s, j), r in reports.items())
     write(ROOT / "docs" / "results.md", "detection", f"{overview(reports)}\n{details}")
     write(ROOT / "README.md", "detection", overview({key: r for key, r in reports.items() if key[0] == "scenes"}))
 
 
-def report_of(scenario: str, judge: str, corpus: str, videos: str, settings: list[str]) -> dict[str, Any]:
-    """The report of one scenario and judge, made if it is not there."""
-    out = ROOT / "runs" / "detection" / f"{scenario}-{judge}"
-    if not (out / "report.json").is_file():
-        asked = SCENARIOS[scenario][1]
-        data = [f"data.root={videos}", "data.shots=false"] if scenario == "stream" else ["data=corpus", f"data.root={corpus}"]
-        if scenario == "stream":
-            names = sorted(path.name for path in Path(videos).iterdir() if path.suffix != ".md")
-            data += ["data=folder", f"data.test=[{','.join(names)}]"]
-        chosen = [f"scenario={scenario}", f"controllers=[{','.join(asked)}]", f"task.model={judge}", "bootstrap=1000"]
-        if "learned" in asked:
-            chosen.append(f"checkpoint={ROOT / 'checkpoints' / 'control_detection.onnx'}")
-        words = ["control", "task=detection", *data, *chosen, f"out={out}", *settings]
-        print(evaluation.run(parse("evaluate", words)[1]), flush=True)
-    return json.loads((out / "report.json").read_text())
+def measure(scenario: str, judge: str, out: Path, corpus: str, videos: str, settings: list[str]) -> None:
+    """Write the report of one scenario and judge into `out`, if it is not there."""
+    if (out / "report.json").is_file():
+        return
+    controllers = SCENARIOS[scenario][1]
+    data = ["data=corpus", f"data.root={corpus}", "data.split=test"]
+    if scenario == "stream":
+        names = sorted(path.name for path in list_videos(videos))
+        data = ["data=folder", f"data.root={videos}", f"data.test=[{','.join(names)}]"]
+    chosen = [f"scenario={scenario}", f"controllers=[{','.join(controllers)}]", f"task.model={judge}", "bootstrap=1000"]
+    if "learned" in controllers:
+        chosen.append(f"checkpoint={ROOT / 'checkpoints' / 'control_detection.onnx'}")
+    words = ["control", "task=detection", *data, *chosen, f"out={out}", *settings]
+    print(evaluation.run(parse("evaluate", words)[1]), flush=True)
 
 
 def overview(reports: dict[tuple[str, str], dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import torch
 from dvcc import CRF, X264, Clip
 
 torch.set_num_threads(1)  # make test runs one process per core
+os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start: threads that wait for a core spin, and take it from another test
 
 ASSETS = Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[2] / "shared" / "assets")
 

@@ -1,4 +1,4 @@
-"""`dvcc compare`: two-pass ABR against a trained control on one's own video, as a table and a page to look at."""
+"""`dvcc compare`: two-pass ABR against the rule of objects or a trained control on one's own video: a table and a page."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ TARGETS = (0.6, 0.8, 1.0, 1.6)
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
 _WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
 _FRAMES, _NUM_SHOWN = 250, 6
+_NAMES = {"objects": "objects", "learned": "learned control"}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc compare`."""
-    parser = commands.add_parser("compare", help="two-pass ABR against a trained control on your video: a table and a page")
+    parser = commands.add_parser("compare", help="two-pass ABR against a control on your video: a table and a page")
     parser.add_argument("video", help="a video file or a folder of frames, uncoded or well coded")
     parser.add_argument(
         "--target-kbps",
@@ -55,6 +56,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="the network that judges (default: the task's own; dvcc zoo lists more)")
     parser.add_argument("--weights", metavar="FILE", help="weights for it, in place of its published ones")
+    parser.add_argument(
+        "--controller",
+        choices=tuple(_NAMES),
+        help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
+        "trained control",
+    )
     parser.add_argument(
         "--delivery",
         choices=get_args(Delivery),
@@ -75,7 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     require("torch", "kornia", "torchmetrics", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
-    checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
+    chosen = _controller(arguments)
+    checkpoint = None
+    if chosen == "learned":
+        checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
     start, frames = _stretch(arguments, read_clip(arguments.video, frames=1))
 
@@ -94,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if source is not None:
         check_target(source, arguments.target_kbps)
-    control = load_control(checkpoint)
+    control = None if checkpoint is None else load_control(checkpoint)
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
     with tempfile.TemporaryDirectory(prefix="dvcc-") as temporary:
@@ -109,10 +119,10 @@ def run(arguments: argparse.Namespace) -> None:
         gop = gop_of_a_second(stretch.fps)
         codec = X264(gop=gop)
         # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to mend that.
-        learned = "learned" if arguments.delivery == "offsets" else "learned_map_corrected"
+        ours = chosen if arguments.delivery == "offsets" else "learned_map_corrected"
         controllers = {
             "abr2": build_rate_controller("abr2", Means(codec)),
-            "control": build_rate_controller(learned, Means(codec, control)),
+            "control": build_rate_controller(ours, Means(codec, control)),
         }
         targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
         with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -131,10 +141,11 @@ def run(arguments: argparse.Namespace) -> None:
         for m in measured:
             if m.target_kbps == arguments.target_kbps:
                 write_atomic(out / f"{m.controller}.mp4", m.path.read_bytes())
-    names = {"abr2": "two-pass ABR", "control": "learned control"}
+    names = {"abr2": "two-pass ABR", "control": _NAMES[chosen]}
     baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
-    facts = _facts(arguments, stretch, start, gop, model, checkpoint, control.config)
+    how = _rule() if checkpoint is None or control is None else _trained(arguments, checkpoint, control.config, gop)
+    facts = _facts(arguments, stretch, start, gop, model, (names["control"], how))
     said = remarks(verdict, measured, task, names, arguments.target_kbps)
     comparison = Comparison(
         title=Path(arguments.video).name,
@@ -196,16 +207,12 @@ def _facts(
     start: int,
     gop: int,
     model: str,
-    checkpoint: Path,
-    stored: dict[str, Any],
+    ours: tuple[str, str],
 ) -> list[tuple[str, str]]:
-    """How it was measured, in words."""
-    from dvcc.datasets.clips import video_key
-
+    """How it was measured, in words. ours: the control's name and what it is."""
     seconds = [float(Fraction(frame) / stretch.fps) for frame in (start, start + stretch.num_frames)]
-    trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     video = Path(arguments.video)
-    facts = [
+    return [
         (
             "stretch",
             f"frames {start} to {start + stretch.num_frames - 1} ({seconds[0]:.2f} to {seconds[1]:.2f} s) of {video.name}: "
@@ -216,18 +223,48 @@ def _facts(
             f"x264, preset medium, a GOP of one second ({counted(gop, 'frame')}), closed, one thread, for both; real encodes",
         ),
         ("two-pass ABR", "x264 at its best: two passes, AQ, psy and mbtree on"),
-        (
-            "learned control",
-            f"{checkpoint.name}, delivered as {arguments.delivery}"
-            + ("" if arguments.delivery == "offsets" else "; coded once more where it missed its target")
-            + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
-            + ("; TRAINED ON THIS VIDEO, which flatters it" if video_key(video) in stored.get("trained_on", []) else ""),
-        ),
+        ours,
         ("judge", f"{model}: its answer on the coded frames against its own on the uncoded ones of the stretch"),
         ("bits", "slices and parameter sets; not the container, nor x264's text about its settings"),
         ("PSNR", "of RGB, over the squared error of all frames"),
     ]
-    return facts
+
+
+def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, Any], gop: int) -> str:
+    from dvcc.datasets.clips import video_key
+
+    trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
+    seen = video_key(Path(arguments.video)) in stored.get("trained_on", [])
+    return (
+        f"{checkpoint.name}, delivered as {arguments.delivery}"
+        + ("" if arguments.delivery == "offsets" else "; coded once more where it missed its target")
+        + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
+        + ("; TRAINED ON THIS VIDEO, which flatters it" if seen else "")
+    )
+
+
+def _rule() -> str:
+    from dvcc.control.eyes.painting import load_rule
+    from dvcc.networks.sources import CHECKPOINTS
+
+    rule = load_rule(CHECKPOINTS / "objects.json")
+    return f"offsets on two-pass ABR, finer where {rule.detector} sees objects; the numbers of checkpoints/objects.json"
+
+
+def _controller(arguments: argparse.Namespace) -> str:
+    """The controller that is compared. Raises `ConfigError` for words that do not go together."""
+    chosen = arguments.controller
+    if chosen is None:
+        learned = arguments.task != "detection" or arguments.checkpoint or arguments.delivery == "map"
+        return "learned" if learned else "objects"
+    if chosen == "objects":
+        if arguments.task != "detection":
+            raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned")
+        if arguments.checkpoint or arguments.delivery == "map":
+            raise ConfigError(
+                "--controller objects takes neither --checkpoint nor --delivery map: leave them out, or choose learned"
+            )
+    return str(chosen)
 
 
 def _row(measured: Measured) -> dict[str, Any]:

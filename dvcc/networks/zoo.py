@@ -149,7 +149,7 @@ DEFAULTS: tuple[ZooEntry, ...] = (
         AS_IT_IS,
     ),
     ZooEntry("student", "detection", "dvcc", InRepository("detection_student.safetensors"), AS_IT_IS),
-    _asset("detection", "NanoDet", "nanodet_plus", "nanodet_plus_m_416.onnx"),
+    ZooEntry("nanodet_plus", "detection", "NanoDet", InRepository("nanodet_plus_m_416.onnx"), AS_IT_IS),
     _asset("detection", "PaddleDetection", "picodet", "picodet_s_416.onnx"),
     _asset("detection", "DEIMv2", "deimv2", "deimv2_atto_320.onnx"),
     ZooEntry(

@@ -112,6 +112,21 @@ def test_a_detector_that_finds_nothing_is_refused_before_anything_is_coded(folde
     assert not list(tmp_path.iterdir())
 
 
+def test_before_a_detector_the_rule_of_objects_is_compared(folder, detector, tmp_path, capsys):
+    words = ["--target-kbps", "100", "--task", "detection", "--model", str(detector), "--seconds", "0.3"]
+    assert main(["compare", str(folder / "a<b.mp4"), *words, "--out", str(tmp_path)]) == 0
+    facts = json.loads((tmp_path / "compare.json").read_text())["facts"]
+    assert "finer where nanodet_plus_m_416.onnx sees objects" in facts["objects"] and "learned control" not in facts
+    assert "\nobjects " in capsys.readouterr().out
+
+
+def test_a_controller_and_its_words_go_together(folder, capsys):
+    video, words = folder / "a<b.mp4", ["--target-kbps", "100", "--controller", "objects"]
+    refused(capsys, video, *words, "--task", "reconstruction", reason="objects is for detection, not for reconstruction")
+    for more in (["--checkpoint", folder / "control.onnx"], ["--delivery", "map"]):
+        refused(capsys, video, *words, "--task", "detection", *more, reason="neither --checkpoint nor --delivery map")
+
+
 def test_the_video_itself_is_not_replaced(folder, tmp_path, capsys):
     (tmp_path / "abr2.mp4").write_bytes((folder / "a<b.mp4").read_bytes())
     words = ["--target-kbps", "100", "--task", "reconstruction", "--checkpoint", str(folder / "control.onnx")]
