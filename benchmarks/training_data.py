@@ -20,7 +20,7 @@ from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.fill import fill_samples
 from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.surrogate.step_samples import StepSamples
-from dvcc.surrogate.training import SurrogateModule
+from dvcc.surrogate.training import build_module
 from dvcc.training.loader import ClipModule
 from dvcc.training.run import build_codec
 from dvcc.training.workers import cache_workers, cores, loader_workers
@@ -46,21 +46,21 @@ def main() -> None:
         words = [f"data.cache={cache}", "data.max_clips=10", "data.groups=2", "data.crops_per_clip=1", *sys.argv[1:]]
         config = parse("train", ["surrogate", *words])[1]
         samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
-        workers = cache_workers(config.data)
+        workers = cache_workers(config.data.cache_workers)
         began = time.perf_counter()
         fill_samples(samples, workers=workers)
         print(f"filling the cache, {workers} workers on {cores()} cores: {per_second(len(samples.clips), began):.2f} clips/s")
         sizes = [path.stat().st_size for path in samples.paths(0)]
         encodes = [path.stat().st_size for path in Path(cache).rglob("*.npz")]
         print(f"a clip: {sum(sizes) / 1e6:.0f} MB of samples, {sum(encodes) / len(samples.clips) / 1e6:.2f} MB of encodes")
-        for count in sorted({0, 1, loader_workers(config.data)}):
+        for count in sorted({0, 1, loader_workers(config.data.num_workers)}):
             batches = iter(loader(samples, config, steps=10 * STEPS + WARM_UP, workers=count))
             for _ in range(WARM_UP):
                 batch = next(batches)
             began = time.perf_counter()
             print(f"the loader alone, {count} workers: {per_second(sum(1 for _ in batches), began):.1f} samples/s")
         surrogate = build_surrogate("anchored", qps=config.data.rungs, gop=config.codec.gop, width=config.surrogate.width)
-        module = SurrogateModule(surrogate, config)
+        module = build_module(surrogate, config)
         module.log = lambda *arguments, **settings: None  # type: ignore[method-assign]  # there is no trainer
 
         def step(batch: Sample) -> None:
@@ -72,13 +72,13 @@ def main() -> None:
         for _ in range(STEPS):
             step(batch)
         print(f"steps on one batch: {per_second(STEPS, began):.2f} steps/s, {torch.get_num_threads()} threads")
-        batches = iter(loader(samples, config, steps=STEPS + WARM_UP, workers=loader_workers(config.data)))
+        batches = iter(loader(samples, config, steps=STEPS + WARM_UP, workers=loader_workers(config.data.num_workers)))
         for _ in range(WARM_UP):
             step(next(batches))
         began = time.perf_counter()
         for batch in batches:
             step(batch)
-        print(f"steps with the loader, {loader_workers(config.data)} workers: {per_second(STEPS, began):.2f} steps/s")
+        print(f"steps with the loader, {loader_workers(config.data.num_workers)} workers: {per_second(STEPS, began):.2f} steps/s")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc import units
-from dvcc.config import ControlConfig
 from dvcc.control.eyes.painting import Rule
 from dvcc.control.network import ControlNetwork
 from dvcc.control.objective import Baseline, Response, Terms, objective
@@ -31,8 +30,8 @@ BASELINES = 6
 class ControlModule(L.LightningModule):
     """Trains a `ControlNetwork` for a `Task` through a frozen `Surrogate` that reads judged ladders; logs every term.
 
-    ladders: the samples of all clips, with x264's own maps; the batches have the frames only. planes: what the control's eyes see
-    of them, None without eyes.
+    ladders: the samples of all clips, with x264's own maps; the batches have the frames only. rates_per_clip: of x264's own,
+    drawn at random for every clip in a step. planes: what the control's eyes see of the clips, None without eyes.
     """
 
     def __init__(
@@ -40,13 +39,16 @@ class ControlModule(L.LightningModule):
         control: ControlNetwork,
         surrogate: Surrogate,
         task: Task,
-        config: ControlConfig,
         ladders: LadderSamples,
         planes: ClipPlanes | None = None,
+        *,
+        rates_per_clip: int,
+        learning_rate: float,
     ) -> None:
         super().__init__()
-        self.control, self.surrogate, self.task, self.config = control, surrogate.requires_grad_(False), task, config
+        self.control, self.surrogate, self.task = control, surrogate.requires_grad_(False), task
         self.ladders, self.judged, self.planes = ladders, JudgedLadders(task, ladders), planes
+        self.rates_per_clip, self.learning_rate = rates_per_clip, learning_rate
         # By clip: its analysis, and x264's own maps at `BASELINES` rates. Nothing in it changes.
         self._clip_cache: dict[int, tuple[Any, Baseline]] = {}
 
@@ -66,19 +68,18 @@ class ControlModule(L.LightningModule):
 
     def step(self, batch: Sample) -> tuple[Terms, torch.Tensor]:
         """Return the terms (M,) of the loss and the offsets (M, T, h, w), for M = clips x `rates_per_clip` rates."""
-        rates_per_clip = self.config.rates_per_clip
         chosen = []
         for clip in batch["clip"].tolist():
             baseline = self.clip_cache(clip)[1]
-            rates = torch.randint(len(baseline.loss), (rates_per_clip,))
+            rates = torch.randint(len(baseline.loss), (self.rates_per_clip,))
             chosen.append(Baseline(*(part[rates] for part in baseline)))
         base = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
-        frames = as_float(batch["frames"]).repeat_interleave(rates_per_clip, 0)
-        planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(rates_per_clip, 0)
+        frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
+        planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(self.rates_per_clip, 0)
         delta = self._random_hflip(frames, base.log_bpp, planes)
         if self.planes is not None and (rule := self.control.config.get("rule")):
             offsets = self.planes.rule_offsets(batch["clip"], Rule(**rule), gop=self.control.config["gop"])
-            delta = delta + offsets.repeat_interleave(rates_per_clip, 0)
+            delta = delta + offsets.repeat_interleave(self.rates_per_clip, 0)
         return objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp))), delta
 
     def _random_hflip(self, frames: torch.Tensor, log_bpp: torch.Tensor, planes: torch.Tensor | None) -> torch.Tensor:
@@ -133,7 +134,7 @@ class ControlModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam, whose rate `Steps` sets."""
-        return adam(self.control, self.config.learning_rate)
+        return adam(self.control, self.learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the surrogate and the task network, which do not change."""

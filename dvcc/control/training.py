@@ -94,7 +94,7 @@ def run(config: ControlConfig) -> Path:
     samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
-    workers = cache_workers(config.data)
+    workers = cache_workers(config.data.cache_workers)
     fill_samples(samples, workers=workers)
     fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
     looking, folder = config.eyes, Path(config.data.cache) / "eyes"
@@ -118,7 +118,8 @@ def run(config: ControlConfig) -> Path:
     )
     error = fit_prior(control, samples)
     print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
-    module = ControlModule(control, surrogate, task, config, samples, planes)
+    rates, learning_rate = config.rates_per_clip, config.learning_rate
+    module = ControlModule(control, surrogate, task, samples, planes, rates_per_clip=rates, learning_rate=learning_rate)
     out = Path(config.out)
     pictures = ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)
     fit(module, ClipFrames(samples), config, callbacks=[pictures])

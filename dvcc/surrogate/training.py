@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,23 @@ def bits_losses(log_bits: torch.Tensor, coded_bits: torch.Tensor) -> dict[str, t
 class SurrogateModule(L.LightningModule):
     """Trains a `Surrogate`; logs every term, and the error of the trivial answer (copy the input) beside it.
 
-    task: whose loss L_cv is about; None without that term.
+    weights: of the losses by name (`frame_losses`, `bits_losses`, cv_task). maps_with_frames: maps of a group whose frames are
+    predicted. cv_frames: in a row, that the task is asked about. task: whose loss L_cv is about; None without that term.
     """
 
-    def __init__(self, surrogate: Surrogate, config: SurrogateConfig, task: Task | None = None) -> None:
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        *,
+        weights: Mapping[str, float],
+        maps_with_frames: int,
+        cv_frames: int,
+        learning_rate: float,
+        task: Task | None = None,
+    ) -> None:
         super().__init__()
-        self.surrogate, self.config, self.task = surrogate, config, task
+        self.surrogate, self.task, self.weights, self.learning_rate = surrogate, task, weights, learning_rate
+        self.maps_with_frames, self.cv_frames = maps_with_frames, cv_frames
         self._judge = None if task is None else Judge(task)
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
@@ -105,7 +117,7 @@ class SurrogateModule(L.LightningModule):
         analysis = self.surrogate.analyse(batch)
         qp = one_hot_qp(batch["qp"])
         bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
-        shown = batch["shown"][0, : self.config.data.maps_with_frames]
+        shown = batch["shown"][0, : self.maps_with_frames]
         asked = batch["asked"][0].tolist()
         coded_frames = batch["coded_frames"][:, : len(shown), asked]
         with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
@@ -119,8 +131,7 @@ class SurrogateModule(L.LightningModule):
             losses["cv_task"] = control_variate_loss(real, imitated)
         elif self.task is not None:
             losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, self._adjacent(asked[0], qp.shape[2]))
-        weights = self.config.losses
-        total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
+        total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         check_finite(total, step=self.global_step, terms=losses)
         copy = (as_float(batch["frames"])[:, None, asked] - as_float(coded_frames)).abs().mean()
         for name, value in {**losses, "copy_l1": copy, "loss": total}.items():
@@ -128,8 +139,8 @@ class SurrogateModule(L.LightningModule):
         return total
 
     def _adjacent(self, frame: int, num_frames: int) -> list[int]:
-        """`losses.cv_frames` frames in a row, from this one if there are enough: a task may look at motion."""
-        count = min(self.config.losses.cv_frames, num_frames)
+        """`cv_frames` frames in a row, from this one if there are enough: a task may look at motion."""
+        count = min(self.cv_frames, num_frames)
         first = min(frame, num_frames - count)
         return list(range(first, first + count))
 
@@ -158,7 +169,19 @@ class SurrogateModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; its rate is set at every step (see `Steps`)."""
-        return adam(self.surrogate, self.config.learning_rate)
+        return adam(self.surrogate, self.learning_rate)
+
+
+def build_module(surrogate: Surrogate, config: SurrogateConfig, task: Task | None = None) -> SurrogateModule:
+    """The configured training of `surrogate`."""
+    return SurrogateModule(
+        surrogate,
+        weights=to_dict(config.losses),
+        maps_with_frames=config.data.maps_with_frames,
+        cv_frames=config.losses.cv_frames,
+        learning_rate=config.learning_rate,
+        task=task,
+    )
 
 
 def run(config: SurrogateConfig) -> Path:
@@ -193,10 +216,10 @@ def run(config: SurrogateConfig) -> Path:
     samples = build_samples(data, codec, seed=config.seed, with_maps=True)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
-    fill_samples(samples, workers=cache_workers(data))
+    fill_samples(samples, workers=cache_workers(data.cache_workers))
     if config.cache_only:
         return Path(data.cache)
-    module = SurrogateModule(surrogate, config, task)
+    module = build_module(surrogate, config, task)
     out = Path(config.out)
     seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed, whole=task is not None)
     fit(module, seen, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])

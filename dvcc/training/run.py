@@ -105,7 +105,7 @@ def fit(module: L.LightningModule, samples: SizedSamples, config: Any, *, callba
             logger=False,
             callbacks=[
                 TrainingBar(),
-                Steps(),
+                Steps(learning_rate=config.learning_rate, max_steps=settings.max_steps, seed=config.seed),
                 *callbacks,
                 LogMetrics(
                     lambda: build_log(config.logger, out, config, start=start),
@@ -129,7 +129,11 @@ def fit(module: L.LightningModule, samples: SizedSamples, config: Any, *, callba
         write_atomic(out / VERSIONS, "\n".join(f"{k}: {v}" for k, v in versions().items()))
     data = config.data
     module_data = ClipModule(
-        samples, batch_size=data.batch_size, steps=settings.max_steps, num_workers=loader_workers(data), seed=config.seed
+        samples,
+        batch_size=data.batch_size,
+        steps=settings.max_steps,
+        num_workers=loader_workers(data.num_workers),
+        seed=config.seed,
     )
     trainer.fit(module, module_data, ckpt_path=out / CHECKPOINT if stored else None, weights_only=True)
     if trainer.global_step < settings.max_steps:

@@ -44,15 +44,17 @@ def adam(module: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
 class Steps(Callback):
     """Sets the learning rate and the seed before every step.
 
-    The rate is `learning_rate` times a cosine over `trainer.max_steps`. Both are read from the run's settings and not from a
+    The rate is `learning_rate` times a cosine over `max_steps`. Both are the run's settings and not those of a
     checkpoint: after a resume with another `max_steps` or `learning_rate`, every step has the rate that a run with the new
     settings has at that step.
     """
 
+    def __init__(self, *, learning_rate: float, max_steps: int, seed: int) -> None:
+        self.learning_rate, self.max_steps, self.seed = learning_rate, max_steps, seed
+
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        config: Any = module.config
-        rate = config.learning_rate * cosine(trainer.global_step, config.trainer.max_steps)
+        rate = self.learning_rate * cosine(trainer.global_step, self.max_steps)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
         module.log("learning_rate", rate)
-        seed_step(config.seed, trainer.global_step, rank=trainer.global_rank)
+        seed_step(self.seed, trainer.global_step, rank=trainer.global_rank)

@@ -6,22 +6,20 @@ import os
 
 import torch
 
-from dvcc.config import DataConfig
-
 
 def cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def loader_workers(data: DataConfig) -> int:
-    """Return `data.num_workers`, or up to eight processes when it is not set: all cores but the one that trains."""
-    return min(8, cores() - 1) if data.num_workers is None else data.num_workers
+def loader_workers(wanted: int | None) -> int:
+    """Return how many processes read samples: `wanted`, or if that is None up to eight, all cores but the one that trains."""
+    return min(8, cores() - 1) if wanted is None else wanted
 
 
-def cache_workers(data: DataConfig) -> int:
-    """Return `data.cache_workers`, or one process per core when it is not set; 0 on a machine with one."""
-    return (cores() if cores() > 1 else 0) if data.cache_workers is None else data.cache_workers
+def cache_workers(wanted: int | None) -> int:
+    """Return how many processes encode: `wanted`, or if that is None one per core, and 0 on a machine with one."""
+    return (cores() if cores() > 1 else 0) if wanted is None else wanted
 
 
 def device_of(accelerator: str) -> torch.device:

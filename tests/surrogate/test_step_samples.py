@@ -14,7 +14,7 @@ from dvcc.surrogate import build_surrogate
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.store import SampleStore
-from dvcc.surrogate.training import SurrogateModule
+from dvcc.surrogate.training import build_module
 from dvcc.training.loader import collate
 from dvcc.training.steps import seed_step
 from tests.conftest import make_scene
@@ -37,7 +37,7 @@ def test_a_step_computes_the_same_from_what_it_looks_at(samples, monkeypatch):
     surrogate = build_surrogate("anchored", qps=QPS, gop=10, width=8)
     for parameter in surrogate.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    module = SurrogateModule(surrogate, config)
+    module = build_module(surrogate, config)
     monkeypatch.setattr(module, "log", lambda *arguments, **settings: None)
     fewer = 0
     for step, indices in enumerate([[0], [1], [2], [4], [1, 2], [0, 3, 5]]):

@@ -107,7 +107,8 @@ def test_a_control_on_the_rule_starts_from_it(tiny, trained, tmp_path, monkeypat
     network = ControlNetwork(width=8, extra_planes=eyes.num_planes, eyes=eyes.settings, rule=asdict(rule))
     task = build_task("reconstruction", model="ssim")
     planes = ClipPlanes(eyes, samples)
-    control_module = module.ControlModule(network, load_surrogate(trained)[0], task, config, samples, planes)
+    how = {"rates_per_clip": config.rates_per_clip, "learning_rate": config.learning_rate}
+    control_module = module.ControlModule(network, load_surrogate(trained)[0], task, samples, planes, **how)
     _, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
     inside = round(rule.background - rule.strength / 2)  # of a score half way from unsure to sure
     assert (delta[..., :2, :3] == inside).all() and (delta[..., 2:, :] == rule.background).all()
@@ -153,7 +154,8 @@ def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
     config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words)
     samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
     task = build_task("reconstruction", model="ssim")
-    control_module = module.ControlModule(ControlNetwork(width=8), load_surrogate(trained)[0], task, config, samples)
+    parts = ControlNetwork(width=8), load_surrogate(trained)[0], task, samples
+    control_module = module.ControlModule(*parts, rates_per_clip=4, learning_rate=1e-3)
     base = control_module.clip_cache(0)[1]
     assert (base.log_bpp.diff() > 0).all() and (base.qp.float().mean((1, 2, 3)).diff() < 0).all()  # more bits, finer
     assert (base.log_bits.diff() > 0).all() and (base.loss.diff() < 0).all()

@@ -70,6 +70,6 @@ def test_processes_are_as_many_as_cores_unless_they_are_set(tiny, tmp_path, monk
     data = configure("surrogate", words, tmp_path).data
     for cores, loading, filling in ((1, 0, 0), (2, 1, 2), (16, 8, 16)):
         monkeypatch.setattr(workers, "cores", lambda cores=cores: cores)
-        assert (workers.loader_workers(data), workers.cache_workers(data)) == (loading, filling)
+        assert (workers.loader_workers(data.num_workers), workers.cache_workers(data.cache_workers)) == (loading, filling)
     chosen = configure("surrogate", words, tmp_path, "data.num_workers=3", "data.cache_workers=5").data
-    assert (workers.loader_workers(chosen), workers.cache_workers(chosen)) == (3, 5)
+    assert (workers.loader_workers(chosen.num_workers), workers.cache_workers(chosen.cache_workers)) == (3, 5)

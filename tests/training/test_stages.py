@@ -81,7 +81,7 @@ def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypa
             frames = [real[tuple(one.argmax(-1).flatten().tolist())][shown] for one in qp]
             return Prediction(torch.zeros(len(qp), 4), torch.stack(frames).float() / 255)
 
-    module = surrogate.SurrogateModule(Codec(), config)
+    module = surrogate.build_module(Codec(), config)
     left = module._cv_task(build_task("reconstruction", model="psnr", weights=None), None, one_hot_qp(batch["qp"]), batch, [0, 2])
     assert float(left) == pytest.approx(0, abs=1e-4)
 
