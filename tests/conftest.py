@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +17,14 @@ torch.set_num_threads(1)  # make test runs one process per core
 os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start: threads that wait for a core spin, and take it from another test
 
 ASSETS = Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[2] / "shared" / "assets")
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority() -> Iterator[None]:
+    """SVT-AV1 makes the process that it encodes in a real-time one, where it may, and leaves it so: nothing else would run."""
+    yield
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture
