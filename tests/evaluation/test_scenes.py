@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -132,3 +134,16 @@ def test_x265_takes_offsets_and_no_map(root, detector, tmp_path):
     assert report["settings"].startswith("x265") and all(row["status"] == "ok" for row in rows_of(tmp_path / "out"))
     with pytest.raises(ConfigError, match="only x264 takes that"):
         evaluation.run(configure(root, detector, tmp_path / "out", "controllers=[abr2,saliency]", *words))
+
+
+def test_what_processes_send_needs_no_open_files(root, detector, tmp_path):
+    """A table has thousands of tensors, and a process may have a thousand files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/dev/fd")) + 60
+    words = ["workers=2", "controllers=[abr2,abr1]", "judged_every=1", "data.min_frames=8", "data.frames=10"]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+        evaluation.run(configure(root, detector, tmp_path / "out", *words))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(rows_of(tmp_path / "out")) == 2 * 2 * 3 * 2

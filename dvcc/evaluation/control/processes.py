@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -39,14 +40,14 @@ class Processes:
                 found.append(method(self._bench, clip, *arguments))
                 self._progress.advance(bar)
             return found
-        futures: list[Future[R]] = [self._pool.submit(_run, method.__name__, clip, arguments) for clip in clips]
+        futures: list[Future[bytes]] = [self._pool.submit(_run, method.__name__, clip, arguments) for clip in clips]
         try:
             for future in as_completed(futures):
                 future.result()
                 self._progress.advance(bar)
         except BrokenProcessPool as error:
             raise DvccError("a process of the evaluation was killed, for want of memory perhaps: set workers=1") from error
-        return [future.result() for future in futures]
+        return [pickle.loads(future.result()) for future in futures]
 
 
 @contextmanager
@@ -72,6 +73,7 @@ def _begin(config: EvaluateControlConfig) -> None:
     _bench = Bench(config)
 
 
-def _run(method: str, clip: int, arguments: tuple[Any, ...]) -> Any:
+def _run(method: str, clip: int, arguments: tuple[Any, ...]) -> bytes:
+    """What the method returns, pickled here: a pool would send every tensor of it as an open file, and there are thousands."""
     assert _bench is not None
-    return getattr(_bench, method)(clip, *arguments)
+    return pickle.dumps(getattr(_bench, method)(clip, *arguments))
