@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from dvcc._packaged import require
 from dvcc.errors import ConfigError, VideoError
+from dvcc.units import quarter_turns
 
 if TYPE_CHECKING:
     import torch
@@ -211,15 +212,15 @@ def convert_frames(
     planes: tuple[list, list, list] = ([], [], [])
     matrix, full_range = rgb_matrix, False
     for frame in frames:
-        quarter_turns = round(frame.rotation / 90) % 4
+        turns = quarter_turns(frame.rotation)
         height, width = size or (frame.height, frame.width)
-        if size and quarter_turns % 2:
+        if size and turns % 2:
             height, width = width, height
         frame, matrix, full_range = frame_to_planar(frame, (height, width), rgb_matrix)
         for store, plane in zip(planes, frame.planes, strict=True):
             pixels = read_plane(plane)[: height // 2 if plane.height < height else height - height % 2]
             pixels = pixels[:, : width // 2 if plane.width < width else width - width % 2]
-            store.append(np.rot90(pixels, quarter_turns))
+            store.append(np.rot90(pixels, turns))
     if not planes[0]:
         raise VideoError("no frame could be decoded")
     if any(y.shape != planes[0][0].shape for y in planes[0]):

@@ -41,3 +41,8 @@ _USUAL_GOP = 250  # x264's, where a second has more frames
 def gop_of_a_second(fps: Fraction | float) -> int:
     """Frames from one I frame to the next when there is one a second: 1 to 250."""
     return min(max(1, round(fps)), _USUAL_GOP)
+
+
+def quarter_turns(degrees: float) -> int:
+    """Quarter turns anticlockwise, 0..3, of a rotation by `degrees`."""
+    return round(degrees / 90) % 4

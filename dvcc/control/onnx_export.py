@@ -35,14 +35,14 @@ def _network(graph: Graph, network: ControlNetwork) -> str:
     weight = torch.cat([of_small + of_change, -of_change], 1)
     bias = first.bias - 0.5 * of_small.sum((1, 2, 3))
     features = graph.silu(graph.conv(graph.add("Concat", "small", "previous", axis=1), first, weight, bias))
-    features = graph.silu(graph.conv(features, network.stem[2]))  # type: ignore[arg-type]
+    features = graph.silu(graph.conv(features, network.stem[2]))
     if network.of_planes is not None:
         features = graph.add("Add", features, graph.conv("planes", network.of_planes))
     at_start = graph.add("Cast", graph.add("Equal", "position", graph.constant(0.0)), to=TensorProto.FLOAT)
     in_gop = graph.add("Div", "position", "gop")
     known = [graph.scaled("log_bpp", less=-3, over=2), graph.scaled("mean_qp", less=32, over=10), at_start, in_gop]
-    hidden = graph.silu(graph.linear(graph.add("Concat", *known, axis=1), network.modulate[0]))  # type: ignore[arg-type]
-    scales = graph.linear(hidden, network.modulate[2])  # type: ignore[arg-type]
+    hidden = graph.silu(graph.linear(graph.add("Concat", *known, axis=1), network.modulate[0]))
+    scales = graph.linear(hidden, network.modulate[2])
     width = config["width"]
 
     def part(index: int) -> str:
@@ -52,7 +52,7 @@ def _network(graph: Graph, network: ControlNetwork) -> str:
 
     for index, block in enumerate(network.blocks):
         scale = graph.add("Add", part(2 * index), graph.constant(1.0))
-        moved = graph.add("Add", graph.add("Mul", graph.conv(features, block), scale), part(2 * index + 1))  # type: ignore[arg-type]
+        moved = graph.add("Add", graph.add("Mul", graph.conv(features, block), scale), part(2 * index + 1))
         features = graph.add("Add", features, graph.silu(moved))
     decided = graph.conv(features, network.head)
     mean = graph.add("ReduceMean", decided, graph.constant(np.array([1, 2, 3])), keepdims=1)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from dvcc.clip import Clip
 from dvcc.datasets.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import count_frames as frames_in
-from dvcc.media.clips import read_clip, stored_rate
+from dvcc.media.clips import read_clip
 from dvcc.media.folders import IMAGE_SUFFIXES, cityscapes_sequences
 from dvcc.media.protocols import covering, within
 
@@ -166,7 +167,7 @@ def clip_starts(
 
 def stride_to(fps: float, video: Path, *, least: int) -> int:
     """Every how many frames of a video have to be taken for about `fps` a second, if `least` are left, else fewer."""
-    stride = max(1, round(float(stored_rate(video)) / fps))
+    stride = max(1, round(float(_first_frame(video)[1]) / fps))
     return min(stride, max(1, count_frames(video) // least))
 
 
@@ -179,7 +180,7 @@ def spread(items: list[T], count: int | None) -> list[T]:
 
 @lru_cache(maxsize=16)  # a clip in the middle of a video costs the decoding of everything before it
 def _read_span(span: ClipSpan, size: tuple[int, int], crop: bool) -> Clip:
-    scaled = (covering if crop else within)(_frame_size(span.video), size)
+    scaled = (covering if crop else within)(_first_frame(span.video)[0], size)
     clip = read_clip(span.video, frames=span.frames, start=span.start, stride=span.stride, size=scaled)
     if not crop:
         return clip
@@ -188,7 +189,7 @@ def _read_span(span: ClipSpan, size: tuple[int, int], crop: bool) -> Clip:
 
 def _window(video: Path, start: int, size: tuple[int, int], variant: int, seed: int) -> ClipSpan:
     """Variant 0 is the centre window; the others are drawn from the seed and the clip's name, not from a shared stream."""
-    height, width = covering(_frame_size(video), size)
+    height, width = covering(_first_frame(video)[0], size)
     slack = (height - size[0], width - size[1])
     if variant == 0:
         return ClipSpan(video, start, slack[0] // 4 * 2, slack[1] // 4 * 2)
@@ -209,9 +210,10 @@ def _changed(video: Path) -> tuple[str, list[tuple[str, int, int]]]:
 
 
 @lru_cache(maxsize=4096)
-def _frame_size(video: Path) -> tuple[int, int]:
+def _first_frame(video: Path) -> tuple[tuple[int, int], Fraction]:
+    """Height and width of a video, and its frames per second."""
     first = read_clip(video, frames=1)
-    return first.height, first.width
+    return (first.height, first.width), first.fps
 
 
 @lru_cache(maxsize=4096)

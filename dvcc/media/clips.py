@@ -121,11 +121,6 @@ def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
     return frame_rate(timeline, stream)[0], frames()
 
 
-def stored_rate(path: Path) -> Fraction:
-    """Frames per second of a video file or frame folder. Raises `VideoError` when it cannot be read."""
-    return read_clip(path, frames=1).fps
-
-
 def count_frames(path: Path) -> int:
     """Frames that a reader gets of a video file: counted by the container, or by its packets where it does not say. Raises
     `VideoError` when it cannot be read."""

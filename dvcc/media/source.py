@@ -21,6 +21,7 @@ from dvcc.media.decode import Others, decoded
 from dvcc.media.format import Planes, SourceFrame, VideoFormat
 from dvcc.media.rates import is_gap
 from dvcc.media.timestamps import STREAM_GAP, Timeline
+from dvcc.units import quarter_turns
 
 _MOST_MISSING = 0.03  # of the length: what a file says of it is not exact
 _STEPS = 25  # frames whose median step is typical
@@ -51,7 +52,7 @@ class VideoSource:
 
     def upright(self) -> VideoSource:
         """The same video with its pictures turned as a player shows them."""
-        turns, picture = round(self.rotation / 90) % 4, self.picture
+        turns, picture = quarter_turns(self.rotation), self.picture
         if turns % 2:
             aspect = picture.pixel_aspect and 1 / picture.pixel_aspect
             picture = replace(picture, height=picture.width, width=picture.height, pixel_aspect=aspect)

@@ -38,16 +38,17 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def conv(self, x: str, layer: nn.Conv2d, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> str:
+    def conv(self, x: str, layer: nn.Module, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None) -> str:
         """Add a convolution as of `layer`, with its own weights or others."""
-        assert not isinstance(layer.padding, str)
+        assert isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str)
         weight, bias = layer.weight if weight is None else weight, layer.bias if bias is None else bias
         pads = [*layer.padding, *layer.padding]
         shape: dict[str, Any] = {"strides": layer.stride, "dilations": layer.dilation, "pads": pads, "group": layer.groups}
         return self.add("Conv", x, *(self.constant(values) for values in (weight, bias) if values is not None), **shape)
 
-    def linear(self, x: str, layer: nn.Linear) -> str:
+    def linear(self, x: str, layer: nn.Module) -> str:
         """Add a linear layer."""
+        assert isinstance(layer, nn.Linear)
         return self.add("Gemm", x, self.constant(layer.weight), self.constant(layer.bias), transB=1)
 
     def silu(self, x: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from dvcc.clip import Matrix, frame_to_rgb, planar_frame
+from dvcc.control.eyes.base import shown_size
 from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, offsets_of_gop, paint, picked, speeds, turned
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes
@@ -21,7 +22,6 @@ from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import CHECKPOINTS
 
-_MULTIPLE = 32  # of the sides of what the detector is shown
 _MOST_STRENGTH = 40.0
 _LARGEST_SIDE = 2**14
 
@@ -100,8 +100,7 @@ class ObjectStream:
         self.matrix, self.full_range, self.quarter_turns = matrix, full_range, quarter_turns
         self.every = objects.rule.every(height, width)
         self.seen, self.painted = Seen(), list[np.ndarray]()
-        factor = objects.rule.side / max(height, width)
-        self._size = _shown(height, factor), _shown(width, factor)
+        self._size = shown_size(height, width, side=objects.rule.side)
         self._last: Boxes | None = None
         self._speeds = np.zeros((0, 4), np.float32)
         self._number = 0
@@ -173,8 +172,3 @@ class ObjectStream:
 def at_every_frame(objects: Objects) -> Objects:
     """The same rule with a look at every frame, at the picture's own size: it tells what looking seldom and small costs."""
     return replace(objects, rule=replace(objects.rule, every_small=1, every_large=1, side=_LARGEST_SIDE))
-
-
-def _shown(side: int, factor: float) -> int:
-    """Pixels that a side of a picture is shown with: scaled down, in whole multiples of 32."""
-    return max(_MULTIPLE, round(side * min(1.0, factor) / _MULTIPLE) * _MULTIPLE)

@@ -18,6 +18,7 @@ from dvcc.media.format import Planes, Source, SourceFrame
 from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP
 from dvcc.rate_control.objects import Objects, ObjectStream
+from dvcc.units import quarter_turns
 
 _MOST_HELD = 2**28  # bytes of pictures that wait for the end of their GOP
 
@@ -78,7 +79,7 @@ class LearnedOffsets(OffsetGenerator):
             matrix=source.matrix,
             full_range=picture.full_range,
             gop=codec.gop,
-            quarter_turns=round(source.rotation / 90) % 4,
+            quarter_turns=quarter_turns(source.rotation),
         )
         self._rule = None if control.rule is None else RuleUnder(control, source)
         self._most = CHUNK if self._rule is None else most_held(self._rule.stream)
@@ -161,7 +162,7 @@ def begin_objects(objects: Objects, source: Source) -> ObjectStream:
         width=picture.width,
         matrix=source.matrix,
         full_range=picture.full_range,
-        quarter_turns=round(source.rotation / 90) % 4,
+        quarter_turns=quarter_turns(source.rotation),
     )
 
 

@@ -142,10 +142,11 @@ class Eyes(AbstractBase):
         return np.stack([planes(picture).astype(np.float16) for picture in zip(clip.y, clip.u, clip.v, strict=True)])
 
 
-def shown_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width that eyes see of a picture: scaled down to `SIDE`, in whole multiples of 32."""
-    factor = min(1.0, SIDE / max(height, width))
-    rows, columns = (max(_MULTIPLE, round(side * factor / _MULTIPLE) * _MULTIPLE) for side in (height, width))
+def shown_size(height: int, width: int, *, side: int = SIDE) -> tuple[int, int]:
+    """Height and width that eyes, or the rule's detector, see of a picture: its longer side scaled down to `side`, in whole
+    multiples of 32."""
+    factor = min(1.0, side / max(height, width))
+    rows, columns = (max(_MULTIPLE, round(length * factor / _MULTIPLE) * _MULTIPLE) for length in (height, width))
     return rows, columns
 
 

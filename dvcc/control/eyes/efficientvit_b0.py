@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from dvcc._files import write_atomic
 from dvcc.control.eyes.base import Eyes, Look
-from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed
+from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, softmax
 
 _FEED = Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD)
 CLASSES = 19  # of Cityscapes
@@ -21,9 +22,9 @@ class EfficientViTEyes(Eyes):
     file = "efficientvit_b0.onnx"
     answers = ("logits",)
     answer_planes = CLASSES
-    choices = {"backbone": ("stride_8", "stride_16", "stride_32"), "none": ()}  # noqa: RUF012
-    channels = {"backbone": 32 + 64 + 128, "none": 0}  # noqa: RUF012
-    gains = {"backbone": 0.3, "none": 1.0}  # noqa: RUF012
+    choices: ClassVar = {"backbone": ("stride_8", "stride_16", "stride_32"), "none": ()}
+    channels: ClassVar = {"backbone": 32 + 64 + 128, "none": 0}
+    gains: ClassVar = {"backbone": 0.3, "none": 1.0}
 
     @classmethod
     def make_file(cls, folder: Path) -> Path:
@@ -41,6 +42,5 @@ class EfficientViTEyes(Eyes):
 
     def read(self, answers: list[np.ndarray], size: tuple[int, int]) -> Look:
         """See `Eyes.read`."""
-        logits = answers[0][0]
-        powers = np.exp(logits - logits.max(0))
-        return Look(None, [powers / powers.sum(0)])
+        probabilities = softmax(np.moveaxis(answers[0][0], 0, -1), np)
+        return Look(None, [np.moveaxis(probabilities, -1, 0)])

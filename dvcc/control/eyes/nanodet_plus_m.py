@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,9 +25,9 @@ class NanoDetEyes(Eyes):
     file = "nanodet_plus_m_416.onnx"
     answers = ("output",)
     answer_planes = 1 + len(_STRIDES)
-    choices = {"neck": ("1367", "1391", "1415", "1428"), "backbone": ("994", "1209", "1312"), "none": ()}  # noqa: RUF012
-    channels = {"neck": 4 * 96, "backbone": 116 + 232 + 464, "none": 0}  # noqa: RUF012
-    gains = {"neck": 5.0, "backbone": 10.0, "none": 1.0}  # noqa: RUF012
+    choices: ClassVar = {"neck": ("1367", "1391", "1415", "1428"), "backbone": ("994", "1209", "1312"), "none": ()}
+    channels: ClassVar = {"neck": 4 * 96, "backbone": 116 + 232 + 464, "none": 0}
+    gains: ClassVar = {"neck": 5.0, "backbone": 10.0, "none": 1.0}
 
     @classmethod
     def make_file(cls, folder: Path) -> Path:

@@ -17,7 +17,7 @@ from dvcc.datasets.clips import ClipDataset, spread
 from dvcc.datasets.splits import split_videos
 from dvcc.datasets.table import SPLITS, Listed, on_side, read_table
 from dvcc.errors import ConfigError
-from dvcc.evaluation.benchmark.networks import labels_left_out, num_classes, speaks_of
+from dvcc.evaluation.benchmark.networks import label_classes, labels_left_out, speaks_of
 from dvcc.media.protocols import Protocol
 from dvcc.tasks import Task
 from dvcc.training.run import build_clips, data_root
@@ -34,9 +34,6 @@ class ClipName:
     start: int
     group: str
     kind: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.video} from {self.start}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +77,12 @@ class TestSet:
 
     def labels_apply(self, task_name: str, task: Task) -> bool:
         """Whether there are labels, and they mean what the task's network answers."""
-        data = self.data
-        return data is not None and (
-            speaks_of(data, task_name, task) or (data.task == task_name and num_classes(task) in data.class_maps)
-        )
+        return self.data is not None and speaks_of(self.data, task_name, task)
 
     def metric(self, task: Task) -> Metric:
         """A new one of the task's principal metric against the labels."""
         assert self.data is not None
-        own = num_classes(task)
-        classes = None if self.data.num_classes in (own, (own or 0) - 1) else self.data.class_maps.get(own or 0)
-        return task.metrics_of_labels(classes)[task.metric_name]
+        return task.metrics_of_labels(label_classes(self.data, task))[task.metric_name]
 
     def notes(self, task_name: str, task: Task, model: str) -> list[str]:
         """Why the labels are left out, if they are."""

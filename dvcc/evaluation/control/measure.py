@@ -17,7 +17,7 @@ from dvcc.codecs.cache import EncodeCache
 from dvcc.config import CodecConfig, EvaluateControlConfig
 from dvcc.control.runtime import Control, load_control
 from dvcc.errors import ConfigError
-from dvcc.evaluation.control.clips import ClipName, TestSet, find_test_set
+from dvcc.evaluation.control.clips import TestSet, find_test_set
 from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP, QPMap
@@ -248,11 +248,6 @@ def swept_rates(least_bpp: float) -> list[float]:
     """Bits per pixel at which the baseline is tried. least_bpp: of the coarsest encode."""
     lowest, highest, count = 0.004, 0.6, 9
     return [float(rate) for rate in np.geomspace(max(lowest, REACH * least_bpp), max(highest, 2 * REACH * least_bpp), count)]
-
-
-def names_of(names: Sequence[ClipName]) -> list[tuple[str, int]]:
-    """What tells clips apart in rows and summaries."""
-    return [(name.video, name.start) for name in names]
 
 
 def _kbps(bits_per_pixel: float, clip: Clip) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torchmetrics import Metric
 
 from dvcc.evaluation.control.clips import ClipName, TestSet
-from dvcc.evaluation.control.table import Curves, Table, mean_of, met
+from dvcc.evaluation.control.table import Curves, Item, Table, mean_of, met
 from dvcc.evaluation.statistics import BDRate, bd_metric, bd_rate, cluster_samples, interval95, or_none
 from dvcc.tasks.base import State, Task
 from dvcc.tasks.judging import pooled
@@ -53,7 +55,9 @@ def summarise(
     resampled = {
         name: [_bd(a, table.curves(name, s)) for a, s in zip(anchors, samples, strict=True)] for name in table.controllers
     }
+    kinds = _by_kind(table, baseline, bootstrap, seed)
     bounds = [of_metric.percent for of_metric, _ in resampled.get(BOUND, [])]
+    bound = _bd(anchor, table.curves(BOUND, clips))[0].percent
     summary = {}
     for name in table.controllers:
         rows = [row for row, state, _ in measured if row.controller == name and state is not None]
@@ -68,8 +72,8 @@ def summarise(
             "bd_basis": _basis(whole, [of_metric for of_metric, _ in resampled[name]]),
             "bd_metric": 0.0 if own else or_none(bd_metric(*anchor.of_metric, *table.curves(name, clips).of_metric)),
             **({} if own else _by_clip(table, name, baseline)),
-            **_share_of_bound(whole[0].percent, percents, _bd(anchor, table.curves(BOUND, clips))[0].percent, bounds),
-            "kinds": {} if own else _by_kind(table, name, baseline, bootstrap, seed),
+            **_share_of_bound(whole[0].percent, percents, bound, bounds),
+            "kinds": kinds[name],
             **_per_target(table, name, task),
             "met_share": {f"{t:g}": or_none(_mean([met(row, t) for row in reached])) for t in TOLERANCES},
             **_strict(table, name, samples),
@@ -123,15 +127,25 @@ def _share_of_bound(percent: float, percents: list[float], bound: float, bounds:
     return {"share_of_bound": or_none(100 * percent / bound if bound else np.nan), "share_of_bound_ci95": interval95(shares)}
 
 
-def _by_kind(table: Table, name: str, baseline: str, bootstrap: int, seed: int) -> dict[str, Any]:
-    found = {}
+def _by_kind(table: Table, baseline: str, bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
+    """By controller, and by kind of scene."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in table.controllers}
     for kind in sorted({clip.kind for clip in table.clips} - {""}):
         clips = [clip for clip in table.clips if clip.kind == kind]
-        samples = [[clips[i] for i in sample] for sample in _samples(clips, bootstrap, seed)]
-        resampled = [bd_rate(*table.curves(baseline, s).of_metric, *table.curves(name, s).of_metric).percent for s in samples]
-        whole = bd_rate(*table.curves(baseline, clips).of_metric, *table.curves(name, clips).of_metric).percent
         groups = len({clip.group for clip in clips})
-        found[kind] = {"groups": groups, "bd_rate_percent": or_none(whole), "bd_rate_ci95": interval95(resampled)}
+        samples = [clips, *([clips[i] for i in sample] for sample in _samples(clips, bootstrap, seed))]
+        anchors = [table.curves(baseline, sample).of_metric for sample in samples]
+        for name in table.controllers:
+            if name != baseline:
+                whole, *resampled = (
+                    bd_rate(*anchor, *table.curves(name, sample).of_metric).percent
+                    for anchor, sample in zip(anchors, samples, strict=True)
+                )
+                found[name][kind] = {
+                    "groups": groups,
+                    "bd_rate_percent": or_none(whole),
+                    "bd_rate_ci95": interval95(resampled),
+                }
     return found
 
 
@@ -144,15 +158,14 @@ def _per_target(table: Table, name: str, task: Task) -> dict[str, Any]:
     }
     found = {"metric": table.per_target(name, table.clips, table.figure)}
     for column, value in columns.items():
-        found[column] = table.per_target(name, table.clips, lambda items, value=value: mean_of(items, value))  # type: ignore[misc]
+        found[column] = table.per_target(name, table.clips, partial(mean_of, value=value))
     for other in task.beside:
-        metric = task.metrics()[other]
-        found[other] = table.per_target(
-            name,
-            table.clips,
-            lambda items, metric=metric: pooled(metric, [state for _, state in items]),  # type: ignore[misc]
-        )
+        found[other] = table.per_target(name, table.clips, partial(_pooled, metric=task.metrics()[other]))
     return {column: [or_none(value) for value in values] for column, values in found.items()}
+
+
+def _pooled(items: Sequence[Item], *, metric: Metric) -> float:
+    return pooled(metric, [state for _, state in items])
 
 
 def _strict(table: Table, name: str, samples: Sequence[Sequence[ClipName]]) -> dict[str, Any]:

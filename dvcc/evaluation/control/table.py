@@ -26,7 +26,7 @@ class Curves(NamedTuple):
 
 
 class Table:
-    """Finds measured rows and computes figures of them. of_labels: take the metric against the labels of the data set instead.
+    """Finds measured rows and computes figures of them.
 
     A figure of a set is the mean over its clips by `Task.weight`, or of the states of all clips pooled where the task gives no
     weight. A target is coded at every rate factor, and its figures are means over these.
@@ -35,7 +35,7 @@ class Table:
     def __init__(
         self, measured: Sequence[Measured], task: Task, clips: Sequence[ClipName], *, metric: Metric | None = None
     ) -> None:
-        """metric: against labels; None for the task's own."""
+        """metric: one against the labels of the data set, whose states are taken then; None for the task's own."""
         self.task, self.clips, self.of_labels = task, clips, metric is not None
         self.metric = metric or task.metric()  # one for all: to make one takes longer than to pool a few clips
         self.sign = 1 if self.metric.higher_is_better else -1
