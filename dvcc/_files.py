@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from dvcc.errors import DvccError
 
@@ -60,3 +64,14 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Write `data` to `path`, whole or not at all (see `open_atomic`)."""
     with open_atomic(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray] | None:
+    """All arrays of a file .npz by name; None when it is missing, lacks one of `names`, or fails its checksum (the CRC-32 of
+    every zip member): an entry of a cache is made again then."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return arrays if all(name in arrays for name in names) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-from dvcc._files import write_atomic
+from dvcc._files import read_arrays, write_atomic
 from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, Codec, EncodedClip, Rate
@@ -70,14 +69,12 @@ def _serialise(coded: EncodedClip) -> bytes:
 
 
 def _read(path: Path) -> EncodedClip | None:
-    """None when the entry is missing or fails its checksum (the CRC-32 of every zip member)."""
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            meta = json.loads(stored["meta"].tobytes())
-            requested = QPMap(stored["requested_qp"]) if "requested_qp" in stored else None
-            height, width = meta.pop("size")
-            fps = Fraction(meta.pop("fps"))
-            bitstream, bits = stored["bitstream"].tobytes(), stored["bits"]
-            return EncodedClip(bitstream, bits, fps, height, width, requested_qp=requested, **meta)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    """None when the entry is missing or damaged."""
+    stored = read_arrays(path, "meta", "bitstream", "bits")
+    if stored is None:
         return None
+    meta = json.loads(stored["meta"].tobytes())
+    requested = QPMap(stored["requested_qp"]) if "requested_qp" in stored else None
+    height, width = meta.pop("size")
+    fps = Fraction(meta.pop("fps"))
+    return EncodedClip(stored["bitstream"].tobytes(), stored["bits"], fps, height, width, requested_qp=requested, **meta)

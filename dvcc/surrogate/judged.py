@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 
 import av
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from dvcc._files import write_atomic
+from dvcc._files import read_arrays, write_atomic
 from dvcc._source import source_digest
 from dvcc.pixels import as_float
 from dvcc.surrogate.base import Prediction, Sample, per_macroblock
@@ -47,9 +46,9 @@ class JudgedLadders:
     def degradation(self, clip: int, sample: Sample) -> torch.Tensor:
         """(1, R, T, h, w): degradation of every rung of clip number `clip`, whose `sample` is a batch of one."""
         path = self._path(clip)
-        try:
-            degradation = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)["degradation"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+        if (stored := read_arrays(path, "degradation")) is not None:
+            degradation = stored["degradation"]
+        else:
             if "ladder_frames" not in sample:
                 sample = {**sample, "ladder_frames": self.samples.ladder_frames(clip)[None].to(sample["frames"].device)}
             degradation = judge_ladder(self.task, sample).cpu().numpy()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dvcc._files import write_atomic
+from dvcc._files import read_arrays, write_atomic
 from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.codecs import EncodedClip
@@ -20,6 +19,8 @@ from dvcc.tasks import Task
 from dvcc.tasks.base import State
 from dvcc.tasks.identity import task_key
 from dvcc.tasks.judging import Verdict, judge
+
+_META = ".meta"  # no state of a metric has a point in its name
 
 
 class Verdicts:
@@ -57,18 +58,17 @@ def _stored(verdict: Verdict) -> bytes:
     lists = {name: len(value) for name, value in verdict.state.items() if isinstance(value, list)}
     meta = json.dumps({"lists": lists, "metric": verdict.metric, "loss": verdict.loss})
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{"": np.frombuffer(meta.encode(), np.uint8)}, **arrays)
+    np.savez(buffer, allow_pickle=False, **{_META: np.frombuffer(meta.encode(), np.uint8)}, **arrays)
     return buffer.getvalue()
 
 
 def _read(path: Path) -> Verdict | None:
-    """None when the entry is missing or fails its checksum (the CRC-32 of every zip member)."""
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            meta = json.loads(stored[""].tobytes())
-            arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    """None when the entry is missing or damaged."""
+    stored = read_arrays(path, _META)
+    if stored is None:
         return None
+    meta = json.loads(stored.pop(_META).tobytes())
+    arrays = {name: torch.from_numpy(values) for name, values in stored.items()}
     state: State = {name: value for name, value in arrays.items() if "." not in name}
     for name, count in meta["lists"].items():
         state[name] = [arrays[f"{name}.{i}"] for i in range(count)]
