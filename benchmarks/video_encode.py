@@ -32,7 +32,7 @@ ZERO = """
 import sys
 import numpy as np
 from dvcc.cli import main
-from dvcc.control.runtime import Control
+from dvcc.control.deployed.runtime import Control
 Control.mean_qp = lambda self, small, log_bpp: 30.0
 def zeros(self, small, *frames, **known):
     return np.zeros((len(small), small.shape[2] // 4, small.shape[3] // 4), np.float32)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from av.video.reformatter import ColorRange
 
+from dvcc.control.deployed.onnx_export import control_to_onnx, deploy
+from dvcc.control.deployed.runtime import Control
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import control_to_onnx, deploy
-from dvcc.control.runtime import Control
 from tests.conftest import make_scene
 
 MakeVideo = Callable[..., Path]

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
-    from dvcc.control.runtime import load_control
+    from dvcc.control.deployed.runtime import load_control
     from dvcc.encode.plan import check_target
     from dvcc.evaluation.compare.measure import check_reference, encode_all, judge_all
     from dvcc.evaluation.compare.page import Comparison, render

@@ -22,7 +22,7 @@ _CONTROLLERS = ("objects", "learned", "abr")
 
 if TYPE_CHECKING:
     from dvcc.codecs.stats import EncodeStats
-    from dvcc.control.runtime import Control
+    from dvcc.control.deployed.runtime import Control
     from dvcc.media.source import VideoSource
     from dvcc.rate_control.objects import Objects
 
@@ -138,7 +138,7 @@ def _control(arguments: argparse.Namespace, controller: str, checkpoint: Path | 
         return load_objects(classes, arguments.strength)
     if checkpoint is None:
         return None
-    from dvcc.control.runtime import load_control
+    from dvcc.control.deployed.runtime import load_control
 
     return load_control(checkpoint)
 
@@ -156,7 +156,7 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
-    from dvcc.control.runtime import Control
+    from dvcc.control.deployed.runtime import Control
     from dvcc.encode.file import encode_video  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encode.plan import EncodePlan
     from dvcc.encode.presets import default_threads, obedient_codec
@@ -238,7 +238,7 @@ def _say(notes: Sequence[str], damage: object) -> None:
 
 
 def _outside_rates(control: object, target_kbps: float, source: VideoSource) -> list[str]:
-    from dvcc.control.stream import outside_rates
+    from dvcc.control.deployed.stream import outside_rates
 
     picture = source.picture
     return outside_rates(control, target_kbps, fps=picture.fps, height=picture.height, width=picture.width)

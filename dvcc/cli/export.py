@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out {out} is the video itself: give another name")
     gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
-    from dvcc.control.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
+    from dvcc.control.deployed.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encode.plan import check_target
     from dvcc.encode.presets import default_threads, obedient_codec
     from dvcc.encode.report import progress_bar

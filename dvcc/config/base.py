@@ -60,6 +60,8 @@ class DataConfig:
     exclude: list[str] = field(default_factory=list)  # file names used for nothing
     split: str = "val"  # of data=corpus: the side that is evaluated; keep test for tables that are published
     kinds: list[str] = field(default_factory=list)  # of data=corpus: types of scenes that are evaluated; empty: all
+    folds: int = 1  # of data=corpus, from 2 on: into so many parts its training side is cut, groups whole,
+    fold: int = 0  # of which a training leaves out this one, and an evaluation with split=train takes no other
     frames: int = 8  # the published protocol: 8 frames, stride 3
     stride: int = 3
     fps: float | None = None  # instead of a stride: frames a second, of every video about as many
@@ -85,7 +87,9 @@ class DataConfig:
         at_least(
             self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0, cache_workers=0
         )
-        at_least(self, fps=0.0)
+        at_least(self, fps=0.0, folds=1, fold=0)
+        if self.fold >= self.folds:
+            raise ConfigError(f"data.fold goes from 0 to data.folds - 1 = {self.folds - 1}, got {self.fold}")
         if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
             raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
         if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:

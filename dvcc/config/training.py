@@ -79,9 +79,22 @@ class ControlModel:
     max_delta_qp: float = 12.0  # QPs that an offset is at most
     rule: bool = False  # its offsets are added to those of the published rule of objects, which eyes.name=nanodet_plus_m sees
     blur_sigma: float = 1.5  # macroblocks, standard deviation of the Gaussian that smooths the offsets; 0 is none
+    averaged: bool = True  # offsets are the mean over the GOP so far; false: each frame's own, for what moves within a GOP
 
     def __post_init__(self) -> None:
         at_least(self, width=2, max_delta_qp=0.0, blur_sigma=0)
+
+
+@dataclass
+class TeacherConfig:
+    surrogate: float = 1.0  # weight of the loss through the surrogate; at 0 nothing is encoded, and no surrogate is needed
+    boxes: float = 0.0  # weight of the squared difference, in QPs, to the rule with the boxes of detectors (task=detection)
+    detectors: list[str] = field(default_factory=list)  # names or ONNX files of those detectors; empty: the task's own
+
+    def __post_init__(self) -> None:
+        at_least(self, surrogate=0, boxes=0)
+        if not self.surrogate and not self.boxes:
+            raise ConfigError("teacher.surrogate and teacher.boxes are both 0, so there is nothing to learn: give one a weight")
 
 
 @dataclass
@@ -123,6 +136,7 @@ class ControlConfig(_TrainingRun):
     surrogate: str = "runs/surrogate/surrogate.safetensors"
     control: ControlModel = field(default_factory=ControlModel)
     eyes: EyesConfig = field(default_factory=EyesConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     rates_per_clip: int = 4  # of x264's own, drawn at random for every clip in a step
 
     def __post_init__(self) -> None:

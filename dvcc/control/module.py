@@ -1,7 +1,9 @@
-"""The training step of stage 2: offsets of a control at random ones of x264's rates, through a frozen surrogate."""
+"""The training step of stage 2: offsets of a control at random rates, and what its teachers say of them."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -9,6 +11,7 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc import units
+from dvcc.control.boxes import BoxTeacher
 from dvcc.control.eyes.painting import Rule
 from dvcc.control.network import ControlNetwork
 from dvcc.control.objective import Baseline, Response, Terms, objective
@@ -27,17 +30,29 @@ BASELINES = 6
 """Rates at which x264's own maps of a training clip are known."""
 
 
+@dataclass(frozen=True)
+class Teachers:
+    """What a control learns from, with the weight of each in the loss. surrogate: a frozen one that reads judged ladders, None
+    where it has no weight. boxes: what detectors see of the uncoded clip, likewise."""
+
+    surrogate: Surrogate | None
+    boxes: BoxTeacher | None = None
+    surrogate_weight: float = 1.0
+    boxes_weight: float = 0.0
+
+
 class ControlModule(L.LightningModule):
-    """Trains a `ControlNetwork` for a `Task` through a frozen `Surrogate` that reads judged ladders; logs every term.
+    """Trains a `ControlNetwork` for a `Task`; logs every term.
 
     ladders: the samples of all clips, with x264's own maps; the batches have the frames only. rates_per_clip: of x264's own,
-    drawn at random for every clip in a step. planes: what the control's eyes see of the clips, None without eyes.
+    drawn at random for every clip in a step; without a surrogate, of those that the control is told. planes: what the control's
+    eyes see of the clips, None without eyes.
     """
 
     def __init__(
         self,
         control: ControlNetwork,
-        surrogate: Surrogate,
+        teachers: Teachers,
         task: Task,
         ladders: LadderSamples,
         planes: ClipPlanes | None = None,
@@ -46,7 +61,8 @@ class ControlModule(L.LightningModule):
         learning_rate: float,
     ) -> None:
         super().__init__()
-        self.control, self.surrogate, self.task = control, surrogate.requires_grad_(False), task
+        self.control, self.teachers, self.task = control, teachers, task
+        self.surrogate = None if teachers.surrogate is None else teachers.surrogate.requires_grad_(False)
         self.ladders, self.judged, self.planes = ladders, JudgedLadders(task, ladders), planes
         self.rates_per_clip, self.learning_rate = rates_per_clip, learning_rate
         # By clip: its analysis, and x264's own maps at `BASELINES` rates. Nothing in it changes.
@@ -54,33 +70,50 @@ class ControlModule(L.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """Return the mean loss of every clip at `rates_per_clip` random rates."""
-        terms, delta = self.step(batch)
-        check_finite(terms.total, step=self.global_step, terms={"task": terms.relative_loss, "log_bits_excess": terms.excess})
-        self.log_dict(
-            {
-                "loss": terms.total.mean(),
-                "price": terms.price.mean(),
-                "offset_deviation_in_frame": delta.detach().std((2, 3), unbiased=False).mean(),
-            }
-        )
-        self.log_dict({"task": terms.relative_loss.mean(), "log_bits_excess": terms.excess.mean()}, prog_bar=True)
-        return terms.total.mean()
+        terms, differences, delta = self.step(batch)
+        told: dict[str, torch.Tensor] = {}
+        if terms is not None:
+            told |= {"task": terms.relative_loss.mean(), "log_bits_excess": terms.excess.mean()}
+            self.log("price", terms.price.mean())
+        if differences is not None:
+            told["boxes"] = differences.mean()
+        loss = delta.new_zeros(())
+        loss = loss if terms is None else loss + self.teachers.surrogate_weight * terms.total.mean()
+        loss = loss if differences is None else loss + self.teachers.boxes_weight * differences.mean()
+        check_finite(loss, step=self.global_step, terms=told)
+        self.log_dict({"loss": loss, "offset_deviation_in_frame": delta.detach().std((2, 3), unbiased=False).mean()})
+        self.log_dict(told, prog_bar=True)
+        return loss
 
-    def step(self, batch: Sample) -> tuple[Terms, torch.Tensor]:
-        """Return the terms (M,) of the loss and the offsets (M, T, h, w), for M = clips x `rates_per_clip` rates."""
+    def step(self, batch: Sample) -> tuple[Terms | None, torch.Tensor | None, torch.Tensor]:
+        """Return what the surrogate (terms (M,)) and the boxes (M,) say of the offsets, and these (M, T, h, w), for M = clips x
+        `rates_per_clip` rates; None of a teacher that there is not."""
+        base = None if self.surrogate is None else self._draw_baseline(batch)
+        log_bpp = self._draw_rates(len(batch["clip"])) if base is None else base.log_bpp
+        frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
+        planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(self.rates_per_clip, 0)
+        delta = self._random_hflip(frames, log_bpp, planes)
+        if self.planes is not None and (rule := self.control.config.get("rule")):
+            offsets = self.planes.rule_offsets(batch["clip"], Rule(**rule), gop=self.control.config["gop"])
+            delta = delta + offsets.repeat_interleave(self.rates_per_clip, 0)
+        terms = None if base is None else objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp)))
+        clips = batch["clip"].repeat_interleave(self.rates_per_clip)
+        differences = None if self.teachers.boxes is None else self.teachers.boxes.differences(delta, clips)
+        return terms, differences, delta
+
+    def _draw_baseline(self, batch: Sample) -> Baseline:
+        """Draw random ones of x264's own maps of every clip."""
         chosen = []
         for clip in batch["clip"].tolist():
             baseline = self.clip_cache(clip)[1]
             rates = torch.randint(len(baseline.loss), (self.rates_per_clip,))
             chosen.append(Baseline(*(part[rates] for part in baseline)))
-        base = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
-        frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
-        planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(self.rates_per_clip, 0)
-        delta = self._random_hflip(frames, base.log_bpp, planes)
-        if self.planes is not None and (rule := self.control.config.get("rule")):
-            offsets = self.planes.rule_offsets(batch["clip"], Rule(**rule), gop=self.control.config["gop"])
-            delta = delta + offsets.repeat_interleave(self.rates_per_clip, 0)
-        return objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp))), delta
+        return Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+
+    def _draw_rates(self, clips: int) -> torch.Tensor:
+        """Draw log bits per pixel (M,), evenly among those that the control is told."""
+        low, high = (math.log(rate) for rate in self.control.config["rates"])
+        return low + (high - low) * torch.rand(clips * self.rates_per_clip, device=self.device)
 
     def _random_hflip(self, frames: torch.Tensor, log_bpp: torch.Tensor, planes: torch.Tensor | None) -> torch.Tensor:
         """Return offsets (M, T, h, w) of frames (M, T, 3, H, W): half of the time of their mirror images, mirrored.
@@ -105,6 +138,7 @@ class ControlModule(L.LightningModule):
     @torch.no_grad()
     def cache_clip(self, clip: int, sample: Sample) -> None:
         """Keep what `clip_cache` returns, from a batch of one."""
+        assert self.surrogate is not None  # nothing else asks for it
         analysis = self.surrogate.analyse({**sample, "ladder_degradation": self.judged.degradation(clip, sample)})
         analysis = self.surrogate.without_pixels(analysis)
         qp, kbps = sample["baseline_qp"][0], sample["baseline_kbps"][0]
@@ -124,6 +158,7 @@ class ControlModule(L.LightningModule):
 
     def _predict_from_ladder(self, analysis: Any, qp: torch.Tensor) -> Response:
         """Predict them for maps of one clip: macroblocks are all it takes."""
+        assert self.surrogate is not None
         predicted = self.surrogate.predict(analysis, qp, shown=[])
         assert predicted.degradation is not None  # `reads_ladder` is checked before the run
         return self.task.loss_of(predicted.degradation), predicted.log_clip_bits

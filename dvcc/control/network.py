@@ -81,17 +81,17 @@ def _prior_features(activity: torch.Tensor, log_bpp: torch.Tensor) -> torch.Tens
 class ControlNetwork(nn.Module):
     """Decides offsets of at most `max_delta_qp` QPs from those that x264's own rate control chooses.
 
-    Offsets are 0 on average in every frame, and the mean over the frames of the GOP so far: they say where to spend, and x264
-    decides when. Causal: a frame's offsets depend on it, on earlier frames of its GOP and on the frame before these, apart from
-    the prior, which sees the clip as a first pass does. One network serves the whole range of targets: log bits per pixel
-    modulate its features.
+    Offsets are 0 on average in every frame, and the mean over the frames of the GOP so far unless `averaged` is false: they say
+    where to spend, and x264 decides when. Causal: a frame's offsets depend on it, on earlier frames of its GOP and on the frame
+    before these, apart from the prior, which sees the clip as a first pass does. One network serves the whole range of targets:
+    log bits per pixel modulate its features.
 
     width: channels. gop: frames per GOP; the position in it is an input. blur_sigma: standard deviation, in macroblocks, of the
     Gaussian that smooths the offsets: what a macroblock's quality does to a task depends on its neighbours', and QPs that change
     from one to the next have to be signalled; 0 is none. extra_planes: numbers per macroblock that it is given besides the
     picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it gives them. rates: least and most bits per pixel that
     it was trained at: it is told no others. rule: numbers of the plain rule whose offsets its own are added to; None: they stand
-    alone.
+    alone. averaged: whether offsets are the mean over the GOP so far, or each frame's own.
     """
 
     def __init__(
@@ -105,10 +105,13 @@ class ControlNetwork(nn.Module):
         eyes: Mapping[str, Any] | None = None,
         rates: Sequence[float] | None = None,
         rule: Mapping[str, Any] | None = None,
+        averaged: bool = True,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
         self.config["extra_planes"] = extra_planes
+        if not averaged:
+            self.config["averaged"] = False
         if eyes is not None:
             self.config["eyes"] = dict(eyes)
         if rates is not None:
@@ -140,7 +143,7 @@ class ControlNetwork(nn.Module):
         if rates := self.config.get("rates"):
             log_bpp = log_bpp.clamp(*(math.log(rate) for rate in rates))
         delta = self.delta_qp(small, log_bpp, self.prior(small, log_bpp), gop=gop, planes=planes)
-        return centred(mean_so_far(delta, gop=gop or self.config["gop"]))
+        return centred(mean_so_far(delta, gop=gop or self.config["gop"]) if self.config.get("averaged", True) else delta)
 
     def delta_qp(
         self,
@@ -191,7 +194,7 @@ class ControlNetwork(nn.Module):
         """Return what is decided of N frames, each by itself, in QPs (N, h, w): all of the network that has no memory.
 
         small, previous: `reduced` frames (N, 3, 4h, 4w), and the one before each. log_bpp, mean_qp, position (in its GOP), gop
-        (frames in it): (N,). planes: (N, E, h, w). `dvcc.control.onnx_export` writes the same as a graph.
+        (frames in it): (N,). planes: (N, E, h, w). `dvcc.control.deployed.onnx_export` writes the same as a graph.
         """
         seen = torch.cat([small - 0.5, small - previous], 1)
         features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU

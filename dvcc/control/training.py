@@ -1,10 +1,12 @@
-"""Stage 2: a control network learns offsets from x264's QPs, through the surrogate."""
+"""Stage 2: a control network learns offsets from x264's QPs, through the surrogate, from what detectors see, or from both."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -12,27 +14,32 @@ import torch
 
 from dvcc import units
 from dvcc._files import check_writable, write_atomic
-from dvcc.config import ControlConfig
+from dvcc.config import ControlConfig, TaskConfig
 from dvcc.config.parse import to_dict
+from dvcc.control.boxes import BoxTeacher
+from dvcc.control.deployed.onnx_export import export
 from dvcc.control.eyes import kind_of, make_eyes
 from dvcc.control.eyes.base import SCORES
 from dvcc.control.eyes.painting import Rule, load_rule
-from dvcc.control.module import BASELINES, ControlModule
+from dvcc.control.module import BASELINES, ControlModule, Teachers
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import export
 from dvcc.control.pictures import ControlPictures
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
 from dvcc.networks.sources import CHECKPOINTS
-from dvcc.surrogate import load_surrogate
+from dvcc.surrogate import Surrogate, load_surrogate
 from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.fill import fill_judged, fill_samples
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
-from dvcc.tasks import build_configured
+from dvcc.tasks import DetectionTask, Task, build_configured
 from dvcc.training.folder import check_out
 from dvcc.training.run import build_codec, check_surrogate, fit, trained_on, versions
 from dvcc.training.workers import cache_workers, device_of
+
+OBJECTS = CHECKPOINTS / "objects.json"
+ALL_RATES = [0.001, 1.0]
+"""Least and most bits per pixel that a control is told which no surrogate teaches: boxes ask for the same at all rates."""
 
 
 def fit_prior(control: ControlNetwork, samples: LadderSamples, *, max_clips: int = 64) -> float:
@@ -62,7 +69,7 @@ def _rule(config: ControlConfig) -> Rule | None:
     """Return the published rule, if the control is to add to it. Raises `ConfigError` without the eyes that paint its boxes."""
     if not config.control.rule:
         return None
-    rule = load_rule(CHECKPOINTS / "objects.json")
+    rule = load_rule(OBJECTS)
     eyes = kind_of(config.eyes.name)
     if eyes is None or eyes.file != rule.detector:
         raise ConfigError(f"control.rule=true adds to the boxes of {rule.detector}: set eyes.name=nanodet_plus_m")
@@ -74,29 +81,54 @@ def _rule(config: ControlConfig) -> Rule | None:
     return rule
 
 
+def _surrogate(config: ControlConfig) -> tuple[Surrogate | None, dict[str, Any]]:
+    """Return the surrogate and its config, if it is to teach. Raises `ConfigError` for one that cannot."""
+    if not config.teacher.surrogate:
+        return None, {}
+    surrogate, stored = load_surrogate(config.surrogate)
+    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+    if not surrogate.reads_ladder:
+        raise ConfigError(f"{config.surrogate} reads no ladder, and a control learns from one: train surrogate.name=anchored")
+    return surrogate, stored
+
+
+def _detectors(config: ControlConfig, task: Task) -> Sequence[DetectionTask]:
+    """Return the detectors whose boxes teach. Raises `ConfigError` for another task."""
+    if not config.teacher.boxes:
+        return []
+    if not isinstance(task, DetectionTask):
+        raise ConfigError(f"teacher.boxes are those of detectors, and the task is {config.task.name}: set task=detection")
+    built = [build_configured(TaskConfig("detection", model)).eval() for model in config.teacher.detectors]
+    return [one for one in built or [task] if isinstance(one, DetectionTask)]
+
+
 def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the file of its eyes
     are beside it.
 
-    Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, and for unknown eyes.
+    Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, for unknown eyes, and for boxes of
+    another task than detection.
     """
     check_out(config)
     kind_of(config.eyes.name)
     rule = _rule(config)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
-    surrogate, stored = load_surrogate(config.surrogate)
-    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
-    if not surrogate.reads_ladder:
-        raise ConfigError(f"{config.surrogate} reads no ladder, and a control learns from one: train surrogate.name=anchored")
+    surrogate, stored = _surrogate(config)
     task = build_configured(config.task)
-    task.check_trainable()
+    if surrogate is not None:
+        task.check_trainable()
+    detectors = _detectors(config, task)
     samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
     workers = cache_workers(config.data.cache_workers)
-    fill_samples(samples, workers=workers)
-    fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
+    if surrogate is not None:
+        fill_samples(samples, workers=workers)
+        fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
+    boxes = BoxTeacher(detectors, samples, rule or load_rule(OBJECTS), gop=config.codec.gop) if detectors else None
+    if boxes is not None:
+        boxes.fill()
     looking, folder = config.eyes, Path(config.data.cache) / "eyes"
     made = make_eyes(looking.name, features=looking.features, every=looking.every, folder=folder)
     planes = None if made is None else ClipPlanes(made[0], samples)
@@ -113,18 +145,22 @@ def run(config: ControlConfig) -> Path:
         blur_sigma=model.blur_sigma,
         extra_planes=0 if made is None else made[0].num_planes,
         eyes=None if made is None else made[0].settings,
-        rates=seen_rates(samples),
+        rates=ALL_RATES if surrogate is None else seen_rates(samples),
         rule=None if rule is None else asdict(rule),
+        averaged=model.averaged,
     )
-    error = fit_prior(control, samples)
-    print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
+    if surrogate is not None:
+        error = fit_prior(control, samples)
+        print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
+    teachers = Teachers(surrogate, boxes, config.teacher.surrogate, config.teacher.boxes)
     rates, learning_rate = config.rates_per_clip, config.learning_rate
-    module = ControlModule(control, surrogate, task, samples, planes, rates_per_clip=rates, learning_rate=learning_rate)
-    out = Path(config.out)
-    pictures = ControlPictures(samples, out / "pictures", every=config.logger.pictures_every)
-    fit(module, ClipFrames(samples), config, callbacks=[pictures])
+    module = ControlModule(control, teachers, task, samples, planes, rates_per_clip=rates, learning_rate=learning_rate)
+    out, clips = Path(config.out), ClipFrames(samples, coded=surrogate is not None)
+    pictures = ControlPictures(lambda: clips.at_step(0, 0), out / "pictures", every=config.logger.pictures_every)
+    fit(module, clips, config, callbacks=[pictures])
     path = out / "control.safetensors"
-    control.save(path, {"run": to_dict(config), "trained_on": trained_on(samples.clips, stored), **versions()})
+    seen = trained_on(samples.clips, stored)
+    control.save(path, {"run": to_dict(config), "trained_on": seen, **versions()})
     if made is not None:
         write_atomic(out / made[0].file, made[1].read_bytes())
     return export(path)

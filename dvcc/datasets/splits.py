@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvcc.datasets.clips import list_videos
-from dvcc.datasets.table import read_table
+from dvcc.datasets.table import fold_of, on_side, read_table
 from dvcc.errors import ConfigError
 
 
@@ -56,10 +56,23 @@ def _check_names(key: str, names: Sequence[str], videos: Sequence[Path], root: s
 
 
 def training_videos(
-    root: str | Path, *, test: Sequence[str] = (), exclude: Sequence[str] = (), name: str = "folder"
+    root: str | Path,
+    *,
+    test: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    name: str = "folder",
+    fold: int = 0,
+    folds: int = 1,
 ) -> list[Path]:
-    """The training side of `split_data`; raises `ConfigError` when nothing is left to train on."""
+    """The training side of `split_data`, of a corpus less its groups of `fold` if there are several; raises `ConfigError` when
+    nothing is left to train on."""
     videos, held_out = split_data(name, root, test=test, exclude=exclude)
+    if folds > 1:
+        if name != "corpus":
+            raise ConfigError(f"data.folds are of data=corpus, whose table says what belongs together, got data={name}")
+        listed = on_side(read_table(Path(root)), "train")
+        place = fold_of(listed, folds)
+        videos = [one.path for one in listed if place[one.group] != fold]
     if not videos and name == "cityscapes_sequence":
         raise ConfigError(f"{root}/leftImg8bit_sequence/train is not there, and the other splits are for testing: add it")
     if not videos and name != "folder":

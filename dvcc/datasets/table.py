@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ def read_table(root: Path) -> list[Listed]:
 def on_side(listed: Sequence[Listed], split: str) -> list[Listed]:
     """Those of one side."""
     return [one for one in listed if one.split == split]
+
+
+def fold_of(listed: Sequence[Listed], folds: int) -> dict[str, int]:
+    """Group to fold, 0 to `folds` - 1, of about as many groups each, by the hash of their names."""
+    groups = sorted({one.group for one in listed}, key=lambda group: hashlib.sha256(group.encode()).digest())
+    return {group: place % folds for place, group in enumerate(groups)}
 
 
 def _check(table: Path, listed: Sequence[Listed]) -> None:

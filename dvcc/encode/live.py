@@ -19,7 +19,7 @@ from dvcc._words import counted
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.passes import code
 from dvcc.codecs.stats import EncodeStats
-from dvcc.control.runtime import Control
+from dvcc.control.deployed.runtime import Control
 from dvcc.encode.plan import check_target
 from dvcc.encode.presets import default_threads, obedient_codec
 from dvcc.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dvcc.codecs import X264, VideoCodec
 from dvcc.codecs.cache import EncodeCache
-from dvcc.control.runtime import Control
+from dvcc.control.deployed.runtime import Control
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.base import RateController, best_within

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dvcc.codecs import ABR, X264, VideoCodec
 from dvcc.codecs.passes import Destination, encode
-from dvcc.control.runtime import Control
+from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source
 from dvcc.rate_control.base import R, RateController, best_within, corrected_kbps, needs_correction
 from dvcc.rate_control.kept_maps import KeptMaps

@@ -16,7 +16,7 @@ from dvcc.codecs import CRF, X264, VideoCodec
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.codecs.encoder import GivenQPs
 from dvcc.codecs.passes import Destination, EncoderPass, MappedFrame, Progress, encode, no_progress
-from dvcc.control.runtime import Control
+from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source, SourceFrame
 from dvcc.qp import MAX_QP, QPMap, fill_skipped_qps
 from dvcc.rate_control.base import R, RateController, add_encode_cost, largest_within, needs_correction

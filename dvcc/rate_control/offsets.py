@@ -11,9 +11,9 @@ import numpy as np
 
 from dvcc.codecs import VideoCodec
 from dvcc.codecs.passes import MappedFrame
+from dvcc.control.deployed.runtime import Control
+from dvcc.control.deployed.stream import CHUNK, ControlStream, chunks, reduced_planes
 from dvcc.control.eyes.base import Look
-from dvcc.control.runtime import Control
-from dvcc.control.stream import CHUNK, ControlStream, chunks, reduced_planes
 from dvcc.media.format import Planes, Source, SourceFrame
 from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP

@@ -16,8 +16,6 @@ from dvcc.visuals import amplified_difference, rgb, strip
 class SurrogatePictures(Pictures):
     """Input, really coded, predicted, and four times their difference, of the last frame."""
 
-    pixels = True
-
     def draw(self, module: L.LightningModule, sample: Sample, path: Path) -> None:
         """Draw the first of the maps whose frames the sample has."""
         frames, coded = as_float(sample["frames"])[0, -1], as_float(sample["coded_frames"])[0, 0, -1]

@@ -201,15 +201,18 @@ def _as_bytes(text: str) -> torch.Tensor:
 
 
 class ClipFrames(Dataset[Sample]):
-    """Clips alone, `clip` and `frames` as in `LadderSamples`: for a training that keeps what it knows of their ladders."""
+    """Clips alone, `clip` and `frames` as in `LadderSamples`: for a training that keeps what it knows of their ladders, or asks
+    for none (coded=False: nothing is encoded, and clips are decoded anew)."""
 
-    def __init__(self, samples: LadderSamples) -> None:
-        self.samples = samples
+    def __init__(self, samples: LadderSamples, *, coded: bool = True) -> None:
+        self.samples, self.coded = samples, coded
 
     def __len__(self) -> int:
         return len(self.samples.clips)
 
     def at_step(self, index: int, step: int) -> Sample:
         """The clip `index`, whatever the step."""
+        if not self.coded:
+            return {"clip": torch.tensor(index), "frames": self.samples.clips[index].frames}
         sample = self.samples.without_pixels(index)
         return {name: sample[name] for name in ("clip", "frames")}

@@ -222,7 +222,8 @@ def run(config: SurrogateConfig) -> Path:
     module = build_module(surrogate, config, task)
     out = Path(config.out)
     seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed, whole=task is not None)
-    fit(module, seen, config, callbacks=[SurrogatePictures(samples, out / "pictures", every=config.logger.pictures_every)])
+    pictures = SurrogatePictures(lambda: samples[0], out / "pictures", every=config.logger.pictures_every)
+    fit(module, seen, config, callbacks=[pictures])
     path = out / "surrogate.safetensors"
     about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples.clips, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))

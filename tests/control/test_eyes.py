@@ -13,16 +13,16 @@ from torch.nn import functional as F
 from dvcc import units
 from dvcc.clip import frame_to_rgb, planar_frame
 from dvcc.codecs import X264
+from dvcc.control.deployed.onnx_export import control_to_onnx, deploy
+from dvcc.control.deployed.runtime import load_control
+from dvcc.control.deployed.stream import ControlStream, reduced_planes, told_rate
 from dvcc.control.eyes import EYES, load_eyes, make_eyes, nanodet_plus_m
 from dvcc.control.eyes.base import Look, Scores, shown_size, to_grid, with_outputs
 from dvcc.control.eyes.efficientvit_b0 import EfficientViTEyes
 from dvcc.control.eyes.efficientvit_graph import to_onnx
 from dvcc.control.eyes.nanodet_plus_m import NanoDetEyes
 from dvcc.control.network import ControlNetwork, centred, mean_so_far
-from dvcc.control.onnx_export import control_to_onnx, deploy
 from dvcc.control.planes import ClipPlanes
-from dvcc.control.runtime import load_control
-from dvcc.control.stream import ControlStream, reduced_planes, told_rate
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors import load_detector

@@ -11,10 +11,10 @@ import onnx
 import pytest
 import torch
 
-from dvcc.control import onnx_export
+from dvcc.control.deployed import onnx_export
+from dvcc.control.deployed.onnx_export import control_to_onnx, deploy
+from dvcc.control.deployed.runtime import Control, load_control
 from dvcc.control.network import ControlNetwork, load_network
-from dvcc.control.onnx_export import control_to_onnx, deploy
-from dvcc.control.runtime import Control, load_control
 from dvcc.errors import CheckpointError
 from dvcc.networks.sources import CHECKPOINTS, control_path, published_controls
 
@@ -89,7 +89,7 @@ def test_every_published_control_is_the_network_it_was_exported_from(task):
 
 def test_a_network_is_exported_by_one_command(tmp_path):
     restless(width=8).save(tmp_path / "mine.safetensors", {"run": {"seed": 7}})
-    command = [sys.executable, "-m", "dvcc.control.onnx_export", "mine.safetensors"]
+    command = [sys.executable, "-m", "dvcc.control.deployed.onnx_export", "mine.safetensors"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "mine.onnx\n"
     assert load_control(tmp_path / "mine.onnx").config["run"] == {"seed": 7}
     onnx.checker.check_model(str(tmp_path / "mine.onnx"), full_check=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dvcc import units
+from dvcc.control.deployed.onnx_export import deploy
+from dvcc.control.deployed.stream import ControlStream, reduced_planes
 from dvcc.control.network import ControlNetwork, reduced
-from dvcc.control.onnx_export import deploy
-from dvcc.control.stream import ControlStream, reduced_planes
 from tests.conftest import make_scene
 
 KBPS = 60.0

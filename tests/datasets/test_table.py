@@ -87,3 +87,25 @@ def test_bad_tables_are_named(tmp_path):
     write_corpus(root, ROWS[:1])
     with pytest.raises(ConfigError, match="has no video of the split 'test'"):
         find_test_set(configure(root, "data.split=test").data)
+
+
+def test_folds_cut_the_training_side_into_whole_groups(tmp_path):
+    rows = [
+        f"corpus/{name}.mp4\ttrain\t{group}\tstreet" for name, group in zip("abcd", ("one", "one", "two", "three"), strict=True)
+    ]
+    root = write_corpus(tmp_path / "corpus", rows)
+    held_out = []
+    for fold in range(3):
+        words = ["data.split=train", "data.folds=3", f"data.fold={fold}"]
+        tested = {name.video for name in find_test_set(configure(root, *words).data).names}
+        trained = {path.name for path in training_videos(root, name="corpus", folds=3, fold=fold)}
+        assert tested and not tested & trained and tested | trained == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+        assert {"a.mp4", "b.mp4"} <= tested or {"a.mp4", "b.mp4"} <= trained  # of one group
+        held_out += tested
+    assert len(held_out) == 4
+    with pytest.raises(ConfigError, match=r"data\.folds are of the training side: set data\.split=train, got 'val'"):
+        find_test_set(configure(root, "data.folds=2").data)
+    with pytest.raises(ConfigError, match=r"data\.fold goes from 0 to data\.folds - 1 = 1, got 2"):
+        configure(root, "data.folds=2", "data.fold=2")
+    with pytest.raises(ConfigError, match=r"data\.folds are of data=corpus"):
+        training_videos(root, folds=2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, ConfigError, read_clip
-from dvcc.control.stream import ControlStream
+from dvcc.control.deployed.stream import ControlStream
 from dvcc.encode.file import encode_video
 from dvcc.encode.live import encode_live
 from dvcc.encode.plan import EncodePlan

@@ -11,7 +11,7 @@ import torch
 
 from dvcc import CRF, X264, X265, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
-from dvcc.control.onnx_export import deploy
+from dvcc.control.deployed.onnx_export import deploy
 from dvcc.encode.file import encode_video
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.report import EncodeReport

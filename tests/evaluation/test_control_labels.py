@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 from dvcc.config.parse import parse
+from dvcc.control.deployed.onnx_export import export
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import export
 from dvcc.datasets.clips import video_key
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control import run as evaluation

@@ -12,7 +12,7 @@ import pytest
 from dvcc import QPMap
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
-from dvcc.control.runtime import load_control
+from dvcc.control.deployed.runtime import load_control
 from dvcc.encode.file import encode_video
 from dvcc.encode.plan import EncodePlan
 from dvcc.encode.presets import default_threads, obedient_codec

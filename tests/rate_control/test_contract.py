@@ -9,9 +9,9 @@ import torch
 from dvcc import ABR, CRF, X264, Clip, ConfigError
 from dvcc.codecs import passes as coding
 from dvcc.codecs.cache import EncodeCache
+from dvcc.control.deployed.onnx_export import deploy
+from dvcc.control.deployed.runtime import Control
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import deploy
-from dvcc.control.runtime import Control
 from dvcc.media.format import ClipSource
 from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller

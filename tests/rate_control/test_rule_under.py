@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from dvcc import X264, Clip
+from dvcc.control.deployed.onnx_export import deploy
+from dvcc.control.deployed.runtime import Control
 from dvcc.control.eyes.base import SCORES, Look
 from dvcc.control.eyes.nanodet_plus_m import NanoDetEyes
 from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import deploy
-from dvcc.control.runtime import Control
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.sources import CHECKPOINTS

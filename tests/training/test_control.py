@@ -13,13 +13,13 @@ from dvcc.codecs import X264
 from dvcc.config.parse import parse
 from dvcc.control import module
 from dvcc.control import training as control
+from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.eyes import make_eyes
 from dvcc.control.eyes.base import Look
 from dvcc.control.eyes.nanodet_plus_m import NanoDetEyes
 from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork, load_network
 from dvcc.control.objective import Baseline, at_equal_bits, objective
-from dvcc.control.onnx_export import deploy
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
 from dvcc.media.format import ClipSource
@@ -108,12 +108,12 @@ def test_a_control_on_the_rule_starts_from_it(tiny, trained, tmp_path, monkeypat
     task = build_task("reconstruction", model="ssim")
     planes = ClipPlanes(eyes, samples)
     how = {"rates_per_clip": config.rates_per_clip, "learning_rate": config.learning_rate}
-    control_module = module.ControlModule(network, load_surrogate(trained)[0], task, samples, planes, **how)
-    _, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    control_module = module.ControlModule(network, module.Teachers(load_surrogate(trained)[0]), task, samples, planes, **how)
+    _, _, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
     inside = round(rule.background - rule.strength / 2)  # of a score half way from unsure to sure
     assert (delta[..., :2, :3] == inside).all() and (delta[..., 2:, :] == rule.background).all()
     torch.nn.init.normal_(network.head.weight)
-    _, learned = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    _, _, learned = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
     assert (learned - delta).abs().max() > 1
 
 
@@ -154,12 +154,12 @@ def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
     config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words)
     samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
     task = build_task("reconstruction", model="ssim")
-    parts = ControlNetwork(width=8), load_surrogate(trained)[0], task, samples
+    parts = ControlNetwork(width=8), module.Teachers(load_surrogate(trained)[0]), task, samples
     control_module = module.ControlModule(*parts, rates_per_clip=4, learning_rate=1e-3)
     base = control_module.clip_cache(0)[1]
     assert (base.log_bpp.diff() > 0).all() and (base.qp.float().mean((1, 2, 3)).diff() < 0).all()  # more bits, finer
     assert (base.log_bits.diff() > 0).all() and (base.loss.diff() < 0).all()
-    terms, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    terms, _, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
     assert terms.total.shape == (4,) and delta.shape == (4, *base.qp.shape[1:]) and not delta.any()  # untrained
     assert terms.excess.abs().max() < 1e-3
 

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from dvcc.config.parse import parse
 from dvcc.control import training as control
-from dvcc.control.runtime import load_control
+from dvcc.control.deployed.runtime import load_control
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogate import Prediction, judged, load_surrogate, one_hot_qp

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from dvcc.config import DataConfig
 from dvcc.datasets import DataSet, build_dataset
 from dvcc.datasets.clips import ClipDataset, spread
 from dvcc.datasets.splits import split_videos
-from dvcc.datasets.table import SPLITS, Listed, on_side, read_table
+from dvcc.datasets.table import SPLITS, Listed, fold_of, on_side, read_table
 from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.networks import label_classes, labels_left_out, speaks_of
 from dvcc.media.protocols import Protocol
@@ -101,7 +100,7 @@ def find_test_set(data: DataConfig) -> TestSet:
         named = [*data.test, *data.exclude]
         raise ConfigError(f"data={data.name} has its own split: leave out data.test and data.exclude, got {named}")
     if data.name == "corpus":
-        chosen = _listed(root, data.split, data.kinds)
+        chosen = _listed(root, data)
         return TestSet(data, tuple(one.path for one in chosen), listed={one.path.name: one for one in chosen})
     options = {"frames": data.frames, "stride": data.stride} if data.name in _SEQUENCES else {}
     found = build_dataset(data.name, root, **options)
@@ -115,11 +114,17 @@ def find_test_set(data: DataConfig) -> TestSet:
     return TestSet(data, tuple(sources), DataSet(found.name, tuple(examples), found.task, found.num_classes, found.class_maps))
 
 
-def _listed(root: Path, split: str, kinds: Sequence[str]) -> list[Listed]:
-    """The chosen rows of a corpus' table. Raises `ConfigError` for a side or a kind that it has not."""
+def _listed(root: Path, data: DataConfig) -> list[Listed]:
+    """The chosen rows of a corpus' table. Raises `ConfigError` for a side, a fold or a kind that it has not."""
+    split, kinds = data.split, data.kinds
     if split not in SPLITS:
         raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
     listed = on_side(read_table(root), split)
+    if data.folds > 1:
+        if split != "train":
+            raise ConfigError(f"data.folds are of the training side: set data.split=train, got {split!r}")
+        place = fold_of(listed, data.folds)
+        listed = [one for one in listed if place[one.group] == data.fold]
     there = sorted({one.kind for one in listed})
     if unknown := set(kinds) - set(there):
         raise ConfigError(f"data.kinds names {sorted(unknown)}, and the types of {root} are {there}")

@@ -15,7 +15,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, CQP, X264, X265, EncodedClip, VideoCodec
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import CodecConfig, EvaluateControlConfig
-from dvcc.control.runtime import Control, load_control
+from dvcc.control.deployed.runtime import Control, load_control
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.clips import TestSet, find_test_set
 from dvcc.evaluation.control.verdicts import Verdicts

@@ -9,8 +9,8 @@ import pytest
 
 from dvcc.clip import Clip
 from dvcc.codecs import X264
+from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import deploy
 from dvcc.evaluation.compare.measure import encode_all, judge_all
 from dvcc.evaluation.compare.page import Comparison
 from dvcc.evaluation.compare.stretch import Stretch

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from dvcc.codecs import CRF, X264
+from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.network import ControlNetwork
-from dvcc.control.onnx_export import deploy
 from dvcc.errors import ConfigError
 from dvcc.evaluation.compare import measure
 from dvcc.evaluation.compare.measure import Measured, check_reference, encode_all, judge_all

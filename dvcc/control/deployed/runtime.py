@@ -24,7 +24,8 @@ class Control:
 
     config: how its network was built, and what it was trained on. extra_planes: numbers per macroblock that it takes besides the
     picture. eyes: what sees them, None if there are none. rates: least and most bits per pixel that it was trained at, None if
-    that is not known. rule: the plain rule whose offsets its own are added to, None where they stand alone.
+    that is not known. averaged: whether offsets are the mean over the GOP so far. rule: the plain rule whose offsets its own are
+    added to, None where they stand alone.
 
     folder: where the file of its eyes is looked for first. Raises `CheckpointError` for what is no control, or damaged, or
     without its eyes.
@@ -41,6 +42,7 @@ class Control:
         self.config: dict[str, Any] = json.loads(stored["config"])
         network = self.config["control"]
         self.extra_planes, self.rates = int(network["extra_planes"]), network.get("rates")
+        self.averaged = bool(network.get("averaged", True))
         self.rule = Rule(**network["rule"]) if "rule" in network else None
         beside = [] if folder is None else [folder]
         self.eyes = load_eyes(network["eyes"], beside=beside, control=name) if "eyes" in network else None
@@ -95,6 +97,6 @@ def load_control(path: str | Path) -> Control:
     if path.suffix == ".safetensors":
         raise CheckpointError(
             f"{path} holds weights to train with: give the .onnx that dvcc train control writes beside it "
-            f"(python -m dvcc.control.onnx_export {path} makes one)"
+            f"(python -m dvcc.control.deployed.onnx_export {path} makes one)"
         )
     return Control(path.read_bytes(), name=str(path), folder=path.parent)

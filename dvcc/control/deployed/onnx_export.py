@@ -1,4 +1,4 @@
-"""Trained control networks as ONNX files: python -m dvcc.control.onnx_export CONTROL.safetensors ...
+"""Trained control networks as ONNX files: python -m dvcc.control.deployed.onnx_export CONTROL.safetensors ...
 
 Writes CONTROL.onnx beside each, which does what `ControlNetwork.forward` does, within rounding.
 """
@@ -21,8 +21,8 @@ from torch import nn
 
 from dvcc._files import write_atomic
 from dvcc._guard import guarded
+from dvcc.control.deployed.runtime import NO_DIGEST, Control
 from dvcc.control.network import ControlNetwork, load_network
-from dvcc.control.runtime import NO_DIGEST, Control
 from dvcc.networks.onnx_graph import Graph
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from dvcc import units
 from dvcc.clip import Matrix
+from dvcc.control.deployed.runtime import Control
 from dvcc.control.eyes import Eyes
-from dvcc.control.runtime import Control
 from dvcc.media.format import Planes
 from dvcc.units import MACROBLOCK, macroblock_grid
 
@@ -131,10 +131,11 @@ class ControlStream:
         )
         sums = delta.cumsum(0) + self._sum
         self._before, self._place, self._sum = shown[-1:], self._place + len(delta), sums[-1]
-        steady = sums / np.arange(self._place - len(delta) + 1, self._place + 1, dtype=np.float32)[:, None, None]
+        if self.control.averaged:
+            delta = sums / np.arange(self._place - len(delta) + 1, self._place + 1, dtype=np.float32)[:, None, None]
         if self._place >= self.gop:
             self._sum, self._place = np.float32(0), 0
-        offsets = steady - steady.mean((1, 2), keepdims=True)
+        offsets = delta - delta.mean((1, 2), keepdims=True)
         return np.rot90(offsets, -self.quarter_turns, (-2, -1))
 
     def _mean_qp(self, small: np.ndarray, log_bpp: float) -> float:

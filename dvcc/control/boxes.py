@@ -1,0 +1,61 @@
+"""A teacher that needs no codec: the plain rule, if it saw on every frame what detectors see on the uncoded clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from dvcc._source import source_digest
+from dvcc.control.eyes.painting import Rule, offsets_of_gop, paint
+from dvcc.control.network import centred
+from dvcc.networks.detectors.base import Boxes
+from dvcc.pixels import as_float
+from dvcc.surrogate.samples import LadderSamples
+from dvcc.tasks.detection import DetectionTask
+from dvcc.tasks.identity import task_key
+
+
+class BoxTeacher:
+    """Offsets of the rule for the share of `detectors` that see an object in a macroblock: what one of two sees is worth half.
+    What a detector sees of a clip of `samples` is kept in their store.
+
+    gop: frames per GOP, which the rule decides as a whole.
+    """
+
+    def __init__(self, detectors: Sequence[DetectionTask], samples: LadderSamples, rule: Rule, *, gop: int) -> None:
+        self.detectors, self.samples, self.rule, self.gop = detectors, samples, rule, gop
+
+    def differences(self, delta: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+        """(B,): mean squared difference, in QPs, of offsets (B, T, h, w) to its own for clip numbers (B,).
+
+        x264 takes back what all macroblocks of a frame share, so that does not count.
+        """
+        own = torch.stack([self.offsets(clip) for clip in clips.tolist()]).to(delta)
+        return (centred(delta) - centred(own)).square().mean((1, 2, 3))
+
+    def offsets(self, clip: int) -> torch.Tensor:
+        """Offsets (T, h, w) for clip number `clip`."""
+        shares: np.ndarray = np.mean([self._seen(detector, clip) for detector in self.detectors], 0)
+        parts = [offsets_of_gop(list(shares[start : start + self.gop]), self.rule) for start in range(0, len(shares), self.gop)]
+        return torch.from_numpy(np.concatenate(parts))
+
+    def fill(self) -> None:
+        """Ask every detector about all clips: what is known already is not asked again."""
+        for clip in range(len(self.samples.clips)):
+            self.offsets(clip)
+
+    def _seen(self, detector: DetectionTask, clip: int) -> np.ndarray:
+        """float32 (T, h, w): 1 where one of its objects touches a macroblock."""
+        code = source_digest("dvcc.control.boxes", "dvcc.control.eyes.painting")
+        words: list[object] = ["boxes", code, task_key(detector), self.samples.digest(clip)]
+        return self.samples.store.get(words, lambda: self._look(detector, clip))["seen"].numpy().astype(np.float32)
+
+    def _look(self, detector: DetectionTask, clip: int) -> dict[str, torch.Tensor]:
+        source, seen = self.samples.clips[clip], []
+        for found in detector.objects(as_float(source.frames)):
+            corners = found.corners.float().cpu().numpy()
+            sure = Boxes(corners, np.zeros(len(corners), int), np.full(len(corners), self.rule.sure, np.float32))
+            seen.append(paint(sure, source.height, source.width, self.rule))
+        return {"seen": torch.from_numpy(np.stack(seen)).to(torch.uint8)}
