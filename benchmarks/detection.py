@@ -30,7 +30,7 @@ JUDGES = {
 SCENARIOS = {  # title, controllers
     "scenes": (
         "Scenes",
-        ["abr2", "abr2_corrected", "boxes", "objects_every_frame", "objects", "objects_corrected", "learned"],
+        ["abr2", "abr2_corrected", "boxes", "objects_every_frame", "objects", "objects_corrected", "objects_own", "learned"],
     ),
     "stream": ("Streams, one pass with a buffer", ["abr1_vbv", "objects_vbv"]),
     "clips": ("Clips of the paper", ["abr2", "abr2_corrected", "boxes", "objects", "objects_corrected"]),
@@ -43,6 +43,7 @@ ROWS = {
     "objects_every_frame": "objects, looked for at every frame and full size",
     "objects": "**objects**",
     "objects_corrected": "objects, corrected",
+    "objects_own": "objects, the judge itself looks",
     "objects_vbv": "**objects**, live",
     "learned": "the published control",
 }

@@ -46,7 +46,18 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
         "trained network; abr: the encoder's own decisions",
     )
-    parser.add_argument("--classes", metavar="A,B", help="of objects: which count, by COCO's names, as person,car (default: all)")
+    parser.add_argument(
+        "--detector",
+        metavar="FILE",
+        help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus); best is the one "
+        "that will see the coded video",
+    )
+    parser.add_argument("--layout", metavar="NAME", help="of --detector: that of its answers, where they fit several")
+    parser.add_argument(
+        "--classes",
+        metavar="A,B",
+        help="of objects: which count, by COCO's names, as person,car, or by numbers where --detector has others (default: all)",
+    )
     parser.add_argument(
         "--strength",
         metavar="QPS",
@@ -114,7 +125,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     chosen = arguments.controller
     if chosen is None:
         seen = arguments.task == "detection" and arguments.checkpoint is None and arguments.delivery == "offsets"
-        chosen = "objects" if seen else "learned"
+        chosen = "objects" if seen or arguments.detector is not None else "learned"
     if chosen != "learned":
         if arguments.checkpoint is not None:
             raise ConfigError(
@@ -124,8 +135,11 @@ def _controller(arguments: argparse.Namespace) -> str:
             raise ConfigError(f"--delivery map is for --controller learned, not for {chosen}: leave it out")
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
-    if chosen != "objects" and (arguments.classes is not None or arguments.strength is not None):
-        raise ConfigError(f"--classes and --strength are for --controller objects, and this is {chosen}: leave them out")
+    given = [word for word in ("detector", "layout", "classes", "strength") if getattr(arguments, word) is not None]
+    if chosen != "objects" and given:
+        raise ConfigError(f"--{given[0]} is for --controller objects, and this is {chosen}: leave it out")
+    if arguments.layout is not None and arguments.detector is None:
+        raise ConfigError("--layout is of the answers of --detector: give both or neither")
     return str(chosen)
 
 
@@ -135,7 +149,7 @@ def _control(arguments: argparse.Namespace, controller: str, checkpoint: Path | 
         from dvcc.rate_control.objects import load_objects
 
         classes = None if arguments.classes is None else [name.strip() for name in arguments.classes.split(",")]
-        return load_objects(classes, arguments.strength)
+        return load_objects(classes, arguments.strength, detector=arguments.detector, layout=arguments.layout)
     if checkpoint is None:
         return None
     from dvcc.control.deployed.runtime import load_control

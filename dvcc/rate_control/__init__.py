@@ -72,6 +72,14 @@ def _search(means: Means) -> RateController:
     return Search(_task(means), surrogate, cache, _obeying(means))
 
 
+def _own_objects(means: Means) -> RateController:
+    from dvcc.rate_control.oracle import objects_of
+    from dvcc.tasks import DetectionTask
+
+    task = _needed(means.task, DetectionTask, "objects_own is for task=detection, whose network looks")
+    return AverageBitrate(means.codec, control=objects_of(task))
+
+
 def _boxes(means: Means) -> RateController:
     from dvcc.rate_control.oracle import BoxOracle
     from dvcc.tasks import DetectionTask
@@ -109,6 +117,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "objects": lambda means: AverageBitrate(means.codec, control=load_objects()),
     "objects_corrected": lambda means: AverageBitrate(means.codec, corrected=True, control=load_objects()),
     "objects_every_frame": lambda means: AverageBitrate(means.codec, control=at_every_frame(load_objects())),
+    "objects_own": _own_objects,
     "objects_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True, control=load_objects()),
     "search": _search,
     "learned": _learned,

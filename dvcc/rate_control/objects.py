@@ -17,7 +17,7 @@ from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, off
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes
 from dvcc.networks.coco import COCO_NAMES
-from dvcc.networks.detectors import load_detector
+from dvcc.networks.detectors import Detector, load_detector
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import CHECKPOINTS
@@ -42,24 +42,52 @@ class Objects:
     labels: tuple[int, ...] | None = None
 
 
-def load_objects(classes: Sequence[str] | None = None, strength: float | None = None) -> Objects:
-    """The published rule with its detector.
+def load_objects(
+    classes: Sequence[str] | None = None,
+    strength: float | None = None,
+    *,
+    detector: str | None = None,
+    layout: str | None = None,
+) -> Objects:
+    """The published rule with its detector, or with another one.
 
-    classes: names of COCO that count (None: all). strength: QPs between the background and a sure object (None: the rule's), of
-    which the background keeps its share; 0 changes nothing. Raises `ConfigError` for an unknown name or a strength outside 0..40.
+    classes: what counts, by COCO's names, or by the number of a class of a detector that has others (None: all). strength: QPs
+    between the background and a sure object (None: the rule's), of which the background keeps its share; 0 changes nothing.
+    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one: best is the network on the other side. layout: of its
+    answers, where they fit several. Raises `ConfigError` for an unknown name or a strength outside 0..40, `CheckpointError` for a
+    file that is no detector.
     """
     rule = load_rule(CHECKPOINTS / "objects.json")
-    labels = None if classes is None else tuple(class_number(name) for name in classes)
     if strength is not None:
         if not 0 <= strength <= _MOST_STRENGTH:
             raise ConfigError(f"the strength goes from 0 to {_MOST_STRENGTH:g} QPs, got {strength:g}")
         rule = replace(rule, strength=strength, background=rule.background * strength / rule.strength)
-    detector = load_detector(CHECKPOINTS / rule.detector, options=NetworkOptions(layout="nanodet"), threads=1)
-    return Objects(detector, rule, labels)
+    if detector is None:
+        looking = load_detector(CHECKPOINTS / rule.detector, options=NetworkOptions(layout="nanodet"), threads=1)
+    else:
+        looking = load_detector(detector, options=NetworkOptions(layout=layout), threads=1)
+        rule = rule_of(looking, rule)
+    labels = None if classes is None else tuple(class_number(name, looking.num_classes) for name in classes)
+    return Objects(looking, rule, labels)
 
 
-def class_number(name: str) -> int:
-    """The number 0..79 of one of COCO's names. Raises `ConfigError` with names that are close."""
+def rule_of(detector: Detector, rule: Rule) -> Rule:
+    """`rule` with another detector: a value rises from half the score from which a detection of it counts, to that score, as for
+    the rule's own; a network of a fixed size is shown pictures of that size."""
+    score = detector.options.score or detector.layout.object_score
+    side = max(detector.file.fixed) or rule.side
+    return replace(rule, detector=detector.file.path.name, side=side, unsure=score / 2, sure=score)
+
+
+def class_number(name: str, count: int = len(COCO_NAMES)) -> int:
+    """The number of a class among `count`: COCO's by its name, of others by the number itself. Raises `ConfigError` with names
+    that are close."""
+    if count != len(COCO_NAMES):
+        if name.isdecimal() and int(name) < count:
+            return int(name)
+        raise ConfigError(
+            f"the detector has {count} classes, which are no names of COCO: give numbers from 0 to {count - 1}, got {name!r}"
+        )
     if name in COCO_NAMES:
         return COCO_NAMES.index(name)
     close = difflib.get_close_matches(name, COCO_NAMES, cutoff=0.5)

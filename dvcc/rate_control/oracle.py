@@ -1,4 +1,4 @@
-"""What a detector saw on the uncoded clip, as a map: a bound for a control that has to find it by itself."""
+"""What a task's own detector sees: on every frame, a bound for a control that has to find it; now and then, the rule with it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ import numpy as np
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
+from dvcc.control.eyes.painting import load_rule
+from dvcc.errors import ConfigError
+from dvcc.networks.exported import OnnxDetector
+from dvcc.networks.sources import CHECKPOINTS
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import ClipController
+from dvcc.rate_control.objects import Objects, rule_of
 from dvcc.tasks.detection import DetectionTask
 from dvcc.units import MACROBLOCK, macroblock_grid
+
+
+def objects_of(task: DetectionTask) -> Objects:
+    """The published rule with the network of `task` as the one that looks. Raises `ConfigError` for one of no ONNX file."""
+    if not isinstance(task.net, OnnxDetector):
+        raise ConfigError(f"only a network of an ONNX file looks as dvcc encode does, and {task.model} is none: export it first")
+    return Objects(task.net.detector, rule_of(task.net.detector, load_rule(CHECKPOINTS / "objects.json")))
 
 
 @dataclass(frozen=True)

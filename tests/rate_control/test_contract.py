@@ -35,6 +35,7 @@ LIMITS |= {
     "objects": 2,
     "objects_corrected": 4,
     "objects_every_frame": 2,
+    "objects_own": 2,
     "objects_vbv": 1,
     "search": 3 + 2 * 13,
 }  # its ladder has three rungs here
@@ -127,10 +128,14 @@ def test_unknown_and_unfounded_controllers_are_refused(means):
         "learned_vbv": "checkpoint",
         "saliency": "task",
         "boxes": "detection",
+        "objects_own": "detection",
         "search": "surrogate",
     }.items():
         with pytest.raises(ConfigError, match=missing):
             build_rate_controller(name, Means())
+    student = build_task("detection", model="student")
+    with pytest.raises(ConfigError, match="student is none: export it first"):
+        build_rate_controller("objects_own", replace(means, task=student))
     with pytest.raises(ConfigError, match="cache"):
         build_rate_controller("search", replace(means, cache=None))
 
@@ -142,6 +147,7 @@ def test_an_untrained_control_is_two_pass_abr_to_the_bit(scene):
 
 def test_offsets_have_nothing_in_common(scene):
     """Or x264 would have to take it back, which its two passes do badly."""
+    torch.manual_seed(0)
     control = ControlNetwork(width=8)
     control.head.bias.data.fill_(0.2)
     torch.nn.init.normal_(control.head.weight, std=0.1)

@@ -71,6 +71,21 @@ def test_touched_macroblocks_count_whole_and_the_best_box_wins():
     assert paint(boxes((0.99, 0.99, 1, 1, 0, 0.9)), 60, 90, RULE)[3, 5] == 1 and not paint(NONE, 64, 96, RULE).any()
 
 
+def test_another_detector_looks(detector):
+    """Its values rise to the score from which a detection of it counts, at its own size; classes are its own numbers."""
+    objects = load_objects(["2"], 8, detector=str(detector))
+    score = objects.detector.layout.object_score
+    assert (objects.rule.unsure, objects.rule.sure) == (score / 2, score) and objects.rule.side == 64
+    assert objects.labels == (2,) and (objects.rule.strength, objects.rule.detector) == (8, detector.name)
+    shown = stream_of(objects.detector)
+    shown.objects = objects
+    assert shown.look(planes()).corners.shape[1:] == (4,)
+    with pytest.raises(ConfigError, match="has 3 classes, which are no names of COCO: give numbers from 0 to 2, got 'person'"):
+        load_objects(["person"], detector=str(detector))
+    with pytest.raises(ConfigError, match="got '3'"):
+        load_objects(["3"], detector=str(detector))
+
+
 def test_offsets_fade_where_objects_fill_the_picture():
     painted = np.zeros((10, 10), np.float32)
     assert not offsets_of(painted, RULE).any()
