@@ -49,8 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--detector",
         metavar="FILE",
-        help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus); best is the one "
-        "that will see the coded video",
+        help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus)",
     )
     parser.add_argument("--layout", metavar="NAME", help="of --detector: that of its answers, where they fit several")
     parser.add_argument(

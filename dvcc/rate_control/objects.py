@@ -53,7 +53,7 @@ def load_objects(
 
     classes: what counts, by COCO's names, or by the number of a class of a detector that has others (None: all). strength: QPs
     between the background and a sure object (None: the rule's), of which the background keeps its share; 0 changes nothing.
-    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one: best is the network on the other side. layout: of its
+    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one. layout: of its
     answers, where they fit several. Raises `ConfigError` for an unknown name or a strength outside 0..40, `CheckpointError` for a
     file that is no detector.
     """
