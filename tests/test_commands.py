@@ -12,7 +12,7 @@ import pytest
 
 from dvcc import CRF, X264, QPMap
 from dvcc._guard import guarded
-from dvcc.cli import build_parser
+from dvcc.cli import build_parser, main
 from dvcc.config.parse import COMMANDS
 from dvcc.control.network import ControlNetwork
 from tests.conftest import make_scene
@@ -36,6 +36,18 @@ def refused(*words: str, cwd: Path, reason: str, preexec=None) -> None:
     sentence = result.stderr.strip().splitlines()[-1]
     assert sentence.startswith("error: ") and reason in sentence, sentence
     assert sorted(cwd.rglob("*")) == before
+
+
+def refused_here(capsys, *words: str, reason: str) -> None:
+    """The same in this process and folder."""
+    before, [program, *rest] = sorted(Path().rglob("*")), words
+    try:
+        status = main(rest if program == "dvcc" else [program.removesuffix(".py"), *rest])
+    except SystemExit as stop:  # of argparse
+        status = stop.code
+    sentence = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status == 2 and sentence.startswith("error: ") and reason in sentence, sentence
+    assert sorted(Path().rglob("*")) == before
 
 
 @pytest.fixture
@@ -99,27 +111,29 @@ def test_inspect_reports_qps_types_bits_and_a_heat_map(video, tmp_path):
     assert figures["frame_types"]["I"]["frames"] == 2
 
 
-def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path):
+def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path, monkeypatch, capsys):
+    """The first in a process of its own; the others in this one, for most of such a process is imports."""
+    monkeypatch.chdir(tmp_path)
     refused("train.py", cwd=tmp_path, reason="needs a stage")
-    refused("train.py", "surrogat", cwd=tmp_path, reason="surrogate, control")
-    refused("train.py", "surrogate", "data.sise=[1,2]", cwd=tmp_path, reason="did you mean data.size")
-    refused("train.py", "surrogate", "data.frames=many", cwd=tmp_path, reason="data.frames")
-    refused(
+    refused_here(capsys, "train.py", "surrogat", reason="surrogate, control")
+    refused_here(capsys, "train.py", "surrogate", "data.sise=[1,2]", reason="did you mean data.size")
+    refused_here(capsys, "train.py", "surrogate", "data.frames=many", reason="data.frames")
+    refused_here(
+        capsys,
         "train.py",
         "control",
         "task=segmentatoin",
-        cwd=tmp_path,
         reason="task=classification|detection|embedding|optical_flow|reconstruction|segmentation",
     )
-    refused("train.py", "surrogate", "data.frames", cwd=tmp_path, reason="key=value")
-    refused("evaluate.py", "control", "controllers=[abr2,vbr]", "task=reconstruction", cwd=tmp_path, reason="vbr")
-    refused("evaluate.py", "control", "task=reconstruction", cwd=tmp_path, reason="no checkpoint at runs/control-reconstruction")
-    refused("dvcc", "export", str(video), cwd=tmp_path, reason="--target-kbps")
-    refused("dvcc", "export", str(video), "--target-kbps", "-3", cwd=tmp_path, reason="positive")
-    refused("dvcc", "export", str(video), "--target-kbps", "9", "--format", "h266", cwd=tmp_path, reason="h266")
-    refused("dvcc", "export", str(video), "--target-kbps", "9", "--checkpoint", str(video), cwd=tmp_path, reason="coded.mp4")
+    refused_here(capsys, "train.py", "surrogate", "data.frames", reason="key=value")
+    refused_here(capsys, "evaluate.py", "control", "controllers=[abr2,vbr]", "task=reconstruction", reason="vbr")
+    refused_here(capsys, "evaluate.py", "control", "task=reconstruction", reason="no checkpoint at runs/control-reconstruction")
+    refused_here(capsys, "dvcc", "export", str(video), reason="--target-kbps")
+    refused_here(capsys, "dvcc", "export", str(video), "--target-kbps", "-3", reason="positive")
+    refused_here(capsys, "dvcc", "export", str(video), "--target-kbps", "9", "--format", "h266", reason="h266")
+    refused_here(capsys, "dvcc", "export", str(video), "--target-kbps", "9", "--checkpoint", str(video), reason="coded.mp4")
     words = ["--target-kbps", "9", "--task", "detection", "--delivery", "offsets"]
-    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="use --delivery map")
+    refused_here(capsys, "dvcc", "export", str(video), *words, reason="use --delivery map")
 
 
 BAD = {"missing.mp4": None, "empty.mp4": b"", "text.mp4": b"no video here " * 40}
@@ -172,14 +186,14 @@ def test_training_on_a_full_disk_is_one_sentence(video, tmp_path):
     assert result.returncode == 2 and "cannot write" in result.stderr.strip().splitlines()[-1]
 
 
-def test_an_out_below_a_file_is_one_sentence(video, tmp_path):
+def test_an_out_below_a_file_is_one_sentence(video, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     words = ["data=folder", "data.root=.", "data.test=[test.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
     words.append(f"out={video}/run")
     (tmp_path / "test.mp4").write_bytes(video.read_bytes())
-    evaluated = [*words, "task=reconstruction", "controllers=[abr2]"]
-    refused("evaluate.py", "control", *evaluated, cwd=tmp_path, reason="Not a directory; choose another folder with out=DIR")
-    trained = ["train.py", "surrogate", *words, "trainer.max_steps=1"]
-    refused(*trained, cwd=tmp_path, reason="Not a directory; choose another folder with out=DIR")
+    said = "Not a directory; choose another folder with out=DIR"
+    refused_here(capsys, "evaluate.py", "control", *words, "task=reconstruction", "controllers=[abr2]", reason=said)
+    refused_here(capsys, "train.py", "surrogate", *words, "trainer.max_steps=1", reason=said)
 
 
 def test_no_command_needs_a_folder_that_can_be_written_to_say_help():
