@@ -245,9 +245,8 @@ def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, 
 
 def _rule() -> str:
     from dvcc.control.eyes.painting import load_rule
-    from dvcc.networks.sources import CHECKPOINTS
 
-    rule = load_rule(CHECKPOINTS / "objects.json")
+    rule = load_rule()
     return f"offsets on two-pass ABR, finer where {rule.detector} sees objects; the numbers of checkpoints/objects.json"
 
 

@@ -93,6 +93,8 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         at_least(self, surrogate=0, boxes=0)
+        if self.detectors and not self.boxes:
+            raise ConfigError(f"teacher.detectors={self.detectors} have no weight: set teacher.boxes above 0")
         if not self.surrogate and not self.boxes:
             raise ConfigError("teacher.surrogate and teacher.boxes are both 0, so there is nothing to learn: give one a weight")
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dvcc._source import source_digest
-from dvcc.control.eyes.painting import Rule, offsets_of_gop, paint
+from dvcc.control.eyes.painting import Rule, offsets_of_clip, paint
 from dvcc.control.network import centred
 from dvcc.networks.detectors.base import Boxes
 from dvcc.pixels import as_float
@@ -25,7 +25,9 @@ class BoxTeacher:
     """
 
     def __init__(self, detectors: Sequence[DetectionTask], samples: LadderSamples, rule: Rule, *, gop: int) -> None:
-        self.detectors, self.samples, self.rule, self.gop = detectors, samples, rule, gop
+        self.samples, self.rule, self.gop = samples, rule, gop
+        self._keys = [(detector, task_key(detector)) for detector in detectors]  # a key reads all weights
+        self._offsets: dict[int, torch.Tensor] = {}
 
     def differences(self, delta: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
         """(B,): mean squared difference, in QPs, of offsets (B, T, h, w) to its own for clip numbers (B,).
@@ -36,20 +38,21 @@ class BoxTeacher:
         return (centred(delta) - centred(own)).square().mean((1, 2, 3))
 
     def offsets(self, clip: int) -> torch.Tensor:
-        """Offsets (T, h, w) for clip number `clip`."""
-        shares: np.ndarray = np.mean([self._seen(detector, clip) for detector in self.detectors], 0)
-        parts = [offsets_of_gop(list(shares[start : start + self.gop]), self.rule) for start in range(0, len(shares), self.gop)]
-        return torch.from_numpy(np.concatenate(parts))
+        """Offsets (T, h, w) for clip number `clip`: made once."""
+        if clip not in self._offsets:
+            shares: np.ndarray = np.mean([self._seen(detector, key, clip) for detector, key in self._keys], axis=0)
+            self._offsets[clip] = torch.from_numpy(offsets_of_clip(shares, self.rule, gop=self.gop))
+        return self._offsets[clip]
 
     def fill(self) -> None:
         """Ask every detector about all clips: what is known already is not asked again."""
         for clip in range(len(self.samples.clips)):
             self.offsets(clip)
 
-    def _seen(self, detector: DetectionTask, clip: int) -> np.ndarray:
+    def _seen(self, detector: DetectionTask, key: str, clip: int) -> np.ndarray:
         """float32 (T, h, w): 1 where one of its objects touches a macroblock."""
         code = source_digest("dvcc.control.boxes", "dvcc.control.eyes.painting")
-        words: list[object] = ["boxes", code, task_key(detector), self.samples.digest(clip)]
+        words: list[object] = ["boxes", code, key, self.samples.digest(clip)]
         return self.samples.store.get(words, lambda: self._look(detector, clip))["seen"].numpy().astype(np.float32)
 
     def _look(self, detector: DetectionTask, clip: int) -> dict[str, torch.Tensor]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from dvcc.control.eyes import Eyes
-from dvcc.control.eyes.painting import Rule, offsets_of_gop
+from dvcc.control.eyes.painting import Rule, offsets_of_clip
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.training.progress import progress_bar
 
@@ -29,9 +28,7 @@ class ClipPlanes:
         """Return the rule's offsets, with a look at every frame, float32 (B, T, h, w) for clip numbers (B,)."""
         offsets = []
         for clip in clips.tolist():
-            painted = self(clip)[:, 0].numpy()
-            parts = [offsets_of_gop(list(painted[start : start + gop]), rule) for start in range(0, len(painted), gop)]
-            offsets.append(torch.from_numpy(np.concatenate(parts)))
+            offsets.append(torch.from_numpy(offsets_of_clip(self(clip)[:, 0].numpy(), rule, gop=gop)))
         return torch.stack(offsets).float().to(clips.device)
 
     def fill(self) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from dvcc import units
 from dvcc._files import check_writable, write_atomic
-from dvcc.config import ControlConfig, TaskConfig
+from dvcc.config import ControlConfig
 from dvcc.config.parse import to_dict
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.deployed.onnx_export import export
@@ -26,7 +26,6 @@ from dvcc.control.network import ControlNetwork
 from dvcc.control.pictures import ControlPictures
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
-from dvcc.networks.sources import CHECKPOINTS
 from dvcc.surrogate import Surrogate, load_surrogate
 from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.fill import fill_judged, fill_samples
@@ -37,7 +36,6 @@ from dvcc.training.folder import check_out
 from dvcc.training.run import build_codec, check_surrogate, fit, trained_on, versions
 from dvcc.training.workers import cache_workers, device_of
 
-OBJECTS = CHECKPOINTS / "objects.json"
 ALL_RATES = [0.001, 1.0]
 """Least and most bits per pixel that a control is told which no surrogate teaches: boxes ask for the same at all rates."""
 
@@ -69,7 +67,7 @@ def _rule(config: ControlConfig) -> Rule | None:
     """Return the published rule, if the control is to add to it. Raises `ConfigError` without the eyes that paint its boxes."""
     if not config.control.rule:
         return None
-    rule = load_rule(OBJECTS)
+    rule = load_rule()
     eyes = kind_of(config.eyes.name)
     if eyes is None or eyes.file != rule.detector:
         raise ConfigError(f"control.rule=true adds to the boxes of {rule.detector}: set eyes.name=nanodet_plus_m")
@@ -98,8 +96,7 @@ def _detectors(config: ControlConfig, task: Task) -> Sequence[DetectionTask]:
         return []
     if not isinstance(task, DetectionTask):
         raise ConfigError(f"teacher.boxes are those of detectors, and the task is {config.task.name}: set task=detection")
-    built = [build_configured(TaskConfig("detection", model)).eval() for model in config.teacher.detectors]
-    return [one for one in built or [task] if isinstance(one, DetectionTask)]
+    return [DetectionTask(model=model).eval() for model in config.teacher.detectors] or [task]
 
 
 def run(config: ControlConfig) -> Path:
@@ -126,7 +123,7 @@ def run(config: ControlConfig) -> Path:
     if surrogate is not None:
         fill_samples(samples, workers=workers)
         fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
-    boxes = BoxTeacher(detectors, samples, rule or load_rule(OBJECTS), gop=config.codec.gop) if detectors else None
+    boxes = BoxTeacher(detectors, samples, rule or load_rule(), gop=config.codec.gop) if detectors else None
     if boxes is not None:
         boxes.fill()
     looking, folder = config.eyes, Path(config.data.cache) / "eyes"

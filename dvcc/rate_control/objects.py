@@ -53,11 +53,10 @@ def load_objects(
 
     classes: what counts, by COCO's names, or by the number of a class of a detector that has others (None: all). strength: QPs
     between the background and a sure object (None: the rule's), of which the background keeps its share; 0 changes nothing.
-    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one. layout: of its
-    answers, where they fit several. Raises `ConfigError` for an unknown name or a strength outside 0..40, `CheckpointError` for a
-    file that is no detector.
+    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one. layout: of its answers, where they fit several. Raises
+    `ConfigError` for an unknown name or a strength outside 0..40, `CheckpointError` for a file that is no detector.
     """
-    rule = load_rule(CHECKPOINTS / "objects.json")
+    rule = load_rule()
     if strength is not None:
         if not 0 <= strength <= _MOST_STRENGTH:
             raise ConfigError(f"the strength goes from 0 to {_MOST_STRENGTH:g} QPs, got {strength:g}")

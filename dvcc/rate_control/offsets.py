@@ -182,5 +182,6 @@ def begin_offsets(
     """What decides the offsets of `source` under `control`, at its first frame; None: nothing, the encoder is alone."""
     if control is None:
         return None
-    kind = ObjectOffsets if isinstance(control, Objects) else LearnedOffsets
-    return kind(control, source, target_kbps, codec)  # type: ignore[arg-type]  # the kind is the control's
+    if isinstance(control, Objects):
+        return ObjectOffsets(control, source, target_kbps, codec)
+    return LearnedOffsets(control, source, target_kbps, codec)

@@ -11,7 +11,6 @@ from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
 from dvcc.control.eyes.painting import load_rule
 from dvcc.errors import ConfigError
 from dvcc.networks.exported import OnnxDetector
-from dvcc.networks.sources import CHECKPOINTS
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import ClipController
@@ -24,7 +23,7 @@ def objects_of(task: DetectionTask) -> Objects:
     """The published rule with the network of `task` as the one that looks. Raises `ConfigError` for one of no ONNX file."""
     if not isinstance(task.net, OnnxDetector):
         raise ConfigError(f"only a network of an ONNX file looks as dvcc encode does, and {task.model} is none: export it first")
-    return Objects(task.net.detector, rule_of(task.net.detector, load_rule(CHECKPOINTS / "objects.json")))
+    return Objects(task.net.detector, rule_of(task.net.detector, load_rule()))
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def build_samples(
     With groups of random maps and the pixels of the ladder, or without maps the ladder alone, and x264's own maps at so many
     rates.
     """
-    root, folds = data_root(data.root), {"fold": data.fold, "folds": data.folds}
-    videos = training_videos(root, test=data.test, exclude=data.exclude, name=data.name, **folds)
+    root, test, exclude = data_root(data.root), data.test, data.exclude
+    videos = training_videos(root, test=test, exclude=exclude, name=data.name, fold=data.fold, folds=data.folds)
     clips = build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)
     cache = EncodeCache(data.cache)
     return LadderSamples(

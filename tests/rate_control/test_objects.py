@@ -9,12 +9,11 @@ from dvcc import ABR, X264, Clip, ConfigError
 from dvcc.control.eyes.painting import between, load_rule, matched, offsets_of, paint, speeds, turned
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
-from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import Objects, ObjectStream, load_objects
 from dvcc.rate_control.offsets import ObjectOffsets
 
-RULE = load_rule(CHECKPOINTS / "objects.json")
+RULE = load_rule()
 OBJECT, GROUND = round(RULE.background - RULE.strength), round(RULE.background)
 
 

@@ -22,7 +22,7 @@ from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import Objects
 from dvcc.rate_control.offsets import LearnedOffsets, ObjectOffsets, RuleUnder
 
-RULE = load_rule(CHECKPOINTS / "objects.json")
+RULE = load_rule()
 CODEC = X264(gop=16)
 
 

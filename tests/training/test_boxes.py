@@ -41,7 +41,7 @@ def samples(tiny, tmp_path):
 
 
 def test_what_one_of_two_sees_is_worth_half(samples, monkeypatch):
-    rule = load_rule(control.OBJECTS)
+    rule = load_rule()
     seeing = [build_task("detection", model="student") for _ in range(2)]
     for detector, share in zip(seeing, (0.25, 0.5), strict=True):
         monkeypatch.setattr(detector, "objects", corner(share).__get__(detector))
@@ -58,8 +58,8 @@ def test_what_one_of_two_sees_is_worth_half(samples, monkeypatch):
     moved[..., 0, 0] += 3
     cells = rows * columns
     assert teacher.differences(moved, torch.tensor([0])).item() == pytest.approx(9 * (1 / cells - 1 / cells**2), rel=1e-4)
-    monkeypatch.setattr(seeing[0], "objects", None)  # it is known by now
-    assert torch.equal(teacher.offsets(0), offsets)
+    monkeypatch.setattr(seeing[0], "objects", None)  # what it saw is stored by now
+    assert torch.equal(BoxTeacher(seeing, samples, rule, gop=8).offsets(0), offsets)
 
 
 def test_a_control_learns_where_a_detector_sees_objects(tiny, tmp_path, monkeypatch):
@@ -96,6 +96,7 @@ def test_a_control_learns_where_a_detector_sees_objects(tiny, tmp_path, monkeypa
             r"teacher\.boxes are those of detectors, and the task is reconstruction",
         ),
         (["teacher.surrogate=0"], r"both 0, so there is nothing to learn"),
+        (["teacher.detectors=[picodet]"], r"have no weight: set teacher\.boxes above 0"),
         (["teacher.boxes=-1"], r"boxes must be at least 0"),
         (
             ["task=detection", "teacher.surrogate=0", "task.model=student", "teacher.boxes=1", "teacher.detectors=[yolo99]"],

@@ -24,7 +24,6 @@ from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
-from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.offsets import LearnedOffsets
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate import training as surrogate
@@ -103,7 +102,7 @@ def test_a_control_on_the_rule_starts_from_it(tiny, trained, tmp_path, monkeypat
     samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
     samples.store = SampleStore(None)  # what these eyes see is for no other test
     eyes, _ = make_eyes("nanodet_plus_m", features="none", every=1, folder=tmp_path)
-    rule = load_rule(CHECKPOINTS / "objects.json")
+    rule = load_rule()
     network = ControlNetwork(width=8, extra_planes=eyes.num_planes, eyes=eyes.settings, rule=asdict(rule))
     task = build_task("reconstruction", model="ssim")
     planes = ClipPlanes(eyes, samples)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from dvcc.networks.detectors.base import Boxes, intersection_over_union
+from dvcc.networks.sources import CHECKPOINTS
 from dvcc.units import MACROBLOCK, macroblock_grid
 
 _SAME_IOU = 0.1  # from which two boxes of a class, in two looks, are one object
@@ -47,9 +47,12 @@ class Rule:
         return self.every_small if height * width <= self.small_picture else self.every_large
 
 
-def load_rule(path: Path) -> Rule:
-    """The rule in a JSON file, which also says where its numbers were measured."""
-    stored = json.loads(path.read_text())
+PUBLISHED = CHECKPOINTS / "objects.json"
+
+
+def load_rule() -> Rule:
+    """The published rule: its file also says where its numbers were measured."""
+    stored = json.loads(PUBLISHED.read_text())
     return Rule(**{item.name: stored[item.name] for item in fields(Rule)})
 
 
@@ -87,6 +90,11 @@ def offsets_of_gop(painted: Sequence[np.ndarray], rule: Rule) -> np.ndarray:
     """int8 (T, h, w): the offsets of T frames of a GOP with values (h, w) each: zero where too few have objects."""
     seldom = np.mean([values.any() for values in painted]) < rule.seldom
     return np.stack([offsets_of(values * (not seldom), rule) for values in painted])
+
+
+def offsets_of_clip(painted: np.ndarray, rule: Rule, *, gop: int) -> np.ndarray:
+    """int8 (T, h, w): the same of a clip with values (T, h, w), in GOPs of `gop` frames."""
+    return np.concatenate([offsets_of_gop(list(painted[start : start + gop]), rule) for start in range(0, len(painted), gop)])
 
 
 def picked(boxes: Boxes, kept: np.ndarray) -> Boxes:
