@@ -60,26 +60,27 @@ def write_pieces(
     for number, (count, begin) in enumerate(pieces):
         source = coded_packets(sum(n for n, _ in pieces[: number + 1]), bframes=bframes, fps=fps, said_fps=said_fps)
         skipped = sum(n for n, _ in pieces[:number])
-        data += _piece(
+        data += piece(
             source, skipped, count, begin, audio=audio, drop=drop, fps=fps, said_fps=said_fps, apart=audio_apart, jump=audio_jump
         )
     path.write_bytes(data)
     return path
 
 
-def _piece(
+def piece(
     source: io.BytesIO,
     skipped: int,
     count: int,
     begin: float,
     *,
-    audio: bool,
-    drop: Sequence[int],
-    fps: int,
-    said_fps: int | None,
-    apart: float,
-    jump: tuple[int, float],
+    audio: bool = False,
+    drop: Sequence[int] = (),
+    fps: int = 25,
+    said_fps: int | None = None,
+    apart: float = 0.0,
+    jump: tuple[int, float] = (0, 0.0),
 ) -> bytes:
+    """A transport stream of `count` packets of `source` after the first `skipped`, from `begin` on, in seconds."""
     buffer = io.BytesIO()
     options = {"mpegts_copyts": "1"}
     with av.open(source) as coded, av.open(buffer, "w", format="mpegts", options=options) as container:

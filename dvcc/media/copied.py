@@ -39,7 +39,9 @@ class StreamCopy:
         self._corrections = corrections
         self._streams: dict[int, Any] = {}  # by index in the source
         self._filters: dict[int, BitStreamFilterContext] = {}
+        self._adts: set[int] = set()  # whose headers nobody looks at again before the muxer
         self._last: dict[int, int] = {}
+        self._held_back = 0  # packets that the muxer took, and may still refuse
 
     def add(self, container: av.container.OutputContainer, stream: Any) -> None:
         """Carry `stream` of the opened source over."""
@@ -49,6 +51,8 @@ class StreamCopy:
         self._streams[stream.index] = copied
         if _is_adts(stream) and container.format.name != "mpegts":
             self._filters[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
+        elif _is_adts(stream):
+            self._adts.add(stream.index)
 
     def fit(self, other: OtherPacket) -> list[av.Packet]:
         """The packet as it is in the new container, with the time that it has there; none if it does not go into it."""
@@ -62,6 +66,8 @@ class StreamCopy:
         packet.pts = packet.dts if packet.pts is None else max(packet.dts, packet.pts - shift)
         if packet.dts <= self._last.get(other.index, round(-_MOST_EARLY / packet.time_base)):
             return self.leave_out(other)
+        if other.index in self._adts and not _begins_adts(bytes(packet)):
+            return self.leave_out(other)
         self._last[other.index] = packet.dts
         try:
             packets = self._filters[other.index].filter(packet) if other.index in self._filters else [packet]
@@ -70,6 +76,19 @@ class StreamCopy:
         for packet in packets:
             packet.stream = copied
         return packets
+
+    def taken(self) -> None:
+        """The muxer has taken a packet, to write it when the other streams are as far."""
+        self._held_back += 1
+
+    def refused_later(self) -> bool:
+        """Whether an error of the muxer when it is given a packet of the video can be about one that it took before. Counts that
+        as left out."""
+        if not self._held_back:
+            return False
+        self._held_back -= 1
+        self._corrections.left_out["audio"] += 1
+        return True
 
     def leave_out(self, other: OtherPacket) -> list[av.Packet]:
         """Count a packet that does not fit, or that the container refused. Returns what there is instead: nothing."""
@@ -90,7 +109,9 @@ def fate_of_streams(
     for stream in original.streams:
         name = stream.codec_context.name if getattr(stream, "codec_context", None) else "unknown"
         if stream.type in ("audio", "subtitle"):
-            if _carries(muxer, stream):
+            if stream.type == "audio" and stream.codec_context and not stream.codec_context.sample_rate:
+                notes.append(f"{stream.type} ({name}) does not begin with the video, so that nothing is known of it: left out")
+            elif _carries(muxer, stream):
                 carried.append(stream)
             else:
                 advice = "" if fragmented or muxer == "matroska" else ": .mkv takes most"
@@ -105,6 +126,12 @@ def fate_of_streams(
 def _is_adts(stream: Any) -> bool:
     """Whether it is AAC with a header on every packet, as in MPEG-TS, and not one for all as in most containers."""
     return stream.type == "audio" and stream.codec_context.name == "aac" and not stream.codec_context.extradata
+
+
+def _begins_adts(packet: bytes) -> bool:
+    """Whether a packet begins with the header that MPEG-TS wants: after a loss it may not, and a muxer that holds packets back
+    says so when it is given one of the video."""
+    return len(packet) > 7 and packet[0] == 0xFF and packet[1] & 0xF6 == 0xF0
 
 
 def _carries(muxer: str, stream: Any) -> bool:

@@ -18,6 +18,7 @@ class Damage:
     unstarted: int = 0  # packets before the first key frame that gave no picture
     pictureless: int = 0  # later packets that gave no picture
     missing: float = 0.0  # seconds that the file speaks of after its last packet
+    unread: int = 0  # bytes that FFmpeg does not get to
     resized: int = 0  # frames of another size than the first, and scaled to it
     stopped: str = ""  # why reading stopped before the end
     corrections: Corrections = field(default_factory=Corrections)
@@ -34,4 +35,6 @@ class Damage:
         said = [f"{counted(count, what)} {how}" for count, what, how in found if count]
         if self.missing:
             said.append(f"the last {self.missing:.1f} s that the file speaks of are not there")
+        if self.unread:
+            said.append(f"the last {self.unread / 1000:.0f} kB of the file are not read as its video")
         return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))

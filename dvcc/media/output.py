@@ -113,7 +113,8 @@ class Output(AbstractBase):
         try:
             self.container.mux_one(packet)
         except (av.FFmpegError, OSError) as error:
-            raise self._failed(error) from error
+            if is_of_the_disk(error) or not self._copy.refused_later():
+                raise self._failed(error) from error
 
     def copy(self, other: OtherPacket) -> None:
         """Write a packet of another stream of the source, which may be closed by now, if that stream is carried and the packet
@@ -121,6 +122,7 @@ class Output(AbstractBase):
         for packet in self._copy.fit(other):
             try:
                 self.container.mux_one(packet)
+                self._copy.taken()
             except (av.FFmpegError, OSError) as error:
                 if is_of_the_disk(error):
                     raise self._failed(error) from error

@@ -12,6 +12,7 @@ _MOST_FPS, _MOST_RAW_FPS = 1000, 240  # beyond, it is the unit of a clock and no
 _REGULAR = 0.8  # of the steps: then their mean is the rate
 _COUNTED_RATE, _DECLARED_RATE = 0.25, 0.05  # by which a declared rate may differ from the measured one
 _IRREGULAR = 2.5  # typical steps
+_FEW, _ALIKE = 10, 0.25  # stamps that tell a rate only where all their steps are within a quarter of the typical one
 
 LEAST_GAP, GAP_STEPS = 2.0, 10
 """A gap is longer than so many seconds and so many frames; shorter ones are pictures shown for long."""
@@ -29,7 +30,10 @@ def _step_of(stamps: list[float]) -> tuple[float, float, bool] | None:
     if len(steps) < 4:
         return None
     middle = median(steps)
-    regular = sum(step <= _IRREGULAR * middle for step in steps) >= _REGULAR * len(steps)
+    if len(stamps) < _FEW:
+        regular = all(abs(step / middle - 1) <= _ALIKE for step in steps)
+    else:
+        regular = sum(step <= _IRREGULAR * middle for step in steps) >= _REGULAR * len(steps)
     shown = [step for step in steps if not is_gap(step, middle)]
     return sum(shown) / len(shown), middle, regular
 

@@ -88,7 +88,7 @@ class VideoSource:
             yield SourceFrame(self._planes(frame, damage), gaps.without(ticks))
         if gaps.last is None:
             raise nothing_in(self.path)
-        damage.lossy = timeline.lossy
+        damage.lossy, damage.unread = timeline.lossy, timeline.unread
         damage.missing = _missing(container, timeline, self.picture)
 
     def _timed(

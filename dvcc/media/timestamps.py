@@ -22,6 +22,7 @@ from av.format import Flags
 
 from dvcc.media.corrections import Corrections
 from dvcc.media.losses import Losses
+from dvcc.media.packets import duration_of, move, set_time, time_of
 from dvcc.media.rates import is_gap, rate_of
 
 STREAM_GAP, FILE_GAP = 3600.0, 86400.0
@@ -39,6 +40,8 @@ _NEAR, _NEAR_SPARSE = 3.0, 30.0  # seconds around the video in which a packet of
 _RESTARTING = ("flv", "live_flv", "rtsp", "rtp", "sdp")  # whose clocks restart, though FFmpeg has no flag for it
 _NO_TIMESTAMPS: int = Flags.no_timestamps.value  # type: ignore[assignment]  # the stub's mistake
 _CLOCK_RESTARTS: int = Flags.ts_discont.value  # type: ignore[assignment]
+_NO_INDEX = ("flv", "live_flv")  # nothing but packets, whose places are exact
+_LEAST_UNREAD, _MOST_UNREAD = 2000, 0.01  # bytes, share of the file
 _UNTIMED = ("mjpeg", "mpjpeg", "image2", "image2pipe")
 
 
@@ -83,6 +86,8 @@ class Timeline:
         self._offsets = [0.0]
         self._ended = False
         self._error: Exception | None = None
+        self._has_dts = False  # of the video
+        self._read_to = 0
         self.reached: float | None = None  # seconds, as stored: where the last packet of any stream ends
         self._losses = Losses()
         self._look_ahead(_FOLLOWERS + 1 if quick else _AT_FIRST)
@@ -94,13 +99,16 @@ class Timeline:
             packet = self._held[-1]
             num_bytes += packet.size
             num_video += bool(packet.stream.index == self._index and packet.size)
-        keys = [key for key in map(_key, self._video_held()) if key is not None]
+        keys = [key for key in map(self._video_time, self._video_held()) if key is not None]
         steps = [after - before for before, after in pairwise(keys) if after > before]
         clock = self._clock(self._index)
         clock.typical = median(steps) if steps else 0.04
         sizes = [packet.size for packet in self._video_held()]
         self.mean_bytes = sum(sizes) / len(sizes) if sizes else 0.0
-        self.shown = sorted(float(p.pts * p.time_base) for p in self._video_held() if p.pts is not None and p.time_base)
+        # Times of decoding have no holes where pictures come out of order, as times of presentation have at both ends.
+        if not self._has_dts or len(keys) < len(sizes) or len(steps) < len(keys) - 1:
+            keys = [float(p.pts * p.time_base) for p in self._video_held() if p.pts is not None and p.time_base]
+        self.shown = sorted(keys)
 
     def rate(self, stream: av.VideoStream) -> tuple[Fraction | None, bool]:
         """The frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares."""
@@ -133,6 +141,13 @@ class Timeline:
         self._losses.close()
         return self._losses.count
 
+    @property
+    def unread(self) -> int:
+        """Bytes of the file after the last packet, where they are no index: FFmpeg ends at what it takes for the end."""
+        size = self._container.size
+        unread = size - self._read_to if self._container.format.name in _NO_INDEX and self._read_to else 0
+        return unread if unread > max(_LEAST_UNREAD, _MOST_UNREAD * size) else 0
+
     def _pull(self) -> bool:
         """Hold one more packet; False after the last."""
         if self._ended:
@@ -142,9 +157,13 @@ class Timeline:
         except StopIteration:
             self._ended = True
         except (av.FFmpegError, EOFError) as error:
-            self._ended, self._error = True, error
+            ends_so = self._container.format.name == "mpjpeg" and isinstance(error, av.InvalidDataError)  # its every end
+            self._ended, self._error = True, None if ends_so else error
         if not self._ended:
-            self._reach(self._held[-1])
+            packet = self._held[-1]
+            self._read_to = max(self._read_to, (packet.pos or 0) + packet.size)
+            self._has_dts |= packet.stream.index == self._index and packet.dts is not None
+            self._reach(packet)
         return not self._ended
 
     def _reach(self, packet: av.Packet) -> None:
@@ -162,12 +181,12 @@ class Timeline:
 
     def _video(self, packet: av.Packet) -> bool:
         """Correct the first held packet, of the video; False if more have to be seen for that."""
-        key = _key(packet)
+        key, clock = self._video_time(packet), self._clock(self._index)
         if key is None or self.untimed:
+            move(packet, clock.offset)
             return True
         patient = not self._ended and len(self._held) < _MOST_HELD
-        clock = self._clock(self._index)
-        followers = [k for k in map(_key, self._video_held()[1 : 1 + _FOLLOWERS]) if k is not None]
+        followers = [k for k in map(self._video_time, self._video_held()[1 : 1 + _FOLLOWERS]) if k is not None]
         now, limit = key + clock.offset, _IRREGULAR * clock.typical + 0.002
         if clock.last is None:
             if patient and len(followers) < 2:
@@ -175,7 +194,7 @@ class Timeline:
             apart = bool(followers) and not key < followers[0] <= key + self._longest_gap
             if apart and len(followers) > 1 and 0 < followers[1] - followers[0] <= limit:
                 now = followers[0] - clock.typical  # the first of all is the outlier
-                _set_time(packet, now)
+                set_time(packet, now)
                 self.corrections.outliers += 1
         elif not 0 < now - clock.last <= limit:
             if patient and len(followers) < _FOLLOWERS:
@@ -189,7 +208,7 @@ class Timeline:
             reordered = abs(float((packet.pts - packet.dts) * packet.time_base))
             if reordered > _reordering(clock):
                 packet.pts = None
-        _move(packet, clock.offset)
+        move(packet, clock.offset)
         if clock.last is not None and not is_gap(now - clock.last, clock.typical):
             clock.steps.append(now - clock.last)
             clock.typical = median(clock.steps) if len(clock.steps) > 4 else clock.typical
@@ -200,7 +219,7 @@ class Timeline:
     def _drop_times(self, packet: av.Packet, clock: _Clock) -> None:
         """Leave an outlier no time of decoding, and none of presentation unless that fits."""
         assert clock.last is not None
-        _move(packet, clock.offset)
+        move(packet, clock.offset)
         packet.dts = None
         if packet.pts is not None and packet.time_base:
             far = abs(float(packet.pts * packet.time_base) - clock.last) > _reordering(clock)
@@ -237,12 +256,12 @@ class Timeline:
     def _other(self, packet: av.Packet, *, patient: bool) -> bool:
         """Correct a packet of another stream, by the offset that lets it follow its own last one; False if the video has to be
         seen further for that."""
-        key, video, clock = _key(packet), self._clock(self._index), self._clock(packet.stream.index)
+        key, video, clock = time_of(packet), self._clock(self._index), self._clock(packet.stream.index)
         if self.untimed:
             return True
         if key is None:  # only the first of several that came together has a time
-            if clock.last is not None and packet.size and (length := _duration(packet)):
-                _set_time(packet, clock.end)
+            if clock.last is not None and packet.size and (length := duration_of(packet)):
+                set_time(packet, clock.end)
                 clock.last, clock.end = clock.end, clock.end + length
             return True
         sparse = packet.stream.type != "audio"
@@ -265,9 +284,9 @@ class Timeline:
                 near = video.last is None or abs(clock.end - video.last) < _NEAR_SPARSE
                 clock.offset = (clock.end if near else video.last) - key  # type: ignore[operator]  # not None where it is not near
                 self.corrections.audio_moved += 1
-        _move(packet, clock.offset)
+        move(packet, clock.offset)
         clock.last = key + clock.offset
-        clock.end = clock.last + _duration(packet)
+        clock.end = clock.last + duration_of(packet)
         return True
 
     def _follows(self, time: float, clock: _Clock, *, sparse: bool) -> bool:
@@ -276,6 +295,11 @@ class Timeline:
         if sparse:
             return video is None or abs(time - video) < _NEAR_SPARSE
         return abs(time - clock.end) <= _AUDIO_SLACK or (video is not None and clock.end <= time and abs(time - video) < _NEAR)
+
+    def _video_time(self, packet: av.Packet) -> float | None:
+        """As `time_of`. None, too, for a picture that FFmpeg gives no time of decoding though it does others: the first ones of a
+        Matroska file, whose times of presentation do not rise with those that follow."""
+        return None if packet.dts is None and self._has_dts else time_of(packet)
 
     def _clock(self, index: int) -> _Clock:
         return self._clocks.setdefault(index, _Clock())
@@ -287,28 +311,3 @@ class Timeline:
 def _reordering(clock: _Clock) -> float:
     """Seconds by which no encoder reorders pictures."""
     return max(1.0, 20 * clock.typical)
-
-
-def _key(packet: av.Packet) -> float | None:
-    """The time in seconds that rises from packet to packet."""
-    stamp = packet.dts if packet.dts is not None else packet.pts
-    return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
-
-
-def _duration(packet: av.Packet) -> float:
-    """Seconds, 0 where nothing says them."""
-    if packet.duration and packet.time_base:
-        return float(packet.duration * packet.time_base)
-    context = packet.stream.codec_context if isinstance(packet.stream, av.AudioStream) else None
-    return context.frame_size / context.sample_rate if context is not None and context.frame_size and context.sample_rate else 0.0
-
-
-def _move(packet: av.Packet, offset: float) -> None:
-    if offset and packet.time_base:
-        ticks = round(offset / float(packet.time_base))
-        packet.pts = None if packet.pts is None else packet.pts + ticks
-        packet.dts = None if packet.dts is None else packet.dts + ticks
-
-
-def _set_time(packet: av.Packet, seconds: float) -> None:
-    packet.dts = packet.pts = round(seconds / float(packet.time_base or 1))

@@ -83,3 +83,12 @@ def test_recordings_put_behind_one_another_have_lost_nothing(tmp_path):
     for pieces in ([(20, 0), (30, 0)], [(20, 0), (30, 5000)], [(20, 0), (30, 60)], [(20, 0), (30, 0.8)]):
         frames, damage = read(write_pieces(tmp_path / "in.ts", pieces))
         assert frames == 50 and not str(damage)
+
+
+def test_what_ffmpeg_takes_for_the_end_is_said(make_video, tmp_path):
+    """It reads the first of two FLV files that were put behind one another."""
+    whole, joined = make_video("in.flv", frames=40, audio="aac"), tmp_path / "joined.flv"
+    joined.write_bytes(2 * whole.read_bytes())
+    frames, damage = read(joined)
+    assert frames == 40 and damage.unread == pytest.approx(whole.stat().st_size, rel=0.05)
+    assert "kB of the file are not read" in str(damage) and not read(whole)[1].unread

@@ -1,17 +1,22 @@
 """What cannot be written is known before anything is encoded."""
 
+import itertools
 import shutil
 import tempfile
 from collections import namedtuple
 
+import av
 import pytest
 
 from dvcc import X264
+from dvcc.encode.live import encode_live
 from dvcc.encode.plan import EncodePlan
 from dvcc.errors import DvccError
+from dvcc.media import copied
 from dvcc.media.output import check_output
 from dvcc.media.probe import open_video
 from dvcc.rate_control.abr import AverageBitrate
+from tests.streams import write_pieces
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -37,3 +42,45 @@ def test_a_folder_without_room_is_named(make_video, tmp_path, monkeypatch, full)
     assert ("TMPDIR" in str(raised.value)) == (full == "temporary") and not list(folders[full].iterdir())
     free[str(folders[full])] = 10**9
     EncodePlan(source, folders["out"] / "out.mp4", 150, AverageBitrate(X264("ultrafast")))
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_broken_audio_ends_no_stream(tmp_path, monkeypatch, looked):
+    """The muxer holds it back, and refuses it when it is given a picture; looked: that it is broken is seen before."""
+    path, number = write_pieces(tmp_path / "in.ts", [(100, 0)], audio=True), itertools.count()
+
+    def begins(packet):
+        broken = next(number) in (40, 60)
+        return not broken
+
+    def broken(self, other):
+        packets = fit(self, other)
+        if next(number) in (40, 60) and packets:
+            noise = av.Packet(bytes(1))
+            noise.pts, noise.dts, noise.time_base = packets[0].pts, packets[0].dts, packets[0].time_base
+            noise.stream = packets[0].stream
+            return [noise]
+        return packets
+
+    fit = copied.StreamCopy.fit
+    if looked:
+        monkeypatch.setattr(copied, "_begins_adts", begins)
+    else:
+        monkeypatch.setattr(copied.StreamCopy, "fit", broken)
+    result = encode_live(str(path), tmp_path / "out.ts", target_kbps=100, control=None, preset="ultrafast")
+    assert result.stats.num_frames == 100 and result.damage.corrections.left_out["audio"] == 2
+    with av.open(str(tmp_path / "out.ts")) as container:
+        assert sum(bool(packet.size) for packet in container.demux(video=0)) == 100
+
+
+def test_what_begins_with_no_header_is_seen():
+    for head, adts in ((b"\xff\xf1", True), (b"\xff\xf9", True), (b"\xff\xfb", False), (bytes(2), False)):
+        assert copied._begins_adts(head + bytes(9)) == adts and not copied._begins_adts(head)
+
+
+@pytest.mark.parametrize("name", ["out.ts", "out.mp4"])
+def test_audio_that_begins_too_late_to_be_known_is_left_out_with_a_word(tmp_path, name):
+    path = write_pieces(tmp_path / "in.ts", [(100, 0)], audio=True, audio_apart=2)
+    result = encode_live(str(path), tmp_path / name, target_kbps=100, control=None, preset="ultrafast")
+    assert result.stats.num_frames == 100
+    assert [note for note in result.notes if "audio (aac) does not begin with the video" in note]

@@ -10,8 +10,8 @@ import pytest
 from dvcc import read_clip
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.media.damage import Damage
-from dvcc.media.probe import open_video
-from tests.streams import coded_packets, set_time, write_pieces
+from dvcc.media.probe import open_video, probe
+from tests.streams import coded_packets, piece, set_time, write_pieces
 
 WRAP = 2**33 / 90000
 MS = [40 * t for t in range(50)]
@@ -180,3 +180,38 @@ def test_a_jump_of_the_audio_alone_is_closed_and_a_pause_of_it_kept(tmp_path):
 def test_a_file_whose_clock_jumps_has_about_as_many_frames_as_its_size_says(tmp_path):
     path = write_pieces(tmp_path / "in.ts", [(50, 0), (50, 5000)])
     assert 20 < open_video(path).num_frames < 300
+
+
+@pytest.mark.parametrize("fps", [1, 25, 500])
+@pytest.mark.parametrize("quick", [False, True])
+def test_pictures_without_a_time_of_decoding_are_not_wrong(tmp_path, fps, quick):
+    """FFmpeg gives none to the first ones of a Matroska file with B frames."""
+    path = write_pieces(tmp_path / "in.mkv", [(12, 0)], form="matroska", bframes=1, fps=fps)
+    with av.open(str(path)) as container:
+        assert any(packet.dts is None for packet in container.demux(video=0) if packet.size)
+        damage = Damage()
+        container.seek(0)
+        probed = probe(path, container, damage=damage, ahead=not quick)
+        times = [float(frame.pts * probed.source.picture.time_base) for frame in probed.read(container, damage)]
+    assert times == pytest.approx([t / fps for t in range(12)]) and probed.source.picture.fps == fps
+    assert not damage.corrections.sentences()
+
+
+@pytest.mark.parametrize("skipped", range(3, 9))
+def test_a_stream_that_is_joined_in_the_midst_has_its_own_rate(tmp_path, skipped):
+    """A live stream is looked at only briefly, and pictures that come out of order leave holes at both ends."""
+    path = tmp_path / "in.ts"
+    path.write_bytes(piece(coded_packets(30, bframes=3), skipped, 27 - skipped, 5.0))
+    with av.open(str(path)) as container:
+        source = probe(path, container, ahead=False).source
+    assert source.picture.fps == 25 and not source.notes
+
+
+def test_the_end_of_a_stream_of_pictures_for_browsers_is_no_damage(make_video):
+    path = make_video("camera.mjpeg", codec="mjpeg", pix_fmt="yuvj420p")
+    parts = [part for part in path.read_bytes().split(b"\xff\xd8\xff") if part]
+    head = b"--ffmpeg\r\nContent-type: image/jpeg\r\nContent-length: %d\r\n\r\n"
+    data = b"".join(head % (len(part) + 3) + b"\xff\xd8\xff" + part + b"\r\n" for part in parts)
+    path.with_suffix(".mpjpeg").write_bytes(data + b"--ffmpeg\r\n")
+    damage = Damage()
+    assert sum(1 for _ in open_video(path.with_suffix(".mpjpeg")).frames(damage)) == 12 and not str(damage)

@@ -1,0 +1,32 @@
+"""Times of packets in seconds."""
+
+from __future__ import annotations
+
+import av
+
+
+def time_of(packet: av.Packet) -> float | None:
+    """The time in seconds that rises from packet to packet."""
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
+
+
+def duration_of(packet: av.Packet) -> float:
+    """Seconds, 0 where nothing says them."""
+    if packet.duration and packet.time_base:
+        return float(packet.duration * packet.time_base)
+    context = packet.stream.codec_context if isinstance(packet.stream, av.AudioStream) else None
+    return context.frame_size / context.sample_rate if context is not None and context.frame_size and context.sample_rate else 0.0
+
+
+def move(packet: av.Packet, offset: float) -> None:
+    """Add `offset` in seconds to its times, as far as it has any."""
+    if offset and packet.time_base:
+        ticks = round(offset / float(packet.time_base))
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def set_time(packet: av.Packet, seconds: float) -> None:
+    """Let it be decoded and shown at `seconds`."""
+    packet.dts = packet.pts = round(seconds / float(packet.time_base or 1))
