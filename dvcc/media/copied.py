@@ -109,7 +109,7 @@ def fate_of_streams(
     for stream in original.streams:
         name = stream.codec_context.name if getattr(stream, "codec_context", None) else "unknown"
         if stream.type in ("audio", "subtitle"):
-            if stream.type == "audio" and stream.codec_context and not stream.codec_context.sample_rate:
+            if isinstance(stream, av.AudioStream) and not stream.codec_context.sample_rate:
                 notes.append(f"{stream.type} ({name}) does not begin with the video, so that nothing is known of it: left out")
             elif _carries(muxer, stream):
                 carried.append(stream)
