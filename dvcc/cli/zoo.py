@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
                 "protocol": str(entry.protocol),
                 "present": path is not None,
                 "weights": str(path or entry.weights.path),
+                "note": entry.note,
                 "remedy": "" if path else entry.weights.remedy,
             }
             for entry, path in zip(entries, found, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ class Detr(DetectionNet):
 
 
 def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
-    """A network of the dict above, with the weights of a file in transformers' names (None: those that the authors published).
+    """A network of the dict above, with the weights of a file in transformers' names or the authors' (None: those of the hub).
 
     Raises `MissingExtraError` without the packages of the extra `zoo`, `CheckpointError` for weights that do not fit.
     """
@@ -55,7 +56,7 @@ def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
     if random:
         return Detr(net_type(config))
     path = Path(weights or ZOO["detection", model].weights.fetch(model))
-    state = dict(load_published(path, key="task.weights"))
+    state = _transformers_names(dict(load_published(path, key="task.weights")))
     try:
         # Through transformers' own loader: it knows what older files call things.
         with _quiet_transformers():
@@ -65,6 +66,41 @@ def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
     if report["missing_keys"]:
         raise another_model(path, model, f"no {min(report['missing_keys'])}")
     return Detr(net)
+
+
+# The authors' names and those of the hub's files.
+_NAMES = (
+    (r"^backbone\.0\.body\.", "model.backbone.conv_encoder.model."),
+    (r"^class_embed\.", "class_labels_classifier."),
+    (r"^bbox_embed\.", "bbox_predictor."),
+    (r"^query_embed\.", "model.query_position_embeddings."),
+    (r"^input_proj\.", "model.input_projection."),
+    (r"^transformer\.decoder\.norm\.", "model.decoder.layernorm."),
+    (r"^transformer\.", "model."),
+    (r"\.multihead_attn\.", ".encoder_attn."),
+    (r"\.linear(\d)\.", r".fc\1."),
+    (r"\.norm1\.", ".self_attn_layer_norm."),
+    (r"(\.decoder\.layers\.\d+)\.norm2\.", r"\1.encoder_attn_layer_norm."),
+    (r"(layers\.\d+)\.norm[23]\.", r"\1.final_layer_norm."),
+)
+_JOINED = re.compile(r"(.*)\.in_proj_(weight|bias)")  # queries, keys and values of an attention in one tensor
+
+
+def _transformers_names(state: dict[str, Any]) -> dict[str, Any]:
+    """A state dict under the names of the hub's files; of the authors' `.pth`, what it has under "model"."""
+    inner = state.get("model", state)
+    if not isinstance(inner, dict) or "query_embed.weight" not in inner:
+        return state
+    named: dict[str, Any] = {}
+    for name, tensor in inner.items():
+        for pattern, replacement in _NAMES:
+            name = re.sub(pattern, replacement, name)
+        if joined := _JOINED.fullmatch(name):
+            parts = zip("qkv", tensor.chunk(3), strict=True)
+            named |= {f"{joined[1]}.{letter}_proj.{joined[2]}": part for letter, part in parts}
+        else:
+            named[name] = tensor
+    return named
 
 
 def _import_transformers(backbone: str, dilated: bool) -> tuple[Any, Any]:

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 from torchvision.models import get_model
-from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
 from dvcc.errors import ConfigError
 from dvcc.networks.flow import FlowNetwork, load_flow
-from dvcc.networks.loading import load_pretrained
-from dvcc.networks.weights import load_published, load_state
+from dvcc.networks.raft import Raft, build_smurf, load_raft
+from dvcc.networks.weights import load_published
 from dvcc.networks.zoo import ZOO, names
 
-_RAFT_LEAST = 128
 _KEY = "surrogate.flow_weights=PATH or task.weights"
-# The paper's weights. torchvision's default for the large one has seen KITTI and Sintel.
-_RAFT_WEIGHTS = {"raft_large": Raft_Large_Weights.C_T_V2, "raft_small": Raft_Small_Weights.C_T_V2}
-
-
-class Raft(nn.Module):
-    """torchvision's RAFT (Teed and Deng, ECCV 2020) for pictures 0..1 of any size; it wants at least 128, multiples of 8."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """The last of its refinements, (N, 2, H, W)."""
-        height, width = first.shape[-2:]
-        more = [max(_RAFT_LEAST, -(-side // 8) * 8) - side for side in (height, width)]
-        padded = [F.pad(2 * x - 1, (0, more[1], 0, more[0]), mode="replicate") for x in (first, second)]
-        return self.net(*padded)[-1][..., :height, :width]
 
 
 def check_flow_net(model: str) -> None:
@@ -45,7 +24,7 @@ def check_flow_net(model: str) -> None:
 
 def load_flow_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
     """A frozen optical-flow network from two pictures (N, 3, H, W) 0..1 to the flow (N, 2, H, W) in pixels from the first to the
-    second: "ours", torchvision's "raft_small" or "raft_large", or "smurf", RAFT large with weights from a file.
+    second: "ours", "raft_small", "raft_large" or "smurf", each with its published weights in any of the layouts of `load_raft`.
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
     """
@@ -56,12 +35,7 @@ def load_flow_net(model: str, *, weights: str | Path | None = None, random: bool
 def _load(model: str, weights: str | Path | None, random: bool) -> nn.Module:
     if model == "ours":
         return FlowNetwork() if random else load_flow(weights)
-    layout = "raft_large" if model == "smurf" else model
     if random:
-        return Raft(get_model(layout, weights=None))
-    if weights is None and model in _RAFT_WEIGHTS:
-        return Raft(load_pretrained(model, _RAFT_WEIGHTS[model]))
+        return Raft(build_smurf() if model == "smurf" else get_model(model, weights=None))
     path = Path(weights or ZOO["optical_flow", model].weights.fetch(model))
-    net = get_model(layout, weights=None)
-    load_state(net, load_published(path, key=_KEY), path=path)
-    return Raft(net)
+    return load_raft(model, load_published(path, key=_KEY), path=path)

@@ -93,6 +93,26 @@ class InPackage(WeightsSource):
 
 
 @dataclass(frozen=True)
+class FirstOf(WeightsSource):
+    """Files that each serve, the best first: the first that is on this machine is taken, else the best is fetched."""
+
+    sources: tuple[WeightsSource, ...]
+
+    remedy = property(lambda self: ", or ".join(source.remedy for source in self.sources))
+
+    @property
+    def path(self) -> Path:
+        return self.found() or self.sources[0].path
+
+    def found(self) -> Path | None:
+        return next((path for source in self.sources if (path := source.found())), None)
+
+    def fetch(self, model: str) -> Path:
+        """The file. Raises `CheckpointError` that says what to put where."""
+        return self.found() or self.sources[0].fetch(model)
+
+
+@dataclass(frozen=True)
 class Download(WeightsSource):
     """A file on the web, kept where torch keeps its own downloads. hub: repository and file if it is on Hugging Face's hub, whose
     cache is looked into as well."""

@@ -6,14 +6,14 @@ imported here, so that `dvcc zoo` answers at once; `dvcc.networks.build` builds 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dvcc.errors import ConfigError
 from dvcc.media.protocols import AS_IT_IS, Protocol
 from dvcc.media.protocols import PAPER as PROTOCOLS
 from dvcc.networks.feed import NetworkOptions
-from dvcc.networks.sources import InAssets, InPackage, InRepository, WeightsSource, from_hub, from_url
+from dvcc.networks.sources import FirstOf, InAssets, InPackage, InRepository, WeightsSource, from_hub, from_url
 
 ZooTask = Literal["segmentation", "detection", "classification", "optical_flow"]
 
@@ -23,7 +23,8 @@ _AS_THE_LAYOUT = NetworkOptions()
 @dataclass(frozen=True)
 class ZooEntry:
     """One network. name: what `task.model` calls it. identifier, label: the paper's own ("" for dvcc's defaults). source: the
-    library that it comes from. options: how an ONNX file is fed, where that is not its layout's way."""
+    library that it comes from. options: how an ONNX file is fed, where that is not its layout's way. note: what the paper leaves
+    open about it."""
 
     name: str
     task: ZooTask
@@ -33,6 +34,7 @@ class ZooEntry:
     identifier: str = ""
     label: str = ""
     options: NetworkOptions = field(default_factory=NetworkOptions)
+    note: str = ""
 
     in_paper = property(lambda self: bool(self.identifier))
     is_onnx = property(lambda self: self.weights.path.suffix == ".onnx")
@@ -54,8 +56,16 @@ def _torchvision(task: ZooTask, name: str, label: str, file: str, weights: str =
     return _entry(task, "torchvision", name, label, source, f"{name} (weights={weights})")
 
 
-def _timm(name: str, label: str, tag: str) -> ZooEntry:
-    return _entry("classification", "timm", name, label, from_hub(f"timm/{name}.{tag}"), f"{name} (pretrained=True)")
+_RESNET50 = (
+    "the paper's 79.0 % for ResNet-50 cannot be told apart without ImageNet's weights: by timm's lists it is resnet50.ram_in1k's "
+    "at 256/224 (crop ratio 0.875), timm's resnet50 before 0.5; timm's resnet50 of today, a1_in1k, is listed at ratio 0.95 and "
+    "more with 80 %; task.model=resnet50.ram_in1k takes the other"
+)
+
+
+def _timm(name: str, label: str, tag: str, note: str = "") -> ZooEntry:
+    entry = _entry("classification", "timm", name, label, from_hub(f"timm/{name}.{tag}"), f"{name} (pretrained=True)")
+    return replace(entry, note=note)
 
 
 def _asset(task: ZooTask, source: str, name: str, file: str, options: NetworkOptions = _AS_THE_LAYOUT) -> ZooEntry:
@@ -102,7 +112,7 @@ PAPER: tuple[ZooEntry, ...] = (
         "Faster R-CNN (MobileNetV3 L)",
         "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7",
     ),
-    _timm("resnet50", "ResNet-18", "a1_in1k"),
+    _timm("resnet50", "ResNet-18", "a1_in1k", _RESNET50),
     _timm("resnet101", "ResNet-50", "a1h_in1k"),
     _timm("resnet152", "ResNet-101", "a1h_in1k"),
     _timm("vit_tiny_patch16_224", "ViT-T", "augreg_in21k_ft_in1k"),
@@ -112,13 +122,28 @@ PAPER: tuple[ZooEntry, ...] = (
     _timm("swin_small_patch4_window7_224", "Swin-S", "ms_in22k_ft_in1k"),
     _timm("swin_base_patch4_window7_224", "Swin-B", "ms_in22k_ft_in1k"),
     _torchvision("optical_flow", "raft_large", "RAFT large", "raft_large_C_T_V2-1bb1363a", "Raft_Large_Weights.C_T_V2"),
-    _torchvision("optical_flow", "raft_small", "RAFT small", "raft_small_C_T_V2-01064c6d", "Raft_Small_Weights.C_T_V2"),
+    _entry(
+        "optical_flow",
+        "torchvision, or its authors",
+        "raft_small",
+        "RAFT small",
+        FirstOf(
+            (
+                from_url("https://download.pytorch.org/models/raft_small_C_T_V2-01064c6d.pth"),
+                InAssets("models/optical_flow/raft-small.pth", "its authors' file"),
+            )
+        ),
+        "raft_small (weights=Raft_Small_Weights.C_T_V2)",
+    ),
     _entry(
         "optical_flow",
         "SMURF, torchvision",
         "smurf",
         "SMURF (RAFT large)",
-        InAssets("models/optical_flow/smurf_raft_large.pth", "SMURF's weights, under the names of torchvision's raft_large,"),
+        InAssets(
+            "models/optical_flow/smurf_raft_large.pth",
+            "SMURF's weights, as its PyTorch port or torchvision's raft_large names them,",
+        ),
         "raft_large (weights=Weights_From_Off_Repo)",
     ),
 )

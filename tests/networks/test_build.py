@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torchvision.models import resnet50
 
 from dvcc.errors import CheckpointError, ConfigError, MissingExtraError
 from dvcc.networks.build import PAPER, build, zoo_entry
@@ -123,3 +124,39 @@ def test_detr_loads_the_names_of_the_published_files(tmp_path, capfd):
     for file in ("few.pth", "partial.pth"):
         with pytest.raises(CheckpointError, match=f"{file} holds weights of another model than detr_resnet50"):
             load_detection_net("detr_resnet50", weights=tmp_path / file)
+
+
+@pytest.mark.slow
+def test_detr_takes_its_authors_names(tmp_path):
+    """Layers of torch under the authors' names and transformers' own layers say the same."""
+    torch.manual_seed(0)
+    whole = load_detection_net("detr_resnet50", random=True)
+    transformer = torch.nn.Module()
+    sizes = {"d_model": 256, "nhead": 8, "dim_feedforward": 2048, "dropout": 0.0, "batch_first": True}
+    transformer.encoder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(**sizes), 6, enable_nested_tensor=False)
+    transformer.decoder = torch.nn.TransformerDecoder(torch.nn.TransformerDecoderLayer(**sizes), 6, norm=torch.nn.LayerNorm(256))
+    transformer.eval()
+    for parameter in transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    body = resnet50(weights=None).state_dict()
+    state = {f"transformer.{name}": x for name, x in transformer.state_dict().items()}
+    state |= {f"backbone.0.body.{name}": x for name, x in body.items() if "fc." not in name and "num_batches" not in name}
+    shapes = {"class_embed": (92, 256), "bbox_embed.layers.0": (256, 256), "bbox_embed.layers.1": (256, 256)}
+    shapes |= {"bbox_embed.layers.2": (4, 256), "input_proj": (256, 2048, 1, 1)}
+    for name, shape in shapes.items():
+        state |= {f"{name}.weight": torch.randn(shape), f"{name}.bias": torch.randn(shape[0])}
+    state["query_embed.weight"] = torch.randn(100, 256)
+    torch.save({"model": state}, tmp_path / "detr-r50.pth")
+    loaded = load_detection_net("detr_resnet50", weights=tmp_path / "detr-r50.pth").net.eval()
+    found = loaded.state_dict()
+    assert len(found) == len(whole.net.state_dict())
+    assert torch.equal(found["class_labels_classifier.weight"], state["class_embed.weight"])
+    assert torch.equal(found["model.backbone.model.layer4.2.bn3.running_var"], body["layer4.2.bn3.running_var"])
+    memory, queries = torch.randn(1, 12, 256), torch.randn(1, 5, 256)
+    with torch.no_grad():
+        for part, inputs in (("encoder", (memory,)), ("decoder", (queries, memory))):
+            theirs = getattr(loaded.model, part).layers[5]
+            ours = getattr(transformer, part).layers[5](*inputs)
+            more = {"attention_mask": None} if part == "encoder" else {"encoder_hidden_states": memory}
+            answer = theirs(inputs[0], **more)
+            torch.testing.assert_close(answer[0] if isinstance(answer, tuple) else answer, ours, rtol=1e-4, atol=1e-4)

@@ -50,12 +50,10 @@ def short_names(words: Sequence[str]) -> list[str]:
 
 
 def taken_for(task: Task) -> str:
-    """In words, what the network of a task is taken for, and how it is fed; "" for one without classes."""
+    """In words, what the network of a task is taken for, and how it is fed; "" where there is nothing to say."""
     classes = num_classes(task)
-    if classes is None:
-        return ""
     words = getattr(getattr(task, "net", None), "words", "")
-    return ", ".join([counted(classes, "class", "classes"), *([words] if words else [])])
+    return ", ".join([*([] if classes is None else [counted(classes, "class", "classes")]), *([words] if words else [])])
 
 
 def num_classes(task: Task) -> int | None:
