@@ -87,16 +87,19 @@ class ControlModel:
 
 @dataclass
 class TeacherConfig:
-    surrogate: float = 1.0  # weight of the loss through the surrogate; at 0 nothing is encoded, and no surrogate is needed
-    boxes: float = 0.0  # weight of the squared difference, in QPs, to the rule with the boxes of detectors (task=detection)
+    surrogate: float = 1.0  # weight of the loss through the surrogate
+    ladder: float = 0.0  # weight of the squared difference, in QPs, to the descent on each clip's own judged ladder
+    boxes: float = 0.0  # the same to the rule with the boxes of detectors (task=detection); alone, nothing is encoded
     detectors: list[str] = field(default_factory=list)  # names or ONNX files of those detectors; empty: the task's own
 
     def __post_init__(self) -> None:
-        at_least(self, surrogate=0, boxes=0)
+        at_least(self, surrogate=0, ladder=0, boxes=0)
         if self.detectors and not self.boxes:
             raise ConfigError(f"teacher.detectors={self.detectors} have no weight: set teacher.boxes above 0")
-        if not self.surrogate and not self.boxes:
-            raise ConfigError("teacher.surrogate and teacher.boxes are both 0, so there is nothing to learn: give one a weight")
+        if not (self.surrogate or self.ladder or self.boxes):
+            raise ConfigError(
+                "teacher.surrogate, teacher.ladder and teacher.boxes are all 0, so there is nothing to learn: give one a weight"
+            )
 
 
 @dataclass

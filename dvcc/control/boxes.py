@@ -9,7 +9,6 @@ import torch
 
 from dvcc._source import source_digest
 from dvcc.control.eyes.painting import Rule, offsets_of_clip, paint
-from dvcc.control.network import centred
 from dvcc.networks.detectors.base import Boxes
 from dvcc.pixels import as_float
 from dvcc.surrogate.samples import LadderSamples
@@ -28,14 +27,6 @@ class BoxTeacher:
         self.samples, self.rule, self.gop = samples, rule, gop
         self._keys = [(detector, task_key(detector)) for detector in detectors]  # a key reads all weights
         self._offsets: dict[int, torch.Tensor] = {}
-
-    def differences(self, delta: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
-        """(B,): mean squared difference, in QPs, of offsets (B, T, h, w) to its own for clip numbers (B,).
-
-        x264 takes back what all macroblocks of a frame share, so that does not count.
-        """
-        own = torch.stack([self.offsets(clip) for clip in clips.tolist()]).to(delta)
-        return (centred(delta) - centred(own)).square().mean((1, 2, 3))
 
     def offsets(self, clip: int) -> torch.Tensor:
         """Offsets (T, h, w) for clip number `clip`: made once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -13,8 +14,9 @@ from torch.utils.data import default_collate
 from dvcc import units
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.eyes.painting import Rule
+from dvcc.control.ladder import LadderTeacher
 from dvcc.control.network import ControlNetwork
-from dvcc.control.objective import Baseline, Response, Terms, objective
+from dvcc.control.objective import Baseline, Response, Terms, difference, objective
 from dvcc.control.planes import ClipPlanes
 from dvcc.pixels import as_float
 from dvcc.surrogate import Surrogate, one_hot_qp
@@ -33,11 +35,14 @@ BASELINES = 6
 @dataclass(frozen=True)
 class Teachers:
     """What a control learns from, with the weight of each in the loss. surrogate: a frozen one that reads judged ladders, None
-    where it has no weight. boxes: what detectors see of the uncoded clip, likewise."""
+    where nobody asks it. ladder: the descent through it on every clip, boxes: what detectors see of the uncoded clip, None where
+    they have no weight."""
 
     surrogate: Surrogate | None
+    ladder: LadderTeacher | None = None
     boxes: BoxTeacher | None = None
     surrogate_weight: float = 1.0
+    ladder_weight: float = 0.0
     boxes_weight: float = 0.0
 
 
@@ -65,30 +70,31 @@ class ControlModule(L.LightningModule):
         self.surrogate = None if teachers.surrogate is None else teachers.surrogate.requires_grad_(False)
         self.ladders, self.judged, self.planes = ladders, JudgedLadders(task, ladders), planes
         self.rates_per_clip, self.learning_rate = rates_per_clip, learning_rate
-        # By clip: its analysis, and x264's own maps at `BASELINES` rates. Nothing in it changes.
-        self._clip_cache: dict[int, tuple[Any, Baseline]] = {}
+        # By clip: its analysis, x264's own maps at `BASELINES` rates, and what the ladder teaches there. Nothing in it changes.
+        self._clip_cache: dict[int, tuple[Any, Baseline, torch.Tensor | None]] = {}
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """Return the mean loss of every clip at `rates_per_clip` random rates."""
-        terms, differences, delta = self.step(batch)
-        told: dict[str, torch.Tensor] = {}
+        terms, taught, delta = self.step(batch)
+        told = {name: values.mean() for name, values in taught.items()}
+        loss = delta.new_zeros(())
         if terms is not None:
+            loss = loss + self.teachers.surrogate_weight * terms.total.mean()
             told |= {"task": terms.relative_loss.mean(), "log_bits_excess": terms.excess.mean()}
             self.log("price", terms.price.mean())
-        if differences is not None:
-            told["boxes"] = differences.mean()
-        loss = delta.new_zeros(())
-        loss = loss if terms is None else loss + self.teachers.surrogate_weight * terms.total.mean()
-        loss = loss if differences is None else loss + self.teachers.boxes_weight * differences.mean()
+        if "ladder" in taught:
+            loss = loss + self.teachers.ladder_weight * told["ladder"]
+        if "boxes" in taught:
+            loss = loss + self.teachers.boxes_weight * told["boxes"]
         check_finite(loss, step=self.global_step, terms=told)
         self.log_dict({"loss": loss, "offset_deviation_in_frame": delta.detach().std((2, 3), unbiased=False).mean()})
         self.log_dict(told, prog_bar=True)
         return loss
 
-    def step(self, batch: Sample) -> tuple[Terms | None, torch.Tensor | None, torch.Tensor]:
-        """Return what the surrogate (terms (M,)) and the boxes (M,) say of the offsets, and these (M, T, h, w), for M = clips x
-        `rates_per_clip` rates; None of a teacher that there is not."""
-        base = None if self.surrogate is None else self._draw_baseline(batch)
+    def step(self, batch: Sample) -> tuple[Terms | None, dict[str, torch.Tensor], torch.Tensor]:
+        """Return what the surrogate says of the offsets (terms (M,), None if it does not teach), how far they are from those of
+        the other teachers, (M,) each by name, and the offsets (M, T, h, w), for M = clips x `rates_per_clip` rates."""
+        base, descended = (None, None) if self.surrogate is None else self._draw_baseline(batch)
         log_bpp = self._draw_rates(len(batch["clip"])) if base is None else base.log_bpp
         frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
         planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(self.rates_per_clip, 0)
@@ -96,19 +102,25 @@ class ControlModule(L.LightningModule):
         if self.planes is not None and (rule := self.control.config.get("rule")):
             offsets = self.planes.rule_offsets(batch["clip"], Rule(**rule), gop=self.control.config["gop"])
             delta = delta + offsets.repeat_interleave(self.rates_per_clip, 0)
-        terms = None if base is None else objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp)))
-        clips = batch["clip"].repeat_interleave(self.rates_per_clip)
-        differences = None if self.teachers.boxes is None else self.teachers.boxes.differences(delta, clips)
-        return terms, differences, delta
+        terms = None
+        if base is not None and self.teachers.surrogate_weight:
+            terms = objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp)))
+        taught = {} if descended is None else {"ladder": difference(delta, descended[:, None])}
+        if self.teachers.boxes is not None:
+            seen = torch.stack([self.teachers.boxes.offsets(clip) for clip in batch["clip"].tolist()])
+            taught["boxes"] = difference(delta, seen.repeat_interleave(self.rates_per_clip, 0))
+        return terms, taught, delta
 
-    def _draw_baseline(self, batch: Sample) -> Baseline:
-        """Draw random ones of x264's own maps of every clip."""
-        chosen = []
+    def _draw_baseline(self, batch: Sample) -> tuple[Baseline, torch.Tensor | None]:
+        """Draw random ones of x264's own maps of every clip, and what the ladder teaches at them (M, h, w)."""
+        chosen, taught = [], []
         for clip in batch["clip"].tolist():
-            baseline = self.clip_cache(clip)[1]
+            _, baseline, descended = self.clip_cache(clip)
             rates = torch.randint(len(baseline.loss), (self.rates_per_clip,))
             chosen.append(Baseline(*(part[rates] for part in baseline)))
-        return Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+            if descended is not None:
+                taught.append(descended[rates])
+        return Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True))), torch.cat(taught) if taught else None
 
     def _draw_rates(self, clips: int) -> torch.Tensor:
         """Draw log bits per pixel (M,), evenly among those that the control is told."""
@@ -127,16 +139,17 @@ class ControlModule(L.LightningModule):
         seen = None if planes is None else planes.flip(-1)
         return self.control.offsets(frames.flip(-1), log_bpp, planes=seen).flip(3)
 
-    def clip_cache(self, clip: int) -> tuple[Any, Baseline]:
-        """Return a clip's analysis, its ladder judged, and x264's own maps of it: made once."""
+    def clip_cache(self, clip: int) -> tuple[Any, Baseline, torch.Tensor | None]:
+        """Return a clip's analysis, its ladder judged, x264's own maps of it, and what the ladder teaches at their rates, None if
+        it does not: made once."""
         if clip not in self._clip_cache:
             sample = {name: value.to(self.device) for name, value in default_collate([self.ladders.without_pixels(clip)]).items()}
             with without_drawing(self.device):
-                self.cache_clip(clip, sample)
+                self._cache_clip(clip, sample)
         return self._clip_cache[clip]
 
     @torch.no_grad()
-    def cache_clip(self, clip: int, sample: Sample) -> None:
+    def _cache_clip(self, clip: int, sample: Sample) -> None:
         """Keep what `clip_cache` returns, from a batch of one."""
         assert self.surrogate is not None  # nothing else asks for it
         analysis = self.surrogate.analyse({**sample, "ladder_degradation": self.judged.degradation(clip, sample)})
@@ -147,7 +160,12 @@ class ControlModule(L.LightningModule):
         loss, log_bits = self._predict_from_ladder(analysis, one_hot_qp(qp))
         # A clip that loses nothing asks for nothing.
         baseline = Baseline(qp, torch.log(kbps * per_kbps).float(), loss.clamp(min=1e-4), log_bits)
-        self._clip_cache[clip] = analysis, baseline
+        descended = None
+        if self.teachers.ladder is not None:
+            with torch.enable_grad():
+                answers = partial(self._predict_from_ladder, analysis)
+                descended = self.teachers.ladder.offsets(clip, lambda levels: answers(soft_qp(levels)), qp)
+        self._clip_cache[clip] = analysis, baseline, descended
 
     def task_loss_and_log_bits(self, batch: Sample, qp: torch.Tensor) -> Response:
         """Predict task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent."""

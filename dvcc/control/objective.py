@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from dvcc.control.network import centred
 from dvcc.qp import MAX_QP
 
 Response = tuple[torch.Tensor, torch.Tensor]
@@ -75,3 +76,11 @@ def at_equal_bits(qp: torch.Tensor, base: Baseline, codec: Codec) -> tuple[torch
         shift = shift + step[:, None, None, None]
         price = ((loss - finer_loss) / spent / base.loss).clamp(min=0)
     return shift, price
+
+
+def difference(delta: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+    """(M,): mean squared difference, in QPs, of offsets (M, T, h, w) to those of a teacher, (M, T, h, w) or (M, 1, h, w).
+
+    x264 takes back what all macroblocks of a frame share, so that does not count.
+    """
+    return (centred(delta) - centred(taught.to(delta))).square().mean((1, 2, 3))

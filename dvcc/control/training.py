@@ -21,6 +21,7 @@ from dvcc.control.deployed.onnx_export import export
 from dvcc.control.eyes import kind_of, make_eyes
 from dvcc.control.eyes.base import SCORES
 from dvcc.control.eyes.painting import Rule, load_rule
+from dvcc.control.ladder import LadderTeacher
 from dvcc.control.module import BASELINES, ControlModule, Teachers
 from dvcc.control.network import ControlNetwork
 from dvcc.control.pictures import ControlPictures
@@ -80,8 +81,8 @@ def _rule(config: ControlConfig) -> Rule | None:
 
 
 def _surrogate(config: ControlConfig) -> tuple[Surrogate | None, dict[str, Any]]:
-    """Return the surrogate and its config, if it is to teach. Raises `ConfigError` for one that cannot."""
-    if not config.teacher.surrogate:
+    """Return the surrogate and its config, if a teacher asks it. Raises `ConfigError` for one that cannot."""
+    if not (config.teacher.surrogate or config.teacher.ladder):
         return None, {}
     surrogate, stored = load_surrogate(config.surrogate)
     check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
@@ -149,7 +150,9 @@ def run(config: ControlConfig) -> Path:
     if surrogate is not None:
         error = fit_prior(control, samples)
         print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
-    teachers = Teachers(surrogate, boxes, config.teacher.surrogate, config.teacher.boxes)
+    ladder = LadderTeacher(task, surrogate, samples) if surrogate is not None and config.teacher.ladder else None
+    weights = config.teacher
+    teachers = Teachers(surrogate, ladder, boxes, weights.surrogate, weights.ladder, weights.boxes)
     rates, learning_rate = config.rates_per_clip, config.learning_rate
     module = ControlModule(control, teachers, task, samples, planes, rates_per_clip=rates, learning_rate=learning_rate)
     out, clips = Path(config.out), ClipFrames(samples, coded=surrogate is not None)

@@ -13,6 +13,8 @@ from torch.utils.data import default_collate
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip
 from dvcc.codecs.cache import EncodeCache
+from dvcc.control.descent import LARGEST_OFFSET, descend
+from dvcc.control.objective import Response
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
 from dvcc.rate_control.base import ClipController, best_within, corrected_kbps, needs_correction
@@ -23,8 +25,6 @@ from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks.base import Task
 
 _STRENGTHS = (0.5, 1.0)
-_LARGEST_OFFSET = 10.0
-_STEPS, _STEP_QPS = 60, 0.5
 _MUTATION_QPS = 1.5
 _FIELD = 4  # a random change has a value for so many macroblocks across, and is smooth between
 
@@ -86,7 +86,7 @@ class Search(ClipController):
             best = better(best, strength * descended)
         generator = torch.Generator().manual_seed(0)
         for _ in range(self.tries - len(spent)):
-            best = better(best, (best.offsets + smooth_noise(zero.shape, generator)).clamp(-_LARGEST_OFFSET, _LARGEST_OFFSET))
+            best = better(best, (best.offsets + smooth_noise(zero.shape, generator)).clamp(-LARGEST_OFFSET, LARGEST_OFFSET))
         final = best.coded
         if needs_correction(final, target_kbps):
             again, _ = real(best.offsets, corrected_kbps(asked, final, target_kbps))
@@ -95,8 +95,7 @@ class Search(ClipController):
         return replace(final, num_encodes=passes)
 
     def descend(self, clip: Clip, base: torch.Tensor) -> torch.Tensor:
-        """(T, h, w): offsets from x264's own QPs `base`, the same in all frames, that lower the task loss at equal bits, as
-        read off the clip's ladder. (What it promises of offsets that change in time the codec does not keep.)"""
+        """(T, h, w): offsets from x264's own QPs `base` (T, h, w), the same in all frames, see `control.descent.descend`."""
         rungs = tuple(int(qp) for qp in self.surrogate.rungs.qps)
         samples = LadderSamples([clip], codec=self.codec, cache=self.cache, qps=rungs)
         sample = default_collate([samples[0]])
@@ -104,20 +103,13 @@ class Search(ClipController):
         with torch.no_grad():
             analysis = self.surrogate.analyse({**sample, "ladder_degradation": degradation})
         analysis = self.surrogate.without_pixels(analysis)
-        offsets = torch.zeros_like(base[:1])[None].requires_grad_()
-        optimizer = torch.optim.Adam([offsets], lr=_STEP_QPS)
-        for _ in range(_STEPS):
-            predicted = self.surrogate.predict(analysis, soft_qp(base + offsets), shown=[])
+
+        def answers(qp: torch.Tensor) -> Response:
+            predicted = self.surrogate.predict(analysis, soft_qp(qp), shown=[])
             assert predicted.degradation is not None
-            (of_loss,) = torch.autograd.grad(self.task.loss_of(predicted.degradation).sum(), offsets, retain_graph=True)
-            (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), offsets)
-            # x264 takes back what all macroblocks have in common: without it, the loss at equal bits is left.
-            gradient = of_loss - of_bits * of_loss.sum() / of_bits.sum().clamp(max=-1e-6)
-            offsets.grad = gradient / gradient.abs().mean().clamp(min=1e-12)
-            optimizer.step()
-            with torch.no_grad():
-                offsets.sub_(offsets.mean()).clamp_(-_LARGEST_OFFSET, _LARGEST_OFFSET)
-        return offsets.detach()[0].expand_as(base)
+            return self.task.loss_of(predicted.degradation), predicted.log_clip_bits
+
+        return descend(answers, base[None])[0].expand_as(base)
 
 
 def smooth_noise(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:

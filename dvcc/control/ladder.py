@@ -1,0 +1,38 @@
+"""A teacher for one clip at a time: the offsets that the descent on its own judged ladder finds at each of x264's rates."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from dvcc._source import source_digest
+from dvcc.control.descent import descend
+from dvcc.control.objective import Codec
+from dvcc.surrogate.base import Surrogate
+from dvcc.surrogate.samples import LadderSamples
+from dvcc.tasks.base import Task
+from dvcc.tasks.identity import task_key
+
+
+class LadderTeacher:
+    """Offsets that lower `task`'s loss on a clip of `samples`, by the `surrogate` that reads its judged ladder; they are kept in
+    the samples' store. A control learns to foretell them from the picture alone."""
+
+    def __init__(self, task: Task, surrogate: Surrogate, samples: LadderSamples) -> None:
+        self.samples = samples
+        weights = hashlib.sha256()
+        for name, value in surrogate.state_dict().items():
+            weights.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        code = source_digest("dvcc.control.descent", "dvcc.surrogate", within=("dvcc.surrogate", "dvcc.control.objective"))
+        self._words: list[object] = ["descent", code, task_key(task), weights.hexdigest(), samples.codec, samples.qps]
+        self._words.append(samples.baselines)
+        self._offsets: dict[int, torch.Tensor] = {}
+
+    def offsets(self, clip: int, codec: Codec, base: torch.Tensor) -> torch.Tensor:
+        """Return offsets (K, h, w) from x264's own QPs (K, T, h, w) of clip number `clip`: made once. codec: answers for it."""
+        if clip not in self._offsets:
+            words = [*self._words, self.samples.digest(clip)]
+            stored = self.samples.store.get(words, lambda: {"offsets": descend(codec, base.float()).cpu()})
+            self._offsets[clip] = stored["offsets"].to(base.device)
+        return self._offsets[clip]
