@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -23,6 +24,7 @@ _CONTROLLERS = ("objects", "learned", "abr")
 if TYPE_CHECKING:
     from dvcc.codecs.stats import EncodeStats
     from dvcc.control.deployed.runtime import Control
+    from dvcc.encode.size import SizePlan
     from dvcc.media.source import VideoSource
     from dvcc.rate_control.objects import Objects
 
@@ -32,8 +34,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
     parser.add_argument("video", help="a video file of any length")
     parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live")
-    parser.add_argument(
-        "--target-kbps", metavar="KBPS", type=float, required=True, help="average bitrate of the video stream, kbit/s"
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        "--target-kbps",
+        metavar="KBPS",
+        help="average bitrate of the video stream, kbit/s; with --live also a file or FIFO that says it, read while it runs",
+    )
+    target.add_argument(
+        "--target-size", metavar="SIZE", help="of the whole file, as 20MB, instead of a bitrate: with its audio and its container"
     )
     parser.add_argument(
         "--task",
@@ -105,8 +113,6 @@ def frame_rate(word: str) -> Fraction:
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
-    if not 0 < arguments.target_kbps < float("inf"):
-        raise ConfigError(f"--target-kbps must be positive, got {arguments.target_kbps:g}")
     controller = _controller(arguments)
     checkpoint = control_path(arguments.task, arguments.checkpoint) if controller == "learned" else None
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
@@ -117,6 +123,26 @@ def run(arguments: argparse.Namespace) -> None:
         _live(arguments, controller, checkpoint)
     else:
         _file(arguments, controller, checkpoint)
+
+
+def _number(word: str) -> float:
+    """A bitrate. Raises `ConfigError` for what is none."""
+    try:
+        kbps = float(word)
+    except ValueError as error:
+        raise ConfigError(f"--target-kbps {word} is no number: only --live reads a target from a file") from error
+    if not 0 < kbps < float("inf"):
+        raise ConfigError(f"--target-kbps must be positive, got {word}")
+    return kbps
+
+
+def _sized(arguments: argparse.Namespace, source: VideoSource) -> SizePlan:
+    from dvcc.encode.size import SizePlan, size_of
+    from dvcc.media.output import check_output
+
+    size = size_of(arguments.target_size)
+    check_output(Path(arguments.out), source.path)
+    return SizePlan.look(size, source, Path(arguments.out))
 
 
 def _controller(arguments: argparse.Namespace) -> str:
@@ -167,6 +193,8 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         what = "stdin" if arguments.video == "-" else arguments.video
         raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass")
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
+    look = None if arguments.target_size is None else _sized(arguments, source)
+    target_kbps = _number(arguments.target_kbps) if look is None else look.kbps
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control.deployed.runtime import Control
@@ -174,6 +202,7 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     from dvcc.encode.plan import EncodePlan
     from dvcc.encode.presets import default_threads, obedient_codec
     from dvcc.encode.report import EncodeReport, progress_bar
+    from dvcc.encode.size import encode_to_size
     from dvcc.rate_control.abr import AverageBitrate
     from dvcc.rate_control.learned import LearnedMap
 
@@ -183,20 +212,22 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     rate_controller: AverageBitrate | LearnedMap = AverageBitrate(codec, control=control)
     if arguments.delivery == "map" and isinstance(control, Control):
         rate_controller = LearnedMap(control, codec, corrected=True)
-    plan = EncodePlan(source, Path(arguments.out), arguments.target_kbps, rate_controller)
+    plan = EncodePlan(source, Path(arguments.out), target_kbps, rate_controller)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)
-    _say(_outside_rates(control, arguments.target_kbps, source), "")
+    _say(_outside_rates(control, target_kbps, source), "")
     if arguments.dry_run:
         return
     with progress_bar(source) as progress:
-        result = encode_video(plan, progress=progress, look=report.look if report else None)
+        encode = partial(encode_video, progress=progress, look=report.look if report else None)
+        result = encode(plan) if look is None else encode_to_size(look, plan, encode)
     if report:
         report.write(result)
     _say_decided(result.decided)
-    missed = _missed(arguments.target_kbps, result.stats)
+    missed = _missed(target_kbps, result.stats) if look is None else _missed_size(look.size, plan.out)
     _say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
-    print(_closing(arguments, result.stats), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
+    asked = f"{target_kbps:g}" if look is None else f"about {target_kbps:.0f}"
+    print(_closing(arguments, result.stats, asked), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
 
 
 def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
@@ -206,22 +237,26 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         raise ConfigError("--delivery map needs an analysis encode, and a stream is coded in one pass: leave it out with --live")
     if arguments.report or arguments.dry_run or arguments.stream is not None:
         raise ConfigError("--report, --dry-run and --stream are for files: leave them out with --live")
+    if arguments.target_size is not None:
+        raise ConfigError("--target-size is for files: a stream has no end that is known, so give --target-kbps with --live")
     if arguments.out != "-":
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
     from dvcc.encode.live import encode_live
+    from dvcc.encode.target import WrittenTarget, target_of
 
+    target = target_of(arguments.target_kbps)
     control = _control(arguments, controller, checkpoint)
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)
         _say(replaced(Path(arguments.out)) if arguments.out != "-" else [], "")
-        _say(_outside_rates(control, arguments.target_kbps, source), "")
+        _say(_outside_rates(control, target.target_kbps, source), "")
 
     result = encode_live(
         arguments.video,
         Path(arguments.out),
-        target_kbps=arguments.target_kbps,
+        target_kbps=target if isinstance(target, WrittenTarget) else target.target_kbps,
         control=control,
         codec=arguments.codec,
         preset=arguments.preset,
@@ -232,10 +267,13 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         begun=begun,
     )
     _say_decided(result.decided)
-    missed = _missed(arguments.target_kbps, result.stats)
+    missed = _missed(result.target_kbps, result.stats)
     _say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.stats.most_delay, 'frame')} behind"
-    print(_closing(arguments, result.stats), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
+    asked = f"{result.target_kbps:g}"
+    if result.num_targets > 1:
+        asked = f"{result.target_kbps:.0f} on average of {result.num_targets} targets"
+    print(_closing(arguments, result.stats, asked), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
 
 
 def _say_decided(decided: str) -> None:
@@ -266,9 +304,23 @@ def _missed(target_kbps: float, stats: EncodeStats) -> list[str]:
     return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: the encoder {why}"]
 
 
-def _closing(arguments: argparse.Namespace, stats: EncodeStats) -> str:
+def _missed_size(size: int, out: Path) -> list[str]:
+    """A note where the file is larger than asked, or more than 3 % smaller."""
+    actual = out.stat().st_size
+    if actual > size:
+        return [
+            f"the file has {actual} bytes, {actual / size - 1:.1%} more than {size}: the encoder has nothing left to take away"
+        ]
+    return (
+        [f"the file has {actual} bytes of {size}: the encoder has no use for more, or too few frames to spend it on"]
+        if actual < (1 - _MISSED) * size
+        else []
+    )
+
+
+def _closing(arguments: argparse.Namespace, stats: EncodeStats, asked: str) -> str:
     if not stats.num_frames:
         return f"{arguments.out}: no frame,"
     qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in stats.mean_qps.items())
-    rate = f"{stats.bitrate_kbps:.1f} kbit/s of {arguments.target_kbps:g} asked"
+    rate = f"{stats.bitrate_kbps:.1f} kbit/s of {asked} asked"
     return f"{arguments.out}: {rate}, {counted(stats.num_frames, 'frame')}, mean QP {qps},"

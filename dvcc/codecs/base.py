@@ -52,13 +52,15 @@ class ABR:
     """Average bitrate.
 
     kbps: target in kbit/s; encoders drop the fraction. passes: 1 or 2. offsets: QP offsets on top of what the encoder decides,
-    the same in both passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams.
+    the same in both passes. vbv: (maxrate in kbit/s, buffer size in kbit), for streams. vbv_init: the share of the buffer that is
+    full at the beginning, 0 to 1 (None: the encoder's own).
     """
 
     kbps: float
     passes: Literal[1, 2] = 2
     offsets: QPOffsets | None = None
     vbv: tuple[float, float] | None = None
+    vbv_init: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.kbps < np.inf:
@@ -67,6 +69,8 @@ class ABR:
             raise ConfigError(f"ABR(passes=...) is 1 or 2, got {self.passes!r}")
         if self.vbv is not None and (len(self.vbv) != 2 or min(self.vbv) <= 0):
             raise ConfigError(f"ABR(vbv=...) is (maxrate kbit/s, buffer kbit), both positive, got {self.vbv!r}")
+        if self.vbv_init is not None and not (self.vbv is not None and 0 <= self.vbv_init <= 1):
+            raise ConfigError(f"ABR(vbv_init=...) is a share of the buffer, 0 to 1, and needs vbv=..., got {self.vbv_init!r}")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import av
 import av.logging
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
@@ -49,6 +50,7 @@ class Pass:
 class StreamEncoder:
     """`codec` on `container`'s first stream, one frame at a time.
 
+    stream: of an encoder before on the same container, which this one goes on with, its parameter sets in its packets.
     mapped: every frame comes with a value per macroblock: an offset on its own rate control (with `ABR`), or a QP (`GivenQPs`).
     settings: the encoder's own account, known with the first packet. header_bits: parameter sets less the version text, to be
     added to the sizes of packets. The encoder lives as long as its container: two passes need a container each.
@@ -65,6 +67,7 @@ class StreamEncoder:
         *,
         number: Pass | None = None,
         mapped: bool = False,
+        stream: av.VideoStream | None = None,
     ) -> None:
         self.exact, self.mapped = isinstance(rate, GivenQPs), mapped
         self.settings, self.header_bits = "", 0
@@ -72,11 +75,14 @@ class StreamEncoder:
         self._started = False
         self._options = codec.options(rate, number)
         with self._explained(number):
-            self.stream = container.add_stream(codec.library, rate=picture.fps, options=self._options)
-            if codec.tag and container.format.name in ("mp4", "mov"):
-                self.stream.codec_context.codec_tag = codec.tag
-            _configure(self.stream.codec_context, codec, picture)
-            self.stream.codec_context.open()  # or the first packet of another stream does, and gets the blame
+            self.stream = stream or container.add_stream(codec.library, rate=picture.fps, options=self._options)
+            self._context = self.stream.codec_context if stream is None else av.CodecContext.create(codec.library, "w")
+            if stream is not None:
+                self._context.options = self._options
+            elif codec.tag and container.format.name in ("mp4", "mov"):
+                self._context.codec_tag = codec.tag
+            _configure(self._context, codec, picture)
+            self._context.open()  # or the first packet of another stream does, and gets the blame
         self._borrowed = ExitStack()
         self._canvas = self._borrowed.enter_context(borrow_canvas(picture.height, picture.width)) if mapped else None
 
@@ -95,6 +101,13 @@ class StreamEncoder:
         frame.pts, frame.time_base = pts, self.picture.time_base
         yield from self._packets(frame)
 
+    def set_kbps(self, kbps: float) -> bool:
+        """Ask for another bitrate from the next frame on that is coded. Returns whether the encoder takes one while it is open:
+        its channel then follows, if it was as wide as the bitrate, and its buffer stays."""
+        if self.codec.retargets:
+            self._context.bit_rate = round(1000 * kbps)
+        return self.codec.retargets
+
     def flush(self) -> Iterator[av.Packet]:
         """The packets that are left."""
         yield from self._packets(None)
@@ -102,20 +115,25 @@ class StreamEncoder:
 
     def _packets(self, frame: av.VideoFrame | None) -> Iterator[av.Packet]:
         with self._explained():
-            packets = self.stream.encode(frame)
+            packets = self._context.encode(frame)
         for packet in packets:
+            packet.stream = self.stream
             if not self._started:
-                self._begin(packet)
+                text_bytes = self._begin(packet)
+                if text_bytes and self._context is not self.stream.codec_context:  # the first encoder has told it
+                    packet = without_sei(packet)
             yield packet
 
-    def _begin(self, packet: av.Packet) -> None:
+    def _begin(self, packet: av.Packet) -> int:
+        """Look at the first packet; returns the bytes of the encoder's text in it."""
         text, text_bytes = self.codec.account(bytes(packet), self._rate, self.picture)
         self._started, self.settings = True, text or ""
-        self.header_bits = 8 * (len(self.stream.codec_context.extradata or b"") - text_bytes)
+        self.header_bits = 8 * (len(self._context.extradata or b"") - text_bytes)
         if self.mapped:
             if not text:
                 raise CodecError(f"{self.codec.name} wrote no settings text, so a QP map cannot be verified: leave its SEI on")
             self.codec.check_obeyed(text, exact=self.exact, options=self._options)
+        return text_bytes
 
     @contextmanager
     def _explained(self, number: Pass | None = None) -> Iterator[None]:
@@ -136,6 +154,13 @@ class StreamEncoder:
                 f"{name} failed ({error}) for {self.picture} with {self._options}: change these options, "
                 "or free space where it keeps its statistics"
             ) from error
+
+
+def without_sei(packet: av.Packet) -> av.Packet:
+    """A packet of H.264 less its supplemental information, as the encoder's text about itself."""
+    (short,) = BitStreamFilterContext("filter_units=remove_types=6", packet.stream).filter(packet)
+    short.stream = packet.stream
+    return short
 
 
 def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: VideoFormat) -> None:

@@ -37,7 +37,7 @@ class VideoCodec(Codec):
     Raises `ConfigError` for a wrong argument.
 
     name, library: the encoder's own name and FFmpeg's. coded_as: FFmpeg's name of the format. tag: how mp4 calls it, None for
-    FFmpeg's choice. most_threads: that it takes.
+    FFmpeg's choice. most_threads: that it takes. retargets: whether it takes another bitrate while it is open.
     """
 
     name: ClassVar[str]
@@ -45,6 +45,7 @@ class VideoCodec(Codec):
     coded_as: ClassVar[Literal["h264", "hevc"]]
     tag: ClassVar[str | None] = None
     most_threads: ClassVar[int]
+    retargets: ClassVar[bool] = False
 
     preset: str = "medium"
     gop: int = 8
@@ -105,6 +106,8 @@ class VideoCodec(Codec):
         if self.flags:
             options["flags"] = self.flags
         params = {**self.own_params(rate), **self.params}
+        if isinstance(rate, ABR) and rate.vbv_init is not None:
+            params["vbv-init"] = f"{rate.vbv_init:.2f}"
         fixed = {"preset": self.preset, f"{self.name}-params": _joined(params)}
         if unknown := complaints(self.library, tuple(fixed.items())):
             raise CodecError(

@@ -17,6 +17,7 @@ import numpy as np
 
 from dvcc.codecs.base import ABR, EncodedClip, Rate
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
+from dvcc.codecs.retarget import RetargetedEncoder
 from dvcc.codecs.stats import EncodeStats
 from dvcc.media.format import ClipSource, Source, SourceFrame, VideoFormat
 from dvcc.media.prefetch import prefetch
@@ -40,7 +41,7 @@ def no_progress(name: str, done: int) -> None:
 
 def code(
     codec: VideoCodec,
-    rate: SimpleRate,
+    rate: SimpleRate | Callable[[], ABR],
     picture: VideoFormat,
     frames: Iterable[tuple[SourceFrame, np.ndarray | None]],
     container: av.container.OutputContainer,
@@ -56,11 +57,17 @@ def code(
 ) -> EncodeStats:
     """Code `frames` into `container`, and count in `stats` what they come to, which is returned.
 
+    rate: or what is asked for one before every frame, of one pass with a buffer: see `RetargetedEncoder`.
     mapped: the frames come with maps. begin: called when the container has its stream and nothing else. mux: takes the packets
     (None: the container does). stop_at: exceptions that end the video here, as if no frame followed. Raises `CodecError` when the
     encoder fails, and what the frames raise.
     """
-    encoder, mux = StreamEncoder(codec, container, rate, picture, number=number, mapped=mapped), mux or container.mux_one
+    encoder: StreamEncoder | RetargetedEncoder
+    if callable(rate):
+        encoder = RetargetedEncoder(codec, container, rate, picture, mapped=mapped)
+    else:
+        encoder = StreamEncoder(codec, container, rate, picture, number=number, mapped=mapped)
+    mux = mux or container.mux_one
 
     def take(packets: Iterable[av.Packet]) -> None:
         for packet in packets:

@@ -50,6 +50,7 @@ class X264(VideoCodec):
     library: ClassVar = "libx264"
     coded_as: ClassVar = "h264"
     most_threads: ClassVar = 128
+    retargets: ClassVar = True
 
     @classmethod
     def perspective(cls) -> X264:

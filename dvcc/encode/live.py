@@ -16,12 +16,13 @@ import av
 import numpy as np
 
 from dvcc._words import counted
-from dvcc.codecs import VideoCodec
+from dvcc.codecs import ABR, VideoCodec
 from dvcc.codecs.passes import code
 from dvcc.codecs.stats import EncodeStats
 from dvcc.control.deployed.runtime import Control
 from dvcc.encode.plan import check_target
 from dvcc.encode.presets import default_threads, obedient_codec
+from dvcc.encode.target import LiveTarget
 from dvcc.errors import ConfigError
 from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
@@ -46,9 +47,12 @@ _ASIDE = 6  # frames of delay that are not lookahead: B frames, and what frame t
 
 @dataclass(frozen=True)
 class LiveResult:
-    """stats: of what was sent. elapsed_seconds: of encoding. damage, notes, decided: as of an `EncodeResult`."""
+    """stats: of what was sent. target_kbps: what was asked for, on average over the frames. num_targets: how many there were.
+    elapsed_seconds: of encoding. damage, notes, decided: as of an `EncodeResult`."""
 
     stats: EncodeStats
+    target_kbps: float
+    num_targets: int
     elapsed_seconds: float
     damage: Damage
     notes: tuple[str, ...]
@@ -59,7 +63,7 @@ def encode_live(
     url: str,
     out: Path,
     *,
-    target_kbps: float,
+    target_kbps: float | LiveTarget,
     control: Control | Objects | None,
     codec: str = "x264",
     preset: str = "medium",
@@ -72,7 +76,8 @@ def encode_live(
     """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
     interrupted; either way what was written can be played.
 
-    One-pass ABR with a buffer of one second, and the control's offsets on it, if there is one. gop, threads: frames of a GOP and
+    One-pass ABR with a buffer of one second, and the control's offsets on it, if there is one. target_kbps: on average, or what
+    says it for every frame (`RetargetedEncoder` tells how it is followed). gop, threads: frames of a GOP and
     frame threads (None: `live_codec` chooses). fps: of a source without time stamps, or with wrong ones, which are not looked at
     then. begun: told when the first frame is there. Raises `ConfigError` for a target out of reach, `VideoError` when there is no
     video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
@@ -80,14 +85,15 @@ def encode_live(
     if form is not None:
         _check_form(form)
     damage, begun_writing = Damage(), threading.Event()
+    asked = _Asked(target_kbps)
     with closing(prefetch(_read(url, form, fps, damage, begun_writing), wait=False)) as items:
         try:
             source, container = next(items)
-            check_target(source, target_kbps)
+            check_target(source, asked.kbps)
             chosen = live_codec(codec, preset, source.picture.fps, gop=gop, threads=threads)
             begun(source, chosen)
             began, notes = time.monotonic(), list(source.notes)
-            generator = begin_offsets(control, source, target_kbps, chosen)
+            generator = begin_offsets(control, source, asked.kbps, chosen)
             with LiveStream(out, source, damage.corrections) as output:
 
                 def begin() -> None:
@@ -97,13 +103,15 @@ def encode_live(
                 def frames() -> Iterator[tuple[SourceFrame, np.ndarray | None]]:
                     for item in items:
                         if isinstance(item, SourceFrame):
+                            if asked.again(source) and generator is not None:
+                                generator.retarget(asked.kbps)
                             yield item, None if generator is None else generator.generate_next(item)
                         else:
                             output.copy(item)
 
                 stats = code(
                     chosen,
-                    streamed(target_kbps),
+                    asked.rate if asked.changes else asked.rate(),
                     source.picture,
                     frames(),
                     output.container,
@@ -114,9 +122,46 @@ def encode_live(
                     stop_at=(KeyboardInterrupt,),
                 )
             decided = generator.words() if generator else ""
-            return LiveResult(stats, time.monotonic() - began, damage, tuple(notes), decided)
+            notes += asked.sentences()
+            elapsed = time.monotonic() - began
+            return LiveResult(stats, asked.mean_kbps, asked.num_targets, elapsed, damage, tuple(notes), decided)
         finally:
             begun_writing.set()
+
+
+class _Asked:
+    """What is asked for, and was. changes: whether it may become another. kbps: what holds for the next frame."""
+
+    def __init__(self, target: float | LiveTarget) -> None:
+        self.changes = isinstance(target, LiveTarget)
+        self._target = target if isinstance(target, LiveTarget) else LiveTarget(target)
+        self.kbps, self.num_targets = self._target.target_kbps, 1
+        self._sum, self._frames, self._refused = 0.0, 0, ""
+
+    def again(self, source: VideoSource) -> bool:
+        """Ask for the next frame. Returns whether it is another target; one out of reach leaves the last one."""
+        kbps, before = self._target.target_kbps, self.kbps
+        if kbps != before:
+            try:
+                check_target(source, kbps)
+                self.kbps, self.num_targets = kbps, self.num_targets + 1
+            except ConfigError as error:
+                self._refused = str(error)
+        self._sum, self._frames = self._sum + self.kbps, self._frames + 1
+        return self.kbps != before
+
+    def rate(self) -> ABR:
+        """What to ask of the encoder now."""
+        return streamed(self.kbps)
+
+    @property
+    def mean_kbps(self) -> float:
+        """On average over the frames."""
+        return self._sum / self._frames if self._frames else self.kbps
+
+    def sentences(self) -> list[str]:
+        """What was refused, one sentence each."""
+        return [*self._target.sentences(), *([f"{self._refused}; the target before was kept"] if self._refused else [])]
 
 
 def _check_form(form: str) -> None:

@@ -34,6 +34,10 @@ class OffsetGenerator(AbstractBase):
     def generate_next(self, frame: SourceFrame) -> np.ndarray:
         """The offsets of the next frame of a stream, by what has come up to it."""
 
+    def retarget(self, target_kbps: float) -> None:
+        """Decide for another bitrate from the next frame on; what does not depend on it goes on as before."""
+        return
+
     def follow(self, frames: Iterable[SourceFrame]) -> Iterator[MappedFrame]:
         """Frames with offsets as of a stream: none waits for a later one."""
         return ((frame, self.generate_next(frame)) for frame in frames)
@@ -92,6 +96,10 @@ class LearnedOffsets(OffsetGenerator):
                 chunk = held[start : start + CHUNK]
                 part = None if seen is None else RuleSeen(*(values[start : start + CHUNK] for values in seen))
                 yield from zip(chunk, self._decide(chunk, part), strict=True)
+
+    def retarget(self, target_kbps: float) -> None:
+        """See `OffsetGenerator.retarget`."""
+        self.stream.retarget(target_kbps)
 
     def generate_next(self, frame: SourceFrame) -> np.ndarray:
         """See `OffsetGenerator.generate_next`."""

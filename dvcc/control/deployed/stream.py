@@ -102,11 +102,16 @@ class ControlStream:
     ) -> None:
         self.control, self.gop, self.quarter_turns = control, gop, quarter_turns
         self._seen = partial(Eyes.planes, matrix=matrix, full_range=full_range, quarter_turns=quarter_turns)
-        bpp = units.kbps_to_bits_per_pixel(target_kbps, fps=fps, height=height, width=width)
-        self._log_bpp, self._told_log_bpp = math.log(bpp), math.log(told_rate(control, bpp))
+        self._bpp = partial(units.kbps_to_bits_per_pixel, fps=fps, height=height, width=width)
+        self.retarget(target_kbps)
         self._planes: np.ndarray | None = None  # of the last look
         self._before: np.ndarray | None = None
         self._sum, self._place = np.float32(0), 0
+
+    def retarget(self, target_kbps: float) -> None:
+        """Decide for another bitrate from here on."""
+        bpp = self._bpp(target_kbps)
+        self._log_bpp, self._told_log_bpp = math.log(bpp), math.log(told_rate(self.control, bpp))
 
     def level(self, small: np.ndarray) -> float:
         """Return the QP of the flat map that meets the target, for reduced frames (T, 3, 4h, 4w) and the one before them."""
