@@ -6,7 +6,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -70,3 +73,38 @@ def test_what_a_control_variate_explains_is_no_loss(published):
     real = torch.tensor([1.0, 2.0, 4.0, 3.0])
     assert published.control_variate_loss(real, 5 - 2 * real).item() == pytest.approx(0, abs=1e-6)
     assert published.control_variate_loss(real, torch.tensor([1.0, -1.0, 1.0, -1.0])).item() > 0.9
+
+
+class Capture:
+    """OpenCV's, of a camera that gives 40 pictures."""
+
+    def __init__(self, source):
+        self.source, self.left = source, 40
+
+    def isOpened(self):  # OpenCV's name
+        return self.source in (0, "film.mp4")
+
+    def get(self, what):
+        return 20.0
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, np.full((64, 96, 3), 5 * self.left % 256, np.uint8)
+
+    def release(self):
+        self.left = 0
+
+
+def test_what_opencv_gives_is_coded_without_a_camera(tmp_path, monkeypatch, capsys):
+    fake = SimpleNamespace(VideoCapture=Capture, CAP_PROP_FPS=5)
+    monkeypatch.setitem(sys.modules, "cv2", fake)
+    spec = importlib.util.spec_from_file_location("opencv_camera", ROOT / "examples" / "opencv_camera.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main("0", str(tmp_path / "out.mp4"), "1.5")
+    printed = capsys.readouterr().out
+    assert "30 frames" in printed and "of 467" in printed  # 600, 200 and 600 kbit/s
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+    with pytest.raises(SystemExit, match="no camera or file nothing"):
+        module.main("nothing")

@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
     from dvcc.control.deployed.runtime import load_control
-    from dvcc.encode.plan import check_target
+    from dvcc.encoding.plan import check_target
     from dvcc.evaluation.compare.measure import check_reference, encode_all, judge_all
     from dvcc.evaluation.compare.page import Comparison, render
     from dvcc.evaluation.compare.stretch import copy_stretch

@@ -24,7 +24,7 @@ _CONTROLLERS = ("objects", "learned", "abr")
 if TYPE_CHECKING:
     from dvcc.codecs.stats import EncodeStats
     from dvcc.control.deployed.runtime import Control
-    from dvcc.encode.size import SizePlan
+    from dvcc.encoding.size import SizePlan
     from dvcc.media.source import VideoSource
     from dvcc.rate_control.objects import Objects
 
@@ -137,7 +137,7 @@ def _number(word: str) -> float:
 
 
 def _sized(arguments: argparse.Namespace, source: VideoSource) -> SizePlan:
-    from dvcc.encode.size import SizePlan, size_of
+    from dvcc.encoding.size import SizePlan, size_of
     from dvcc.media.output import check_output
 
     size = size_of(arguments.target_size)
@@ -198,11 +198,11 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control.deployed.runtime import Control
-    from dvcc.encode.file import encode_video  # onnxruntime: only once the words and the video are known to be good
-    from dvcc.encode.plan import EncodePlan
-    from dvcc.encode.presets import default_threads, obedient_codec
-    from dvcc.encode.report import EncodeReport, progress_bar
-    from dvcc.encode.size import encode_to_size
+    from dvcc.encoding.file import encode_video  # onnxruntime: only once the words and the video are known to be good
+    from dvcc.encoding.plan import EncodePlan
+    from dvcc.encoding.presets import default_threads, obedient_codec
+    from dvcc.encoding.report import EncodeReport, progress_bar
+    from dvcc.encoding.size import encode_to_size
     from dvcc.rate_control.abr import AverageBitrate
     from dvcc.rate_control.learned import LearnedMap
 
@@ -242,8 +242,8 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     if arguments.out != "-":
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
-    from dvcc.encode.live import encode_live
-    from dvcc.encode.target import WrittenTarget, target_of
+    from dvcc.encoding.live import encode_live
+    from dvcc.encoding.target import WrittenTarget, target_of
 
     target = target_of(arguments.target_kbps)
     control = _control(arguments, controller, checkpoint)

@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> None:
     gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
     from dvcc.control.deployed.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
-    from dvcc.encode.plan import check_target
-    from dvcc.encode.presets import default_threads, obedient_codec
-    from dvcc.encode.report import progress_bar
+    from dvcc.encoding.plan import check_target
+    from dvcc.encoding.presets import default_threads, obedient_codec
+    from dvcc.encoding.report import progress_bar
     from dvcc.rate_control.learned import LearnedMap
     from dvcc.rate_control.offsets import LearnedOffsets
 

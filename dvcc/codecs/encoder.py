@@ -111,6 +111,10 @@ class StreamEncoder:
     def flush(self) -> Iterator[av.Packet]:
         """The packets that are left."""
         yield from self._packets(None)
+        self.close()
+
+    def close(self) -> None:
+        """Leave what is not coded yet."""
         self._borrowed.close()
 
     def _packets(self, frame: av.VideoFrame | None) -> Iterator[av.Packet]:

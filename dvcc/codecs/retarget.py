@@ -94,8 +94,10 @@ class RetargetedEncoder:
         self._draining = False  # whether it is asked for less than the rate, until the buffer has room
         self.num_encoders = 1
 
-    settings = property(lambda self: self._first.settings, doc="The first encoder's own account.")
-    header_bits = property(lambda self: self._first.header_bits, doc="Of the first encoder: see `StreamEncoder`.")
+    settings = property(
+        lambda self: self._first.settings or self._encoder.settings, doc="The account of the first encoder that coded anything."
+    )
+    header_bits = property(lambda self: self._first.header_bits, doc="Of the first encoder, 0 if it coded nothing.")
 
     def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet]:
         """See `StreamEncoder.encode`. Packets of pictures that a new encoder has coded may be many at once."""
@@ -123,7 +125,9 @@ class RetargetedEncoder:
     def _reopen(self, rate: ABR) -> Iterator[av.Packet]:
         # B frames that are shown before a picture that was sent have to come from the old encoder.
         held_up = {pts for pts in self._pending if pts < self._sent}
-        yield from self._taken(packet for packet in self._encoder.flush() if self._time(packet) in held_up)
+        if held_up:
+            yield from self._taken(packet for packet in self._encoder.flush() if self._time(packet) in held_up)
+        self._encoder.close()
         self._buffer.change(rate)
         self._rate = self._opened = rate
         self._draining = not self._buffer.has_room

@@ -109,6 +109,12 @@ def test_a_rate_that_never_rests_opens_an_encoder_four_times_a_second_at_most(fr
     assert decoded(stream) == list(range(75)) and 5 < encoder.num_encoders <= 13
 
 
+def test_an_encoder_that_coded_nothing_leaves_its_pictures_to_the_next(frames):
+    stream, packets, encoder = coded(frames[:30], [900] * 8 + [300] * 22)
+    assert packets[0][1] == 0 and decoded(stream) == list(range(30)) and encoder.num_encoders == 2
+    assert "vbv_maxrate=300" in encoder.settings and encoder.header_bits == 0
+
+
 def test_what_is_on_its_way_stays_there_when_the_channel_changes():
     buffer = VBVBuffer(streamed(600))
     buffer.send(340_000, 0)

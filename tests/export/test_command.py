@@ -13,9 +13,9 @@ from dvcc import QPMap
 from dvcc.cli import main
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.control.deployed.runtime import load_control
-from dvcc.encode.file import encode_video
-from dvcc.encode.plan import EncodePlan
-from dvcc.encode.presets import default_threads, obedient_codec
+from dvcc.encoding.file import encode_video
+from dvcc.encoding.plan import EncodePlan
+from dvcc.encoding.presets import default_threads, obedient_codec
 from dvcc.errors import VideoError
 from dvcc.export import FORMATS
 from dvcc.media.probe import open_video

@@ -9,8 +9,8 @@ import av
 import pytest
 
 from dvcc import X264
-from dvcc.encode.live import encode_live
-from dvcc.encode.plan import EncodePlan
+from dvcc.encoding.live import encode_live
+from dvcc.encoding.plan import EncodePlan
 from dvcc.errors import DvccError
 from dvcc.media import copied
 from dvcc.media.output import check_output

@@ -12,7 +12,7 @@ import av
 
 from dvcc.codecs.passes import Destination, EncoderPass, Look, Progress, no_progress
 from dvcc.codecs.stats import EncodeStats
-from dvcc.encode.plan import EncodePlan
+from dvcc.encoding.plan import EncodePlan
 from dvcc.media.container import open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import OtherPacket

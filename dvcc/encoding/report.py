@@ -13,8 +13,8 @@ from dvcc._files import check_writable
 from dvcc._packaged import require
 from dvcc.clip import Clip
 from dvcc.codecs.passes import Progress as Told
-from dvcc.encode.file import EncodeResult
-from dvcc.encode.plan import EncodePlan
+from dvcc.encoding.file import EncodeResult
+from dvcc.encoding.plan import EncodePlan
 from dvcc.media.format import SourceFrame
 from dvcc.media.source import VideoSource
 

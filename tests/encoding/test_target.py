@@ -7,8 +7,8 @@ import av
 import pytest
 
 from dvcc.cli import main
-from dvcc.encode.live import encode_live
-from dvcc.encode.target import LiveTarget, WrittenTarget, target_of
+from dvcc.encoding.live import encode_live
+from dvcc.encoding.target import LiveTarget, WrittenTarget, target_of
 from dvcc.errors import ConfigError
 
 

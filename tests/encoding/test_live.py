@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from dvcc.encode.live import encode_live, live_codec
+from dvcc.encoding.live import encode_live, live_codec
 from dvcc.errors import ConfigError, DvccError, VideoError
 from dvcc.media.probe import open_video
 from tests.streams import write_pieces

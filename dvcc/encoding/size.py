@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dvcc.encode.file import EncodeResult
-from dvcc.encode.plan import EncodePlan
+from dvcc.encoding.file import EncodeResult
+from dvcc.encoding.plan import EncodePlan
 from dvcc.errors import ConfigError
 from dvcc.media.container import opened_file
 from dvcc.media.copied import fate_of_streams

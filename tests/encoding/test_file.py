@@ -12,9 +12,9 @@ import torch
 from dvcc import CRF, X264, X265, read_clip
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.control.deployed.onnx_export import deploy
-from dvcc.encode.file import encode_video
-from dvcc.encode.plan import EncodePlan
-from dvcc.encode.report import EncodeReport
+from dvcc.encoding.file import encode_video
+from dvcc.encoding.plan import EncodePlan
+from dvcc.encoding.report import EncodeReport
 from dvcc.errors import CodecError, ConfigError, DvccError
 from dvcc.media.probe import open_video
 from dvcc.qp import fill_skipped_qps

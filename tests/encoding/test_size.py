@@ -3,7 +3,7 @@
 import pytest
 
 from dvcc.cli import main
-from dvcc.encode.size import SizePlan, size_of
+from dvcc.encoding.size import SizePlan, size_of
 from dvcc.errors import ConfigError
 from dvcc.media.probe import open_video
 

@@ -9,9 +9,9 @@ import pytest
 
 from dvcc import CRF, X264, ConfigError, read_clip
 from dvcc.control.deployed.stream import ControlStream
-from dvcc.encode.file import encode_video
-from dvcc.encode.live import encode_live
-from dvcc.encode.plan import EncodePlan
+from dvcc.encoding.file import encode_video
+from dvcc.encoding.live import encode_live
+from dvcc.encoding.plan import EncodePlan
 from dvcc.media.format import ClipSource
 from dvcc.media.probe import open_video
 from dvcc.rate_control import Means, build_rate_controller

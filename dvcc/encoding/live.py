@@ -20,9 +20,9 @@ from dvcc.codecs import ABR, VideoCodec
 from dvcc.codecs.passes import code
 from dvcc.codecs.stats import EncodeStats
 from dvcc.control.deployed.runtime import Control
-from dvcc.encode.plan import check_target
-from dvcc.encode.presets import default_threads, obedient_codec
-from dvcc.encode.target import LiveTarget
+from dvcc.encoding.plan import check_target
+from dvcc.encoding.presets import default_threads, obedient_codec
+from dvcc.encoding.target import LiveTarget
 from dvcc.errors import ConfigError
 from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
@@ -85,11 +85,11 @@ def encode_live(
     if form is not None:
         _check_form(form)
     damage, begun_writing = Damage(), threading.Event()
-    asked = _Asked(target_kbps)
+    asked = Asked(target_kbps)
     with closing(prefetch(_read(url, form, fps, damage, begun_writing), wait=False)) as items:
         try:
             source, container = next(items)
-            check_target(source, asked.kbps)
+            asked.check(source)
             chosen = live_codec(codec, preset, source.picture.fps, gop=gop, threads=threads)
             begun(source, chosen)
             began, notes = time.monotonic(), list(source.notes)
@@ -129,7 +129,7 @@ def encode_live(
             begun_writing.set()
 
 
-class _Asked:
+class Asked:
     """What is asked for, and was. changes: whether it may become another. kbps: what holds for the next frame."""
 
     def __init__(self, target: float | LiveTarget) -> None:
@@ -137,6 +137,10 @@ class _Asked:
         self._target = target if isinstance(target, LiveTarget) else LiveTarget(target)
         self.kbps, self.num_targets = self._target.target_kbps, 1
         self._sum, self._frames, self._refused = 0.0, 0, ""
+
+    def check(self, source: VideoSource) -> None:
+        """Raise `ConfigError` for a first target that no encode of `source` can have."""
+        check_target(source, self.kbps)
 
     def again(self, source: VideoSource) -> bool:
         """Ask for the next frame. Returns whether it is another target; one out of reach leaves the last one."""
