@@ -30,6 +30,7 @@ STREAM_GAP, FILE_GAP = 3600.0, 86400.0
 
 _IRREGULAR = 2.5  # typical steps: what is nearer needs no second look
 _FOLLOWERS = 4  # video packets that tell an outlier from a jump
+_REORDERED = 8  # video packets within which those that are decoded after a pause have begun to be
 _AT_FIRST = 50  # video packets looked at before the first is passed on, for their rate
 _AT_FIRST_BYTES = 16_000_000
 _STEPS = 25  # whose median is typical
@@ -186,7 +187,8 @@ class Timeline:
             move(packet, clock.offset)
             return True
         patient = not self._ended and len(self._held) < _MOST_HELD
-        followers = [k for k in map(self._video_time, self._video_held()[1 : 1 + _FOLLOWERS]) if k is not None]
+        all_followers = [k for k in map(self._video_time, self._video_held()[1 : 1 + _REORDERED]) if k is not None]
+        followers = all_followers[:_FOLLOWERS]
         now, limit = key + clock.offset, _IRREGULAR * clock.typical + 0.002
         if clock.last is None:
             if patient and len(followers) < 2:
@@ -205,9 +207,12 @@ class Timeline:
                 return True
             now = self._jumped(key, clock)
         if packet.pts is not None and packet.dts is not None and packet.time_base:
-            reordered = abs(float((packet.pts - packet.dts) * packet.time_base))
-            if reordered > _reordering(clock):
-                packet.pts = None
+            ahead = float((packet.pts - packet.dts) * packet.time_base)
+            if abs(ahead) > _reordering(clock):
+                if patient and len(all_followers) < _REORDERED:
+                    return False
+                if not self._catches_up(key + ahead, all_followers, clock):
+                    packet.pts = None
         move(packet, clock.offset)
         if clock.last is not None and not is_gap(now - clock.last, clock.typical):
             clock.steps.append(now - clock.last)
@@ -231,6 +236,14 @@ class Timeline:
             if last < follower <= last + place * limit:
                 return not last < now < follower
         return False
+
+    def _catches_up(self, shown: float, followers: list[float], clock: _Clock) -> bool:
+        """Whether a picture that is shown long after it is decoded is the one after a pause: those that follow are decoded as late,
+        or none follows, where a clock does not restart."""
+        if any(abs(follower - shown) <= _reordering(clock) for follower in followers):
+            return True
+        at_end = len(followers) < _REORDERED
+        return at_end and 0 < shown - (clock.last or 0.0) <= self._longest_gap == FILE_GAP
 
     def _jumped(self, key: float, clock: _Clock) -> float:
         """The corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to keep."""

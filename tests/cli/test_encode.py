@@ -185,7 +185,7 @@ def test_every_wrong_word_is_one_sentence(words, tmp_path, capsys, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "missing", [["encode"], ["encode", "a.mp4", "b.mp4"], ["encode", "a", "b", "--target-kbps", "many"], ["code"]]
+    "missing", [["encode"], ["encode", "a.mp4", "b.mp4"], ["encode", "a", "b", "--target-kbps", "9", "--gop", "many"], ["code"]]
 )
 def test_words_that_argparse_refuses_are_one_sentence_too(capsys, missing):
     with pytest.raises(SystemExit) as ended:
