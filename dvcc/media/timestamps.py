@@ -238,8 +238,8 @@ class Timeline:
         return False
 
     def _catches_up(self, shown: float, followers: list[float], clock: _Clock) -> bool:
-        """Whether a picture that is shown long after it is decoded is the one after a pause: those that follow are decoded as late,
-        or none follows, where a clock does not restart."""
+        """Whether a picture that is shown long after it is decoded is the one after a pause: those that follow are decoded as
+        late, or none follows, where a clock does not restart."""
         if any(abs(follower - shown) <= _reordering(clock) for follower in followers):
             return True
         at_end = len(followers) < _REORDERED
