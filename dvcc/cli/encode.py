@@ -267,7 +267,7 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         begun=begun,
     )
     _say_decided(result.decided)
-    missed = _missed(result.target_kbps, result.stats)
+    missed = _missed(result.target_kbps, result.stats, buffered=True)
     _say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.stats.most_delay, 'frame')} behind"
     asked = f"{result.target_kbps:g}"
@@ -295,11 +295,13 @@ def _outside_rates(control: object, target_kbps: float, source: VideoSource) -> 
     return outside_rates(control, target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
 
 
-def _missed(target_kbps: float, stats: EncodeStats) -> list[str]:
-    """A note where the bitrate is not within 3 % of the target."""
+def _missed(target_kbps: float, stats: EncodeStats, *, buffered: bool = False) -> list[str]:
+    """A note where the bitrate is not within 3 % of the target; buffered: a stream may have spent its buffer of a second."""
     off = stats.bitrate_kbps / target_kbps - 1 if stats.num_frames else 0.0
     if abs(off) <= _MISSED:
         return []
+    if buffered and 0 < off * stats.seconds <= 1:
+        return [f"the bitrate is {off:.0%} above the target: in {stats.seconds:.1f} s the buffer of a second counts"]
     why = "has nothing left to take away" if off > 0 else "has no use for more, or too few frames to spend it on"
     return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: the encoder {why}"]
 

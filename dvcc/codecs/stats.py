@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from array import array
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,8 @@ _EVERY = 8
 
 @dataclass
 class EncodeStats:
-    """bits: of slices and parameter sets, without the encoder's version text and the container. bits_per_second: by second of the
-    video. seconds: its length. settings: what the encoder says it did. header_bits: of the parameter sets, already in `bits`.
+    """bits: of slices and parameter sets, without the encoder's version text and the container. seconds: length of the
+    video. settings: what the encoder says it did. header_bits: of the parameter sets, already in `bits`.
     most_delay: frames that had been read before an earlier one was coded, at most. stopped: ended by the user, not by the source.
     mean_qps: as coded, by frame type, if `qps` is set; where the `codec` does not say them, and more than 300 frames or None are
     `expected`, of every eighth GOP."""
@@ -33,7 +33,6 @@ class EncodeStats:
 
     bits: int = 0
     num_frames: int = 0
-    bits_per_second: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     seconds: float = 0.0
     settings: str = ""
     header_bits: int = 0
@@ -41,6 +40,7 @@ class EncodeStats:
     stopped: bool = False
 
     def __post_init__(self) -> None:
+        self._bits_of_seconds = array("q")  # a camera may run for weeks
         self._gops, self._sampled, self._reader = 0, False, av.CodecContext.create("h264", "r")
         self._reader.options = {"export_side_data": "venc_params"}
         self._reader.thread_count = 1
@@ -52,7 +52,9 @@ class EncodeStats:
         bits = 8 * packet.size
         self.bits += bits
         self.num_frames += 1
-        self.bits_per_second[int(packet.pts * packet.time_base)] += bits
+        second = max(0, int(packet.pts * packet.time_base))
+        self._bits_of_seconds.extend([0] * (second + 1 - len(self._bits_of_seconds)))
+        self._bits_of_seconds[second] += bits
         if not self.qps:
             return
         if (type_and_qp := self.codec.mean_qp_of(packet)) is not None:
@@ -72,8 +74,13 @@ class EncodeStats:
         self.settings, self.header_bits = settings, header_bits
         self.bits += header_bits
         if self.bits_per_second:
-            self.bits_per_second[min(self.bits_per_second)] += header_bits
+            self._bits_of_seconds[min(self.bits_per_second)] += header_bits
         self.seconds = float(duration)
+
+    @property
+    def bits_per_second(self) -> dict[int, int]:
+        """Bits by second of the video, of those that have any."""
+        return {second: bits for second, bits in enumerate(self._bits_of_seconds) if bits}
 
     @property
     def bitrate_kbps(self) -> float:

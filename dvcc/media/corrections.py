@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -24,10 +25,14 @@ class Corrections:
     gap_seconds: float = 0.0
     left_out: Counter[str] = field(default_factory=Counter)
     start: Fraction = Fraction(0)
+    _totals: list[int] = field(default_factory=list, repr=False, compare=False)  # of the gaps up to each one
 
     def with_gaps(self, ticks: int) -> int:
         """The time at which a picture is shown whose time without the gaps is `ticks`."""
-        return ticks + sum(length for begin, length in self.gaps if begin <= ticks)
+        for _, length in self.gaps[len(self._totals) :]:
+            self._totals.append(length + (self._totals[-1] if self._totals else 0))
+        before = bisect_right(self.gaps, ticks, key=lambda gap: gap[0])
+        return ticks + (self._totals[before - 1] if before else 0)
 
     def sentences(self) -> list[str]:
         """One sentence for each kind of correction."""

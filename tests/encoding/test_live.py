@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import pytest
 
+from dvcc.cli.encode import _missed
 from dvcc.encoding.live import encode_live, live_codec
 from dvcc.errors import ConfigError, DvccError, VideoError
 from dvcc.media.probe import open_video
@@ -86,6 +88,14 @@ def test_sound_of_a_transport_stream_is_carried(make_video, tmp_path, control, n
     assert not result.notes and not result.damage.corrections.sentences() and count(out) == 30
     with av.open(str(path)) as before, av.open(str(out)) as after:
         assert sum(1 for _ in after.decode(audio=0)) == sum(1 for _ in before.decode(audio=0)) > 50
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.6, "the buffer of a second counts"), (60.0, "nothing left to take away")])
+def test_why_a_stream_is_above_its_target(seconds, said):
+    stats = SimpleNamespace(num_frames=40, bitrate_kbps=69.0, seconds=seconds)
+    (note,) = _missed(60, stats, buffered=True)
+    assert note.startswith("the bitrate is 15% above the target") and said in note
+    assert "nothing left" in _missed(60, stats)[0]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.ts"])

@@ -1,5 +1,6 @@
 """Whatever the time stamps of a file are, its pictures come at the times at which they were taken, and what was wrong is said."""
 
+import time
 from fractions import Fraction
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import pytest
 
 from dvcc import read_clip
 from dvcc.codecs.bitstream import CodedStream
+from dvcc.media.corrections import Corrections
 from dvcc.media.damage import Damage
 from dvcc.media.probe import open_video, probe
 from tests.streams import coded_packets, piece, set_time, write_pieces
@@ -225,3 +227,16 @@ def test_a_screen_that_rests_is_no_wrong_stamp(make_video, name, last):
     shown, _, corrections = times_of(make_video(name, frames=len(times), times=times, options={"bf": "3", "b-adapt": "0"}))
     assert shown == times or (name == "in.ts" and last == 1)  # whose last stamp may be a wrong one
     assert not corrections.outliers or name == "in.ts"
+
+
+def test_thousands_of_pauses_cost_no_more_than_one(tmp_path):
+    """A motion-triggered camera makes many, and every packet asks."""
+    corrections = Corrections()
+    corrections.gaps.extend((10 * number, 3) for number in range(1, 30_000))
+    began = time.process_time()
+    for ticks in range(0, 300_000, 10):
+        assert corrections.with_gaps(ticks) == ticks + 3 * min(ticks // 10, 29_999)
+        assert ticks == 0 or corrections.with_gaps(ticks - 1) == ticks - 1 + 3 * (ticks // 10 - 1)
+    assert time.process_time() - began < 3  # of a processor; the sum of all gaps for each took minutes
+    corrections.gaps.append((10**9, 5))
+    assert corrections.with_gaps(10**9) == 10**9 + 3 * 29_999 + 5
