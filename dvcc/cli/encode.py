@@ -97,6 +97,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--input-format", metavar="F", help="with --live: FFmpeg's name of the input's format, as v4l2 for a camera"
     )
+    parser.add_argument(
+        "--clock",
+        action="store_true",
+        help="with --live, for streams without time stamps: a picture's time is when it arrives",
+    )
     parser.set_defaults(run=run)
 
 
@@ -187,8 +192,9 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
 
     VIDEO_CODECS[arguments.codec](arguments.preset)  # raises for an unknown preset
 
-    if arguments.input_format:
-        raise ConfigError("--input-format is for --live: a file says what it is")
+    if arguments.input_format or arguments.clock:
+        word = "--input-format" if arguments.input_format else "--clock"
+        raise ConfigError(f"{word} is for --live: leave it out for a file")
     if arguments.video == "-" or "://" in arguments.video:
         what = "stdin" if arguments.video == "-" else arguments.video
         raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass")
@@ -239,6 +245,8 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         raise ConfigError("--report, --dry-run and --stream are for files: leave them out with --live")
     if arguments.target_size is not None:
         raise ConfigError("--target-size is for files: a stream has no end that is known, so give --target-kbps with --live")
+    if arguments.clock and arguments.fps is not None:
+        raise ConfigError("--clock and --fps both say the time of a picture: leave one of the two out")
     if arguments.out != "-":
         check_output(Path(arguments.out), Path(arguments.video), suffixes=(".mp4", ".ts"))
 
@@ -264,6 +272,7 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         threads=arguments.threads,
         form=arguments.input_format,
         fps=arguments.fps,
+        clock=arguments.clock,
         begun=begun,
     )
     _say_decided(result.decided)

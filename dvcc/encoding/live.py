@@ -71,22 +71,25 @@ def encode_live(
     threads: int | None = None,
     form: str | None = None,
     fps: Fraction | None = None,
+    clock: bool = False,
     begun: Callable[[VideoSource, VideoCodec], None] = lambda source, codec: None,
 ) -> LiveResult:
     """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
     interrupted; either way what was written can be played.
 
     One-pass ABR with a buffer of one second, and the control's offsets on it, if there is one. target_kbps: on average, or what
-    says it for every frame (`RetargetedEncoder` tells how it is followed). gop, threads: frames of a GOP and
-    frame threads (None: `live_codec` chooses). fps: of a source without time stamps, or with wrong ones, which are not looked at
-    then. begun: told when the first frame is there. Raises `ConfigError` for a target out of reach, `VideoError` when there is no
-    video, `CodecError` when the encoder fails, `DvccError` when nothing more can be written.
+    says it for every frame (`RetargetedEncoder` tells how it is followed). gop, threads: frames of a GOP and frame threads (None:
+    `live_codec` chooses). fps: of a source without time stamps, or with wrong ones, which are not looked at then. clock: the time
+    of a picture is when it arrives. begun: told when the first frame is there.
+
+    Raises `ConfigError` for a target out of reach, `VideoError` when there is no video, `CodecError` when the encoder fails,
+    `DvccError` when nothing more can be written.
     """
     if form is not None:
         _check_form(form)
     damage, begun_writing = Damage(), threading.Event()
     asked = Asked(target_kbps)
-    with closing(prefetch(_read(url, form, fps, damage, begun_writing), wait=False)) as items:
+    with closing(prefetch(_read(url, form, fps, clock, damage, begun_writing), wait=False)) as items:
         try:
             source, container = next(items)
             asked.check(source)
@@ -175,14 +178,16 @@ def _check_form(form: str) -> None:
         raise ConfigError(f"FFmpeg reads no format {form!r} here: name another, as mpegts, or v4l2 for a camera") from error
 
 
-def _read(url: str, form: str | None, fps: Fraction | None, damage: Damage, begun_writing: threading.Event) -> Iterator[Any]:
+def _read(
+    url: str, form: str | None, fps: Fraction | None, clock: bool, damage: Damage, begun_writing: threading.Event
+) -> Iterator[Any]:
     """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
     nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
     name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
     advice = _what_to_do(url, form)
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
     with open_container("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
-        probed = probe(name, container, fps=fps, damage=damage, others=others.append, ahead=False, advice=advice)
+        probed = probe(name, container, fps=fps, damage=damage, others=others.append, ahead=False, clock=clock, advice=advice)
         yield probed.source, container
         for frame in probed.read(container, damage):
             while others:

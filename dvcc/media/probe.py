@@ -64,12 +64,18 @@ def probe(
     damage: Damage | None = None,
     others: Others | None = None,
     ahead: bool = True,
+    clock: bool = False,
     advice: str = MEND_FILE,
 ) -> Probed:
-    """Look at an open container; ahead: see `decoded`; advice: `open_container`; the rest: `open_video`."""
+    """Look at an open container; ahead: see `decoded`; clock: `Timeline`; advice: `open_container`; the rest: `open_video`.
+
+    Raises `ConfigError` for a clock of pictures that come out of order.
+    """
     damage = damage or Damage()
     chosen, notes = _chosen(path, container, stream)
-    timeline = Timeline(container, chosen.index, damage.corrections, quick=not ahead)
+    if clock and chosen.codec_context.has_b_frames:
+        raise ConfigError(f"{path} has B frames, which do not arrive in order: say its rate with --fps instead of --clock")
+    timeline = Timeline(container, chosen.index, damage.corrections, quick=not ahead, clock=clock)
     frames = decoded(timeline, chosen, damage, others, ahead=ahead)
     first = next(frames, None)
     if first is None:
@@ -79,6 +85,8 @@ def probe(
         raise VideoError(f"{path} has pictures of {first.width}x{first.height}, and the least is {_LEAST_SIDE}x{_LEAST_SIDE}")
     by_number = timeline.untimed or fps is not None
     rate, rate_notes = (fps, []) if fps is not None else frame_rate(timeline, chosen)
+    if clock:
+        rate_notes = [f"the time of a picture is when it arrives, at about {float(rate):.3g} fps"]
     picture, matrix = _picture(chosen, first, rate, by_number=by_number)
     notes += rate_notes + _lost(first, picture)
     length = _length(container, chosen, picture.fps, timeline)

@@ -20,6 +20,7 @@ from typing import Any
 import av
 from av.format import Flags
 
+from dvcc.media.arrivals import MEASURED, Arrivals
 from dvcc.media.corrections import Corrections
 from dvcc.media.losses import Losses
 from dvcc.media.packets import duration_of, move, set_time, time_of
@@ -68,14 +69,22 @@ class Timeline:
     """Packets of an open container with corrected time stamps, in the order of the file: iterate once.
 
     index: of the video stream that decides. quick: look at fewer packets before the first is passed on, as live streams need.
+    clock: the time of a packet of the video is when it arrives, whatever the container says.
     Every packet passes, those of other streams with the offset of the video around them.
     """
 
     def __init__(
-        self, container: av.container.InputContainer, index: int, corrections: Corrections | None = None, *, quick: bool = False
+        self,
+        container: av.container.InputContainer,
+        index: int,
+        corrections: Corrections | None = None,
+        *,
+        quick: bool = False,
+        clock: bool = False,
     ) -> None:
         self.corrections = corrections or Corrections()
-        self.untimed = is_untimed(container)
+        self.untimed = is_untimed(container) and not clock
+        self._arrivals = Arrivals() if clock else None
         self._container, self._index = container, index
         restarting = bool(container.format.flags & _CLOCK_RESTARTS) or container.format.name in _RESTARTING
         self._longest_gap = STREAM_GAP if restarting else FILE_GAP
@@ -91,7 +100,7 @@ class Timeline:
         self._read_to = 0
         self.reached: float | None = None  # seconds, as stored: where the last packet of any stream ends
         self._losses = Losses()
-        self._look_ahead(_FOLLOWERS + 1 if quick else _AT_FIRST)
+        self._look_ahead(MEASURED if clock else _FOLLOWERS + 1 if quick else _AT_FIRST)
 
     def _look_ahead(self, count: int) -> None:
         """Hold packets until `count` of them are video, and know the typical step from them."""
@@ -100,6 +109,8 @@ class Timeline:
             packet = self._held[-1]
             num_bytes += packet.size
             num_video += bool(packet.stream.index == self._index and packet.size)
+        if self._arrivals is not None:
+            self._arrivals.settle(self._video_held())
         keys = [key for key in map(self._video_time, self._video_held()) if key is not None]
         steps = [after - before for before, after in pairwise(keys) if after > before]
         clock = self._clock(self._index)
@@ -162,6 +173,8 @@ class Timeline:
             self._ended, self._error = True, None if ends_so else error
         if not self._ended:
             packet = self._held[-1]
+            if self._arrivals is not None and packet.stream.index == self._index and packet.size:
+                self._arrivals.stamp(packet)
             self._read_to = max(self._read_to, (packet.pos or 0) + packet.size)
             self._has_dts |= packet.stream.index == self._index and packet.dts is not None
             self._reach(packet)
