@@ -7,6 +7,9 @@ import hashlib
 import importlib.util
 from functools import cache
 from pathlib import Path
+from threading import Lock
+
+_PARSER = Lock()  # Python 3.11's raises SystemError where two threads use it
 
 
 @cache
@@ -42,7 +45,9 @@ def _path(name: str) -> Path | None:
 def _imports(source: bytes) -> set[str]:
     """Names that a module imports; what comes out of a package may be a module of it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    with _PARSER:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

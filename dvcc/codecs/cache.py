@@ -53,7 +53,7 @@ def _rate_words(rate: Rate | QPOffsets) -> str:
         return f"{type(rate).__name__} {rate.values.shape} {hashlib.sha256(rate.values.tobytes()).hexdigest()}"
     if isinstance(rate, ABR):
         offsets = None if rate.offsets is None else _rate_words(rate.offsets)
-        return f"ABR {rate.kbps!r} {rate.passes} {offsets} {rate.vbv}"
+        return f"ABR {rate.kbps!r} {rate.passes} {offsets} {rate.vbv} {rate.vbv_init}"
     return repr(rate)
 
 
