@@ -18,6 +18,7 @@ from dvcc.media.source import VideoSource
 OWN_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
 """Tags of the old container, which are not carried over."""
 
+_OTHERS = ((".mkv", "matroska"), (".mov", "mov"))  # PyAV puts no G.711 into the first, which most cameras speak
 _IN_TS = ("aac", "aac_latm", "mp2", "mp3", "mp3float", "ac3", "eac3", "dca", "opus", "dvbsub", "dvb_teletext")
 _MOST_EARLY = 1  # seconds before the video: audio coders need a start, which players skip
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EPIPE)
@@ -114,7 +115,8 @@ def fate_of_streams(
             elif _carries(muxer, stream):
                 carried.append(stream)
             else:
-                advice = "" if fragmented or muxer == "matroska" else ": .mkv takes most"
+                takers = [] if fragmented else [suffix for suffix, other in _OTHERS if _carries(other, stream)]
+                advice = f": {takers[0]} takes it" if takers else ""
                 notes.append(f"{stream.type} ({name}) cannot be stored in {suffix or 'MPEG-TS'} and is left out{advice}")
         elif stream.type != "video" and not (stream.type == "data" and original.chapters()):  # where an mp4 keeps them
             notes.append(f"stream {stream.index} ({stream.type}) is left out")

@@ -9,6 +9,7 @@ import av
 import pytest
 
 from dvcc import X264
+from dvcc.encoding.file import encode_video
 from dvcc.encoding.live import encode_live
 from dvcc.encoding.plan import EncodePlan
 from dvcc.errors import DvccError
@@ -84,3 +85,15 @@ def test_audio_that_begins_too_late_to_be_known_is_left_out_with_a_word(tmp_path
     result = encode_live(str(path), tmp_path / name, target_kbps=100, control=None, preset="ultrafast")
     assert result.stats.num_frames == 100
     assert [note for note in result.notes if "audio (aac) does not begin with the video" in note]
+
+
+@pytest.mark.parametrize(("codec", "advice"), [("pcm_alaw", ".mov"), ("pcm_mulaw", ".mov"), ("flac", ".mkv")])
+def test_what_takes_the_audio_is_tried_and_told(make_video, tmp_path, codec, advice):
+    """Cameras speak G.711, which no mp4 has; flac is not for MPEG-TS."""
+    path, out = make_video("in.nut", frames=20, audio=codec), tmp_path / ("out.ts" if codec == "flac" else "out.mp4")
+    (note,) = [note for note in str(EncodePlan(open_video(path), out, 150, AverageBitrate(X264()))).splitlines() if codec in note]
+    assert note.endswith(f"is left out: {advice} takes it")
+    plan = EncodePlan(open_video(path), out.with_suffix(advice), 150, AverageBitrate(X264("ultrafast")))
+    assert not [note for note in encode_video(plan).notes if codec in note]
+    with av.open(str(plan.out)) as container:
+        assert container.streams.audio[0].codec_context.name == codec and sum(1 for _ in container.decode(audio=0)) > 0
