@@ -21,7 +21,7 @@ def test_what_is_no_size(word):
         size_of(word)
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts", "out.mov"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
 def test_a_file_is_at_most_as_large_as_asked_and_nearly_so(make_video, tmp_path, capsys, name):
     path, out = make_video("in.mkv", frames=150, size=(96, 160), audio="aac"), tmp_path / name
     size = 250_000 if name == "out.ts" else 150_000
