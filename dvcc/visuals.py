@@ -98,10 +98,7 @@ def curves(
     figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
     for name, points in series.items():
         style: dict[str, Any] = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
-        known = [(x, y) for x, y, _ in points if y is not None]
-        (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=4, label=name, **style)
-        bands = np.array([(x, *interval) for x, _, interval in points if interval is not None]).reshape(-1, 3)
-        axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
+        _curve(axis, name, points, **style)
     if log and any(y is not None for points in series.values() for _, y, _ in points):  # no axis without a point has a logarithm
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
@@ -113,6 +110,34 @@ def curves(
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=8)
     save_figure(figure, path)
+
+
+def panels(figures: Mapping[str, Mapping[str, Sequence[Point]]], path: str | Path, *, x_label: str, y_label: str) -> None:
+    """Draw one panel for each name of `figures`, with its curves by name and a band of their intervals; one scale for all."""
+    columns = min(3, len(figures))
+    rows = -(-len(figures) // columns)
+    size = (4.2 * columns, 3.1 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis in list(axes.flat)[len(figures) :]:
+        axis.axis("off")
+    for axis, (name, series) in zip(axes.flat, figures.items(), strict=False):
+        for label, points in series.items():
+            _curve(axis, label, points)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel(x_label)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    for row in axes:
+        row[0].set_ylabel(y_label)
+    save_figure(figure, path)
+
+
+def _curve(axis: plt.Axes, label: str, points: Sequence[Point], **style: Any) -> None:
+    """A line through the known points, and a band of their intervals."""
+    known = [(x, y) for x, y, _ in points if y is not None]
+    (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=4, label=label, **style)
+    bands = np.array([(x, *interval) for x, _, interval in points if interval is not None]).reshape(-1, 3)
+    axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def amplified_difference(a: torch.Tensor, b: torch.Tensor, *, gain: float = 4.0) -> torch.Tensor:

@@ -1,15 +1,17 @@
 """Real encoders behind one contract. A codec is one file and one line here."""
 
 from dvcc.codecs import bitstream, jpeg
-from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Quality, Rate
+from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Quality, Quantizer, Rate
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.codecs.jpeg import JPEG
+from dvcc.codecs.plain import PLAIN
 from dvcc.codecs.x264 import X264
 from dvcc.codecs.x265 import X265
 
 VIDEO_CODECS: dict[str, type[VideoCodec]] = {codec.name: codec for codec in (X264, X265)}
 CODECS: dict[str, type[Codec]] = {**VIDEO_CODECS, "jpeg": JPEG}
 DECODERS = {"h264": bitstream.decode_rgb, "hevc": bitstream.decode_rgb, "mjpeg": jpeg.decode_rgb}
+DECODERS |= {"av1": bitstream.decode_rgb, "vp9": bitstream.decode_rgb}
 
 __all__ = [
     "ABR",
@@ -18,12 +20,14 @@ __all__ = [
     "CRF",
     "DECODERS",
     "JPEG",
+    "PLAIN",
     "VIDEO_CODECS",
     "X264",
     "X265",
     "Codec",
     "EncodedClip",
     "Quality",
+    "Quantizer",
     "Rate",
     "VideoCodec",
 ]

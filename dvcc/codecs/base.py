@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dvcc import units
-from dvcc.clip import Clip
+from dvcc.clip import Clip, RGBClip
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
 
@@ -83,7 +83,17 @@ class Quality:
         _check_range("Quality", "quality", self.quality, 1, 99)
 
 
-Rate = QPMap | CQP | CRF | ABR | Quality
+@dataclass(frozen=True)
+class Quantizer:
+    """The constant quantizer of AV1 and VP9, 0 (finest) to 63, an integer."""
+
+    value: int
+
+    def __post_init__(self) -> None:
+        _check_range("Quantizer", "value", self.value, 0, 63)
+
+
+Rate = QPMap | CQP | CRF | ABR | Quality | Quantizer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,7 +102,8 @@ class EncodedClip:
 
     bitstream: a playable mp4. bits_per_frame: int64 (T,) in display order: slices and parameter sets, without
     the encoder's version text (x264's 5 kbit would drown a short clip) and without the mp4 container.
-    codec: "h264", "hevc" or "mjpeg". settings: what the encoder says it did. num_encodes: encoder passes spent to get here.
+    codec: "h264", "hevc", "mjpeg", "av1" or "vp9". settings: what the encoder says it did.
+    num_encodes: encoder passes spent to get here.
     """
 
     bitstream: bytes = field(repr=False)
@@ -100,13 +111,18 @@ class EncodedClip:
     fps: Fraction
     height: int
     width: int
-    codec: Literal["h264", "hevc", "mjpeg"]
+    codec: Literal["h264", "hevc", "mjpeg", "av1", "vp9"]
     settings: str
     requested_qp: QPMap | None = None
     num_encodes: int = 1
 
     num_frames = property(lambda self: len(self.bits_per_frame), doc="Number of frames, T.")
     bits = property(lambda self: int(self.bits_per_frame.sum()), doc="Bits of the whole clip.")
+
+    @property
+    def file_bits(self) -> int:
+        """Bits of the file with container and settings text; JPEGs are files of their own, and the mp4 around them is ours."""
+        return self.bits if self.codec == "mjpeg" else 8 * len(self.bitstream)
 
     def __repr__(self) -> str:
         size = f"frames={self.num_frames}, size={self.height}x{self.width}"
@@ -150,5 +166,8 @@ class Codec(AbstractBase):
     """A real encoder. Members are frozen dataclasses: their repr is the settings half of every cache key."""
 
     @abstractmethod
-    def encode(self, clip: Clip, rate: Rate) -> EncodedClip:
-        """Encode `clip` at `rate`. Raises `CodecError` if the encoder fails or would not do what was asked."""
+    def encode(self, clip: Clip | RGBClip, rate: Rate) -> EncodedClip:
+        """Encode `clip` at `rate`; encoders of 4:2:0 alone take no `RGBClip`.
+
+        Raises `CodecError` if the encoder fails or would not do what was asked.
+        """

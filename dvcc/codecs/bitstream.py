@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 from av.video.frame import PictureType
+from av.video.reformatter import ColorRange
 
-from dvcc.clip import Clip, frames_to_clip
+from dvcc.clip import MATRIX_OF_TAG, Clip, frame_to_rgb, frames_to_clip
 from dvcc.errors import CodecError, VideoError
 from dvcc.media.container import open_container
 from dvcc.media.probe import ASSUMED_FPS
@@ -30,7 +31,11 @@ _SETTINGS = re.compile(rb"x264 - core|x265 \(build")
 
 
 def decode(bitstream: bytes) -> Clip:
-    """All frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
+    """All 4:2:0 frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
+    return frames_to_clip(*_decoded_frames(bitstream))
+
+
+def _decoded_frames(bitstream: bytes) -> tuple[list[av.VideoFrame], Fraction]:
     try:
         with open_container(bitstream) as container:
             stream = container.streams.video[0]
@@ -41,12 +46,20 @@ def decode(bitstream: bytes) -> Clip:
         raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
     if not frames:
         raise CodecError(f"the bitstream ({len(bitstream)} bytes) holds no frame: encode the clip again")
-    return frames_to_clip(frames, fps)
+    return frames, fps
 
 
 def decode_rgb(bitstream: bytes) -> torch.Tensor:
-    """RGB frames of an mp4 in memory, uint8 (T, 3, H, W)."""
-    return decode(bitstream).frames
+    """RGB frames of an mp4 in memory, uint8 (T, 3, H, W); of 4:4:4, too."""
+    import torch
+
+    frames, fps = _decoded_frames(bitstream)
+    if frames[0].format.name == "yuv420p":
+        return frames_to_clip(frames, fps).frames
+    full = frames[0].color_range == ColorRange.JPEG
+    matrix = MATRIX_OF_TAG.get(int(frames[0].colorspace), "bt601")
+    pictures = np.stack([frame_to_rgb(frame, matrix=matrix, full_range=full) for frame in frames])
+    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import av
 
-from dvcc.clip import Clip
+from dvcc.clip import Clip, RGBClip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
 from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate, complaints
 from dvcc.codecs.passes import Maps, Memory, encode
@@ -116,12 +116,14 @@ class VideoCodec(Codec):
         more, more_params = ({}, {}) if number is None else self.pass_options(number)
         return {**options, **fixed, f"{self.name}-params": _joined({**params, **more_params}), **more}
 
-    def encode(self, clip: Clip, rate: Rate) -> EncodedClip:
+    def encode(self, clip: Clip | RGBClip, rate: Rate) -> EncodedClip:
         """Encode `clip` with `rate` (`QPMap`, `CQP`, `CRF` or `ABR`).
 
         Raises `CodecError` when FFmpeg refuses the options or fails, and when the encoder would have ignored the map;
         `ConfigError` when the map does not fit the clip.
         """
+        if not isinstance(clip, Clip):
+            raise CodecError(f"{type(self).__name__} codes 4:2:0, not {clip!r}: make it a Clip by Clip.from_rgb")
         match rate:
             case QPMap():
                 return encode(self, ClipSource(clip), GivenQPs(), Memory(), _fitting(rate, clip))

@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from dvcc._packaged import require
-from dvcc.clip import Clip
+from dvcc.clip import Clip, RGBClip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
 from dvcc.errors import CodecError, VideoError
 from dvcc.media.container import open_container
@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JPEG(Codec):
-    """Baseline JPEG with 4:2:0 subsampling and libjpeg's default tables. It has no QP per macroblock."""
+    """JPEG with 4:2:0 subsampling and libjpeg's default quantisation tables. It has no QP per macroblock.
 
-    def encode(self, clip: Clip, rate: Rate) -> EncodedClip:
+    optimised: Huffman tables made for the picture; the pixels stay the same. progressive: coarse to fine instead of baseline.
+    """
+
+    optimised: bool = False
+    progressive: bool = False
+
+    def encode(self, clip: Clip | RGBClip, rate: Rate) -> EncodedClip:
         """Encode every frame at `Quality(q)`. Raises `CodecError` for any other rate, QP maps included."""
         if not isinstance(rate, Quality):
             raise CodecError(f"JPEG takes a Quality as rate and would ignore {rate!r}: use X264 for it")
@@ -34,14 +40,16 @@ class JPEG(Codec):
         images = []
         for frame in clip.frames.permute(0, 2, 3, 1).numpy():
             buffer = io.BytesIO()
-            Image.fromarray(frame).save(buffer, "JPEG", quality=rate.quality, subsampling="4:2:0")
+            options = {"optimize": self.optimised, "progressive": self.progressive}
+            Image.fromarray(frame).save(buffer, "JPEG", quality=rate.quality, subsampling="4:2:0", **options)
             images.append(buffer.getvalue())
         bits = np.array([8 * len(image) for image in images], np.int64)
         settings = f"libjpeg quality={rate.quality} subsampling=4:2:0"
+        settings += " optimised" * self.optimised + " progressive" * self.progressive
         return EncodedClip(_mux(images, clip), bits, clip.fps, clip.height, clip.width, "mjpeg", settings)
 
 
-def _mux(images: list[bytes], clip: Clip) -> bytes:
+def _mux(images: list[bytes], clip: Clip | RGBClip) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("mjpeg", rate=clip.fps)

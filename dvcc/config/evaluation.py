@@ -62,19 +62,26 @@ class EvaluateSurrogateConfig(VideoRun):
             raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")
 
 
-RATES = {"x264": ("cqp", "crf", "abr"), "jpeg": ("quality",)}
+RATES = {
+    "x264": ("cqp", "crf", "abr"),
+    "jpeg": ("quality",),
+    "x265": ("cqp", "crf"),
+    "av1": ("quantizer",),
+    "vp9": ("quantizer",),
+}
 """How a codec can be told how much to keep; the first is the default."""
 
 LEVELS: dict[str, tuple[float, ...]] = {
     "cqp": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 51),
     "crf": (10, 15, 18, 20, 23, 26, 29, 32, 36, 40, 45, 51),
     "abr": (50, 100, 200, 400, 800, 1600, 3200, 6400),
+    "quantizer": (5, 15, 25, 35, 45, 50, 55, 60, 63),
     "quality": (1, 3, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99),
 }
 """What is tried of a rate when no levels are given."""
 
-_RANGES = {"cqp": (0, MAX_QP), "crf": (0, MAX_QP), "abr": (1, 10**6), "quality": (1, 99)}
-_WHOLE = ("cqp", "quality")
+_RANGES = {"cqp": (0, MAX_QP), "crf": (0, MAX_QP), "abr": (1, 10**6), "quality": (1, 99), "quantizer": (1, 63)}
+_WHOLE = ("cqp", "quality", "quantizer")
 
 
 @dataclass
@@ -96,13 +103,22 @@ class BenchmarkData:
 
 
 @dataclass
+class JPEGConfig:
+    optimised: bool = False  # Huffman tables made for the picture
+    progressive: bool = False
+
+
+@dataclass
 class BenchmarkConfig(Run):
     data: BenchmarkData = field(default_factory=BenchmarkData)
     task: TaskConfig = field(default_factory=TaskConfig)
     networks: list[str] | None = None  # names as for task.model; None: task.model alone
     weights: dict[str, str] = field(default_factory=dict)  # path by network, where it is not the network's own
+    jpeg: JPEGConfig = field(default_factory=JPEGConfig)
+    pixel_format: str = "yuv420p"  # or "paper": RGB pictures of any size, coded as 4:4:4 where the codec has it
+    example: str | None = None  # by name or number (from 0): what is drawn; None: the middle one
     protocol: str = "none"  # or "paper": scale and crop before coding as the Perspective paper does for the task
-    rate: str | None = None  # x264: cqp (the paper's settings), crf or abr; jpeg: quality. None: the first
+    rate: str | None = None  # such as cqp (of x264 with the paper's settings), see RATES; None: the codec's first
     levels: list[float] | None = None  # QPs, CRFs, kbit/s or qualities; None: a spread over the whole range
     audit_level: float | None = None  # the level that you use, for the auditor's table; None: the middle one
     lose_at_most: float | None = None  # of the metric, relative to the uncoded pictures (optical flow: pixels); None: 0.02 (0.5)
@@ -113,10 +129,21 @@ class BenchmarkConfig(Run):
         at_least(self, bootstrap=0, seed=0, lose_at_most=0.0)
         if self.protocol not in ("none", "paper"):
             raise ConfigError(f"protocol is none or paper, got {self.protocol!r}")
+        self._check_pixel_format()
         words = self.words()
         if not words or not all(isinstance(word, str) for word in words) or len({_file_of(w) for w in words}) < len(words):
             raise ConfigError(f"networks are one or more different names, got {words}: leave it out for task.model alone")
         self._check_levels()
+
+    def _check_pixel_format(self) -> None:
+        if self.pixel_format not in ("yuv420p", "paper"):
+            raise ConfigError(f"pixel_format is yuv420p or paper, got {self.pixel_format!r}")
+        if self.pixel_format == "paper" and self.codec.name == "av1":
+            raise ConfigError("SVT-AV1 codes 4:2:0 alone: take pixel_format=yuv420p for codec=av1")
+        if self.pixel_format == "paper" and self.codec.name == "x264" and self.rate not in (None, "cqp"):
+            raise ConfigError(f"pixel_format=paper is the paper's command, of a constant QP: leave rate={self.rate} out")
+        if self.codec.name != "jpeg" and (self.jpeg.optimised or self.jpeg.progressive):
+            raise ConfigError(f"jpeg.optimised and jpeg.progressive are options of codec=jpeg, not of {self.codec.name}")
 
     def words(self) -> list[str]:
         """The networks as they were given."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dvcc.clip import Clip
+from dvcc.clip import Clip, RGBClip
 from dvcc.datasets.clips import spread
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.pictures import PICTURE_SUFFIXES, read_rgb
@@ -33,7 +33,7 @@ class Example:
 
     name: str
     group: str
-    read: Callable[[Protocol], tuple[Clip, torch.Tensor | None]]
+    read: Callable[[Protocol], tuple[Clip | RGBClip, torch.Tensor | None]]
     source: Path | None = None
 
     def load(self, protocol: Protocol = AS_IT_IS) -> tuple[Clip, torch.Tensor | None]:
@@ -45,6 +45,12 @@ class Example:
         Raises `VideoError` that names it when a file cannot be read or does not fit its labels, and when the protocol's crop is
         larger than the picture.
         """
+        clip, labels = self.load_any(protocol)
+        assert isinstance(clip, Clip), f"{protocol} asks for RGB: take load_any"
+        return clip, labels
+
+    def load_any(self, protocol: Protocol) -> tuple[Clip | RGBClip, torch.Tensor | None]:
+        """As `load`; an `RGBClip` where the protocol keeps RGB."""
         try:
             return self.read(protocol)
         except ConfigError as error:  # settings are right or wrong for all pictures: this one is too small
@@ -99,7 +105,7 @@ def read_pictures(
     read_labels: ReadLabels | None = None,
     task: LabelledTask | None = None,
     fps: Fraction = STILL_FPS,
-) -> tuple[Clip, torch.Tensor | None]:
+) -> tuple[Clip | RGBClip, torch.Tensor | None]:
     """A clip of one frame per picture. The protocol sees the stored RGB, so that colour is brought to 4:2:0 once."""
     stored = [read_rgb(picture) for picture in pictures]
     for picture, frame in zip(pictures, stored, strict=True):
@@ -108,7 +114,8 @@ def read_pictures(
             raise VideoError(f"{picture} is {frame.shape[1]}x{frame.shape[2]}, but {pictures[0]} before it is {height}x{width}")
     frames = torch.stack(stored)
     size = (frames.shape[2], frames.shape[3])
-    clip = Clip.from_rgb(fit_frames(frames, protocol), fps)
+    fitted = fit_frames(frames, protocol)
+    clip = RGBClip(fitted, fps) if protocol.rgb else Clip.from_rgb(fitted, fps)
     if read_labels is None or task is None:
         return clip, None
     labels = fit_labels(read_labels(size), protocol, task=task, size=size)

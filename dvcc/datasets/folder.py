@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from dvcc.clip import Clip
+from dvcc.clip import Clip, RGBClip
 from dvcc.datasets.base import DataSet, Example, existing, is_picture, printable, read_pictures
 from dvcc.datasets.clips import VIDEO_SUFFIXES, clip_starts
 from dvcc.errors import ConfigError, VideoError
@@ -54,9 +54,11 @@ def _starts(path: Path, *, frames: int, stride: int, per_video: int | None, shot
         return [0]
 
 
-def _read_video(protocol: Protocol, *, path: Path, frames: int, start: int, stride: int) -> tuple[Clip, None]:
+def _read_video(protocol: Protocol, *, path: Path, frames: int, start: int, stride: int) -> tuple[Clip | RGBClip, None]:
     clip = read_clip(path, frames=frames, start=start, stride=stride)
     size = (clip.height, clip.width)
+    if protocol.rgb:
+        return RGBClip(fit_frames(clip.frames, protocol), clip.fps), None
     window = protocol.window(*protocol.scaled(*size))
     if protocol.scaled(*size) == size and window.top % 2 == window.left % 2 == 0:  # the stored planes, without a detour by RGB
         return clip.crop(top=window.top, left=window.left, height=window.height, width=window.width), None

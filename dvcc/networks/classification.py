@@ -39,7 +39,7 @@ _LITE0 = "tf_efficientnet_lite0"  # what timm calls it
 
 class ClassificationNet(nn.Module):
     """A network from RGB 0..1 (N, 3, H, W) to logits (N, num_classes). Pictures of another size are scaled to the network's own,
-    whole: the crop of an input protocol comes before coding."""
+    whole, by its own interpolation: the crop of an input protocol comes before coding. words: for a report."""
 
     def __init__(
         self,
@@ -49,14 +49,16 @@ class ClassificationNet(nn.Module):
         size: Sequence[int] | None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        interpolation: str = "bilinear",
+        words: str = "",
     ) -> None:
         super().__init__()
         self.net, self.num_classes, self._size = net, num_classes, list(size) if size else None
-        self.normalise = Normalise(mean, std)
+        self.normalise, self._interpolation, self.words = Normalise(mean, std), interpolation, words
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self._size and list(images.shape[-2:]) != self._size:
-            images = F.interpolate(images, self._size, mode="bilinear", align_corners=False, antialias=True)
+            images = F.interpolate(images, self._size, mode=self._interpolation, align_corners=False, antialias=True)
         return self.net(self.normalise(images))
 
 
@@ -136,8 +138,15 @@ def _timm(model: str, weights: str | Path | None, random: bool) -> Classificatio
 
 def _of_timm(net: Any) -> ClassificationNet:
     settings = net.pretrained_cfg
+    interpolation = settings.get("interpolation", "bicubic")
     return ClassificationNet(
-        net, num_classes=net.num_classes, size=settings["input_size"][1:], mean=settings["mean"], std=settings["std"]
+        net,
+        num_classes=net.num_classes,
+        size=settings["input_size"][1:],
+        mean=settings["mean"],
+        std=settings["std"],
+        interpolation=interpolation,
+        words=f"by its own config {interpolation} with crop ratio {settings['crop_pct']:g}",
     )
 
 

@@ -79,6 +79,36 @@ def test_constant_qp_is_the_papers_encoder():
     assert benchmark.build_sweep(configure("data.root=x", "codec=jpeg")).codec == JPEG()
 
 
+def test_pixel_format_paper_is_the_papers_command_on_rgb_of_any_size(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    waves = np.add.outer(np.arange(65), np.arange(99))[..., None] * np.array([1, 2, 3])
+    Image.fromarray((waves % 256).astype(np.uint8)).save(tmp_path / "pictures" / "odd.png")
+    words = [f"data.root={tmp_path / 'pictures'}", f"data.cache={tmp_path / 'cache'}", f"out={tmp_path / 'out'}"]
+    benchmark.run(configure("pixel_format=paper", "levels=[0,40]", *words))
+    report = report_of(tmp_path)
+    assert "yuv444p" in report["codec"] and report["protocol"] == "RGB"
+    fine, coarse = report["summary"]["psnr"][2:]
+    assert fine["relative"]["PSNR (dB)"]["value"] > 45 > coarse["relative"]["PSNR (dB)"]["value"]
+    assert coarse["file_kilobytes"] > coarse["kilobytes"] > 0
+    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines()))
+    assert {(row["height"], row["width"]) for row in rows} == {("65", "99")}
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["pixel_format=rgb"], "pixel_format is yuv420p or paper, got 'rgb'"),
+        (["pixel_format=paper", "codec=av1"], "SVT-AV1 codes 4:2:0 alone"),
+        (["pixel_format=paper", "rate=crf"], "of a constant QP: leave rate=crf out"),
+        (["jpeg.optimised=true"], "options of codec=jpeg, not of x264"),
+        (["codec=vp9", "levels=[0]"], "levels of rate=quantizer go from 1 to 63, got 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(words, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        configure("data.root=x", *words)
+
+
 def count_calls(monkeypatch):
     calls = {"encode": 0, "predict": 0}
     encode, predict = JPEG.encode, ReconstructionTask.predict

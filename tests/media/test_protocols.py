@@ -1,7 +1,10 @@
 """Labels stay true to what is left of the picture; scaling and cutting are torchvision's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 from dvcc import ConfigError
@@ -45,6 +48,15 @@ def test_the_papers_protocols():
     ):
         assert PAPER[task].window(*PAPER[task].scaled(*stored))[2:] == coded, task
     assert PAPER["segmentation"].window(1024, 2048)[:2] == (128, 640)
+    assert replace(PAPER["segmentation"], rgb=True).window(1024, 2048)[2:] == (769, 769)
+    assert str(PAPER["classification"]) == "smaller side 256, bicubic, crop 224x224 (crop ratio 0.875)"
+
+
+def test_classification_scales_bicubically_as_timm_does(frames):
+    protocol = Protocol(resize_smaller=20, crop=(16, 16), interpolation="bicubic")
+    expected = Compose([Resize(20, InterpolationMode.BICUBIC, antialias=True), CenterCrop((16, 16))])(frames)
+    assert torch.equal(fit_frames(frames, protocol), expected)
+    assert not torch.equal(expected, fit_frames(frames, replace(protocol, interpolation="bilinear")))
 
 
 def test_label_maps_keep_their_classes_and_places():

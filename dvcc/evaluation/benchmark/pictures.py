@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dvcc.datasets import Example
+from dvcc.datasets import DataSet, Example
+from dvcc.errors import ConfigError
+from dvcc.evaluation.control.report import number
+from dvcc.evaluation.statistics import or_none
 from dvcc.tasks import Task
-from dvcc.visuals import curves, rgb, strip
+from dvcc.tasks.judging import pooled, state_of
+from dvcc.visuals import Point, curves, panels, rgb, strip
 
 if TYPE_CHECKING:
+    from dvcc.evaluation.benchmark.rows import Row
     from dvcc.evaluation.benchmark.run import Sweep
 
 _LEVELS = 4  # of a strip
@@ -50,29 +55,86 @@ def draw_curves(out: Path, coded: dict[str, list[dict[str, Any]]], rate: str, la
     return drawn
 
 
+_TOGETHER = {"detection": ("mAP", "mAP50", "mAP75"), "classification": ("top-1", "top-5")}
+"""Metrics that the paper draws in one figure."""
+
+
+def draw_panels(out: Path, summary: dict[str, Any], metrics: dict[str, list[str]], task_name: str, label: str) -> list[str]:
+    """Draw relative.png and, with labels, absolute.png: a panel for each network with the metrics that the paper draws together.
+
+    metrics: names of each network's, the principal one first. label: of the level. Returns their paths in `out`.
+    """
+    drawn = []
+    for kind, against in (("relative", "the uncoded answer"), ("absolute", "the labels")):
+        figures: dict[str, dict[str, list[Point]]] = {}
+        for name, points in summary.items():
+            wanted = [metric for metric in _TOGETHER.get(task_name, ()) if metric in metrics[name]] or metrics[name][:1]
+            coded = [point for point in points if point["bits_per_pixel"] is not None and point[kind]]
+            lines = {
+                metric: [(p["level"], p[kind][metric]["value"], p[kind][metric]["ci95"]) for p in coded] for metric in wanted
+            }
+            lines = {metric: line for metric, line in lines.items() if any(y is not None for _, y, _ in line)}
+            if lines:
+                figures[shortened(name)] = lines
+        path = out / f"{kind}.png"
+        path.unlink(missing_ok=True)  # an earlier run's
+        if figures:
+            panels(figures, path, x_label=label, y_label=f"against {against}")
+            drawn.append(path.name)
+    return drawn
+
+
+def chosen_example(examples: DataSet, wanted: str | None, rows: Sequence[Row]) -> Example:
+    """Return the example of a name or a number from 0; None: the middle one of the rows. Raises `ConfigError` for another."""
+    names = [example.name for example in examples]
+    name = wanted if wanted is not None else rows[len(rows) // 2].example
+    if name not in names and name.isdigit() and int(name) < len(names):
+        name = names[int(name)]
+    if name not in names:
+        raise ConfigError(
+            f"example={wanted} is none of the {len(names)}: give a name such as {names[0]}, or 0 to {len(names) - 1}"
+        )
+    return examples[names.index(name)]
+
+
 def draw_strips(
     out: Path, example: Example, sweep: Sweep, networks: dict[str, Task], levels: Sequence[float], label: str
 ) -> list[str]:
-    """One picture per network: coded frames above, what the network says of them below; returns their paths in `out`."""
-    clip, _ = example.load(sweep.protocol)
+    """Draw a picture per network: coded frames above with the size of the picture or clip, what the network says of them and how
+    well it agrees with itself below; of optical flow the first two frames laid over each other. Returns their paths in `out`."""
+    clip, _ = example.load_any(sweep.protocol)
     chosen = [levels[round(i * (len(levels) - 1) / (_LEVELS - 1))] for i in range(_LEVELS)]
     coded = {level: sweep.codec.encode(clip, sweep.rate_at(level)) for level in dict.fromkeys(chosen)}
+    size = "" if clip.num_frames == 1 else f" ({clip.num_frames} frames)"
     frames = {"uncoded": clip.frames}
-    frames |= {
-        f"{label} {level:g}, {one.bits / 8000 / clip.num_frames:.1f} kB / frame": one.frames for level, one in coded.items()
-    }
-    above = {title: rgb(middle_of(shown[0])) for title, shown in frames.items()}
+    frames |= {f"{label} {level:g}, {one.bits / 8000:.1f} kB{size}": one.frames for level, one in coded.items()}
     paths = []
     for name, task in networks.items():
-        with torch.inference_mode():
-            answers = [task.picture(shown[0], task.predict(shown[:2][None])[0][0]) for shown in frames.values()]
-        below = {
-            f"{shortened(name)}: {title.partition(',')[0]}": rgb(middle_of(a)) for title, a in zip(frames, answers, strict=True)
-        }
+        above = {title: rgb(middle_of(overlay(shown, task.overlap))) for title, shown in frames.items()}
+        below, labels = {}, None
+        for title, shown in frames.items():
+            with torch.inference_mode():
+                prediction = task.predict(shown[:2][None])[0][:1]
+            labels = task.labels(prediction) if labels is None else labels
+            figure = "" if shown is clip.frames else f", {task.metric_name} {_value(task, prediction, labels)}"
+            answer = task.picture(shown[0], prediction[0])
+            below[f"{shortened(name)}: {title.partition(',')[0]}{figure}"] = rgb(middle_of(answer))
         path = f"pictures/{name.replace('/', '_')}.png"
         strip({**above, **below}, out / path, columns=len(frames))
         paths.append(path)
     return paths
+
+
+def overlay(frames: torch.Tensor, overlap: int) -> torch.Tensor:
+    """Return the first frame, uint8 (3, H, W); of a task that compares frames the mean of those that it compares first."""
+    return frames[: 1 + overlap].float().mean(0).round().to(torch.uint8)
+
+
+def _value(task: Task, prediction: torch.Tensor, labels: torch.Tensor) -> str:
+    """The metric of a single picture; "-" where it is not defined."""
+    metric = task.metric()
+    metric.update(prediction, labels)
+    return number(or_none(pooled(task.metric(), [state_of(metric)])), ".2f")
 
 
 def shortened(name: str) -> str:

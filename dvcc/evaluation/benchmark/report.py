@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from dvcc._files import write_atomic
 from dvcc._words import counted
-from dvcc.codecs import X264, Codec
+from dvcc.codecs import JPEG, X264, Codec
+from dvcc.codecs.plain import PlainCodec
 from dvcc.config import BenchmarkConfig
 from dvcc.config.parse import to_dict
 from dvcc.datasets import DataSet
 from dvcc.evaluation.benchmark.networks import labels_left_out, taken_for
-from dvcc.evaluation.benchmark.pictures import draw_curves, draw_strips
+from dvcc.evaluation.benchmark.pictures import chosen_example, draw_curves, draw_panels, draw_strips
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row
 from dvcc.evaluation.benchmark.summary import audit, metrics_of, not_monotone, summarise
 from dvcc.evaluation.control.report import csv_text, markdown_table, number
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
 _TRACKING = "identities kept"
 """The metric of a detector that needs clips: on single pictures nothing is tracked."""
-_LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality"}
+_LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality", "quantizer": "quantizer"}
 
 
 def write_report(
@@ -86,8 +87,11 @@ def write_report(
     lines = [line for row in rows for line in _flat(row, networks[row.network], labelled.get(row.network))]
     write_atomic(out / "rows.csv", csv_text(lines))
     pictures = draw_curves(out, coded, sweep.rate, _LABELS[sweep.rate], principal)
-    middle = next(example for example in examples if example.name == rows[len(rows) // 2].example)
-    pictures += draw_strips(out, middle, sweep, networks, finest_first, _LABELS[sweep.rate])
+    kinds = {name: list(task.metrics()) for name, task in networks.items()}
+    pictures += draw_panels(out, summary, kinds, config.task.name, _LABELS[sweep.rate])
+    pictures += draw_strips(
+        out, chosen_example(examples, config.example, rows), sweep, networks, finest_first, _LABELS[sweep.rate]
+    )
     shown = [principal]
     if any(row.num_frames > 1 for row in rows) and all(_TRACKING in task.metrics() for task in networks.values()):
         shown.append(dict.fromkeys(networks, _TRACKING))
@@ -102,7 +106,7 @@ def write_report(
 def _flat(row: Row, task: Task, classes: Sequence[int] | None) -> list[dict[str, Any]]:
     """A row as numbers, one line per metric."""
     about = {name: value for name, value in vars(row).items() if name != "measured"}
-    about |= {"bits": row.measured.bits, "seconds": row.measured.seconds}
+    about |= {"bits": row.measured.bits, "file_bits": row.measured.file_bits, "seconds": row.measured.seconds}
     lines = []
     kinds = metrics_of(task, classes)
     for name in task.metrics():
@@ -115,13 +119,14 @@ def _flat(row: Row, task: Task, classes: Sequence[int] | None) -> list[dict[str,
 def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]], metrics: dict[str, str]) -> str:
     """Every level's bits, and a metric of every network."""
     title = ", ".join(dict.fromkeys(metrics.values()))
-    head = [_LABELS[report["rate"]], "bits / pixel", "kB / frame", *coded]
+    head = [_LABELS[report["rate"]], "bits / pixel", "kB / frame", "with container", *coded]
     body = []
     for row in zip(*coded.values(), strict=True):
         cells = [number(row[0]["level"], "g"), number(row[0]["bits_per_pixel"], ".3f"), number(row[0]["kilobytes"], ".1f")]
+        cells.append(number(row[0]["file_kilobytes"], ".1f"))
         body.append([*cells, *[_figure(point["relative"][metrics[name]]) for name, point in zip(coded, row, strict=True)]])
     noise = {name: next(p for p in points if p["level"] == NOISE) for name, points in report["summary"].items()}
-    body.append(["+-1 noise", "-", "-", *[_figure(point["relative"][metrics[name]]) for name, point in noise.items()]])
+    body.append(["+-1 noise", "-", "-", "-", *[_figure(point["relative"][metrics[name]]) for name, point in noise.items()]])
     intervals = " (95 % intervals)" if report["groups"] >= LEAST_CLUSTERS else ""
     text = f"{title} against the network's own answer on the uncoded pictures{intervals}\n\n{markdown_table(head, body)}"
     if not any(point["absolute"] for points in coded.values() for point in points):
@@ -169,7 +174,7 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
         f"({data['name']}, {data['root']})",
         *[f"- {name}: {_network_words(**network)}" for name, network in report["networks"].items()],
         f"- Pictures before coding: {sweep.protocol}.",
-        f"- Codec: {_codec_words(sweep.codec)}, 4:2:0, bits without container and settings text.",
+        f"- Codec: {_codec_words(sweep.codec)}; bits without container and settings text, but where it says so.",
         f"- {total:.0f} s: {shares}.",
     ]
     if report["rows_kept"]:
@@ -192,7 +197,11 @@ def _network_words(given: str, taken_for: str) -> str:
 
 
 def _codec_words(codec: Codec) -> str:
-    if not isinstance(codec, X264):
-        return type(codec).__name__
+    if isinstance(codec, JPEG):
+        kinds = [word for word, on in (("optimised", codec.optimised), ("progressive", codec.progressive)) if on]
+        return " ".join(["JPEG", *kinds, "4:2:0"])
+    if isinstance(codec, PlainCodec):
+        return f"{codec.library} {codec.preset}, GOP {codec.gop}, {codec.pixel_format}"
+    assert isinstance(codec, X264)
     more = " ".join([codec.flags, *(f"{name}={value}" for name, value in codec.params.items())]).strip()
-    return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}"
+    return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}, 4:2:0"

@@ -15,7 +15,7 @@ import torch
 
 from dvcc._files import write_atomic
 from dvcc._source import source_digest
-from dvcc.clip import Clip
+from dvcc.clip import Clip, RGBClip
 from dvcc.tasks import Task
 from dvcc.tasks.identity import task_key
 from dvcc.tasks.judging import State
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 UNCODED, NOISE = "uncoded", "noise"
 """Levels beside those of the codec: the pictures themselves, and with noise of one grey level, which no codec can stay below."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Of a stored measurement; and of how it is made, as far as that stands in `benchmark/run.py`."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """States of every metric of a task against its labels of the uncoded clip (`relative`) and against those of the data set
-    (`absolute`, None without any); bits of the encode, None if there was none; seconds that the network took."""
+    (`absolute`, None without any); bits of the encode without and with container and settings text, None if there was none;
+    seconds that the network took."""
 
     bits: int | None
+    file_bits: int | None
     seconds: float
     relative: dict[str, State]
     absolute: dict[str, State] | None
@@ -65,7 +67,7 @@ class RowStore:
         self.found = 0  # measurements that were there
         self._task_keys: dict[int, str] = {}
 
-    def key(self, clip: Clip, truth_digest: str | None, sweep: Sweep, level: float | str, task: Task) -> str:
+    def key(self, clip: Clip | RGBClip, truth_digest: str | None, sweep: Sweep, level: float | str, task: Task) -> str:
         """Name of the measurement. truth_digest: of the labels that count (see `digest_of`), None without any."""
         if id(task) not in self._task_keys:
             self._task_keys[id(task)] = task_key(task)

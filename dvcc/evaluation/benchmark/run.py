@@ -8,7 +8,7 @@ goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +18,13 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dvcc._files import check_writable
-from dvcc.clip import Clip
-from dvcc.codecs import ABR, CQP, CRF, JPEG, X264, Codec, Quality, Rate
+from dvcc.clip import Clip, RGBClip
+from dvcc.codecs import ABR, CQP, CRF, JPEG, PLAIN, X264, Codec, Quality, Quantizer, Rate
 from dvcc.config import LEVELS, RATES, BenchmarkConfig, BenchmarkData
 from dvcc.datasets import DataSet, Example, build_dataset
 from dvcc.errors import ConfigError, VideoError
 from dvcc.evaluation.benchmark.networks import build_networks, check_networks, label_classes, speaks_of, taken_for
+from dvcc.evaluation.benchmark.pictures import chosen_example
 from dvcc.evaluation.benchmark.report import write_report
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
 from dvcc.media.protocols import PAPER, Protocol
@@ -82,7 +83,8 @@ class Sweep:
             return ABR(level)
         if self.rate == "crf":
             return CRF(level)
-        return CQP(int(level)) if self.rate == "cqp" else Quality(int(level))
+        kinds: dict[str, Callable[[int], Rate]] = {"cqp": CQP, "quality": Quality, "quantizer": Quantizer}
+        return kinds[self.rate](int(level))
 
 
 def run(config: BenchmarkConfig) -> str:
@@ -94,6 +96,8 @@ def run(config: BenchmarkConfig) -> str:
     check_writable(config.out)
     check_writable(config.data.cache, key="data.cache")
     examples = build_examples(config.data)
+    if config.example is not None:
+        chosen_example(examples, config.example, [])
     networks = build_networks(config)
     clock = Clock()
     labelled = {
@@ -122,13 +126,7 @@ def build_examples(data: BenchmarkData) -> DataSet:
 def build_sweep(config: BenchmarkConfig) -> Sweep:
     """The codec, its levels and the input protocol. Raises `ConfigError` for what the codec does not have."""
     rate = config.rate or RATES[config.codec.name][0]
-    if config.codec.name == "jpeg":
-        codec: Codec = JPEG()
-    elif rate == "cqp":
-        paper = X264.perspective()
-        codec = replace(build_codec(config.codec), flags=paper.flags, params=paper.params)
-    else:
-        codec = build_codec(config.codec)
+    codec = _codec(config, rate)
     size = config.data.size
     if config.protocol == "paper":
         if size is not None:
@@ -138,12 +136,26 @@ def build_sweep(config: BenchmarkConfig) -> Sweep:
         protocol = PAPER[config.task.name]
     else:
         protocol = Protocol(resize=(size[0], size[1]) if size else None)
+    if config.pixel_format == "paper":
+        protocol = replace(protocol, rgb=True)
     levels = tuple(sorted(config.levels or LEVELS[rate]))
     if config.audit_level is not None and config.audit_level not in levels:
         raise ConfigError(
             f"audit_level={config.audit_level:g} is none of the levels {', '.join(f'{level:g}' for level in levels)}"
         )
     return Sweep(codec, rate, levels, protocol)
+
+
+def _codec(config: BenchmarkConfig, rate: str) -> Codec:
+    if config.codec.name == "jpeg":
+        return JPEG(optimised=config.jpeg.optimised, progressive=config.jpeg.progressive)
+    if config.codec.name != "x264" or config.pixel_format == "paper":
+        pixel_format: Literal["yuv420p", "yuv444p"] = "yuv444p" if config.pixel_format == "paper" else "yuv420p"
+        return PLAIN[config.codec.name](preset=config.codec.preset, gop=config.codec.gop, pixel_format=pixel_format)
+    if rate == "cqp":
+        paper = X264.perspective()
+        return replace(build_codec(config.codec), flags=paper.flags, params=paper.params)
+    return build_codec(config.codec)
 
 
 def measure(
@@ -168,7 +180,7 @@ def measure(
         bar = progress.add_task("coding and judging", total=len(examples) * len(networks) * (2 + len(sweep.levels)))
         for example in examples:
             try:
-                clip, truth = example.load(sweep.protocol)
+                clip, truth = example.load_any(sweep.protocol)
                 _check_frames(example, clip, networks)
             except VideoError as error:
                 if not skip_bad:
@@ -192,7 +204,7 @@ class Truth(NamedTuple):
     classes: Sequence[int] | None
 
 
-def _check_frames(example: Example, clip: Clip, networks: dict[str, Task]) -> None:
+def _check_frames(example: Example, clip: Clip | RGBClip, networks: dict[str, Task]) -> None:
     needed = 1 + max(task.overlap for task in networks.values())
     if clip.num_frames < needed:
         raise VideoError(
@@ -203,7 +215,7 @@ def _check_frames(example: Example, clip: Clip, networks: dict[str, Task]) -> No
 
 def _rows_of(
     example: Example,
-    clip: Clip,
+    clip: Clip | RGBClip,
     truths: dict[str, Truth],
     sweep: Sweep,
     networks: dict[str, Task],
@@ -226,27 +238,29 @@ def _rows_of(
                 shown = shown or _shown_at(level, clip, sweep, clock)
                 began = time.perf_counter()
                 relative, absolute = _judge(task, shown.frames, references[name], truths.get(name), clock)
-                measured = Measured(shown.bits, time.perf_counter() - began, relative, absolute)
+                measured = Measured(shown.bits, shown.file_bits, time.perf_counter() - began, relative, absolute)
                 store.write(key, measured)
             size = (clip.num_frames, clip.height, clip.width, float(clip.fps))
             yield Row(example.name, example.group, level, name, *size, measured)
 
 
 class Shown(NamedTuple):
-    """What networks see at a level: uint8 (T, 3, H, W), and the bits it took, None if nothing was coded."""
+    """What networks see at a level: uint8 (T, 3, H, W), and the bits it took without and with the container, None if nothing was
+    coded."""
 
     frames: torch.Tensor
     bits: int | None
+    file_bits: int | None
 
 
-def _shown_at(level: float | str, clip: Clip, sweep: Sweep, clock: Clock) -> Shown:
+def _shown_at(level: float | str, clip: Clip | RGBClip, sweep: Sweep, clock: Clock) -> Shown:
     if level == UNCODED:
-        return Shown(clip.frames, None)
+        return Shown(clip.frames, None, None)
     if level == NOISE:
-        return Shown(with_noise(clip.frames, seed=0), None)
+        return Shown(with_noise(clip.frames, seed=0), None, None)
     with clock.spent_on("codec"):
         coded = sweep.codec.encode(clip, sweep.rate_at(float(level)))
-        return Shown(coded.frames, coded.bits)
+        return Shown(coded.frames, coded.bits, coded.file_bits)
 
 
 def _judge(

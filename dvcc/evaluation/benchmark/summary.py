@@ -28,8 +28,8 @@ def summarise(
     """Per network a list of points, one per level in the order given. labelled: as in `benchmark.run.measure`.
 
     A point: `level`; `relative` and `absolute` (null without labels), each {metric: {"value", "ci95"}}, pooled over the set, the
-    interval bootstrapped over groups (null for fewer than three); `bits_per_pixel`, `kbps` and `kilobytes` per frame, means over
-    examples, null where nothing was coded; `seconds`: of the network, sum.
+    interval bootstrapped over groups (null for fewer than three); `bits_per_pixel`, `kbps`, `kilobytes` and `file_kilobytes`
+    (with the container) per frame, means over examples, null where nothing was coded; `seconds`: of the network, sum.
     """
     summary = {}
     for name, task in networks.items():
@@ -67,11 +67,12 @@ def _metrics(metrics: dict[str, Metric], rows: Sequence[Row], kind: str, *, boot
 def _bits(rows: Sequence[Row]) -> dict[str, float | None]:
     coded = [(row, row.measured.bits) for row in rows if row.measured.bits is not None]
     if not coded:
-        return dict.fromkeys(("bits_per_pixel", "kbps", "kilobytes"))
+        return dict.fromkeys(("bits_per_pixel", "kbps", "kilobytes", "file_kilobytes"))
     means = {
         "bits_per_pixel": [units.bits_per_pixel(b, num_frames=r.num_frames, height=r.height, width=r.width) for r, b in coded],
         "kbps": [units.kbps(b, num_frames=r.num_frames, fps=r.fps) for r, b in coded],
         "kilobytes": [b / 8000 / r.num_frames for r, b in coded],
+        "file_kilobytes": [(r.measured.file_bits or b) / 8000 / r.num_frames for r, b in coded],
     }
     return {name: float(np.mean(values)) for name, values in means.items()}
 
