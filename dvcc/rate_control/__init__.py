@@ -49,12 +49,12 @@ def _learned(means: Means, **how: Any) -> RateController:
 
 def _task(means: Means) -> Task:
     if means.task is None:
-        raise ConfigError("saliency and search need a task: set task=NAME")
+        raise ConfigError("saliency, descent and search need a task: set task=NAME")
     return means.task
 
 
 def _obeying(means: Means) -> X264:
-    return _needed(means.codec, X264, "saliency and search give every QP, and only x264 takes that: set codec=x264")
+    return _needed(means.codec, X264, "saliency, descent and search know every QP, and only x264 tells it: set codec=x264")
 
 
 def _saliency(means: Means, *, binary: bool) -> RateController:
@@ -63,13 +63,14 @@ def _saliency(means: Means, *, binary: bool) -> RateController:
     return (BinarySaliency if binary else GradedSaliency)(_task(means), _obeying(means))
 
 
-def _search(means: Means) -> RateController:
+def _ladder(means: Means, *, search: bool) -> RateController:
+    from dvcc.rate_control.descent import LadderDescent
     from dvcc.rate_control.search import Search
     from dvcc.surrogate import AnchoredSurrogate
 
-    surrogate = _needed(means.surrogate, AnchoredSurrogate, "search needs an anchored surrogate: set surrogate=PATH")
-    cache = _needed(means.cache, EncodeCache, "search needs a cache of encodes: set data.cache=FOLDER")
-    return Search(_task(means), surrogate, cache, _obeying(means))
+    surrogate = _needed(means.surrogate, AnchoredSurrogate, "descent and search need an anchored surrogate: set surrogate=PATH")
+    cache = _needed(means.cache, EncodeCache, "descent and search need a cache of encodes: set data.cache=FOLDER")
+    return (Search if search else LadderDescent)(_task(means), surrogate, cache, _obeying(means))
 
 
 def _own_objects(means: Means) -> RateController:
@@ -119,7 +120,8 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "objects_every_frame": lambda means: AverageBitrate(means.codec, control=at_every_frame(load_objects())),
     "objects_own": _own_objects,
     "objects_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True, control=load_objects()),
-    "search": _search,
+    "descent": lambda means: _ladder(means, search=False),
+    "search": lambda means: _ladder(means, search=True),
     "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),
     "learned_map": lambda means: LearnedMap(_control(means), means.codec),

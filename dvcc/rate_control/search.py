@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import default_collate
 
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, X264, EncodedClip
-from dvcc.codecs.cache import EncodeCache
-from dvcc.control.descent import LARGEST_OFFSET, descend
-from dvcc.control.objective import Response
+from dvcc.codecs import ABR, EncodedClip
+from dvcc.control.descent import LARGEST_OFFSET
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import ClipController, best_within, corrected_kbps, needs_correction
-from dvcc.surrogate import AnchoredSurrogate
-from dvcc.surrogate.base import soft_qp
-from dvcc.surrogate.judged import JudgedLadders
-from dvcc.surrogate.samples import LadderSamples
-from dvcc.tasks.base import Task
+from dvcc.rate_control.base import best_within, corrected_kbps, needs_correction
+from dvcc.rate_control.descent import LadderDescent
 
 _STRENGTHS = (0.5, 1.0)
 _MUTATION_QPS = 1.5
@@ -39,18 +32,14 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Search(ClipController):
+class Search(LadderDescent):
     """Offsets on two-pass ABR with the least real task loss that `tries` real encodes find: an upper bound, not a controller. It
     spends the ladder, `tries` encodes of two passes and a correction, and asks the task network about all of them.
 
-    It starts from the offsets that lower the loss most at equal bits as the surrogate reads them off the clip's own ladder, at
-    half and full strength, and goes on by random smooth changes that are kept if the real loss falls.
+    It starts from the offsets of the descent, at half and full strength, and goes on by random smooth changes that are kept if
+    the real loss falls.
     """
 
-    task: Task
-    surrogate: AnchoredSurrogate
-    cache: EncodeCache
-    codec: X264 = field(default_factory=X264)
     tries: int = 12
 
     def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
@@ -93,23 +82,6 @@ class Search(ClipController):
             final = best_within([final, again], target_kbps)
         passes = sum(coded.num_encodes for coded in spent) + len(self.surrogate.rungs.qps)
         return replace(final, num_encodes=passes)
-
-    def descend(self, clip: Clip, base: torch.Tensor) -> torch.Tensor:
-        """(T, h, w): offsets from x264's own QPs `base` (T, h, w), the same in all frames, see `control.descent.descend`."""
-        rungs = tuple(int(qp) for qp in self.surrogate.rungs.qps)
-        samples = LadderSamples([clip], codec=self.codec, cache=self.cache, qps=rungs)
-        sample = default_collate([samples[0]])
-        degradation = JudgedLadders(self.task, samples).degradation(0, sample)
-        with torch.no_grad():
-            analysis = self.surrogate.analyse({**sample, "ladder_degradation": degradation})
-        analysis = self.surrogate.without_pixels(analysis)
-
-        def answers(qp: torch.Tensor) -> Response:
-            predicted = self.surrogate.predict(analysis, soft_qp(qp), shown=[])
-            assert predicted.degradation is not None
-            return self.task.loss_of(predicted.degradation), predicted.log_clip_bits
-
-        return descend(answers, base[None])[0].expand_as(base)
 
 
 def smooth_noise(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:

@@ -37,8 +37,9 @@ LIMITS |= {
     "objects_every_frame": 2,
     "objects_own": 2,
     "objects_vbv": 1,
+    "descent": 3 + 2 * 2,
     "search": 3 + 2 * 13,
-}  # its ladder has three rungs here
+}  # their ladders have three rungs here
 
 
 def trained() -> Control:
@@ -129,6 +130,7 @@ def test_unknown_and_unfounded_controllers_are_refused(means):
         "saliency": "task",
         "boxes": "detection",
         "objects_own": "detection",
+        "descent": "surrogate",
         "search": "surrogate",
     }.items():
         with pytest.raises(ConfigError, match=missing):
@@ -210,17 +212,18 @@ def test_the_map_of_an_untrained_control_codes_what_x264_would(scene):
     assert distortion[0] < at_its_bits + 0.05  # half a dB
 
 
-def test_search_finds_room_where_there_is_some(means, scene):
-    """A task that cares for the left half only: x264 spends evenly, the search must not."""
+def test_the_ladder_finds_room_where_there_is_some(means, scene):
+    """A task that cares for the left half only: x264 spends evenly, who knows the ladder must not."""
 
     class LeftHalf(ReconstructionTask):
         def degradation(self, prediction, reference):
             return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-1]) < 48)
 
     searching = replace(means, task=LeftHalf())
-    plain, found = (build_rate_controller(name, searching).encode(scene, 120.0) for name in ("abr2_corrected", "search"))
-    error = [(c.frames.float() - scene.frames.float())[..., :48].square().mean() for c in (plain, found)]
-    assert error[1] < 0.8 * error[0] and found.bitrate_kbps <= 1.15 * plain.bitrate_kbps
+    for plain, informed in (("abr2_corrected", "search"), ("abr2", "descent")):
+        coded = [build_rate_controller(name, searching).encode(scene, 120.0) for name in (plain, informed)]
+        error = [(c.frames.float() - scene.frames.float())[..., :48].square().mean() for c in coded]
+        assert error[1] < 0.8 * error[0] and coded[1].bitrate_kbps <= 1.15 * coded[0].bitrate_kbps
 
 
 def test_dithered_maps_keep_the_mean_and_change_once_per_frame(scene):
@@ -288,8 +291,15 @@ def test_a_controller_of_ones_own_has_a_place(means, scene):
         build_rate_controller("tests.rate_control.test_contract:no_controller", means)
     with pytest.raises(ConfigError, match="has no nothing"):
         build_rate_controller("tests.rate_control.test_contract:nothing", means)
+    with pytest.raises(ConfigError, match=r"of_another_name\(means=\.\.\) failed \(TypeError: .*'means'\): mend it"):
+        build_rate_controller("tests.rate_control.test_contract:of_another_name", means)
 
 
 def no_controller(means: Means) -> Control | None:
     """Not one."""
     return means.control
+
+
+def of_another_name(others: Means) -> AverageBitrate:
+    """Called with means=.., which it does not take."""
+    return half_rate(others)

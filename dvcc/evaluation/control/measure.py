@@ -97,7 +97,7 @@ class Bench:
     def _controllers(self, cache: EncodeCache) -> dict[str, RateController]:
         config = self.config
         means = Means(self.codec, task=self.task, cache=cache)
-        if "search" in config.controllers:
+        if {"descent", "search"} & set(config.controllers):
             surrogate, stored = load_surrogate(config.surrogate)
             check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
             means = replace(means, surrogate=surrogate.requires_grad_(False))
