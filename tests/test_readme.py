@@ -26,7 +26,7 @@ EVALUATED = (
     "extra_checkpoints",
     "scenario",
 )
-BENCHMARKED = ("codec=", "levels", "networks", "weights", "protocol", "audit_level=", "lose_at_most", "skip_bad")
+BENCHMARKED = ("codec=", "pixel_format", "levels", "networks", "weights", "protocol", "audit_level=", "lose_at_most", "skip_bad")
 
 
 def blocks(language: str) -> list[str]:
