@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 		checkpoint=runs/demo/control/control.onnx out=runs/demo/evaluation
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 wheel-check: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 0 tests/test_wheel.py

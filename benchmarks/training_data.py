@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dvcc.config import SurrogateConfig
+from dvcc.config.build import build_codec, build_training_clips, ladder_settings, map_settings
 from dvcc.config.parse import parse
 from dvcc.surrogate import build_surrogate
 from dvcc.surrogate.data import build_samples
@@ -22,7 +23,6 @@ from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.training import build_module
 from dvcc.training.loader import ClipModule
-from dvcc.training.run import build_codec
 from dvcc.training.workers import cache_workers, cores, loader_workers
 
 STEPS, WARM_UP = 20, 2
@@ -45,7 +45,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         words = [f"data.cache={cache}", "data.max_clips=10", "data.groups=2", "data.crops_per_clip=1", *sys.argv[1:]]
         config = parse("train", ["surrogate", *words])[1]
-        samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
+        clips = build_training_clips(config.data, seed=0)
+        settings = {**ladder_settings(config.data, seed=0), **map_settings(config.data)}
+        samples = build_samples(clips, build_codec(config.codec), **settings)
         workers = cache_workers(config.data.cache_workers)
         began = time.perf_counter()
         fill_samples(samples, workers=workers)

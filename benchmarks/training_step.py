@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.data import default_collate
 
+from dvcc.config.build import build_codec, build_training_clips, ladder_settings
 from dvcc.config.parse import parse
 from dvcc.control.network import ControlNetwork
 from dvcc.pixels import as_float
@@ -18,7 +19,6 @@ from dvcc.surrogate import build_surrogate, one_hot_qp
 from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.judged import imitated_loss, judge_ladder
 from dvcc.tasks import build_task
-from dvcc.training.run import build_codec
 from dvcc.units import macroblock_grid
 
 ROUNDS = 7
@@ -41,7 +41,8 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as cache:
         _, config = parse("train", ["control", "resolution=demo", f"data.cache={cache}"])
-        samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=False)
+        clips = build_training_clips(config.data, seed=0)
+        samples = build_samples(clips, build_codec(config.codec), **ladder_settings(config.data, seed=0))
         began = time.perf_counter()
         sample = default_collate([samples[0]])
         print(f"first sample, {len(config.data.rungs)} real encodes: {1000 * (time.perf_counter() - began):.0f} ms")

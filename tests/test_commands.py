@@ -145,17 +145,20 @@ def test_bad_videos_are_refused_in_one_sentence(name, checkpoint, tmp_path):
         (tmp_path / name).write_bytes(BAD[name])
     refused("dvcc", "inspect", name, cwd=tmp_path, reason=name)
     refused("dvcc", "export", name, "--target-kbps", "50", "--checkpoint", str(checkpoint), cwd=tmp_path, reason=name)
-    if name == "missing.mp4":
-        refused("train.py", "surrogate", "data=folder", f"data.root={name}", cwd=tmp_path, reason=name)
 
 
-def test_an_error_in_a_worker_is_one_sentence_too(video, tmp_path):
+def test_training_videos_that_are_not_there_are_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refused_here(capsys, "train.py", "surrogate", "data=folder", "data.root=missing.mp4", reason="missing.mp4")
+
+
+def test_an_error_in_a_worker_is_one_sentence_too(video, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "test.mp4").write_bytes(video.read_bytes())
     words = ["data=folder", "data.root=.", "data.test=[test.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
-    result = run(
-        "train.py", "surrogate", *words, "data.num_workers=1", "codec.preset=veryslow", "trainer.max_steps=1", cwd=tmp_path
-    )
-    assert result.returncode == 2 and result.stderr.strip().splitlines()[-1].startswith("error: x264 would ignore or shift")
+    words += ["data.num_workers=1", "codec.preset=veryslow", "trainer.max_steps=1"]
+    assert main(["train", "surrogate", *words]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: x264 would ignore or shift")
 
 
 def test_inspect_refuses_other_codecs(tmp_path):

@@ -1,8 +1,6 @@
 """Every example runs as its first lines say, at tiny size."""
 
 import importlib.util
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,32 +14,32 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-def test_own_network_trains_a_control_and_compares_it(tiny, tmp_path):
+def example(name: str):
+    """examples/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_own_network_trains_a_control_and_compares_it(tiny, tmp_path, capsys, monkeypatch):
     from dvcc.surrogate import training as surrogate
     from tests.training.conftest import configure
 
-    path = surrogate.run(configure("surrogate", tiny, tmp_path / "surrogate", "trainer.max_steps=2", "data.max_clips=2"))
-    words = [*tiny, f"surrogate={path}", f"out={tmp_path / 'own'}", "trainer.max_steps=2", "trainer.accelerator=cpu"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "own_network.py"), *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "mIoU @ achieved kbit/s" in done.stdout and "| learned" in done.stdout
+    small = [*tiny, "data.max_clips=2", "data.crops_per_clip=1"]
+    path = surrogate.run(configure("surrogate", small, tmp_path / "surrogate", "trainer.max_steps=1", "surrogate.width=8"))
+    monkeypatch.syspath_prepend(ROOT / "examples")  # as of a script that is run
+    words = [f"surrogate={path}", f"out={tmp_path / 'own'}", "trainer.max_steps=2", "trainer.accelerator=cpu"]
+    example("own_network").main([*small, *words])
+    printed = capsys.readouterr().out
+    assert "mIoU @ achieved kbit/s" in printed and "| learned" in printed
     assert (tmp_path / "own" / "control.safetensors").is_file() and (tmp_path / "own" / "report" / "report.md").is_file()
 
 
 @pytest.fixture(scope="module")
 def published():
     """examples/published_method.py as a module."""
-    spec = importlib.util.spec_from_file_location("published_method", ROOT / "examples" / "published_method.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("published_method")
 
 
 def test_the_published_method_trains_and_is_scored_under_strict_bandwidth(published, videos, tmp_path, capsys, monkeypatch):

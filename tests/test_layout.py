@@ -59,6 +59,50 @@ def test_no_folder_imports_in_a_circle():
     assert not cycle(arrows(ROOT / "dvcc"))
 
 
+def loaded_with(module: str, package: Path = ROOT / "dvcc") -> set[str]:
+    """Roots of all that is imported with a module of the package: what stands at the top of files, types apart."""
+    found, waiting, seen = set(), [module], set()
+    while waiting:
+        name = waiting.pop()
+        path = package.joinpath(*name.split(".")[1:])
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in seen or not path.is_file():
+            continue
+        seen.add(name)
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{part.name}" for part in node.names)]
+            else:
+                names = [part.name for part in node.names] if isinstance(node, ast.Import) else []
+            waiting += [own for own in names if own.startswith(f"{package.name}.")]
+            found |= {other.partition(".")[0] for other in names}
+    return found
+
+
+@pytest.mark.parametrize("stage", ["compare.measure", "benchmark.run", "control.run"])
+def test_measuring_imports_nothing_of_training(stage):
+    """They take seconds and 300 MB, in each process that judges."""
+    found = loaded_with(f"dvcc.evaluation.{stage}")
+    assert "torch" in found and not found & {"lightning", "torchvision", "torchmetrics", "kornia"}
+
+
+def test_a_process_that_only_encodes_imports_no_torch():
+    found = loaded_with("dvcc.evaluation.compare.encoding")
+    assert "onnxruntime" in found and "torch" not in found
+
+
+def test_settings_end_where_a_stage_begins():
+    """Below the file that has `run(config)`, trainings are handed values and objects."""
+    taking = set()
+    for path in (ROOT / "dvcc").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            arguments = node.args.args + node.args.kwonlyargs if isinstance(node, ast.FunctionDef) else []
+            if any(part.annotation and "Config" in ast.unparse(part.annotation).replace("ConfigError", "") for part in arguments):
+                taking.add(path.relative_to(ROOT / "dvcc").as_posix())
+    stages = {"surrogate/training.py", "control/training.py", "pretraining/flow.py", "pretraining/student.py"}
+    assert {path for path in taking if not path.startswith(("config/", "evaluation/"))} == stages
+
+
 def test_a_circle_would_be_found(tmp_path):
     package = tmp_path / "p"
     for folder, text in {"a": "from p.b import x", "b": "def f():\n    from p import c", "c": "import p.a.m", "d": ""}.items():

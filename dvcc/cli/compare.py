@@ -24,7 +24,7 @@ from dvcc.qp import Delivery
 from dvcc.units import gop_of_a_second
 
 if TYPE_CHECKING:
-    from dvcc.evaluation.compare.measure import Measured
+    from dvcc.evaluation.compare.encoding import Measured
     from dvcc.evaluation.compare.stretch import Stretch
 
 TARGETS = (0.6, 0.8, 1.0, 1.6)
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     if not 1 <= arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
-    require("torch", "kornia", "torchmetrics", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
+    require("torch", "kornia", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
     chosen = _controller(arguments)
     checkpoint = None
     if chosen == "learned":
@@ -92,14 +92,13 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from dvcc.codecs import X264  # torch: only once the words and the video are known to be good
-    from dvcc.control.deployed.runtime import load_control
+    from dvcc.control.deployed.runtime import load_control  # and torch: once the words and the video are known to be good
     from dvcc.encoding.plan import check_target
-    from dvcc.evaluation.compare.measure import check_reference, encode_all, judge_all
+    from dvcc.evaluation.compare.encoding import Work, encode_apart
+    from dvcc.evaluation.compare.measure import check_reference, judge_all
     from dvcc.evaluation.compare.page import Comparison, render
     from dvcc.evaluation.compare.stretch import copy_stretch
     from dvcc.evaluation.compare.verdict import compare, headline, remarks
-    from dvcc.rate_control import Means, build_rate_controller
     from dvcc.tasks import build_task
 
     if source is not None:
@@ -117,17 +116,13 @@ def run(arguments: argparse.Namespace) -> None:
         check_reference(stretch, task)
         out = _folder(arguments)
         gop = gop_of_a_second(stretch.fps)
-        codec = X264(gop=gop)
         # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to mend that.
         ours = chosen if arguments.delivery == "offsets" else "learned_map_corrected"
-        controllers = {
-            "abr2": build_rate_controller("abr2", Means(codec)),
-            "control": build_rate_controller(ours, Means(codec, control)),
-        }
         targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("encoding", total=len(targets) * len(controllers))
-            measured = encode_all(stretch, targets, controllers, folder, lambda: progress.advance(bar))
+            bar = progress.add_task("encoding", total=2 * len(targets))
+            work = Work(stretch, targets, ours, checkpoint, gop, folder)
+            measured = encode_apart(work, lambda: progress.advance(bar))
             bar = progress.add_task("judging", total=stretch.num_frames - task.overlap)
             shown = judge_all(
                 stretch,

@@ -28,7 +28,7 @@ def run_stage(program: str, words: Sequence[str]) -> int:
     """
 
     def run() -> None:
-        require("torch", "lightning", "hydra", "kornia", "torchmetrics", wanted_by=f"dvcc {program}")
+        require("torch", "lightning", "hydra", "kornia", wanted_by=f"dvcc {program}")
         from dvcc.config import parse as configs
 
         if any(word in ("-h", "--help") for word in words):

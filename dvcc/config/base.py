@@ -21,10 +21,6 @@ def at_least(config: Any, **lows: float) -> None:
             raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
 
 
-OWN = "own"
-"""What task=package.module:name, a task of one's own that brings its network, sets as the model."""
-
-
 @dataclass
 class TaskConfig:
     name: str = MISSING

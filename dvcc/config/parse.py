@@ -25,8 +25,8 @@ from dvcc.config import (
     StudentConfig,
     SurrogateConfig,
 )
-from dvcc.config.base import OWN
 from dvcc.errors import ConfigError
+from dvcc.networks.zoo import OWN
 
 CONFIGS = packaged_folder("configs")
 
@@ -112,19 +112,6 @@ def to_dict(config: Any) -> dict[str, Any]:
 def to_yaml(config: Any) -> str:
     """YAML, for the folder of a run."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-def differences(config: Any, text: str) -> dict[str, tuple[Any, Any]]:
-    """(value in `text`, value in `config`) by dotted key, where these settings differ; text: what `to_yaml` made of others."""
-    before, now = _leaves(yaml.safe_load(text)), _leaves(to_dict(config))
-    return {key: (before.get(key), now.get(key)) for key in {**now, **before} if before.get(key) != now.get(key)}
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
 
 
 def _groups() -> list[str]:

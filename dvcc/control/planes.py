@@ -7,7 +7,7 @@ import torch
 from dvcc.control.eyes import Eyes
 from dvcc.control.eyes.painting import Rule, offsets_of_clip
 from dvcc.surrogate.samples import LadderSamples
-from dvcc.training.progress import progress_bar
+from dvcc.training.bar import progress_bar
 
 
 class ClipPlanes:

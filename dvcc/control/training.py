@@ -15,6 +15,7 @@ import torch
 from dvcc import units
 from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
+from dvcc.config.build import build_codec, build_plan, build_task, build_training_clips, check_surrogate, ladder_settings
 from dvcc.config.parse import to_dict
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.deployed.onnx_export import export
@@ -32,9 +33,10 @@ from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.fill import fill_judged, fill_samples
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
-from dvcc.tasks import DetectionTask, Task, build_configured
+from dvcc.tasks import DetectionTask, Task
 from dvcc.training.folder import check_out
-from dvcc.training.run import build_codec, check_surrogate, fit, trained_on, versions
+from dvcc.training.record import trained_on, versions
+from dvcc.training.run import fit
 from dvcc.training.workers import cache_workers, device_of
 
 ALL_RATES = [0.001, 1.0]
@@ -107,17 +109,21 @@ def run(config: ControlConfig) -> Path:
     Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, for unknown eyes, and for boxes of
     another task than detection.
     """
-    check_out(config)
+    plan = build_plan(config)
+    if not config.cache_only:
+        check_out(plan)
     kind_of(config.eyes.name)
     rule = _rule(config)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     surrogate, stored = _surrogate(config)
-    task = build_configured(config.task)
+    task = build_task(config.task)
     if surrogate is not None:
         task.check_trainable()
     detectors = _detectors(config, task)
-    samples = build_samples(config.data, codec, seed=config.seed, with_maps=False, baselines=BASELINES)
+    data, seed = config.data, config.seed
+    clips = build_training_clips(data, seed=seed)
+    samples = build_samples(clips, codec, **ladder_settings(data, seed=seed), baselines=BASELINES)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
     workers = cache_workers(config.data.cache_workers)
@@ -155,9 +161,9 @@ def run(config: ControlConfig) -> Path:
     teachers = Teachers(surrogate, ladder, boxes, weights.surrogate, weights.ladder, weights.boxes)
     rates, learning_rate = config.rates_per_clip, config.learning_rate
     module = ControlModule(control, teachers, task, samples, planes, rates_per_clip=rates, learning_rate=learning_rate)
-    out, clips = Path(config.out), ClipFrames(samples, coded=surrogate is not None)
-    pictures = ControlPictures(lambda: clips.at_step(0, 0), out / "pictures", every=config.logger.pictures_every)
-    fit(module, clips, config, callbacks=[pictures])
+    out, frames = plan.out, ClipFrames(samples, coded=surrogate is not None)
+    pictures = ControlPictures(lambda: frames.at_step(0, 0), out / "pictures", every=config.logger.pictures_every)
+    fit(module, frames, plan, callbacks=[pictures])
     path = out / "control.safetensors"
     seen = trained_on(samples.clips, stored)
     control.save(path, {"run": to_dict(config), "trained_on": seen, **versions()})

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision import models as family
-from torchvision.models import get_model
 
 from dvcc._packaged import require
 from dvcc.errors import CheckpointError, ConfigError
@@ -23,6 +21,7 @@ from dvcc.networks.loading import (
     load_pretrained,
     refuse_options,
     refuse_random,
+    torchvision_model,
     torchvision_names,
 )
 from dvcc.networks.onnx_file import PROBE, OnnxFile, check_onnx, is_onnx, probe_pictures, shape_words
@@ -69,7 +68,7 @@ def check_classification_net(model: str) -> None:
         check_onnx(model)
     elif model.startswith(TORCHVISION):
         also = ["efficientnet_lite0", "a model of timm"]
-        torchvision_names(family, model.removeprefix(TORCHVISION), task="classification", also=also)
+        torchvision_names("torchvision.models", model.removeprefix(TORCHVISION), task="classification", also=also)
     elif model != "efficientnet_lite0":
         timm = _import_timm("zoo")
         if not timm.is_model(model):
@@ -155,7 +154,7 @@ def _torchvision(model: str, weights: str | Path | None, random: bool) -> Classi
     if weights is None and not random:
         net = load_pretrained(model, default)
     else:
-        net = get_model(model, weights=None)
+        net = torchvision_model(model, weights=None)
         if weights is not None:
             load_state(net, load_published(weights, key="task.weights"), path=weights)
     settings = default.transforms()

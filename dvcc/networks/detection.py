@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchvision.models import detection as family
-
 from dvcc.networks.detection_student import StudentDetector
 from dvcc.networks.detector import DetectionNet
 from dvcc.networks.detectors import LAYOUTS, load_detector
@@ -25,7 +23,7 @@ def check_detection_net(model: str) -> None:
         check_onnx(model)
     elif model not in names("detection"):
         layouts = f"an ONNX file (layouts {', '.join(LAYOUTS)})"
-        torchvision_names(family, model, task="detection", also=[*names("detection"), layouts])
+        torchvision_names("torchvision.models.detection", model, task="detection", also=[*names("detection"), layouts])
 
 
 def load_detection_net(

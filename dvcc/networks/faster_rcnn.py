@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import get_model
 
 from dvcc.networks.coco import COCO_NUMBERS
 from dvcc.networks.detector import DetectionNet
-from dvcc.networks.loading import default_weights, load_pretrained
+from dvcc.networks.loading import default_weights, load_pretrained, torchvision_model
 from dvcc.networks.weights import load_published, load_state
 
 _EXACT = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
@@ -50,12 +49,12 @@ def load_torchvision_detector(model: str, *, weights: str | Path | None, random:
     if weights is None and not random:
         net = load_pretrained(model, default)
     elif weights is None:
-        net = get_model(model, weights=None, weights_backbone=None, num_classes=count)
+        net = torchvision_model(model, weights=None, weights_backbone=None, num_classes=count)
     else:
         state = load_published(weights, key="task.weights")
         scores = state.get("roi_heads.box_predictor.cls_score.weight")
         count = count if scores is None else len(scores)
-        net = get_model(model, weights=None, weights_backbone=None, num_classes=count)
+        net = torchvision_model(model, weights=None, weights_backbone=None, num_classes=count)
         load_state(net, state, path=weights)
         if model in _EXACT:
             _exact_batch_norm(net)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, NetworkOptions
 from dvcc.networks.sources import from_url
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum  # to import it takes two seconds, which most commands have no use for
 
 
 class Normalise(nn.Module):
@@ -43,9 +46,11 @@ def refuse_options(model: str, options: NetworkOptions | None) -> None:
         raise ConfigError(f"{model} comes with its own layout and preprocessing, so {names} would be ignored: leave that out")
 
 
-def torchvision_names(family: ModuleType, model: str, *, task: str, also: Sequence[str]) -> None:
-    """Raise `ConfigError` unless torchvision has `model` in the `family` (such as torchvision.models.detection)."""
-    known = list_models(module=family)
+def torchvision_names(family: str, model: str, *, task: str, also: Sequence[str]) -> None:
+    """Raise `ConfigError` unless torchvision has `model` in the module `family` (such as torchvision.models.detection)."""
+    from torchvision.models import list_models
+
+    known = list_models(module=import_module(family))
     if model not in known:
         raise ConfigError(f"there is no {task} model {model!r}: choose one of {', '.join([*also, *known])}, or an ONNX file")
 
@@ -53,7 +58,14 @@ def torchvision_names(family: ModuleType, model: str, *, task: str, also: Sequen
 def load_pretrained(model: str, weights: WeightsEnum) -> nn.Module:
     """A torchvision model with weights that torchvision knows, downloaded once. Raises `CheckpointError`."""
     from_url(weights.url).fetch(model)
-    return get_model(model, weights=weights)
+    return torchvision_model(model, weights=weights)
+
+
+def torchvision_model(model: str, **settings: Any) -> nn.Module:
+    """A torchvision model as `torchvision.models.get_model` makes it of the settings."""
+    from torchvision.models import get_model
+
+    return get_model(model, **settings)
 
 
 def another_model(path: str | Path, model: str, reason: str) -> CheckpointError:
@@ -64,4 +76,6 @@ def another_model(path: str | Path, model: str, reason: str) -> CheckpointError:
 
 def default_weights(model: str) -> WeightsEnum:
     """What torchvision says of a model's best weights."""
+    from torchvision.models import get_model_weights
+
     return get_model_weights(model).DEFAULT

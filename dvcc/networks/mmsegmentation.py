@@ -12,18 +12,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from dvcc.errors import CheckpointError
 from dvcc.networks.weights import load_published, load_state
 
 CITYSCAPES_CLASSES = 19
 
-_BLOCKS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
-    18: (BasicBlock, [2, 2, 2, 2]),
-    50: (Bottleneck, [3, 4, 6, 3]),
-    101: (Bottleneck, [3, 4, 23, 3]),
-}
+_BLOCKS = {18: [2, 2, 2, 2], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
 
 
 class Backbone(nn.Module):
@@ -34,8 +29,10 @@ class Backbone(nn.Module):
 
     def __init__(self, depth: int, *, dilated: bool) -> None:
         super().__init__()
-        block, counts = _BLOCKS[depth]
-        net = ResNet(block, counts)
+        from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+        block = BasicBlock if depth < 50 else Bottleneck
+        net = ResNet(block, _BLOCKS[depth])
         self.stem = nn.Sequential(*_conv_bn(3, 32, stride=2), *_conv_bn(32, 32), *_conv_bn(32, 64))
         self.maxpool = net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
@@ -158,7 +155,7 @@ def _dilate(stage: Any, rate: int) -> None:
     torchvision's own option refuses the blocks of ResNet-18.
     """
     for number, block in enumerate(stage):
-        strided: Any = block.conv2 if isinstance(block, Bottleneck) else block.conv1
+        strided: Any = block.conv2 if hasattr(block, "conv3") else block.conv1
         strided.stride = (1, 1)
         strided.dilation = strided.padding = (rate // 2,) * 2 if number == 0 else (rate,) * 2
         if block.downsample is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import nn
-from torchvision.models import get_model
 
 from dvcc.errors import ConfigError
 from dvcc.networks.flow import FlowNetwork, load_flow
-from dvcc.networks.raft import Raft, build_smurf, load_raft
+from dvcc.networks.loading import torchvision_model
 from dvcc.networks.weights import load_published
 from dvcc.networks.zoo import ZOO, names
 
@@ -35,7 +34,9 @@ def load_flow_net(model: str, *, weights: str | Path | None = None, random: bool
 def _load(model: str, weights: str | Path | None, random: bool) -> nn.Module:
     if model == "ours":
         return FlowNetwork() if random else load_flow(weights)
+    from dvcc.networks.raft import Raft, build_smurf, load_raft  # torchvision: two seconds, which our own has no use for
+
     if random:
-        return Raft(build_smurf() if model == "smurf" else get_model(model, weights=None))
+        return Raft(build_smurf() if model == "smurf" else torchvision_model(model, weights=None))
     path = Path(weights or ZOO["optical_flow", model].weights.fetch(model))
     return load_raft(model, load_published(path, key=_KEY), path=path)

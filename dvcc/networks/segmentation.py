@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models import get_model
-from torchvision.models import segmentation as family
 
 from dvcc.errors import CheckpointError
 from dvcc.networks.efficientvit import EfficientViT
 from dvcc.networks.espnetv2 import ESPNetv2
 from dvcc.networks.feed import NetworkOptions
-from dvcc.networks.loading import default_weights, load_pretrained, refuse_options, refuse_random, torchvision_names
+from dvcc.networks.loading import (
+    default_weights,
+    load_pretrained,
+    refuse_options,
+    refuse_random,
+    torchvision_model,
+    torchvision_names,
+)
 from dvcc.networks.mmsegmentation import MMSEGMENTATION_NETS, build_mmsegmentation, load_mmsegmentation
 from dvcc.networks.onnx_file import OnnxFile, check_onnx, is_onnx
 from dvcc.networks.segmenter import SegmentationNet, onnx_segmenter
@@ -31,7 +36,7 @@ def check_segmentation_net(model: str) -> None:
     if is_onnx(model):
         check_onnx(model)
     elif model not in names("segmentation"):
-        torchvision_names(family, model, task="segmentation", also=names("segmentation"))
+        torchvision_names("torchvision.models.segmentation", model, task="segmentation", also=names("segmentation"))
 
 
 def load_segmentation_net(
@@ -117,11 +122,11 @@ def _torchvision(model: str, weights: str | Path | None, random: bool) -> Segmen
     if weights is None and not random:
         return SegmentationNet(load_pretrained(model, default), num_classes=num_classes)
     if weights is None:
-        net = get_model(model, weights=None, weights_backbone=None, num_classes=num_classes)
+        net = torchvision_model(model, weights=None, weights_backbone=None, num_classes=num_classes)
         return SegmentationNet(net, num_classes=num_classes)
     state = load_published(weights, key="task.weights")
     num_classes = next((tensor.shape[0] for name, tensor in state.items() if name == "classifier.4.weight"), num_classes)
-    net = get_model(model, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=_has_aux(state))
+    net = torchvision_model(model, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=_has_aux(state))
     load_state(net, state, path=weights)
     return SegmentationNet(net, num_classes=num_classes)
 

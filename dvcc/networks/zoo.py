@@ -15,6 +15,9 @@ from dvcc.media.protocols import PAPER as PROTOCOLS
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import FirstOf, InAssets, InPackage, InRepository, WeightsSource, from_hub, from_url
 
+OWN = "own"
+"""What task=package.module:name, a task of one's own that brings its network, sets as the model."""
+
 ZooTask = Literal["segmentation", "detection", "classification", "optical_flow"]
 
 _AS_THE_LAYOUT = NetworkOptions()

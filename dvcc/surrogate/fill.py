@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from dvcc.errors import ConfigError
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import LadderSamples, Sample
-from dvcc.training.loader import worker_context
-from dvcc.training.progress import progress_bar
+from dvcc.training.bar import progress_bar
+from dvcc.training.batches import worker_context
 
 T = TypeVar("T")
 

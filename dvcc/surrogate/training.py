@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,15 @@ from kornia.losses import ssim_loss
 
 from dvcc._files import check_writable
 from dvcc.config import SurrogateConfig
+from dvcc.config.build import (
+    build_codec,
+    build_plan,
+    build_task,
+    build_training_clips,
+    check_surrogate,
+    ladder_settings,
+    map_settings,
+)
 from dvcc.config.parse import to_dict
 from dvcc.errors import ConfigError
 from dvcc.networks.weights import Weights, save_weights
@@ -27,18 +35,10 @@ from dvcc.surrogate.judged import Judge
 from dvcc.surrogate.pictures import SurrogatePictures
 from dvcc.surrogate.samples import Sample
 from dvcc.surrogate.step_samples import StepSamples
-from dvcc.tasks import build_configured
 from dvcc.tasks.base import Task
 from dvcc.training.folder import check_out
-from dvcc.training.run import (
-    build_codec,
-    check_finite,
-    check_finite_gradients,
-    check_surrogate,
-    fit,
-    trained_on,
-    versions,
-)
+from dvcc.training.record import trained_on, versions
+from dvcc.training.run import check_finite, check_finite_gradients, fit
 from dvcc.training.steps import adam, without_drawing
 from dvcc.training.workers import cache_workers
 
@@ -189,7 +189,9 @@ def run(config: SurrogateConfig) -> Path:
 
     Raises `ConfigError` when `start` is a surrogate of another shape, or of another encoder.
     """
-    check_out(config)
+    plan = build_plan(config)
+    if not config.cache_only:
+        check_out(plan)
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     model: dict[str, Any] = {
@@ -210,20 +212,22 @@ def run(config: SurrogateConfig) -> Path:
         begun_from.append(stored)
     task = None
     data = config.data
+    maps = map_settings(data)
     if config.losses.cv_task:
-        task = build_configured(config.task).requires_grad_(False)
-        data = replace(data, maps_with_frames=data.maps_per_clip)  # the real loss of every map is needed
-    samples = build_samples(data, codec, seed=config.seed, with_maps=True)
+        task = build_task(config.task).requires_grad_(False)
+        maps["maps_with_frames"] = data.maps_per_clip  # the real loss of every map is needed
+    clips = build_training_clips(data, seed=config.seed)
+    samples = build_samples(clips, codec, **ladder_settings(data, seed=config.seed), **maps)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
     fill_samples(samples, workers=cache_workers(data.cache_workers))
     if config.cache_only:
         return Path(data.cache)
     module = build_module(surrogate, config, task)
-    out = Path(config.out)
+    out = plan.out
     seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed, whole=task is not None)
     pictures = SurrogatePictures(lambda: samples[0], out / "pictures", every=config.logger.pictures_every)
-    fit(module, seen, config, callbacks=[pictures])
+    fit(module, seen, plan, callbacks=[pictures])
     path = out / "surrogate.safetensors"
     about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples.clips, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))

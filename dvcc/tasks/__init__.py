@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from dvcc.config.base import OWN, TaskConfig
 from dvcc.errors import ConfigError
 from dvcc.networks.classification import check_classification_net
 from dvcc.networks.detection import check_detection_net
@@ -18,6 +17,7 @@ from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.loading import refuse_options
 from dvcc.networks.optical_flow import check_flow_net
 from dvcc.networks.segmentation import check_segmentation_net
+from dvcc.networks.zoo import OWN
 from dvcc.tasks.base import MeanScore, Task
 from dvcc.tasks.classification import ClassificationTask
 from dvcc.tasks.detection import DetectionTask
@@ -86,11 +86,6 @@ def _settings(name: str, model: str, options: NetworkOptions | None) -> dict[str
     return {"options": options}
 
 
-def build_configured(config: TaskConfig) -> Task:
-    """The task of a command's settings."""
-    return build_task(config.name, model=config.model, weights=config.weights, options=config.options())
-
-
 _CHECKS = {
     "classification": check_classification_net,
     "detection": check_detection_net,
@@ -124,7 +119,6 @@ __all__ = [
     "ReconstructionTask",
     "SegmentationTask",
     "Task",
-    "build_configured",
     "build_task",
     "check_model",
 ]

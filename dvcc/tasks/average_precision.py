@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torchmetrics import Metric
-from torchvision.ops import box_iou
 
 from dvcc.networks.detectors import Boxes
+from dvcc.tasks.metric import Metric
 
 IOU_THRESHOLDS = torch.arange(50, 100, 5, dtype=torch.float64) / 100
 _RECALLS = torch.from_numpy(np.linspace(0, 1, 101))
@@ -26,21 +25,18 @@ class AveragePrecision(Metric):
     over every controller and target. A match concerns one picture only, so here it is made once; the figures are the same.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    matches: list[torch.Tensor] | torch.Tensor
+    matches: list[torch.Tensor]
     objects: torch.Tensor
 
     def __init__(self, num_classes: int, *, iou: float | None = None, pooled: bool = False) -> None:
         super().__init__()
         self._iou, self._pooled = iou, pooled
         # Per found box: its class, its score, and whether it matches an object, at every threshold.
-        self.add_state("matches", [], dist_reduce_fx="cat")
-        self.add_state("objects", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("matches", [])
+        self.add_state("objects", torch.zeros(num_classes, dtype=torch.float64))
 
     def update(self, found: Iterable[Boxes], objects: Iterable[Boxes]) -> None:
         """Found boxes, best first, and true ones, of every picture."""
-        assert isinstance(self.matches, list)
         for guesses, truth in zip(found, objects, strict=True):
             first = Boxes(*(part[:_MOST_PER_PICTURE] for part in guesses))
             columns = [first.labels[:, None], first.scores[:, None], match(first, truth)]
@@ -54,9 +50,7 @@ class AveragePrecision(Metric):
 
     def average_precisions(self) -> torch.Tensor:
         """(10,): average precision, of all classes pooled or the mean over those with objects, at IoU 0.5, 0.55 .. 0.95."""
-        rows = torch.cat(self.matches) if isinstance(self.matches, list) and self.matches else self.matches
-        if not isinstance(rows, torch.Tensor):
-            rows = self.objects.new_zeros(0, 2 + len(IOU_THRESHOLDS))
+        rows = torch.cat([self.objects.new_zeros(0, 2 + len(IOU_THRESHOLDS)), *self.matches])
         rows = rows[rows[:, 1].argsort(descending=True, stable=True)]
         if self._pooled and (count := int(self.objects.sum())):
             return interpolated_precision(rows[:, 2:], count)
@@ -65,6 +59,14 @@ class AveragePrecision(Metric):
             for label in self.objects.nonzero().flatten()
         ]
         return torch.stack(per_class).mean(0) if per_class else rows.new_full((len(IOU_THRESHOLDS),), float("nan"))
+
+
+def box_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """(N, M): intersection over union of boxes (N, 4) and (M, 4), left, top, right, bottom."""
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    sides = (torch.minimum(first[:, None, 2:], second[:, 2:]) - torch.maximum(first[:, None, :2], second[:, :2])).clamp(min=0)
+    shared = sides.prod(2)
+    return shared / (areas[0][:, None] + areas[1] - shared)
 
 
 def match(found: Boxes, objects: Boxes) -> torch.Tensor:

@@ -10,17 +10,13 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import nn
-from torchmetrics import Metric
 
 from dvcc.errors import ConfigError
 from dvcc.pixels import as_float
+from dvcc.tasks.metric import Metric, State
 
 SURE = 60.0
 """A logit over others of 0 that makes a probability of 1, as far as float32 can tell."""
-
-
-State = dict[str, torch.Tensor | list[torch.Tensor]]
-"""What a metric has been updated with: sums and lists, by name."""
 
 
 class Task(nn.Module, AbstractBase):
@@ -142,8 +138,6 @@ class MeanScore(Metric):
     """The mean of `score(prediction, labels)` (..,), one value per prediction, over a set. Where less is better, a subclass
     says so by `higher_is_better = False`."""
 
-    full_state_update = False
-    higher_is_better = True
     total: torch.Tensor
     count: torch.Tensor
 
@@ -151,7 +145,7 @@ class MeanScore(Metric):
         super().__init__()
         self._score = score
         for name in ("total", "count"):
-            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64))
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """Both as `score` takes them."""

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange, reduce
 from PIL import Image, ImageDraw
 from torch import nn
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
-from torchvision.transforms.functional import pil_to_tensor
 
 from dvcc.networks.classification import load_classification_net, own_classifier
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.loading import refuse_options
 from dvcc.pixels import as_float
-from dvcc.tasks.base import SURE, Task
+from dvcc.tasks.base import SURE, MeanScore, Task
+from dvcc.tasks.metric import Metric
 
 
 class ClassificationTask(Task):
@@ -67,7 +66,7 @@ class ClassificationTask(Task):
 
     def metrics(self) -> dict[str, Metric]:
         """Share of the frames whose label is the surest class, and is among the five surest."""
-        return {f"top-{k}": Accuracy(self.net.num_classes, top_k=k) for k in (1, 5)}
+        return {f"top-{k}": Accuracy(top_k=k) for k in (1, 5)}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B,): share of the frames with the same surest class."""
@@ -82,18 +81,20 @@ class ClassificationTask(Task):
         ImageDraw.Draw(image).text(
             (4, 4), words, fill="white", stroke_fill="black", stroke_width=2, font_size=shown.shape[1] / 12
         )
-        return pil_to_tensor(image)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-class Accuracy(MulticlassAccuracy):
-    """Share of right answers over a set, in 0..1."""
+class Accuracy(MeanScore):
+    """Share of the labels, int64 (..,), that are among the `top_k` surest classes of logits (.., K), over a set, in 0..1."""
 
-    def __init__(self, num_classes: int, *, top_k: int) -> None:
-        super().__init__(num_classes=num_classes, top_k=min(top_k, num_classes), average="micro", validate_args=False)
+    def __init__(self, *, top_k: int) -> None:
+        super().__init__(partial(_among_surest, top_k))
 
-    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
-        """prediction: logits (.., K); labels: int64 (..,)."""
-        super().update(rearrange(prediction, "... k -> (...) k"), labels.flatten())
+
+def _among_surest(top_k: int, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(..,): 1 where the label is one of the surest classes, 0 elsewhere."""
+    surest = logits.topk(min(top_k, logits.shape[-1]), dim=-1).indices
+    return (surest == labels[..., None]).any(-1).float()
 
 
 @lru_cache(maxsize=1)

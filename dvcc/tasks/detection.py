@@ -11,9 +11,6 @@ import torch
 from einops import einsum, rearrange
 from torch import nn
 from torch.nn.functional import one_hot
-from torchmetrics import Metric
-from torchvision.ops import box_iou
-from torchvision.utils import draw_bounding_boxes
 
 from dvcc.networks.coco import COCO_NAMES
 from dvcc.networks.detection import load_detection_net
@@ -22,8 +19,9 @@ from dvcc.networks.detectors import Boxes
 from dvcc.networks.exported import OnnxDetector, OwnDetector
 from dvcc.networks.feed import NetworkOptions
 from dvcc.pixels import as_float
-from dvcc.tasks.average_precision import AveragePrecision
-from dvcc.tasks.base import State, Task, check_rgb
+from dvcc.tasks.average_precision import AveragePrecision, box_iou
+from dvcc.tasks.base import Task, check_rgb
+from dvcc.tasks.metric import Metric, State
 from dvcc.tasks.tracking import IdentitiesKept
 
 _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the unsure ones too
@@ -157,6 +155,8 @@ class DetectionTask(Task):
         boxes = self._objects(prediction)
         if not len(boxes.labels):
             return shown
+        from torchvision.utils import draw_bounding_boxes
+
         corners = boxes.corners.cpu() * torch.tensor([shown.shape[2], shown.shape[1]] * 2)
         words = [f"{_name_of(int(label))} {float(score):.2f}" for label, score in zip(boxes.labels, boxes.scores, strict=True)]
         return draw_bounding_boxes(shown, corners, words, colors="red", width=2)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics import Metric
 
 from dvcc.networks.embedding import load_embedding_net
 from dvcc.tasks.base import MeanScore, Task
+from dvcc.tasks.metric import Metric
 
 
 class EmbeddingTask(Task):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from torchmetrics import Metric
 
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.tasks.base import State, Task
+from dvcc.tasks.base import Task
+from dvcc.tasks.metric import Metric, State
 
 AT_ONCE = 2  # predictions: what a network keeps of a whole clip is large
 
@@ -46,7 +44,7 @@ def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor, metri
     metric = metric or task.metric()
     for part, true in zip(parts_of(frames, AT_ONCE, overlap=task.overlap), labels.split(AT_ONCE), strict=True):
         metric.update(predict_frames(task, part), true)
-    return state_of(metric)
+    return metric.state
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,8 @@ def judge(task: Task, frames: torch.Tensor, reference: torch.Tensor, truth: Trut
         if truth is not None:
             truth.metric.update(prediction, truth.labels[i * PART : i * PART + len(prediction)])
         loss += float(task.loss(prediction[None], wanted[None])[0]) * len(wanted) / len(reference)
-    state = state_of(metric)
-    return Verdict(state, pooled(task.metric(), [state]), loss, None if truth is None else state_of(truth.metric))
+    state = metric.state
+    return Verdict(state, pooled(task.metric(), [state]), loss, None if truth is None else truth.metric.state)
 
 
 def refuse_silence(task: Task, figure: float) -> None:
@@ -103,29 +101,12 @@ def with_noise(frames: torch.Tensor, *, seed: int) -> torch.Tensor:
     return (frames.int() + noise).clamp(0, 255).to(torch.uint8)
 
 
-def state_of(metric: Metric) -> State:
-    """What a metric has been updated with, of one clip say, so that any set of clips can be pooled later."""
-    return {name: list(value) if isinstance(value, list) else value.clone() for name, value in metric.metric_state.items()}
-
-
 def merged(metric: Metric, states: Sequence[State]) -> Metric:
     """The metric as if updated with every clip of a set: states are added up, lists joined."""
-    metric.reset()
-    metric.merge_state({name: _added([state[name] for state in states]) for name in states[0]})
+    metric.set_states(states)
     return metric
 
 
 def pooled(metric: Metric, states: Sequence[State]) -> float:
     """The metric over a set of clips; NaN for an empty set."""
-    if not states:
-        return float("nan")
-    merged(metric, states)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torchmetrics counts updates, and merging a state is none
-        return float(metric.compute())
-
-
-def _added(values: Sequence[torch.Tensor | list[torch.Tensor]]) -> torch.Tensor | list[torch.Tensor]:
-    if isinstance(values[0], list):
-        return [item for value in values for item in value]
-    return torch.stack(cast("list[torch.Tensor]", values)).sum(0)
+    return float(merged(metric, states).compute()) if states else float("nan")

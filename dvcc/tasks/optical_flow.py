@@ -9,13 +9,12 @@ import torch
 from einops import reduce
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics import Metric
-from torchvision.utils import flow_to_image
 
 from dvcc.errors import ConfigError
 from dvcc.networks.optical_flow import load_flow_net
 from dvcc.pixels import as_float
 from dvcc.tasks.base import Task, check_rgb
+from dvcc.tasks.metric import Metric
 
 _SMOOTH = 0.01  # pixels: below it the loss is quadratic, else it had no derivative where nothing has changed
 _SAME, _SAME_SHARE = 1.0, 0.05  # two vectors agree within so many pixels, or so large a part of their length
@@ -93,13 +92,14 @@ class OpticalFlowTask(Task):
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """The colours of Baker et al. (IJCV 2011): hue is direction, and the longest vector of the picture has full colour."""
+        from torchvision.utils import flow_to_image
+
         return flow_to_image(prediction.cpu())
 
 
 class EndPointError(Metric):
     """Mean length of the difference between flows, over all known pixels of a set, in pixels."""
 
-    full_state_update = False
     higher_is_better = False
     error: torch.Tensor
     motion: torch.Tensor
@@ -108,7 +108,7 @@ class EndPointError(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("error", "motion", "pixels"):  # motion: the error of answering no motion
-            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64))
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """Both are flows (.., 2, H, W); labels are NaN where nothing is known."""

@@ -8,13 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 from einops import rearrange
-from kornia.metrics import ssim
-from torchmetrics import Metric
-from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from dvcc.errors import ConfigError
 from dvcc.pixels import as_float
-from dvcc.tasks.base import Task, check_rgb
+from dvcc.tasks.base import MeanScore, Task, check_rgb
+from dvcc.tasks.metric import Metric
 
 _MSE_FLOOR = 1e-6  # 60 dB: beyond it a better picture earns nothing
 _WINDOW = 11
@@ -44,8 +42,7 @@ class ReconstructionTask(Task):
         """(B, .., H, W): squared error, or 1 - SSIM, mean over the colours."""
         if self._metric == "psnr":
             return (prediction - reference).square().mean(-3)
-        shown, wanted = (rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference))
-        return (1 - ssim(shown, wanted, _WINDOW)).mean(1).unflatten(0, prediction.shape[:-3])
+        return (1 - _ssim(prediction, reference)).mean(1).unflatten(0, prediction.shape[:-3])
 
     def loss_of(self, mean_degradation: torch.Tensor) -> torch.Tensor:
         """(B,): -PSNR / 10 above its least, or 1 - SSIM."""
@@ -55,7 +52,7 @@ class ReconstructionTask(Task):
 
     def metrics(self) -> dict[str, Metric]:
         """PSNR in dB or SSIM, of frames in 0..1."""
-        return {self.metric_name: _PSNR() if self._metric == "psnr" else _SSIM(data_range=1.0)}
+        return {self.metric_name: _PSNR() if self._metric == "psnr" else MeanScore(_mean_ssim)}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Always 1: there is no network that could disagree with itself."""
@@ -63,17 +60,15 @@ class ReconstructionTask(Task):
 
 
 class _PSNR(Metric):
-    """torchmetrics' own keeps the data range as a state that is averaged; here every state is a sum."""
+    """Of the squared error of a whole set, frames in 0..1, in dB."""
 
-    full_state_update = False
-    higher_is_better = True
     squared_error: torch.Tensor
     count: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("squared_error", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("squared_error", torch.tensor(0.0, dtype=torch.float64))
+        self.add_state("count", torch.tensor(0.0, dtype=torch.float64))
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """Both float 0..1, or both uint8 0..255, which is exact and takes a tenth of the time."""
@@ -88,8 +83,14 @@ class _PSNR(Metric):
         return -10 * torch.log10(self.squared_error / self.count)
 
 
-class _SSIM(StructuralSimilarityIndexMeasure):
-    """torchmetrics' own takes (N, C, H, W) only."""
+def _mean_ssim(prediction: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(N,): SSIM of frames in 0..1, the mean over colours and pixels."""
+    return _ssim(prediction, labels).mean((1, 2, 3))
 
-    def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
-        super().update(*(rearrange(x, "... c h w -> (...) c h w") for x in (prediction, labels)))
+
+def _ssim(prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W): SSIM around every pixel of every frame, which is reflected at its borders."""
+    from kornia.metrics import ssim  # half a second, which only this metric needs
+
+    shown, wanted = (rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference))
+    return ssim(shown, wanted, _WINDOW)

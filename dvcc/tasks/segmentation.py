@@ -10,14 +10,13 @@ import torch
 from einops import rearrange, reduce
 from torch import nn
 from torch.nn.functional import one_hot
-from torchmetrics import Metric
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.segmentation import load_segmentation_net
 from dvcc.networks.segmenter import SegmentationNet, own_segmenter
 from dvcc.pixels import as_float
 from dvcc.tasks.base import SURE, Task, check_rgb
+from dvcc.tasks.metric import Metric
 
 IGNORED = 255
 """The label of a pixel that no metric looks at."""
@@ -118,28 +117,29 @@ class SegmentationTask(Task):
         return (0.35 * grey + 0.65 * colours).round().to(torch.uint8)
 
 
-class MeanIoU(MulticlassConfusionMatrix):
+class MeanIoU(Metric):
     """mIoU summed over a set, over the classes that its labels contain.
 
-    torchmetrics' Jaccard index also averages over classes that only a prediction contains, so one stray pixel of
-    a class that is nowhere in the set would move the figure.
+    Not over classes that only a prediction contains: one stray pixel of a class that is nowhere in the set would move the
+    figure.
     """
 
-    higher_is_better = True
+    confmat: torch.Tensor
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes=num_classes, ignore_index=IGNORED, validate_args=False)
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("confmat", torch.zeros(num_classes, num_classes, dtype=torch.int64))
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """prediction: logits (.., K, H, W); labels: int64 (.., H, W), 255 where a pixel is not looked at."""
-        # As torchmetrics counts, which takes five times as long: it copies all pixels that are looked at.
         pairs = (labels * self.num_classes + prediction.max(-3).indices).masked_fill_(labels == IGNORED, self.num_classes**2)
         counts = torch.bincount(pairs.flatten(), minlength=self.num_classes**2 + 1)
         self.confmat += counts[:-1].view_as(self.confmat)
 
     def compute(self) -> torch.Tensor:
         """Scalar in 0..1."""
-        matrix = super().compute().double()
+        matrix = self.confmat.double()
         hits, in_labels = matrix.diagonal(), matrix.sum(1)
         union = in_labels + matrix.sum(0) - hits
         return (hits / union.clamp(min=1))[in_labels > 0].mean()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torchmetrics import Metric
-from torchvision.ops import box_iou
 
 from dvcc.networks.detector import Boxes
+from dvcc.tasks.average_precision import box_iou
+from dvcc.tasks.metric import Metric
 
 _LINKED_AT_IOU = 0.3  # a box continues a track of its class from this overlap on
 _FOUND_AT_IOU = 0.5  # a box is a true object of its class from this overlap on
@@ -25,14 +25,12 @@ class IdentitiesKept(Metric):
     frames (the share of "mostly tracked" objects of MOT, where identity switches count as losses, too).
     """
 
-    full_state_update = False
-    higher_is_better = True
-    rows: list[torch.Tensor] | torch.Tensor
+    rows: list[torch.Tensor]
 
     def __init__(self) -> None:
         super().__init__()
         # Per true object and frame: its track, and the track of the detection that finds it (-1: none); `_BEGIN` begins a clip.
-        self.add_state("rows", [], dist_reduce_fx="cat")
+        self.add_state("rows", [])
         self._trackers: tuple[_Tracker, _Tracker] | None = None
 
     def reset(self) -> None:
@@ -42,7 +40,6 @@ class IdentitiesKept(Metric):
 
     def update(self, found: Iterable[Boxes], objects: Iterable[Boxes], *, begins: bool = False) -> None:
         """Detections and true objects of the next frames of a clip. begins: they are the first ones of another clip."""
-        assert isinstance(self.rows, list)
         for detections, truth in zip(found, objects, strict=True):
             if self._trackers is None or begins:
                 self._trackers, begins = (_Tracker(), _Tracker()), False
@@ -55,9 +52,9 @@ class IdentitiesKept(Metric):
 
     def compute(self) -> torch.Tensor:
         """0..1; NaN without an object that is seen twice."""
-        rows = torch.cat(self.rows) if isinstance(self.rows, list) and self.rows else self.rows
-        if not isinstance(rows, torch.Tensor):
+        if not self.rows:
             return torch.tensor(float("nan"), dtype=torch.float64)
+        rows = torch.cat(self.rows)
         begins = rows[:, 0] == _BEGIN
         rows = torch.cat([begins.cumsum(0)[:, None].to(rows), rows], 1)[~begins]
         objects, number, frames = rows[:, :2].unique(dim=0, return_inverse=True, return_counts=True)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 
 from dvcc._files import write_atomic
-from dvcc.config import parse as configs
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.training.plan import Plan
 
 CHECKPOINT, CONFIG, METRICS, VERSIONS = "last.ckpt", "config.yaml", "metrics.csv", "versions.txt"
 
@@ -35,39 +37,51 @@ def first_process() -> bool:
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
-def check_out(config: Any) -> None:
-    """Check, before any work, that the configured run may begin or go on in `out`.
+def check_out(plan: Plan) -> None:
+    """Check, before any work, that a run may begin or go on in its folder.
 
     Raises `ConfigError` when `out` holds a run and neither `resume` nor `overwrite` is set, or when the run to resume had other
     settings or is further than `trainer.max_steps`; `CheckpointError` when there is no run to resume, or its checkpoint is
     damaged.
     """
-    if config.resume and config.overwrite:
-        raise ConfigError("resume=true goes on with a run and overwrite=true removes it: set one of them")
-    if config.cache_only or not first_process():  # the first process of a distributed run has written there by now
+    if not first_process():  # the first process of a distributed run has written there by now
         return
-    out = Path(config.out)
-    if config.resume:
-        _check_resumed(config, out)
-    elif not config.overwrite and (there := [name for name in _FILES if (out / name).exists()]):
+    out = plan.out
+    if plan.resume:
+        _check_resumed(plan)
+    elif not plan.overwrite and (there := [name for name in _FILES if (out / name).exists()]):
         raise ConfigError(
             f"{out} holds a run already ({', '.join(there)}): go on with it by resume=true, remove it by overwrite=true, "
             f"or write elsewhere with out=DIR"
         )
 
 
-def _check_resumed(config: Any, out: Path) -> None:
+def _check_resumed(plan: Plan) -> None:
+    out = plan.out
     if not (out / CONFIG).is_file():
         raise CheckpointError(f"there is no {out / CONFIG}, so no run to resume from (its {CHECKPOINT}): leave out resume=true")
-    for key, (before, now) in configs.differences(config, (out / CONFIG).read_text(encoding="utf-8")).items():
+    for key, (before, now) in _differences(plan.settings, yaml.safe_load((out / CONFIG).read_text(encoding="utf-8"))).items():
         if not key.startswith(_MAY_CHANGE):
             raise ConfigError(
                 f"resume=true goes on with the run in {out}, whose {key} is {before} and not {now}: set it to that, "
                 f"or start another run with out=DIR"
             )
     step = (read_checkpoint(out) or {}).get("global_step", 0)
-    if step > config.trainer.max_steps:
+    if step > plan.max_steps:
         raise ConfigError(f"the run in {out} is at step {step}: set trainer.max_steps to that or more")
+
+
+def _differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """(the other value, the value) by dotted key, where two runs are set differently."""
+    before, now = _leaves(others), _leaves(settings)
+    return {key: (before.get(key), now.get(key)) for key in {**now, **before} if before.get(key) != now.get(key)}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return leaves
 
 
 def remove_run(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""The progress bar of a training, in characters that every terminal has."""
+"""The progress bar of a training."""
 
 from __future__ import annotations
 
@@ -6,20 +6,9 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-
-def progress_bar() -> Progress:
-    """A bar on stderr: how many of how many, the time that is left, and a text field `note`."""
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=Console(stderr=True))
+from dvcc.training.bar import progress_bar
 
 
 class TrainingBar(ProgressBar):

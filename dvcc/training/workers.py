@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from dvcc._processes import cores
 
 
 def loader_workers(wanted: int | None) -> int:

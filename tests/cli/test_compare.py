@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(folder, tmp_path, ca
 
 
 def test_a_detector_that_finds_nothing_is_refused_before_anything_is_coded(folder, detector, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(X264, "encode", pytest.fail)
+    monkeypatch.setattr("dvcc.evaluation.compare.encoding.encode_apart", pytest.fail)
     monkeypatch.setattr("dvcc.networks.detectors.fastestdet.FastestDet.object_score", 0.99)
     words = ["--target-kbps", "100", "--task", "detection", "--checkpoint", folder / "control.onnx", "--model", detector]
     refused(capsys, folder / "a<b.mp4", *words, "--out", tmp_path / "out", reason="finds nothing of score 0.99 or more")

@@ -33,7 +33,7 @@ def test_a_full_disk_is_one_sentence_and_no_file(make_video, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_its_kind_leave_no_file(make_video, tmp_path, number):
     (tmp_path / "temporary").mkdir()
-    path, out = make_video(frames=400, size=(256, 320)), tmp_path / "out.mp4"
+    path, out = make_video(frames=400, size=(128, 192)), tmp_path / "out.mp4"
     words = [
         sys.executable,
         "-m",
@@ -46,7 +46,7 @@ def test_ctrl_c_and_its_kind_leave_no_file(make_video, tmp_path, number):
         "--task",
         "segmentation",
         "--preset",
-        "slow",
+        "veryslow",
     ]
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)

@@ -11,7 +11,7 @@ from dvcc.evaluation.control.measure import Measured, Row
 from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise
 from dvcc.evaluation.control.table import Table
 from dvcc.tasks import OpticalFlowTask, build_task
-from dvcc.tasks.judging import State, pooled, state_of
+from dvcc.tasks.judging import State, pooled
 
 TARGETS = (100.0, 200.0, 400.0, 800.0)
 
@@ -128,7 +128,7 @@ def detected(task, *, found: int, missed: int) -> State:
     scores = torch.nn.functional.one_hot(truth[0, :, 4].long(), 3).float()
     scores[found:] = 0
     metric.update(torch.cat([corners, scores], 1)[None], truth)
-    return state_of(metric)
+    return metric.state
 
 
 def weighted(task, row: Row, state: State) -> tuple[Row, State]:
@@ -139,7 +139,7 @@ def test_clips_without_anything_to_find_leave_the_strict_metric_defined(detector
     """Of two clips the one without objects meets its target: average precision is not defined over it."""
     task = build_task("detection", model="fastestdet", weights=detector)
     row = rows_of("abr2", "a", spent=1.0, gain_db=0)[0][0]
-    empty = weighted(task, row, state_of(task.metric()))
+    empty = weighted(task, row, task.metric().state)
     seen = weighted(task, replace(row, video="b", achieved_kbps=2 * row.target_kbps), detected(task, found=1, missed=0))
     clips = clips_of([empty, seen])
     both = Table(measured([empty, seen]), task, clips)
@@ -164,7 +164,7 @@ def test_objects_weigh_in_the_mean_over_clips(detector):
         for name, state in (
             ("a", detected(task, found=1, missed=0)),
             ("b", detected(task, found=1, missed=2)),
-            ("c", state_of(task.metric())),
+            ("c", task.metric().state),
         )
     ]
     table = Table(measured(clips), task, clips_of(clips))

@@ -10,7 +10,7 @@ from dvcc.codecs.cache import EncodeCache
 from dvcc.surrogate.ladder import FRAME_TYPES
 from dvcc.surrogate.random_maps import KINDS, random_map
 from dvcc.surrogate.samples import LadderSamples
-from dvcc.training.loader import StepSampler
+from dvcc.training.batches import StepSampler
 from tests.conftest import make_scene
 
 

@@ -15,7 +15,7 @@ from dvcc.surrogate.samples import LadderSamples
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.store import SampleStore
 from dvcc.surrogate.training import build_module
-from dvcc.training.loader import collate
+from dvcc.training.batches import collate
 from dvcc.training.steps import seed_step
 from tests.conftest import make_scene
 

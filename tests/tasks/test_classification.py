@@ -25,7 +25,7 @@ def test_accuracies_count_the_surest_and_the_five_surest():
     labels = torch.tensor([3, 9, 0])  # first, fifth, sixth
     found = []
     for k in (1, 2, 5, 6):
-        metric = Accuracy(10, top_k=k)
+        metric = Accuracy(top_k=k)
         metric.update(logits[None], labels[None])
         found.append(float(metric.compute()))
     assert found == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
@@ -40,7 +40,7 @@ def test_the_figures_are_top_1_and_top_5(task):
 
 
 def test_with_fewer_classes_than_five_every_answer_is_among_them():
-    metric = Accuracy(3, top_k=5)
+    metric = Accuracy(top_k=5)
     metric.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
     assert float(metric.compute()) == 1
 

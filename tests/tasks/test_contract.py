@@ -5,7 +5,7 @@ import torch
 
 from dvcc.errors import ConfigError
 from dvcc.tasks import TASKS, EmbeddingTask, Task, build_task
-from dvcc.tasks.judging import judge, label_frames, measure_frames, pooled, predict_frames, state_of
+from dvcc.tasks.judging import judge, label_frames, measure_frames, pooled, predict_frames
 
 MODELS = {
     "classification": ["tiny"],
@@ -138,7 +138,7 @@ def test_every_metric_is_worse_with_noise_and_pools_over_clips(task, frames):
             for i in range(2):
                 metric = task.metrics()[name]
                 metric.update(prediction[i], labels[i])
-                states.append(state_of(metric))
+                states.append(metric.state)
             assert pooled(task.metrics()[name], states) == pytest.approx(float(whole.compute()), rel=1e-5), name
             values.append(float(whole.compute()))
         assert values[0] != values[1] and (values[0] > values[1]) == principal.higher_is_better, name

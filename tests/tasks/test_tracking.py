@@ -5,7 +5,7 @@ import math
 import torch
 
 from dvcc.networks.detector import Boxes
-from dvcc.tasks.judging import pooled, state_of
+from dvcc.tasks.judging import pooled
 from dvcc.tasks.tracking import IdentitiesKept
 
 FRAMES = 10
@@ -69,7 +69,7 @@ def test_parts_of_a_clip_are_one_clip_and_clips_are_pooled():
     both = IdentitiesKept()
     both.update(TRUTH, TRUTH)
     both.update(lost, TRUTH, begins=True)
-    assert pooled(IdentitiesKept(), [state_of(in_parts), state_of(second)]) == float(both.compute()) == 0.5
+    assert pooled(IdentitiesKept(), [in_parts.state, second.state]) == float(both.compute()) == 0.5
 
 
 def test_single_frames_have_no_identities():

@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+from dvcc.codecs import X264
+from dvcc.config.build import build_training_clips, ladder_settings, map_settings
 from dvcc.config.parse import parse
 from dvcc.networks.detection_student import StudentDetector
 from dvcc.networks.espnetv2 import ESPNetv2
 from dvcc.networks.exported import OwnDetector
 from dvcc.networks.feed import NetworkOptions
 from dvcc.surrogate import training as surrogate
+from dvcc.surrogate.data import build_samples
+from dvcc.surrogate.samples import LadderSamples
 
 
 def losses(out, *, term: str = "loss") -> dict[int, float]:
@@ -30,7 +34,13 @@ def configure(stage: str, tiny: list[str], out, *words: str):
     return parse("train", [stage, *tiny, *always, *words])[1]
 
 
-@pytest.fixture(scope="module")
+def samples_of(config, *, with_maps: bool = False, baselines: int = 0) -> LadderSamples:
+    """What a stage trains on, coded by x264 at its defaults."""
+    settings = {**ladder_settings(config.data, seed=0), **(map_settings(config.data) if with_maps else {})}
+    return build_samples(build_training_clips(config.data, seed=0), X264(), baselines=baselines, **settings)
+
+
+@pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
     """A surrogate after 12 steps."""
     out = tmp_path_factory.mktemp("surrogate")

@@ -17,10 +17,9 @@ from dvcc.errors import ConfigError
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
 from dvcc.rate_control.offsets import LearnedOffsets
-from dvcc.surrogate.data import build_samples
 from dvcc.tasks import DetectionTask, build_task
 from dvcc.units import bits_per_pixel_to_kbps
-from tests.training.conftest import configure, losses
+from tests.training.conftest import configure, losses, samples_of
 
 ALONE = ["task=detection", "task.model=student", "teacher.surrogate=0", "teacher.boxes=1", "control.averaged=false"]
 
@@ -38,7 +37,7 @@ def corner(share: float):
 @pytest.fixture
 def samples(tiny, tmp_path):
     words = [*ALONE, f"data.cache={tmp_path}/cache"]  # what these detectors see is for no other test
-    return build_samples(configure("control", tiny, tmp_path, *words).data, X264(), seed=0, with_maps=False)
+    return samples_of(configure("control", tiny, tmp_path, *words))
 
 
 def test_what_one_of_two_sees_is_worth_half(samples, monkeypatch):
@@ -75,7 +74,7 @@ def test_a_control_learns_where_a_detector_sees_objects(tiny, tmp_path, monkeypa
     assert sum(told[-5:]) < 0.5 * sum(told[:5])
     network, stored = load_network(path.with_suffix(".safetensors"))
     assert network.config["rates"] == control.ALL_RATES and network.config["averaged"] is False and stored["trained_on"]
-    samples = build_samples(config.data, X264(), seed=0, with_maps=False)
+    samples = samples_of(config)
     clip = samples.clips[0]
     log_bpp = torch.tensor([-3.0])
     expected = network.offsets(clip.frames[None], log_bpp)[0].detach().numpy()

@@ -27,11 +27,10 @@ from dvcc.networks.detectors.base import Boxes
 from dvcc.rate_control.offsets import LearnedOffsets
 from dvcc.surrogate import load_surrogate
 from dvcc.surrogate import training as surrogate
-from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.store import SampleStore
 from dvcc.tasks import ReconstructionTask, build_task
 from dvcc.units import bits_per_pixel_to_kbps
-from tests.training.conftest import configure, losses
+from tests.training.conftest import configure, losses, samples_of
 
 
 def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, monkeypatch):
@@ -42,7 +41,7 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
         def degradation(self, prediction, reference):
             return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
 
-    monkeypatch.setattr(control, "build_configured", lambda config: UpperHalf())
+    monkeypatch.setattr(control, "build_task", lambda config: UpperHalf())
     words = ["task=reconstruction", f"surrogate={trained}", "control.blur_sigma=0"]
     words += ["trainer.max_steps=60", "learning_rate=0.01"]
     path = control.run(configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words))
@@ -51,8 +50,8 @@ def test_offsets_learn_to_beat_x264_where_the_task_is(tiny, trained, tmp_path, m
     relative, excess = (list(losses(tmp_path, term=term).values()) for term in ("task", "log_bits_excess"))
     assert sum(relative[:5]) / 5 == pytest.approx(1, abs=0.05) and sum(relative[-10:]) / 10 < 0.975  # of a loss in decades
     assert abs(sum(excess[-10:]) / 10) < 0.1
-    data = parse("train", ["control", *words[:1], *tiny])[1].data
-    sample = default_collate([build_samples(data, X264(), seed=0, with_maps=False, baselines=3)[0]])
+    config = parse("train", ["control", *words[:1], *tiny])[1]
+    sample = default_collate([samples_of(config, baselines=3)[0]])
     offsets = network.offsets(sample["frames"], torch.tensor([-2.0]))
     assert offsets[..., :2, :].mean() < offsets[..., 2:, :].mean() - 1
 
@@ -64,7 +63,7 @@ def test_a_control_with_eyes_learns_and_is_deployed_with_them(tiny, trained, tmp
         def degradation(self, prediction, reference):
             return super().degradation(prediction, reference) * (torch.arange(prediction.shape[-2]) < 32)[:, None]
 
-    monkeypatch.setattr(control, "build_configured", lambda config: UpperHalf())
+    monkeypatch.setattr(control, "build_task", lambda config: UpperHalf())
     words = ["task=reconstruction", f"surrogate={trained}", "data.crops_per_clip=1", "data.max_clips=2"]
     words += ["eyes.name=nanodet_plus_m", "eyes.every=1", "trainer.max_steps=30", "learning_rate=0.01"]
     config = configure("control", tiny, tmp_path, *words)
@@ -74,7 +73,7 @@ def test_a_control_with_eyes_learns_and_is_deployed_with_them(tiny, trained, tmp
     network, _ = load_network(path.with_suffix(".safetensors"))
     eyes = network.config["eyes"]
     assert eyes["name"] == "nanodet_plus_m" and (tmp_path / eyes["file"]).is_file()
-    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=module.BASELINES)
+    samples = samples_of(config, baselines=module.BASELINES)
     base = torch.cat([s["baseline_kbps"] / s["fps"] / s["frames"][0, 0].numel() * 1000 for s in (samples[0], samples[1])])
     assert network.config["rates"] == pytest.approx([float(base.min()), float(base.max())])
     network.prior.coefficients[1:] = 0  # a stream does not know the frames to come
@@ -99,7 +98,7 @@ def test_a_control_on_the_rule_starts_from_it(tiny, trained, tmp_path, monkeypat
     corner = Boxes(np.array([[0, 0, 0.5, 0.5]], np.float32), np.array([0]), np.array([0.3], np.float32))
     monkeypatch.setattr(NanoDetEyes, "look", lambda *_: Look(corner, [np.zeros((1, 2, 3), np.float32)] * 4))
     config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words, "eyes.name=nanodet_plus_m")
-    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
+    samples = samples_of(config, baselines=3)
     samples.store = SampleStore(None)  # what these eyes see is for no other test
     eyes, _ = make_eyes("nanodet_plus_m", features="none", every=1, folder=tmp_path)
     rule = load_rule()
@@ -151,7 +150,7 @@ def test_bits_spent_evenly_are_worth_nothing():
 def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
     words = ["task=reconstruction", f"surrogate={trained}"]
     config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, *words)
-    samples = build_samples(config.data, X264(), seed=0, with_maps=False, baselines=3)
+    samples = samples_of(config, baselines=3)
     task = build_task("reconstruction", model="ssim")
     parts = ControlNetwork(width=8), module.Teachers(load_surrogate(trained)[0]), task, samples
     control_module = module.ControlModule(*parts, rates_per_clip=4, learning_rate=1e-3)

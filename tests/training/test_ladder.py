@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dvcc.config.build import build_task
 from dvcc.control import training as control
 from dvcc.control.descent import LARGEST_OFFSET, descend
 from dvcc.control.ladder import LadderTeacher
 from dvcc.surrogate import load_surrogate
-from dvcc.surrogate.data import build_samples
-from dvcc.tasks import build_configured
-from dvcc.training.run import build_codec
-from tests.training.conftest import configure, losses
+from tests.training.conftest import configure, losses, samples_of
 
 
 def upper_left_counts(qp):
@@ -40,9 +38,9 @@ def test_a_control_learns_what_the_ladder_says(tiny, trained, tmp_path):
     told = list(losses(tmp_path, term="ladder").values())
     assert sum(told[-10:]) < 0.6 * sum(told[:10]) and path.is_file()
     # Found once: it is in the store for the next training, and is another for another surrogate.
-    samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=False, baselines=control.BASELINES)
+    samples = samples_of(config, baselines=control.BASELINES)
     surrogate, _ = load_surrogate(trained)
-    task, base = build_configured(config.task), samples.without_pixels(0)["baseline_qp"]
+    task, base = build_task(config.task), samples.without_pixels(0)["baseline_qp"]
     offsets = LadderTeacher(task, surrogate, samples).offsets(0, None, base)
     assert offsets.shape == (control.BASELINES, *base.shape[2:]) and offsets.std() > 1
     for parameter in surrogate.parameters():

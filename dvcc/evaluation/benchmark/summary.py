@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torchmetrics import Metric
 
 from dvcc import units
 from dvcc.evaluation.benchmark.rows import Row
 from dvcc.evaluation.statistics import cluster_samples, interval95, or_none
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
+from dvcc.tasks.metric import Metric
 
 
 def summarise(

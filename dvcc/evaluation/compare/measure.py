@@ -1,9 +1,8 @@
-"""Two rate controllers on one stretch at a few rates: real encodes, judged part by part; a part is what is held as pixels."""
+"""Encodes of one stretch, judged part by part; a part is what is held as pixels."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,50 +14,18 @@ import av
 import numpy as np
 import torch
 
-from dvcc import units
 from dvcc.clip import frames_to_clip
 from dvcc.codecs.bitstream import CodedStream
+from dvcc.evaluation.compare.encoding import Measured
 from dvcc.evaluation.compare.pictures import jpeg
 from dvcc.evaluation.compare.stretch import Stretch
 from dvcc.media.container import open_container
-from dvcc.rate_control import RateController
 from dvcc.tasks import ReconstructionTask, Task
-from dvcc.tasks.judging import PART, State, merged, pooled, predict_frames, refuse_silence, state_of
+from dvcc.tasks.judging import PART, merged, pooled, predict_frames, refuse_silence
+from dvcc.tasks.metric import State
 
 _PIXELS_AT_ONCE = 4_000_000  # of a part: a network's logits are eighty bytes and more for every pixel
 _READERS = 2  # threads that decode parts of the encodes while the network judges others
-
-
-@dataclass
-class Measured:
-    """An encode and what it is worth.
-
-    controller: its name. path: of the coded mp4. bits_per_frame: as in `EncodedClip`. seconds: of wall clock for all its
-    `num_encodes`. states, psnr_states: of the task's metric and of PSNR, one of every block (GOP) of the stretch. metric, psnr
-    (dB): of the whole.
-    """
-
-    controller: str
-    target_kbps: float
-    path: Path
-    bits_per_frame: np.ndarray
-    fps: Fraction
-    num_encodes: int
-    seconds: float
-    states: list[State] = field(default_factory=list)
-    psnr_states: list[State] = field(default_factory=list)
-    metric: float = float("nan")
-    psnr: float = float("nan")
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames."""
-        return len(self.bits_per_frame)
-
-    @property
-    def bitrate_kbps(self) -> float:
-        """Achieved bitrate in kbit/s."""
-        return units.kbps(int(self.bits_per_frame.sum()), num_frames=self.num_frames, fps=self.fps)
 
 
 @dataclass
@@ -84,29 +51,9 @@ def check_reference(stretch: Stretch, task: Task) -> None:
     for start, stop in _windows(stretch, block=stretch.num_frames, overlap=task.overlap):
         reference = predict_frames(task, stretch.part(start, stop).frames)
         metric.update(reference, task.labels(reference))
-        if math.isfinite(pooled(task.metric(), [state_of(metric)])):
+        if math.isfinite(pooled(task.metric(), [metric.state])):
             return
     refuse_silence(task, float("nan"))
-
-
-def encode_all(
-    stretch: Stretch,
-    targets_kbps: Sequence[float],
-    controllers: Mapping[str, RateController],
-    folder: Path,
-    advance: Callable[[], object],
-) -> list[Measured]:
-    """Every controller at every target, into files in `folder`; `advance` is called after each."""
-    found: list[Measured] = []
-    for target in targets_kbps:
-        for name, controller in controllers.items():
-            began = time.perf_counter()
-            coded = controller.encode(stretch, target)
-            seconds, path = time.perf_counter() - began, folder / f"{len(found)}.mp4"
-            path.write_bytes(coded.bitstream)
-            found.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
-            advance()
-    return found
 
 
 @torch.inference_mode()
@@ -144,7 +91,7 @@ def judge_all(
                 own = slice(0, len(frames) if stop == stretch.num_frames else count)
                 psnr = ReconstructionTask().metric()
                 psnr.update(frames[own], uncoded[own])
-                psnr_states.append(state_of(psnr))
+                psnr_states.append(psnr.state)
             advance(count)
     blocks = [start // block for start, _ in windows]
     for m, (states, psnr_states) in zip(measured, parts, strict=True):
@@ -170,7 +117,7 @@ def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, shown: Mappin
     metric.update(prediction, labels)
     for number, frame in shown.items():
         _show(frame, name, task, frames[number], prediction[number])
-    return state_of(metric)
+    return metric.state
 
 
 def _show(frame: Shown, name: str, task: Task, picture: torch.Tensor, prediction: torch.Tensor) -> None:
@@ -187,7 +134,7 @@ def _read_back(measured: Measured, shown: Mapping[int, Shown]) -> None:
 
 def _joined(task: Task, states: Sequence[State], blocks: Sequence[int], number: int) -> State:
     """The state of all parts of a block."""
-    return state_of(merged(task.metric(), [state for state, own in zip(states, blocks, strict=True) if own == number]))
+    return merged(task.metric(), [state for state, own in zip(states, blocks, strict=True) if own == number]).state
 
 
 def _windows(stretch: Stretch, *, block: int, overlap: int) -> list[tuple[int, int]]:

@@ -17,7 +17,8 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from dvcc._words import direction
-from dvcc.evaluation.compare.measure import Measured, Shown
+from dvcc.evaluation.compare.encoding import Measured
+from dvcc.evaluation.compare.measure import Shown
 from dvcc.evaluation.compare.pictures import JPEG_QUALITY, WIDEST
 from dvcc.units import MACROBLOCK, macroblock_grid
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dvcc import units
 from dvcc._words import counted
-from dvcc.evaluation.compare.measure import Measured
+from dvcc.evaluation.compare.encoding import Measured
 from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled

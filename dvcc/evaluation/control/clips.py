@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torchmetrics import Metric
 
 from dvcc.clip import Clip
 from dvcc.config import DataConfig
+from dvcc.config.build import build_clips, data_root
 from dvcc.datasets import DataSet, build_dataset
 from dvcc.datasets.clips import ClipDataset, spread
 from dvcc.datasets.splits import split_videos
@@ -19,7 +19,7 @@ from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.networks import label_classes, labels_left_out, speaks_of
 from dvcc.media.protocols import Protocol
 from dvcc.tasks import Task
-from dvcc.training.run import build_clips, data_root
+from dvcc.tasks.metric import Metric
 
 _SEQUENCES = ("camvid_sequence", "cityscapes_sequence")
 """Data sets whose clips have as many frames as is asked for; of the others, every picture is a clip of one frame."""

@@ -15,6 +15,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import ABR, CQP, X264, X265, EncodedClip, VideoCodec
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import CodecConfig, EvaluateControlConfig
+from dvcc.config.build import build_codec, build_task, check_control, check_surrogate
 from dvcc.control.deployed.runtime import Control, load_control
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.clips import TestSet, find_test_set
@@ -25,10 +26,9 @@ from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import Looks, Objects
 from dvcc.surrogate import load_surrogate
-from dvcc.tasks import build_configured
-from dvcc.tasks.base import State
-from dvcc.tasks.judging import Truth, judge, measure_frames, pooled, predict_frames, state_of, with_noise
-from dvcc.training.run import build_codec, check_control, check_surrogate, refuse_training_videos
+from dvcc.tasks.judging import Truth, judge, measure_frames, pooled, predict_frames, with_noise
+from dvcc.tasks.metric import State
+from dvcc.training.record import refuse_training_videos
 
 REACH = 1.25
 """A target below this times the bits of the coarsest flat map (QP 51) is out of a clip's reach. x264 itself can go a little
@@ -83,7 +83,7 @@ class Bench:
 
     def __init__(self, config: EvaluateControlConfig) -> None:
         self.config = config
-        self.task = build_configured(config.task).eval()
+        self.task = build_task(config.task).eval()
         if config.judged_every > 1 and self.task.overlap:
             raise ConfigError(f"{config.task.name} needs neighbouring frames: set judged_every=1, got {config.judged_every}")
         cache = EncodeCache(config.data.cache)
@@ -123,7 +123,7 @@ class Bench:
         for answer in (reference, noisy):
             metric = self.task.metric()
             metric.update(answer, self.task.labels(reference))
-            states.append(state_of(metric))
+            states.append(metric.state)
         uncoded = None if labels is None else measure_frames(self.task, frames, labels, self.tests.metric(self.task))
         return Looked(agreement, states[0], states[1], uncoded)
 

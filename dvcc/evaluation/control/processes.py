@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import torch
 from rich.progress import Progress
 
+from dvcc._processes import cores, fresh_processes
 from dvcc.config import EvaluateControlConfig
 from dvcc.errors import DvccError
 from dvcc.evaluation.control.measure import Bench
-from dvcc.training.workers import cores
 
 R = TypeVar("R")
 
@@ -58,7 +57,7 @@ def opened(bench: Bench) -> Iterator[Processes]:
         if count <= 1:
             yield Processes(bench, None, progress)
             return
-        pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin, initargs=(bench.config,))
+        pool = ProcessPoolExecutor(count, fresh_processes(__name__), initializer=_begin, initargs=(bench.config,))
         try:
             yield Processes(bench, pool, progress)
         finally:

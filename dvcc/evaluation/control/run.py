@@ -18,7 +18,7 @@ from dvcc.evaluation.control.report import write_report
 from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise, summarise_labels
 from dvcc.evaluation.statistics import or_none
 from dvcc.tasks.judging import pooled, refuse_silence
-from dvcc.training.run import versions
+from dvcc.training.record import versions
 
 
 def run(config: EvaluateControlConfig) -> str:

@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torchmetrics import Metric
 
 from dvcc.evaluation.control.clips import ClipName, TestSet
 from dvcc.evaluation.control.table import Curves, Item, Table, mean_of, met
 from dvcc.evaluation.statistics import BDRate, bd_metric, bd_rate, cluster_samples, interval95, or_none
-from dvcc.tasks.base import State, Task
+from dvcc.tasks.base import Task
 from dvcc.tasks.judging import pooled
+from dvcc.tasks.metric import Metric, State
 
 if TYPE_CHECKING:
     from dvcc.evaluation.control.measure import Measured, Row

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import isotonic_regression
-from torchmetrics import Metric
 
 from dvcc.evaluation.control.clips import ClipName
 from dvcc.evaluation.control.measure import Measured, Row
-from dvcc.tasks.base import State, Task
+from dvcc.tasks.base import Task
 from dvcc.tasks.judging import merged, pooled
+from dvcc.tasks.metric import Metric, State
 
 Item = tuple[Row, State]
 Curve = tuple[list[float], list[float]]  # bits per pixel, and what rises with them

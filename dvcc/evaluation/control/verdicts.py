@@ -16,9 +16,9 @@ from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.codecs import EncodedClip
 from dvcc.tasks import Task
-from dvcc.tasks.base import State
 from dvcc.tasks.identity import task_key
 from dvcc.tasks.judging import Verdict, judge
+from dvcc.tasks.metric import State
 
 _META = ".meta"  # no state of a metric has a point in its name
 

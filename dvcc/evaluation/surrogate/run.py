@@ -18,6 +18,7 @@ from dvcc.clip import Clip
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import EvaluateSurrogateConfig
+from dvcc.config.build import build_clips, build_codec, build_task, check_surrogate, data_root
 from dvcc.config.parse import to_dict
 from dvcc.datasets.splits import split_data
 from dvcc.errors import ConfigError
@@ -31,8 +32,7 @@ from dvcc.surrogate.judged import judge_ladder
 from dvcc.surrogate.ladder import FRAME_TYPES
 from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
 from dvcc.surrogate.samples import LadderSamples, Sample
-from dvcc.tasks import build_configured
-from dvcc.training.run import build_clips, build_codec, check_surrogate, data_root, refuse_training_videos, versions
+from dvcc.training.record import refuse_training_videos, versions
 
 _MSE_FLOOR = 1e-5
 """50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
@@ -109,7 +109,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
     check_surrogate(config.checkpoint, stored, codec=config.codec, rungs=config.data.rungs)
     surrogate.eval().requires_grad_(False)
     torch.set_flush_denormal(True)
-    task = build_configured(config.task).eval().requires_grad_(False)
+    task = build_task(config.task).eval().requires_grad_(False)
     data = config.data
     _, videos = split_data(data.name, data_root(data.root), test=data.test, exclude=data.exclude)
     if not videos:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from dvcc.networks.espnetv2 import ESPNetv2
 from dvcc.networks.loading import Normalise
@@ -16,6 +15,7 @@ from dvcc.networks.student import StudentSegmenter
 from dvcc.networks.weights import load_published, load_state
 from dvcc.networks.zoo import ZOO
 from dvcc.pretraining.distillation.base import Distillation, Loss
+from dvcc.tasks.segmentation import MeanIoU
 
 _HARD_LABEL_WEIGHT = 0.2
 
@@ -96,11 +96,11 @@ class SegmentationDistillation(Distillation):
     @torch.inference_mode()
     def confusion(self, student: nn.Module, frames: Tensor) -> Tensor:
         """Pixel counts (classes, classes), teacher's class by student's."""
-        matrix = MulticlassConfusionMatrix(self.num_classes, validate_args=False)
+        counts = MeanIoU(self.num_classes)
         for chunk in frames.split(4):
             inputs = self.inputs(chunk)
-            matrix.update(student(inputs).argmax(1), self.teacher(inputs).argmax(1))
-        return matrix.compute()
+            counts.update(student(inputs), self.teacher(inputs).argmax(1))
+        return counts.confmat
 
     def _class_weights(self, labels: Sequence[Tensor]) -> Tensor:
         """(classes,): inverse root of the frequency, average pixel 1."""

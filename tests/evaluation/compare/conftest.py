@@ -11,7 +11,8 @@ from dvcc.clip import Clip
 from dvcc.codecs import X264
 from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.network import ControlNetwork
-from dvcc.evaluation.compare.measure import encode_all, judge_all
+from dvcc.evaluation.compare.encoding import encode_all
+from dvcc.evaluation.compare.measure import judge_all
 from dvcc.evaluation.compare.page import Comparison
 from dvcc.evaluation.compare.stretch import Stretch
 from dvcc.evaluation.compare.verdict import compare, headline, remarks

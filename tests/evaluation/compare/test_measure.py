@@ -13,7 +13,8 @@ from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.evaluation.compare import measure
-from dvcc.evaluation.compare.measure import Measured, check_reference, encode_all, judge_all
+from dvcc.evaluation.compare.encoding import Measured, encode_all
+from dvcc.evaluation.compare.measure import check_reference, judge_all
 from dvcc.evaluation.compare.stretch import PART, copy_stretch
 from dvcc.rate_control import Means, build_rate_controller
 from dvcc.tasks import DetectionTask, build_task

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvcc.evaluation.compare.measure import Measured
+from dvcc.evaluation.compare.encoding import Measured
 from dvcc.evaluation.compare.verdict import compare, headline, remarks
 from dvcc.tasks import build_task
 from tests.evaluation.compare.conftest import NAMES, TARGETS

@@ -1,0 +1,128 @@
+"""Two rate controllers on one stretch at a few rates: real encodes, in a process that has no torch."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dvcc import units
+from dvcc._processes import fresh_processes
+from dvcc.codecs import X264
+from dvcc.control.deployed.runtime import load_control
+from dvcc.errors import DvccError
+from dvcc.evaluation.compare.stretch import Stretch
+from dvcc.rate_control import Means, RateController, build_rate_controller
+
+if TYPE_CHECKING:
+    from dvcc.tasks.metric import State
+
+
+@dataclass
+class Measured:
+    """An encode and what it is worth.
+
+    controller: its name. path: of the coded mp4. bits_per_frame: as in `EncodedClip`. seconds: of wall clock for all its
+    `num_encodes`. states, psnr_states: of the task's metric and of PSNR, one of every block (GOP) of the stretch. metric, psnr
+    (dB): of the whole.
+    """
+
+    controller: str
+    target_kbps: float
+    path: Path
+    bits_per_frame: np.ndarray
+    fps: Fraction
+    num_encodes: int
+    seconds: float
+    states: list[State] = field(default_factory=list)
+    psnr_states: list[State] = field(default_factory=list)
+    metric: float = float("nan")
+    psnr: float = float("nan")
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+        return len(self.bits_per_frame)
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Achieved bitrate in kbit/s."""
+        return units.kbps(int(self.bits_per_frame.sum()), num_frames=self.num_frames, fps=self.fps)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is encoded: a stretch at `targets_kbps`, by two-pass ABR and by `controller` (with the control at `checkpoint`, if it
+    needs one), in GOPs of `gop` frames, into files in `folder`."""
+
+    stretch: Stretch
+    targets_kbps: Sequence[float]
+    controller: str
+    checkpoint: Path | None
+    gop: int
+    folder: Path
+
+
+def encode_all(
+    stretch: Stretch,
+    targets_kbps: Sequence[float],
+    controllers: Mapping[str, RateController],
+    folder: Path,
+    advance: Callable[[], object],
+) -> list[Measured]:
+    """Every controller at every target, into files in `folder`; `advance` is called after each."""
+    found: list[Measured] = []
+    for target in targets_kbps:
+        for name, controller in controllers.items():
+            began = time.perf_counter()
+            coded = controller.encode(stretch, target)
+            seconds, path = time.perf_counter() - began, folder / f"{len(found)}.mp4"
+            path.write_bytes(coded.bitstream)
+            found.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
+            advance()
+    return found
+
+
+def encode_apart(work: Work, advance: Callable[[], object]) -> list[Measured]:
+    """What `encode_all` makes of the work, in a process of its own; `advance` is called after each encode.
+
+    The encoder's pictures and PyTorch are then never in one process, and what the one held is free when the other begins.
+    Raises what `encode_all` does, and `DvccError` when the process is killed.
+    """
+    context = fresh_processes(__name__)
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(there, work), daemon=True)  # type: ignore[attr-defined]
+    process.start()
+    there.close()
+    try:
+        while True:
+            answer = here.recv()
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer is not None:
+                measured: list[Measured] = answer
+                return measured
+            advance()
+    except EOFError:
+        raise DvccError("the process that encodes was killed, for want of memory perhaps: give fewer --seconds") from None
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _work(connection: Connection, work: Work) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interruption, and ends this process
+    try:
+        control = None if work.checkpoint is None else load_control(work.checkpoint)
+        means = Means(X264(gop=work.gop), control)
+        controllers = {"abr2": build_rate_controller("abr2", means), "control": build_rate_controller(work.controller, means)}
+        connection.send(encode_all(work.stretch, work.targets_kbps, controllers, work.folder, lambda: connection.send(None)))
+    except Exception as error:
+        connection.send(error)
