@@ -181,6 +181,9 @@ def _frames(clip: Clip | RGBClip, pixel_format: PixelFormat) -> Iterator[av.Vide
 def _ordinary_priority() -> Iterator[None]:
     """SVT-AV1 makes the process a real-time one, where it may, and leaves it so: nothing else would run. Its log is its own."""
     os.environ.setdefault("SVT_LOG", "1")
-    yield
-    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    before = (os.sched_getscheduler(0), os.sched_getparam(0)) if hasattr(os, "sched_getscheduler") else None
+    try:
+        yield
+    finally:
+        if before is not None and os.sched_getscheduler(0) != before[0]:
+            os.sched_setscheduler(0, *before)

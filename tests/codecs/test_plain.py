@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from dvcc import CQP, JPEG, X264, CodecError, ConfigError, Quality
 from dvcc.clip import RGBClip
-from dvcc.codecs import PLAIN, Quantizer
+from dvcc.codecs import PLAIN, Quantizer, plain
 from dvcc.codecs.plain import PerspectiveX264
 from tests.conftest import make_scene
 
@@ -71,3 +73,14 @@ def test_what_cannot_be_coded_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr("av.codecs_available", {"libx264"})
     with pytest.raises(ConfigError, match="this FFmpeg comes without libvpx-vp9: choose another codec"):
         PLAIN["vp9"]()
+
+
+def test_the_process_keeps_its_priority(monkeypatch):
+    """SVT-AV1 takes another, whether or not its encode ends well."""
+    before = os.sched_getscheduler(0)
+    PLAIN["av1"]().encode(make_scene(), Quantizer(40))
+    assert os.sched_getscheduler(0) == before
+    monkeypatch.setattr(plain, "_frames", lambda *_: [None, None])  # a frame after the last one
+    with pytest.raises((CodecError, EOFError)):
+        PLAIN["av1"]().encode(make_scene(), Quantizer(40))
+    assert os.sched_getscheduler(0) == before
