@@ -12,9 +12,11 @@ from dvcc.surrogate.anchored import AnchoredSurrogate
 from dvcc.surrogate.base import NUM_QPS, Prediction, Surrogate, mean_qp, one_hot_qp
 from dvcc.surrogate.motion import FlowNet
 from dvcc.surrogate.network import NetworkSurrogate
+from dvcc.surrogate.structured import StructuredSurrogate
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "anchored": lambda *, qps, gop, **settings: AnchoredSurrogate(qps=tuple(qps), **settings),
+    "structured": lambda *, qps, gop, flow_net=None, **settings: StructuredSurrogate(gop=gop, **settings),
     "network": lambda *, qps, gop, **settings: NetworkSurrogate(gop=gop, **settings),
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "SURROGATES",
     "AnchoredSurrogate",
     "Prediction",
+    "StructuredSurrogate",
     "Surrogate",
     "build_surrogate",
     "load_surrogate",

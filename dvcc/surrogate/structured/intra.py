@@ -1,0 +1,107 @@
+"""Which blocks and modes a macroblock is predicted with from its own frame: chosen on the source, once per clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn import functional as F
+
+from dvcc.surrogate.structured.planes import TRANSFORMS
+from dvcc.surrogate.structured.prediction import IntraModes
+from dvcc.surrogate.structured.transform import basis, to_blocks
+
+_MODE_BITS = {4: 60.0, 8: 20.0, 16: 4.0}
+"""About what the modes of a macroblock cost more than none with blocks of this side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intra:
+    """modes: int64 (.., H/s, W/s) for blocks of 4, 8, 16, then of chroma (.., 2, H/16, W/16). costs: (.., 3, h, w), sum of
+    absolute coefficients. luma, chroma: what blocks of 8 predict from the source itself. error: (.., h, w), mean absolute error
+    of that."""
+
+    modes_4: torch.Tensor
+    modes_8: torch.Tensor
+    modes_16: torch.Tensor
+    modes_chroma: torch.Tensor
+    costs: torch.Tensor
+    luma: torch.Tensor
+    chroma: torch.Tensor
+    error: torch.Tensor
+
+    def unflatten(self, sizes: tuple[int, int]) -> Intra:
+        """The first axis as two."""
+        return self._map(lambda x: x.unflatten(0, sizes))
+
+    def at(self, clips: torch.Tensor, frames: torch.Tensor) -> Intra:
+        """Of frames (M,) of clips (M,)."""
+        return self._map(lambda x: x[clips, frames])
+
+    def side(self, qp: torch.Tensor) -> torch.Tensor:
+        """int64 (M, h, w): of the blocks that cost least at QPs (M, h, w)."""
+        price = torch.exp2((qp.detach() - 12) / 6) / 2 / 255  # x264's lambda for absolute differences, on this scale
+        bits = torch.tensor([_MODE_BITS[s] for s in TRANSFORMS], device=qp.device)[:, None, None]
+        return torch.tensor(TRANSFORMS, device=qp.device)[(self.costs + bits * price[:, None]).argmin(1)]
+
+    def _map(self, change: Any) -> Intra:
+        return Intra(**{item.name: change(getattr(self, item.name)) for item in fields(self)})
+
+
+class IntraPrediction(nn.Module):
+    """Prediction from the own frame, blocks of 4, 8 and 16 of luma and of 8 of chroma."""
+
+    basis_4: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.luma = nn.ModuleDict({str(side): IntraModes(side) for side in TRANSFORMS})
+        self.of_chroma = IntraModes(8, few=True)
+        self.register_buffer("basis_4", basis(4).float(), persistent=False)
+
+    def analyse(self, luma: torch.Tensor, chroma: torch.Tensor) -> Intra:
+        """Of frames (N, H, W) and (N, 2, H/2, W/2)."""
+        modes, costs = {}, []
+        for side in TRANSFORMS:
+            modes[side], cost = self._best(luma, side)
+            costs.append(cost)
+        flat = chroma.flatten(0, 1)
+        own = rearrange(flat, "n (h i) (w j) -> n h w 1 (i j)", i=8, j=8)
+        modes_chroma = (self.of_chroma(flat) - own).abs().sum(-1).argmin(-1)
+        of_luma = self._modes(8).chosen(luma, modes[8])
+        of_chroma = self.of_chroma.chosen(flat, modes_chroma).view_as(chroma)
+        error = F.avg_pool2d((of_luma - luma).abs()[:, None], 16)[:, 0]
+        modes_chroma = modes_chroma.unflatten(0, (-1, 2))
+        return Intra(modes[4], modes[8], modes[16], modes_chroma, torch.stack(costs, 1), of_luma, of_chroma, error)
+
+    def _modes(self, side: int) -> IntraModes:
+        modes = self.luma[str(side)]
+        assert isinstance(modes, IntraModes)
+        return modes
+
+    def _best(self, luma: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mode of every block with the smallest coefficients, and their sum (N, h, w) per macroblock."""
+        found = []
+        for one in luma:  # frame by frame: all modes of all blocks are many pictures
+            predictions = self._modes(side)(one[None])
+            own = rearrange(one[None], "n (h i) (w j) -> n h w 1 (i j)", i=side, j=side)
+            blocks = rearrange(own - predictions, "n h w m (i j) -> n h w m i j", i=side)
+            sums = (to_blocks(blocks, macroblock=side, side=4) @ self.basis_4.T).abs().sum((-4, -3, -2, -1))
+            found.append(sums.min(-1))
+        costs, modes = (torch.cat(part) for part in zip(*found, strict=True))
+        per_side = 16 // side
+        return modes, F.avg_pool2d(costs[:, None], per_side)[:, 0] * per_side**2
+
+    def predict(
+        self, luma: torch.Tensor, chroma: torch.Tensor, intra: Intra, side: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predictions of luma and chroma from the neighbours in these planes, blocks of `side` int64 (M, h, w)."""
+        pixels = side.repeat_interleave(16, -2).repeat_interleave(16, -1)
+        result = self._modes(8).chosen(luma, intra.modes_8)
+        for other, modes in ((4, intra.modes_4), (16, intra.modes_16)):
+            result = torch.where(pixels == other, self._modes(other).chosen(luma, modes), result)
+        of_chroma = self.of_chroma.chosen(chroma.flatten(0, 1), intra.modes_chroma.flatten(0, 1))
+        return result, of_chroma.view_as(chroma)
