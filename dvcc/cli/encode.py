@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,17 +11,16 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
+from dvcc.cli.closing import closing, missed_rate, missed_size, say, say_decided
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
 from dvcc.networks.sources import control_path, published_controls
 from dvcc.qp import Delivery
 from dvcc.units import LONGEST_GOP, gop_of_a_second
 
-_MISSED = 0.03  # of the target
 _CONTROLLERS = ("objects", "learned", "abr")
 
 if TYPE_CHECKING:
-    from dvcc.codecs.stats import EncodeStats
     from dvcc.control.deployed.runtime import Control
     from dvcc.encoding.size import SizePlan
     from dvcc.media.source import VideoSource
@@ -221,7 +219,7 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     plan = EncodePlan(source, Path(arguments.out), target_kbps, rate_controller)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)
-    _say(_outside_rates(control, target_kbps, source), "")
+    say(_outside_rates(control, target_kbps, source), "")
     if arguments.dry_run:
         return
     with progress_bar(source) as progress:
@@ -229,11 +227,13 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         result = encode(plan) if look is None else encode_to_size(look, plan, encode)
     if report:
         report.write(result)
-    _say_decided(result.decided)
-    missed = _missed(target_kbps, result.stats) if look is None else _missed_size(look.size, plan.out)
-    _say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
+    say_decided(result.decided)
+    missed = missed_rate(target_kbps, result.stats) if look is None else missed_size(look.size, plan.out)
+    say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
     asked = f"{target_kbps:g}" if look is None else f"about {target_kbps:.0f}"
-    print(_closing(arguments, result.stats, asked), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s")
+    print(
+        closing(arguments.out, result.stats, asked), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s"
+    )
 
 
 def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
@@ -258,8 +258,8 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)
-        _say(replaced(Path(arguments.out)) if arguments.out != "-" else [], "")
-        _say(_outside_rates(control, target.target_kbps, source), "")
+        say(replaced(Path(arguments.out)) if arguments.out != "-" else [], "")
+        say(_outside_rates(control, target.target_kbps, source), "")
 
     result = encode_live(
         arguments.video,
@@ -275,26 +275,14 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         clock=arguments.clock,
         begun=begun,
     )
-    _say_decided(result.decided)
-    missed = _missed(result.target_kbps, result.stats, buffered=True)
-    _say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
+    say_decided(result.decided)
+    missed = missed_rate(result.target_kbps, result.stats, buffered=True)
+    say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.stats.most_delay, 'frame')} behind"
     asked = f"{result.target_kbps:g}"
     if result.num_targets > 1:
         asked = f"{result.target_kbps:.0f} on average of {result.num_targets} targets"
-    print(_closing(arguments, result.stats, asked), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
-
-
-def _say_decided(decided: str) -> None:
-    if decided:
-        print(f"decided  {decided}", file=sys.stderr)
-
-
-def _say(notes: Sequence[str], damage: object) -> None:
-    for note in notes:
-        print(f"note     {note}", file=sys.stderr)
-    if said := str(damage):
-        print(f"damage   {said}", file=sys.stderr)
+    print(closing(arguments.out, result.stats, asked), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
 
 
 def _outside_rates(control: object, target_kbps: float, source: VideoSource) -> list[str]:
@@ -302,36 +290,3 @@ def _outside_rates(control: object, target_kbps: float, source: VideoSource) -> 
 
     picture = source.picture
     return outside_rates(control, target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
-
-
-def _missed(target_kbps: float, stats: EncodeStats, *, buffered: bool = False) -> list[str]:
-    """A note where the bitrate is not within 3 % of the target; buffered: a stream may have spent its buffer of a second."""
-    off = stats.bitrate_kbps / target_kbps - 1 if stats.num_frames else 0.0
-    if abs(off) <= _MISSED:
-        return []
-    if buffered and 0 < off * stats.seconds <= 1:
-        return [f"the bitrate is {off:.0%} above the target: in {stats.seconds:.1f} s the buffer of a second counts"]
-    why = "has nothing left to take away" if off > 0 else "has no use for more, or too few frames to spend it on"
-    return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: the encoder {why}"]
-
-
-def _missed_size(size: int, out: Path) -> list[str]:
-    """A note where the file is larger than asked, or more than 3 % smaller."""
-    actual = out.stat().st_size
-    if actual > size:
-        return [
-            f"the file has {actual} bytes, {actual / size - 1:.1%} more than {size}: the encoder has nothing left to take away"
-        ]
-    return (
-        [f"the file has {actual} bytes of {size}: the encoder has no use for more, or too few frames to spend it on"]
-        if actual < (1 - _MISSED) * size
-        else []
-    )
-
-
-def _closing(arguments: argparse.Namespace, stats: EncodeStats, asked: str) -> str:
-    if not stats.num_frames:
-        return f"{arguments.out}: no frame,"
-    qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in stats.mean_qps.items())
-    rate = f"{stats.bitrate_kbps:.1f} kbit/s of {asked} asked"
-    return f"{arguments.out}: {rate}, {counted(stats.num_frames, 'frame')}, mean QP {qps},"

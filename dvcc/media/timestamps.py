@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median
@@ -21,6 +20,7 @@ import av
 from av.format import Flags
 
 from dvcc.media.arrivals import MEASURED, Arrivals
+from dvcc.media.clocks import StreamClock, is_untimed
 from dvcc.media.corrections import Corrections
 from dvcc.media.losses import Losses
 from dvcc.media.packets import duration_of, move, set_time, time_of
@@ -29,40 +29,18 @@ from dvcc.media.rates import is_gap, rate_of
 STREAM_GAP, FILE_GAP = 3600.0, 86400.0
 """Seconds: the longest gap that is kept in a container whose clock may restart, and in another."""
 
-_IRREGULAR = 2.5  # typical steps: what is nearer needs no second look
 _FOLLOWERS = 4  # video packets that tell an outlier from a jump
 _REORDERED = 8  # video packets within which those that are decoded after a pause have begun to be
 _AT_FIRST = 50  # video packets looked at before the first is passed on, for their rate
 _AT_FIRST_BYTES = 16_000_000
-_STEPS = 25  # whose median is typical
 _WRAP = 2**33 / 90000  # seconds: the clock of MPEG-2 systems
 _MOST_HELD = 4000  # packets: of a file whose video ends long before the rest
 _AUDIO_SLACK = 1.0  # seconds by which packets of audio or subtitles may miss the end of those before
 _NEAR, _NEAR_SPARSE = 3.0, 30.0  # seconds around the video in which a packet of audio, or subtitles, may be
 _RESTARTING = ("flv", "live_flv", "rtsp", "rtp", "sdp")  # whose clocks restart, though FFmpeg has no flag for it
-_NO_TIMESTAMPS: int = Flags.no_timestamps.value  # type: ignore[assignment]  # the stub's mistake
-_CLOCK_RESTARTS: int = Flags.ts_discont.value  # type: ignore[assignment]
+_CLOCK_RESTARTS: int = Flags.ts_discont.value  # type: ignore[assignment]  # the stub's mistake
 _NO_INDEX = ("flv", "live_flv")  # nothing but packets, whose places are exact
 _LEAST_UNREAD, _MOST_UNREAD = 2000, 0.01  # bytes, share of the file
-_UNTIMED = ("mjpeg", "mpjpeg", "image2", "image2pipe")
-
-
-def is_untimed(container: av.container.InputContainer) -> bool:
-    """Whether the format carries no time stamps, so that FFmpeg counts pictures at a rate of its own."""
-    form = container.format
-    return bool(form.flags & _NO_TIMESTAMPS) or form.name in _UNTIMED or form.name.endswith("_pipe")
-
-
-@dataclass
-class _Clock:
-    """Of one stream: its last corrected time in seconds and the end of that packet, its offset, and its last steps."""
-
-    last: float | None = None
-    end: float = 0.0
-    offset: float = 0.0
-    steps: deque[float] = field(default_factory=lambda: deque(maxlen=_STEPS))
-    typical: float = 0.0
-    waited: int = 0  # video packets while its next one had no time
 
 
 class Timeline:
@@ -92,7 +70,7 @@ class Timeline:
         self._packets: Iterator[Any] = iter(container.demux())
         self._held: deque[av.Packet] = deque()
         self._waiting: dict[int, deque[av.Packet]] = {}  # of other streams
-        self._clocks: dict[int, _Clock] = {}
+        self._clocks: dict[int, StreamClock] = {}
         self._offsets = [0.0]
         self._ended = False
         self._error: Exception | None = None
@@ -202,7 +180,7 @@ class Timeline:
         patient = not self._ended and len(self._held) < _MOST_HELD
         all_followers = [k for k in map(self._video_time, self._video_held()[1 : 1 + _REORDERED]) if k is not None]
         followers = all_followers[:_FOLLOWERS]
-        now, limit = key + clock.offset, _IRREGULAR * clock.typical + 0.002
+        now, limit = key + clock.offset, clock.limit
         if clock.last is None:
             if patient and len(followers) < 2:
                 return False
@@ -214,14 +192,13 @@ class Timeline:
         elif not 0 < now - clock.last <= limit:
             if patient and len(followers) < _FOLLOWERS:
                 return False
-            after = [follower + clock.offset for follower in followers]
-            if self._is_outlier(now, after, clock.last, limit):
+            if clock.is_outlier(now, [follower + clock.offset for follower in followers]):
                 self._drop_times(packet, clock)
                 return True
             now = self._jumped(key, clock)
         if packet.pts is not None and packet.dts is not None and packet.time_base:
             ahead = float((packet.pts - packet.dts) * packet.time_base)
-            if abs(ahead) > _reordering(clock):
+            if abs(ahead) > clock.reordering:
                 if patient and len(all_followers) < _REORDERED:
                     return False
                 if not self._catches_up(key + ahead, all_followers, clock):
@@ -234,34 +211,27 @@ class Timeline:
         clock.last = now
         return True
 
-    def _drop_times(self, packet: av.Packet, clock: _Clock) -> None:
+    def _drop_times(self, packet: av.Packet, clock: StreamClock) -> None:
         """Leave an outlier no time of decoding, and none of presentation unless that fits."""
         assert clock.last is not None
         move(packet, clock.offset)
         packet.dts = None
         if packet.pts is not None and packet.time_base:
-            far = abs(float(packet.pts * packet.time_base) - clock.last) > _reordering(clock)
+            far = abs(float(packet.pts * packet.time_base) - clock.last) > clock.reordering
             packet.pts = None if far else packet.pts
 
-    def _is_outlier(self, now: float, after: list[float], last: float, limit: float) -> bool:
-        """Whether the stamps after `now` go on from `last` as if it were not there."""
-        for place, follower in enumerate(after, start=2):
-            if last < follower <= last + place * limit:
-                return not last < now < follower
-        return False
-
-    def _catches_up(self, shown: float, followers: list[float], clock: _Clock) -> bool:
+    def _catches_up(self, shown: float, followers: list[float], clock: StreamClock) -> bool:
         """Whether a picture that is shown long after it is decoded is the one after a pause: those that follow are decoded as
         late, or none follows, where a clock does not restart."""
-        if any(abs(follower - shown) <= _reordering(clock) for follower in followers):
+        if any(abs(follower - shown) <= clock.reordering for follower in followers):
             return True
         at_end = len(followers) < _REORDERED
         return at_end and 0 < shown - (clock.last or 0.0) <= self._longest_gap == FILE_GAP
 
-    def _jumped(self, key: float, clock: _Clock) -> float:
+    def _jumped(self, key: float, clock: StreamClock) -> float:
         """The corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to keep."""
         assert clock.last is not None
-        limit = _IRREGULAR * clock.typical + 0.002
+        limit = clock.limit
         for offset in reversed(self._offsets):  # a clock that comes back to where it was
             if 0 < key + offset - clock.last <= limit:
                 break
@@ -315,7 +285,7 @@ class Timeline:
         clock.end = clock.last + duration_of(packet)
         return True
 
-    def _follows(self, time: float, clock: _Clock, *, sparse: bool) -> bool:
+    def _follows(self, time: float, clock: StreamClock, *, sparse: bool) -> bool:
         """Whether a packet at `time` can come next in its stream."""
         video = self._clock(self._index).last
         if sparse:
@@ -327,13 +297,8 @@ class Timeline:
         Matroska file, whose times of presentation do not rise with those that follow."""
         return None if packet.dts is None and self._has_dts else time_of(packet)
 
-    def _clock(self, index: int) -> _Clock:
-        return self._clocks.setdefault(index, _Clock())
+    def _clock(self, index: int) -> StreamClock:
+        return self._clocks.setdefault(index, StreamClock())
 
     def _video_held(self) -> list[av.Packet]:
         return [packet for packet in self._held if packet.stream.index == self._index and packet.size]
-
-
-def _reordering(clock: _Clock) -> float:
-    """Seconds by which no encoder reorders pictures."""
-    return max(1.0, 20 * clock.typical)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import av
 import pytest
 
-from dvcc.cli.encode import _missed
+from dvcc.cli.closing import missed_rate
 from dvcc.encoding.live import encode_live, live_codec
 from dvcc.errors import ConfigError, DvccError, VideoError
 from dvcc.media.probe import open_video
@@ -93,9 +93,9 @@ def test_sound_of_a_transport_stream_is_carried(make_video, tmp_path, control, n
 @pytest.mark.parametrize(("seconds", "said"), [(1.6, "the buffer of a second counts"), (60.0, "nothing left to take away")])
 def test_why_a_stream_is_above_its_target(seconds, said):
     stats = SimpleNamespace(num_frames=40, bitrate_kbps=69.0, seconds=seconds)
-    (note,) = _missed(60, stats, buffered=True)
+    (note,) = missed_rate(60, stats, buffered=True)
     assert note.startswith("the bitrate is 15% above the target") and said in note
-    assert "nothing left" in _missed(60, stats)[0]
+    assert "nothing left" in missed_rate(60, stats)[0]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.ts"])

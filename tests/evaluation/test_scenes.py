@@ -138,5 +138,5 @@ def test_x265_takes_offsets_and_no_map(root, detector, tmp_path):
     evaluation.run(configure(root, detector, tmp_path / "out", "controllers=[abr2,boxes]", *words))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["settings"].startswith("x265") and all(row["status"] == "ok" for row in rows_of(tmp_path / "out"))
-    with pytest.raises(ConfigError, match="only x264 takes that"):
+    with pytest.raises(ConfigError, match="only x264 tells it"):
         evaluation.run(configure(root, detector, tmp_path / "out", "controllers=[abr2,saliency]", *words))

@@ -1,0 +1,51 @@
+"""The clock of one stream of a container, and whether there is one."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import av
+from av.format import Flags
+
+_IRREGULAR = 2.5  # typical steps: what is nearer needs no second look
+_STEPS = 25  # whose median is typical
+_NO_TIMESTAMPS: int = Flags.no_timestamps.value  # type: ignore[assignment]  # the stub's mistake
+_UNTIMED = ("mjpeg", "mpjpeg", "image2", "image2pipe")
+
+
+def is_untimed(container: av.container.InputContainer) -> bool:
+    """Whether the format carries no time stamps, so that FFmpeg counts pictures at a rate of its own."""
+    form = container.format
+    return bool(form.flags & _NO_TIMESTAMPS) or form.name in _UNTIMED or form.name.endswith("_pipe")
+
+
+@dataclass
+class StreamClock:
+    """last, end: corrected time of the last packet, and its end, seconds; offset: what is added; steps: the last ones; typical:
+    their median; waited: video packets while the next packet had no time."""
+
+    last: float | None = None
+    end: float = 0.0
+    offset: float = 0.0
+    steps: deque[float] = field(default_factory=lambda: deque(maxlen=_STEPS))
+    typical: float = 0.0
+    waited: int = 0  # video packets while its next one had no time
+
+    @property
+    def reordering(self) -> float:
+        """Seconds by which no encoder reorders pictures."""
+        return max(1.0, 20 * self.typical)
+
+    @property
+    def limit(self) -> float:
+        """Seconds up to which a step needs no second look."""
+        return _IRREGULAR * self.typical + 0.002
+
+    def is_outlier(self, now: float, after: list[float]) -> bool:
+        """Whether the times `after` the one of `now` go on from the last as if that were not there."""
+        assert self.last is not None
+        for place, follower in enumerate(after, start=2):
+            if self.last < follower <= self.last + place * self.limit:
+                return not self.last < now < follower
+        return False
