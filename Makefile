@@ -1,4 +1,4 @@
-# make demo   the whole path on real video, in about ten minutes on two CPU cores
+# make demo   the whole path on real video, in about eleven minutes on two CPU cores
 # make test   the tests
 # make lint   ruff and mypy
 # make wheel-check   only the test that installs the wheel into an environment of its own, without torch

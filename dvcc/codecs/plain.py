@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from av.video.reformatter import ColorRange
 from dvcc.clip import SWSCALE_MATRIX, Clip, RGBClip
 from dvcc.codecs.base import CQP, CRF, Codec, EncodedClip, Quantizer, Rate
 from dvcc.codecs.bitstream import split_settings
+from dvcc.codecs.x264 import X264
 from dvcc.errors import CodecError, ConfigError
 
 PixelFormat = Literal["yuv420p", "yuv444p"]
@@ -43,9 +45,9 @@ class PlainCodec(Codec):
         if self.pixel_format not in self.formats:
             raise ConfigError(f"{self.library} codes {' or '.join(self.formats)}, not {self.pixel_format}: choose another")
 
+    @abstractmethod
     def options(self, rate: Rate) -> dict[str, str]:
         """FFmpeg's options for a rate. Raises `CodecError` for a rate that it does not take."""
-        raise NotImplementedError
 
     def encode(self, clip: Clip | RGBClip, rate: Rate) -> EncodedClip:
         """Encode `clip`. Raises `CodecError` for a rate or a size that the encoder does not take, and when it fails."""
@@ -99,16 +101,16 @@ def _level(codec: PlainCodec, rate: Rate) -> dict[str, str]:
 
 
 class PerspectiveX264(PlainCodec):
-    """H.264 by the command of "A Perspective on Deep Vision Performance": `-preset medium -g 8 -flags +cgop+mv4 -mbtree 0
-    -aq-mode 0 -b_strategy 0 -psy 0`. Given PNG frames that command codes yuv444p."""
+    """H.264 by the command of `X264.perspective`. Given PNG frames that command codes yuv444p."""
 
     library = "libx264"
     coded_as = "h264"
 
     def options(self, rate: Rate) -> dict[str, str]:
         """See `PlainCodec`."""
-        fixed = {"mbtree": "0", "aq-mode": "0", "b_strategy": "0", "psy": "0"}
-        return {**_level(self, rate), "preset": self.preset, "flags": "+cgop+mv4", **fixed}
+        paper = X264.perspective()
+        params = ":".join(f"{name}={value}" for name, value in paper.params.items())
+        return {**_level(self, rate), "preset": self.preset, "flags": paper.flags, "x264-params": params}
 
 
 class PlainX265(PlainCodec):

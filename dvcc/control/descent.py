@@ -11,6 +11,7 @@ LARGEST_OFFSET = 10.0
 _STEPS, _STEP_QPS = 60, 0.5
 
 
+@torch.enable_grad()
 def descend(codec: Codec, base: torch.Tensor) -> torch.Tensor:
     """(M, h, w): offsets from x264's own QPs `base` (M, T, h, w), the same in all frames and 0 on average, that lower the task
     loss at equal bits as a differentiable `codec` answers. (What it promises of offsets that change in time the real codec

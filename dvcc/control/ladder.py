@@ -27,12 +27,15 @@ class LadderTeacher:
         code = source_digest("dvcc.control.descent", "dvcc.surrogate", within=("dvcc.surrogate", "dvcc.control.objective"))
         self._words: list[object] = ["descent", code, task_key(task), weights.hexdigest(), samples.codec, samples.qps]
         self._words.append(samples.baselines)
-        self._offsets: dict[int, torch.Tensor] = {}
 
     def offsets(self, clip: int, codec: Codec, base: torch.Tensor) -> torch.Tensor:
-        """Return offsets (K, h, w) from x264's own QPs (K, T, h, w) of clip number `clip`: made once. codec: answers for it."""
-        if clip not in self._offsets:
-            words = [*self._words, self.samples.digest(clip)]
-            stored = self.samples.store.get(words, lambda: {"offsets": descend(codec, base.float()).cpu()})
-            self._offsets[clip] = stored["offsets"].to(base.device)
-        return self._offsets[clip]
+        """Return offsets (K, h, w) from x264's own QPs (K, T, h, w) of clip number `clip`. codec: answers for it."""
+        stored = self.samples.store.get(self._of(clip), lambda: {"offsets": descend(codec, base.float()).cpu()})
+        return stored["offsets"].to(base.device)
+
+    def is_stored(self, clip: int) -> bool:
+        """Return whether the offsets of a clip are there."""
+        return self.samples.store.has(self._of(clip))
+
+    def _of(self, clip: int) -> list[object]:
+        return [*self._words, self.samples.digest(clip)]

@@ -24,6 +24,7 @@ from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.tasks.base import Task
+from dvcc.training.bar import progress_bar
 from dvcc.training.run import check_finite, check_finite_gradients
 from dvcc.training.steps import adam, without_drawing
 from dvcc.units import MACROBLOCK
@@ -148,6 +149,17 @@ class ControlModule(L.LightningModule):
                 self._cache_clip(clip, sample)
         return self._clip_cache[clip]
 
+    def fill(self, ladder: LadderTeacher) -> None:
+        """Make the offsets that `ladder` lacks, with a progress bar: a descent takes seconds."""
+        missing = [clip for clip in range(len(self.ladders.clips)) if not ladder.is_stored(clip)]
+        if missing:
+            with progress_bar() as bar:
+                task = bar.add_task("descending", total=len(missing), note="clips")
+                for clip in missing:
+                    self.clip_cache(clip)
+                    bar.advance(task)
+            self._clip_cache.clear()  # a training may be on another device
+
     @torch.no_grad()
     def _cache_clip(self, clip: int, sample: Sample) -> None:
         """Keep what `clip_cache` returns, from a batch of one."""
@@ -162,9 +174,8 @@ class ControlModule(L.LightningModule):
         baseline = Baseline(qp, torch.log(kbps * per_kbps).float(), loss.clamp(min=1e-4), log_bits)
         descended = None
         if self.teachers.ladder is not None:
-            with torch.enable_grad():
-                answers = partial(self._predict_from_ladder, analysis)
-                descended = self.teachers.ladder.offsets(clip, lambda levels: answers(soft_qp(levels)), qp)
+            answers = partial(self._predict_from_ladder, analysis)
+            descended = self.teachers.ladder.offsets(clip, lambda levels: answers(soft_qp(levels)), qp)
         self._clip_cache[clip] = analysis, baseline, descended
 
     def task_loss_and_log_bits(self, batch: Sample, qp: torch.Tensor) -> Response:

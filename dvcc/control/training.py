@@ -138,8 +138,6 @@ def run(config: ControlConfig) -> Path:
     planes = None if made is None else ClipPlanes(made[0], samples)
     if planes is not None:
         planes.fill()
-    if config.cache_only:
-        return Path(config.data.cache)
     model = config.control
     L.seed_everything(config.seed, verbose=False)  # again: what fills the caches draws, and a run from full ones does not
     control = ControlNetwork(
@@ -153,14 +151,18 @@ def run(config: ControlConfig) -> Path:
         rule=None if rule is None else asdict(rule),
         averaged=model.averaged,
     )
-    if surrogate is not None:
-        error = fit_prior(control, samples)
-        print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
     ladder = LadderTeacher(task, surrogate, samples) if surrogate is not None and config.teacher.ladder else None
     weights = config.teacher
     teachers = Teachers(surrogate, ladder, boxes, weights.surrogate, weights.ladder, weights.boxes)
     rates, learning_rate = config.rates_per_clip, config.learning_rate
     module = ControlModule(control, teachers, task, samples, planes, rates_per_clip=rates, learning_rate=learning_rate)
+    if ladder is not None:
+        module.to(device_of(config.trainer.accelerator)).fill(ladder)
+    if config.cache_only:
+        return Path(config.data.cache)
+    if surrogate is not None:
+        error = fit_prior(control, samples)
+        print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")
     out, frames = plan.out, ClipFrames(samples, coded=surrogate is not None)
     pictures = ControlPictures(lambda: frames.at_step(0, 0), out / "pictures", every=config.logger.pictures_every)
     fit(module, frames, plan, callbacks=[pictures])

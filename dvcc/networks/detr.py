@@ -16,7 +16,7 @@ from dvcc._packaged import require
 from dvcc.networks.coco import COCO_NUMBERS
 from dvcc.networks.detector import DetectionNet
 from dvcc.networks.loading import Normalise, another_model
-from dvcc.networks.weights import load_published
+from dvcc.networks.weights import load_published, renamed
 from dvcc.networks.zoo import ZOO
 
 DETR_NETS = {
@@ -93,8 +93,7 @@ def _transformers_names(state: dict[str, Any]) -> dict[str, Any]:
         return state
     named: dict[str, Any] = {}
     for name, tensor in inner.items():
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
+        name = renamed(name, _NAMES)
         if joined := _JOINED.fullmatch(name):
             parts = zip("qkv", tensor.chunk(3), strict=True)
             named |= {f"{joined[1]}.{letter}_proj.{joined[2]}": part for letter, part in parts}

@@ -13,7 +13,7 @@ from torchvision.models.optical_flow import RAFT
 from torchvision.models.optical_flow.raft import CorrBlock, FeatureEncoder
 
 from dvcc.errors import CheckpointError
-from dvcc.networks.weights import load_state
+from dvcc.networks.weights import load_state, renamed
 
 _LEAST = 128  # pixels of a side that torchvision's RAFT takes
 _PREFIXES = ("module.", "raft.")  # of a network saved from DataParallel, and of SMURF's port
@@ -87,7 +87,7 @@ def load_raft(model: str, state: Mapping[str, Tensor], *, path: str | Path) -> R
     names = _plain(dict(state))
     authors = any(name.startswith(("fnet.", "cnet.")) for name in names)
     if authors:
-        names = {_torchvision_name(name): x for name, x in names.items() if not _TWICE.search(name)}
+        names = {renamed(name, (*_ENCODER, *_UPDATE)): x for name, x in names.items() if not _TWICE.search(name)}
     smurf = model == "smurf" and not any(name.endswith("running_mean") for name in names)
     net = build_smurf() if smurf else get_model("raft_large" if model == "smurf" else model, weights=None)
     load_state(net, names, path=path)
@@ -101,9 +101,3 @@ def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): x for name, x in state.items()}
     return state
-
-
-def _torchvision_name(name: str) -> str:
-    for pattern, replacement in (*_ENCODER, *_UPDATE):
-        name = re.sub(pattern, replacement, name)
-    return name

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from dvcc.networks.detectors import Boxes
+from dvcc.networks.detectors.base import Boxes, intersection_over_union
 from dvcc.tasks.metric import Metric
 
 IOU_THRESHOLDS = torch.arange(50, 100, 5, dtype=torch.float64) / 100
@@ -61,17 +61,9 @@ class AveragePrecision(Metric):
         return torch.stack(per_class).mean(0) if per_class else rows.new_full((len(IOU_THRESHOLDS),), float("nan"))
 
 
-def box_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """(N, M): intersection over union of boxes (N, 4) and (M, 4), left, top, right, bottom."""
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
-    sides = (torch.minimum(first[:, None, 2:], second[:, 2:]) - torch.maximum(first[:, None, :2], second[:, :2])).clamp(min=0)
-    shared = sides.prod(2)
-    return shared / (areas[0][:, None] + areas[1] - shared)
-
-
 def match(found: Boxes, objects: Boxes) -> torch.Tensor:
     """bool (N, 10): whether a found box, best first, takes an object of its class that no better one took, per IoU threshold."""
-    iou = box_iou(found.corners.double(), objects.corners.double())
+    iou = intersection_over_union(found.corners.double(), objects.corners.double(), torch)
     iou = torch.where(found.labels[:, None] == objects.labels[None], iou, -1.0)
     hits = torch.zeros(len(found.labels), len(IOU_THRESHOLDS), dtype=torch.bool)
     for k, threshold in enumerate(IOU_THRESHOLDS.tolist()):

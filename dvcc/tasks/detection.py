@@ -15,11 +15,11 @@ from torch.nn.functional import one_hot
 from dvcc.networks.coco import COCO_NAMES
 from dvcc.networks.detection import load_detection_net
 from dvcc.networks.detector import DetectionNet, detect
-from dvcc.networks.detectors import Boxes
+from dvcc.networks.detectors.base import Boxes, intersection_over_union
 from dvcc.networks.exported import OnnxDetector, OwnDetector
 from dvcc.networks.feed import NetworkOptions
 from dvcc.pixels import as_float
-from dvcc.tasks.average_precision import AveragePrecision, box_iou
+from dvcc.tasks.average_precision import AveragePrecision
 from dvcc.tasks.base import Task, check_rgb
 from dvcc.tasks.metric import Metric, State
 from dvcc.tasks.tracking import IdentitiesKept
@@ -205,12 +205,12 @@ def _degradation_of_frame(candidates: torch.Tensor, reference: torch.Tensor, obj
     truth = objects.corners.to(corners)
     degradation = candidates.new_zeros(_GRID, _GRID)
     if len(truth):
-        left = (scores[:, objects.labels].T * box_iou(truth, corners)).amax(1)
-        own = (reference[:, 4 + objects.labels].T * box_iou(truth, reference[:, :4])).amax(1)
+        left = (scores[:, objects.labels].T * intersection_over_union(truth, corners, torch)).amax(1)
+        own = (reference[:, 4 + objects.labels].T * intersection_over_union(truth, reference[:, :4], torch)).amax(1)
         degradation = degradation + _spread((1 - left / own).clamp(min=0), truth)
     heard, known = _not_doubtful(candidates), _not_doubtful(reference)
     alarm = heard[:, 4:].amax(1) - _expected(heard[:, :4], known)
-    covered = box_iou(heard[:, :4], truth).amax(1) if len(truth) else torch.zeros_like(alarm)
+    covered = intersection_over_union(heard[:, :4], truth, torch).amax(1) if len(truth) else torch.zeros_like(alarm)
     return degradation + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), heard[:, :4].detach())
 
 
@@ -225,7 +225,7 @@ def _expected(corners: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     half count by how far they do; at least the score of doubt."""
     if not len(known):
         return corners.new_full((len(corners),), _DOUBT)
-    there = (2 * box_iou(corners, known[:, :4])).clamp(max=1)
+    there = (2 * intersection_over_union(corners, known[:, :4], torch)).clamp(max=1)
     return (there * known[:, 4:].amax(1)).amax(1).clamp(min=_DOUBT)
 
 

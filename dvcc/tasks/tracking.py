@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from dvcc.networks.detector import Boxes
-from dvcc.tasks.average_precision import box_iou
+from dvcc.networks.detectors.base import intersection_over_union
 from dvcc.tasks.metric import Metric
 
 _LINKED_AT_IOU = 0.3  # a box continues a track of its class from this overlap on
@@ -92,7 +92,7 @@ class _Tracker:
 
 def _pairs(first: Boxes, second: Boxes, *, least_iou: float) -> list[tuple[int, int]]:
     """Which box of `first` is which of `second`: of one class, overlapping by `least_iou` or more, the largest overlap first."""
-    iou = box_iou(first.corners.cpu().double(), second.corners.cpu().double())
+    iou = intersection_over_union(first.corners.cpu().double(), second.corners.cpu().double(), torch)
     iou[first.labels.cpu()[:, None] != second.labels.cpu()[None]] = 0
     pairs = []
     while iou.numel() and float(iou.max()) >= least_iou:

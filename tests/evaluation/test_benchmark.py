@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
 from argparse import Namespace
 from functools import partial
 
@@ -14,37 +13,14 @@ import torch
 from PIL import Image
 
 from dvcc.codecs import JPEG, X264
-from dvcc.config.parse import parse
-from dvcc.errors import CheckpointError, ConfigError, DvccError, VideoError
+from dvcc.errors import VideoError
 from dvcc.evaluation.benchmark import run as benchmark
 from dvcc.media.protocols import PAPER as PROTOCOLS
 from dvcc.networks.zoo import PAPER
 from dvcc.pixels import as_float
 from dvcc.tasks import SegmentationTask, Task
 from dvcc.tasks.reconstruction import ReconstructionTask
-
-
-def configure(*words):
-    return parse("evaluate", ["benchmark", "task=reconstruction", "bootstrap=30", *words])[1]
-
-
-def write_pictures(folder, count=4):
-    folder.mkdir(exist_ok=True)
-    y, x = np.mgrid[0:64, 0:96]
-    for i in range(count):
-        waves = [120 + 60 * np.sin(x / (3 + i) + k) + 40 * np.cos(y / (2 + k)) for k in range(3)]
-        Image.fromarray(np.stack(waves, -1).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def words(tmp_path):
-    pictures = write_pictures(tmp_path / "pictures")
-    return [f"data.root={pictures}", f"data.cache={tmp_path / 'cache'}", f"out={tmp_path / 'out'}"]
-
-
-def report_of(tmp_path):
-    return json.loads((tmp_path / "out" / "report.json").read_text())
+from tests.evaluation.benchmarks import configure, report_of, write_pictures
 
 
 def test_jpeg_loses_more_at_lower_quality_and_costs_less(words, tmp_path):
@@ -92,21 +68,6 @@ def test_pixel_format_paper_is_the_papers_command_on_rgb_of_any_size(tmp_path):
     assert coarse["file_kilobytes"] > coarse["kilobytes"] > 0
     rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines()))
     assert {(row["height"], row["width"]) for row in rows} == {("65", "99")}
-
-
-@pytest.mark.parametrize(
-    "words, sentence",
-    [
-        (["pixel_format=rgb"], "pixel_format is yuv420p or paper, got 'rgb'"),
-        (["pixel_format=paper", "codec=av1"], "SVT-AV1 codes 4:2:0 alone"),
-        (["pixel_format=paper", "rate=crf"], "of a constant QP: leave rate=crf out"),
-        (["jpeg.optimised=true"], "options of codec=jpeg, not of x264"),
-        (["codec=vp9", "levels=[0]"], "levels of rate=quantizer go from 1 to 63, got 0"),
-    ],
-)
-def test_settings_that_do_not_go_together_are_refused(words, sentence):
-    with pytest.raises(ConfigError, match=sentence):
-        configure("data.root=x", *words)
 
 
 def count_calls(monkeypatch):
@@ -168,24 +129,6 @@ def test_a_damaged_row_is_measured_again(words, tmp_path):
     assert report_of(tmp_path)["summary"]["psnr"][2]["relative"] == first
 
 
-def test_unreadable_pictures_are_named_and_left_out_only_when_asked(words, tmp_path):
-    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(VideoError, match=r"broken\.png.*skip_bad=true"):
-        benchmark.run(configure("codec=jpeg", "levels=[90,20]", *words))
-    printed = benchmark.run(configure("codec=jpeg", "levels=[90,20]", "skip_bad=true", *words))
-    assert "1 left out" in printed and "broken.png" in printed
-    assert len(report_of(tmp_path)["skipped"]) == 1 and report_of(tmp_path)["examples"] == 4
-
-
-def test_a_detector_that_finds_nothing_is_refused_with_the_layouts_that_fit(words, detector, tmp_path):
-    settings = ["task=detection", f"task.model={detector}", "codec=jpeg", "levels=[90,20]", *words]
-    with pytest.raises(
-        ConfigError, match=r"tiny\.onnx finds nothing of score 0\.999 .*taken for layout fastestdet, .*form of fastestdet\)"
-    ):
-        benchmark.run(configure(*settings, "task.score=0.999"))
-    benchmark.run(configure(*settings))
-
-
 def test_pictures_smaller_than_the_papers_crop_are_left_out_when_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("dvcc.evaluation.benchmark.networks.build_task", lambda *_, **__: Thresholds(11))
     folder = write_pictures(tmp_path / "pictures", count=2)
@@ -199,11 +142,6 @@ def test_pictures_smaller_than_the_papers_crop_are_left_out_when_asked(tmp_path,
     printed = benchmark.run(configure("task=segmentation", "codec=jpeg", "skip_bad=true", *words))
     assert "2 left out that cannot be used: 0.png: a crop" in printed and "- 1 picture or clip in 1 group (" in printed
     assert report_of(tmp_path)["examples"] == 1
-
-
-def test_flow_on_still_pictures_asks_for_videos(words):
-    with pytest.raises(VideoError, match=r"0\.png is a clip of 1 frame\(s\), and 2 in a row are compared: give videos"):
-        benchmark.run(configure("task=optical_flow", "codec=jpeg", *words))
 
 
 @pytest.mark.parametrize("count, given", [(2, False), (3, True)])
@@ -222,56 +160,6 @@ def test_labels_of_another_task_are_named(tmp_path):
     words = [f"data.root={write_camvid(tmp_path / 'camvid')}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
     printed = benchmark.run(configure("data=camvid", "codec=jpeg", "levels=[95]", *words))
     assert "The labels are of segmentation and not of reconstruction: they were left out" in printed
-
-
-def test_nothing_readable_is_an_error_even_then(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
-    words = [f"data.root={tmp_path / 'pictures'}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}", "skip_bad=true"]
-    with pytest.raises(VideoError, match=r"none of the 1.*broken\.png"):
-        benchmark.run(configure("codec=jpeg", *words))
-
-
-WRONG = {
-    ("codec=jpeg", "levels=[0]"): (ConfigError, "levels of rate=quality go from 1 to 99, got 0"),
-    ("levels=[52]",): (ConfigError, "levels of rate=cqp go from 0 to 51, got 52"),
-    ("rate=abr", "levels=[0.5]"): (ConfigError, "levels of rate=abr go from 1"),
-    ("levels=[20.5]",): (ConfigError, "whole numbers"),
-    ("levels=[20,20]",): (ConfigError, "different numbers"),
-    ("rate=vbr",): (ConfigError, "cqp|crf|abr"),
-    ("codec=jpeg", "rate=cqp"): (ConfigError, "quality"),
-    ("audit_level=23",): (ConfigError, "none of the levels"),
-    ("protocol=paper",): (ConfigError, "no protocol for reconstruction"),
-    ("protocol=native",): (ConfigError, "none or paper"),
-    ("task=segmentation", "protocol=paper", "data.size=[64,64]"): (ConfigError, "leave data.size out"),
-    ("weights={vmaf: x.pth}",): (ConfigError, "vmaf"),
-    ("networks=[psnr,vmaf]",): (ConfigError, "vmaf"),
-    ("networks=[]",): (ConfigError, "one or more different names, got []: leave it out for task.model alone"),
-    ("networks=[psnr,psnr]",): (ConfigError, "different names"),
-    ("networks=[psnr,[ssim]]",): (ConfigError, "different names"),
-    ("task=segmentation", "networks=[a.onnx,./a.onnx]"): (ConfigError, "different names"),
-    ("task=segmentation", "networks=[student,a.onnx]"): (CheckpointError, "no ONNX file at a.onnx"),
-    ("task=segmentation", "networks=[student,studnt]"): (ConfigError, "no segmentation model 'studnt'"),
-    ("task=segmentation", "task.name=depth"): (ConfigError, "no task 'depth'"),
-    ("data.root=nowhere",): (ConfigError, "nowhere does not exist: set data.root"),
-    ("lose_at_most=0",): (ConfigError, "lose_at_most"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG, ids=" ".join)
-def test_wrong_words_say_what_and_how_before_a_network_is_loaded(wrong, words, monkeypatch):
-    kind, text = WRONG[wrong]
-    monkeypatch.setattr("dvcc.evaluation.benchmark.run.build_networks", lambda _: pytest.fail("too late"))
-    with pytest.raises(kind) as caught:
-        benchmark.run(configure(*words, *wrong))
-    assert text in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("key", ["out", "data.cache"])
-def test_a_folder_that_cannot_be_written_to_is_named_by_its_setting(key, words, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(DvccError, match=rf"cannot write to .*; choose another folder with {key}=DIR"):
-        benchmark.run(configure("codec=jpeg", *words, f"{key}={tmp_path / 'file' / 'folder'}"))
 
 
 def write_camvid(root):

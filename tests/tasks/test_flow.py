@@ -110,6 +110,7 @@ def test_wrong_flow_networks_are_named(tmp_path, monkeypatch) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.pth: set surrogate\.flow_weights=PATH"):
         load_flow_net("raft_small", weights=tmp_path / "nowhere.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("DVCC_ASSETS", str(tmp_path))  # which have the file of its authors
     monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
     with pytest.raises(CheckpointError, match=r"weights of raft_small could not be downloaded .*put https.*raft_small.*\.pth at"):
         load_flow_net("raft_small")

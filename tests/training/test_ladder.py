@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,16 +36,19 @@ def test_a_control_learns_what_the_ladder_says(tiny, trained, tmp_path):
     words = ["task=reconstruction", f"surrogate={trained}", "teacher.surrogate=0", "teacher.ladder=1", "control.blur_sigma=0"]
     words += ["trainer.max_steps=50", "learning_rate=0.03", f"data.cache={tmp_path}/cache"]
     config = configure("control", [*tiny, "data.crops_per_clip=1", "data.max_clips=2"], tmp_path, *words)
+    control.run(replace(config, cache_only=True))
+    samples = samples_of(config, baselines=control.BASELINES)
+    surrogate, _ = load_surrogate(trained)
+    teacher = LadderTeacher(build_task(config.task), surrogate, samples)
+    assert all(teacher.is_stored(clip) for clip in range(len(samples.clips))) and not (tmp_path / "config.yaml").exists()
     path = control.run(config)
     told = list(losses(tmp_path, term="ladder").values())
     assert sum(told[-10:]) < 0.6 * sum(told[:10]) and path.is_file()
-    # Found once: it is in the store for the next training, and is another for another surrogate.
-    samples = samples_of(config, baselines=control.BASELINES)
-    surrogate, _ = load_surrogate(trained)
-    task, base = build_task(config.task), samples.without_pixels(0)["baseline_qp"]
-    offsets = LadderTeacher(task, surrogate, samples).offsets(0, None, base)
+    # They are another's for another surrogate.
+    base = samples.without_pixels(0)["baseline_qp"]
+    offsets = teacher.offsets(0, None, base)
     assert offsets.shape == (control.BASELINES, *base.shape[2:]) and offsets.std() > 1
     for parameter in surrogate.parameters():
         parameter.data.add_(0.01)
     with pytest.raises(TypeError):
-        LadderTeacher(task, surrogate, samples).offsets(0, None, base)
+        LadderTeacher(build_task(config.task), surrogate, samples).offsets(0, None, base)

@@ -144,12 +144,12 @@ def _suppressed(corners: np.ndarray, labels: np.ndarray) -> list[int]:
     return kept
 
 
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M): of corners (N, 4) with corners (M, 4), 0..1; 0 for two boxes without an area."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+def intersection_over_union(a: Any, b: Any, xp: Any = np) -> Any:
+    """(N, M): of corners (N, 4) with corners (M, 4), 0..1, arrays of numpy or torch (`xp`); 0 for two boxes without an area."""
+    sides = xp.minimum(a[:, None, 2:], b[None, :, 2:]) - xp.maximum(a[:, None, :2], b[None, :, :2])
     inside = sides.clip(0).prod(-1)
     area_a, area_b = ((corners[:, 2:] - corners[:, :2]).prod(-1) for corners in (a, b))
-    return inside / np.maximum(area_a[:, None] + area_b[None] - inside, np.finfo(np.float32).tiny)
+    return inside / (area_a[:, None] + area_b[None] - inside).clip(float(np.finfo(np.float32).tiny))
 
 
 def sides_of(canvas: Size, like: Any, xp: Any) -> Any:
