@@ -1,6 +1,7 @@
 # make demo   the whole path on real video, in about eleven minutes on two CPU cores
 # make test   the tests
 # make lint   ruff and mypy
+# make docs   these pages as a site, in site/; a warning is an error
 # make wheel-check   only the test that installs the wheel into an environment of its own, without torch
 # make lock   renew requirements.lock from pyproject.toml (needs uv)
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := resolution=demo
 
-.PHONY: demo test wheel-check lint lock clean
+.PHONY: demo test wheel-check lint docs lock clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit("dvcc needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -35,8 +36,11 @@ wheel-check: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dvcc
 
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev -c constraints.txt -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes -c constraints.txt -o requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

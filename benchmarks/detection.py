@@ -5,7 +5,7 @@
 CORPUS has a table of scenes with a fixed split, VIDEOS are long ones for streams. Judges are found as task.model finds them.
 One evaluation per scenario and judge, in runs/detection/; one whose report is there is not asked again, and
 encodes and verdicts are cached. With names such as scenes-deimv2 only these are measured. Writes the tables of all that are
-there into docs/results.md and README.md between their markers.
+there into docs/results.md between its markers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ def main(words: list[str]) -> None:
                 reports[scenario, judge] = json.loads((out / "report.json").read_text())
     details = "\n".join(f"### {SCENARIOS[s][0]}, judged by {JUDGES[j]}\n\n{detail(r)}" for (s, j), r in reports.items())
     write(ROOT / "docs" / "results.md", "detection", f"{overview(reports)}\n{details}")
-    write(ROOT / "README.md", "detection", overview({key: r for key, r in reports.items() if key[0] == "scenes"}))
 
 
 def measure(scenario: str, judge: str, out: Path, corpus: str, videos: str, settings: list[str]) -> None:

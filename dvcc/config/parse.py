@@ -95,7 +95,7 @@ def help_text(program: str) -> str:
     lines += ["groups:"] + [f"  {group}={'|'.join(choices(group))}" for group in sorted(_groups())]
     for stage, schema in COMMANDS[program].items():
         lines += ["", f"keys of dvcc {program} {stage} (with their defaults before any group):"]
-        lines += [f"  {key}={value}" for key, value in _flat(schema)]
+        lines += [f"  {key}={value}" for key, value in flat_settings(schema)]
     return "\n".join(lines)
 
 
@@ -123,13 +123,14 @@ def _check_choice(group: str, value: str) -> None:
         raise ConfigError(f"there is no {group} {value!r}: choose {group}=" + "|".join(choices(group)))
 
 
-def _flat(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
+def flat_settings(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the keys of a stage's settings, groups spelled out by dots, with their defaults; "?" for those without."""
     pairs: list[tuple[str, Any]] = []
     defaults = OmegaConf.structured(schema)
     for item in fields(schema):
         child = OmegaConf.get_type(defaults, item.name) if not OmegaConf.is_missing(defaults, item.name) else None
         if isinstance(child, type) and is_dataclass(child):
-            pairs += _flat(child, f"{prefix}{item.name}.")
+            pairs += flat_settings(child, f"{prefix}{item.name}.")
         else:
             pairs.append(
                 (
@@ -155,7 +156,7 @@ def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
 
 def _explain(key: str, value: str, schema: type, command: str) -> str:
     """What `key` could have been, or its value."""
-    known = dict(_flat(schema))
+    known = dict(flat_settings(schema))
     at = next((name for name in known if key == name or key.startswith((f"{name}[", f"{name}."))), None)
     if at is not None:
         return f"{key} takes {_words_of(_hint(schema, at.split('.')))}, got {value}"
