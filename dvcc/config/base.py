@@ -55,7 +55,7 @@ class DataConfig:
     test: list[str] = field(default_factory=list)  # file names never trained on; empty: every fifth video
     exclude: list[str] = field(default_factory=list)  # file names used for nothing
     split: str = "val"  # of data=corpus: the side that is evaluated; keep test for tables that are published
-    kinds: list[str] = field(default_factory=list)  # of data=corpus: types of scenes that are evaluated; empty: all
+    kinds: list[str] = field(default_factory=list)  # of data=corpus: types of scenes that are trained on or evaluated; empty: all
     folds: int = 1  # of data=corpus, from 2 on: into so many parts its training side is cut, groups whole,
     fold: int = 0  # of which a training leaves out this one, and an evaluation with split=train takes no other
     frames: int = 8  # the published protocol: 8 frames, stride 3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvcc.datasets.clips import list_videos
-from dvcc.datasets.table import fold_of, on_side, read_table
+from dvcc.datasets.table import fold_of, of_kinds, on_side, read_table
 from dvcc.errors import ConfigError
 
 
@@ -63,16 +63,17 @@ def training_videos(
     name: str = "folder",
     fold: int = 0,
     folds: int = 1,
+    kinds: Sequence[str] = (),
 ) -> list[Path]:
-    """The training side of `split_data`, of a corpus less its groups of `fold` if there are several; raises `ConfigError` when
-    nothing is left to train on."""
+    """The training side of `split_data`, of a corpus its scenes of `kinds` (all if none is named), less its groups of `fold` if
+    there are several; raises `ConfigError` when nothing is left to train on."""
     videos, held_out = split_data(name, root, test=test, exclude=exclude)
-    if folds > 1:
-        if name != "corpus":
-            raise ConfigError(f"data.folds are of data=corpus, whose table says what belongs together, got data={name}")
+    if (folds > 1 or kinds) and name != "corpus":
+        raise ConfigError(f"data.folds and data.kinds are of data=corpus, whose table has groups and types, got data={name}")
+    if name == "corpus":
         listed = on_side(read_table(Path(root)), "train")
         place = fold_of(listed, folds)
-        videos = [one.path for one in listed if place[one.group] != fold]
+        videos = [one.path for one in of_kinds(listed, kinds) if folds == 1 or place[one.group] != fold]
     if not videos and name == "cityscapes_sequence":
         raise ConfigError(f"{root}/leftImg8bit_sequence/train is not there, and the other splits are for testing: add it")
     if not videos and name != "folder":

@@ -50,6 +50,14 @@ def on_side(listed: Sequence[Listed], split: str) -> list[Listed]:
     return [one for one in listed if one.split == split]
 
 
+def of_kinds(listed: Sequence[Listed], kinds: Sequence[str]) -> list[Listed]:
+    """Those of some kinds of scenes, all if none is named. Raises `ConfigError` for a kind that none of them is of."""
+    there = sorted({one.kind for one in listed})
+    if unknown := set(kinds) - set(there):
+        raise ConfigError(f"data.kinds names {sorted(unknown)}, and the types of these videos are {there}")
+    return [one for one in listed if not kinds or one.kind in kinds]
+
+
 def fold_of(listed: Sequence[Listed], folds: int) -> dict[str, int]:
     """Group to fold, 0 to `folds` - 1, of about as many groups each, by the hash of their names."""
     groups = sorted({one.group for one in listed}, key=lambda group: hashlib.sha256(group.encode()).digest())

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dvcc.config.build import build_training_clips
 from dvcc.config.parse import parse
 from dvcc.datasets.splits import split_data, training_videos
 from dvcc.datasets.table import on_side, read_table
@@ -107,5 +108,16 @@ def test_folds_cut_the_training_side_into_whole_groups(tmp_path):
         find_test_set(configure(root, "data.folds=2").data)
     with pytest.raises(ConfigError, match=r"data\.fold goes from 0 to data\.folds - 1 = 1, got 2"):
         configure(root, "data.folds=2", "data.fold=2")
-    with pytest.raises(ConfigError, match=r"data\.folds are of data=corpus"):
+    with pytest.raises(ConfigError, match=r"data\.folds and data\.kinds are of data=corpus"):
         training_videos(root, folds=2)
+
+
+def test_kinds_of_scenes_pick_what_is_trained_on(tmp_path):
+    rows = [f"corpus/{name}.mp4\ttrain\t{name}\t{kind}" for name, kind in (("a", "street"), ("b", "sport"), ("c", "street"))]
+    root = write_corpus(tmp_path / "corpus", rows)
+    config = configure(root, "data.kinds=[street]").data
+    assert [path.name for path in training_videos(root, name="corpus", kinds=config.kinds)] == ["a.mp4", "c.mp4"]
+    counts = [len(build_training_clips(configure(root, *words).data, seed=0)) for words in (["data.kinds=[street]"], [])]
+    assert 3 * counts[0] == 2 * counts[1] > 0
+    with pytest.raises(ConfigError, match=r"data.kinds names \['sea'\]"):
+        training_videos(root, name="corpus", kinds=["sea"])

@@ -14,7 +14,7 @@ from dvcc.config.build import build_clips, data_root
 from dvcc.datasets import DataSet, build_dataset
 from dvcc.datasets.clips import ClipDataset, spread
 from dvcc.datasets.splits import split_videos
-from dvcc.datasets.table import SPLITS, Listed, fold_of, on_side, read_table
+from dvcc.datasets.table import SPLITS, Listed, fold_of, of_kinds, on_side, read_table
 from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.networks import label_classes, labels_left_out, speaks_of
 from dvcc.media.protocols import Protocol
@@ -116,7 +116,7 @@ def find_test_set(data: DataConfig) -> TestSet:
 
 def _listed(root: Path, data: DataConfig) -> list[Listed]:
     """The chosen rows of a corpus' table. Raises `ConfigError` for a side, a fold or a kind that it has not."""
-    split, kinds = data.split, data.kinds
+    split = data.split
     if split not in SPLITS:
         raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
     listed = on_side(read_table(root), split)
@@ -125,10 +125,7 @@ def _listed(root: Path, data: DataConfig) -> list[Listed]:
             raise ConfigError(f"data.folds are of the training side: set data.split=train, got {split!r}")
         place = fold_of(listed, data.folds)
         listed = [one for one in listed if place[one.group] == data.fold]
-    there = sorted({one.kind for one in listed})
-    if unknown := set(kinds) - set(there):
-        raise ConfigError(f"data.kinds names {sorted(unknown)}, and the types of {root} are {there}")
-    chosen = [one for one in listed if not kinds or one.kind in kinds]
+    chosen = of_kinds(listed, data.kinds)
     if not chosen:
         raise ConfigError(f"{root} has no video of the split {split!r}: choose another data.split")
     return chosen
