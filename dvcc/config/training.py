@@ -79,6 +79,7 @@ class ControlModel:
     max_delta_qp: float = 12.0  # QPs that an offset is at most
     rule: bool = False  # its offsets are added to those of the published rule of objects, which eyes.name=nanodet_plus_m sees
     blur_sigma: float = 1.5  # macroblocks, standard deviation of the Gaussian that smooths the offsets; 0 is none
+    analysis: bool = False  # it sees what the task's network has lost in an analysis encode; a deployed control codes twice
     averaged: bool = True  # offsets are the mean over the GOP so far; false: each frame's own, for what moves within a GOP
 
     def __post_init__(self) -> None:

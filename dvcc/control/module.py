@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
 from dvcc import units
+from dvcc.control.analysis import analysis_planes
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.eyes.painting import Rule
 from dvcc.control.ladder import LadderTeacher
@@ -22,6 +24,7 @@ from dvcc.pixels import as_float
 from dvcc.surrogate import Surrogate, one_hot_qp
 from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.judged import JudgedLadders
+from dvcc.surrogate.rungs import Rungs
 from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.tasks.base import Task
 from dvcc.training.bar import progress_bar
@@ -31,6 +34,17 @@ from dvcc.units import MACROBLOCK
 
 BASELINES = 6
 """Rates at which x264's own maps of a training clip are known."""
+
+
+class ClipAnswers(NamedTuple):
+    """What is kept of a training clip. analysis: the surrogate's. baseline: x264's own maps at K = `BASELINES` rates. descended:
+    offsets (K, h, w) that the ladder teaches there, None where it does not. seen: what a control sees of an analysis encode at
+    each rate, (K, T, 3, h, w), None where it sees none."""
+
+    analysis: Any
+    baseline: Baseline
+    descended: torch.Tensor | None
+    seen: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -71,8 +85,7 @@ class ControlModule(L.LightningModule):
         self.surrogate = None if teachers.surrogate is None else teachers.surrogate.requires_grad_(False)
         self.ladders, self.judged, self.planes = ladders, JudgedLadders(task, ladders), planes
         self.rates_per_clip, self.learning_rate = rates_per_clip, learning_rate
-        # By clip: its analysis, x264's own maps at `BASELINES` rates, and what the ladder teaches there. Nothing in it changes.
-        self._clip_cache: dict[int, tuple[Any, Baseline, torch.Tensor | None]] = {}
+        self._clip_cache: dict[int, ClipAnswers] = {}
 
     def training_step(self, batch: Sample, batch_idx: int) -> torch.Tensor:
         """Return the mean loss of every clip at `rates_per_clip` random rates."""
@@ -95,11 +108,10 @@ class ControlModule(L.LightningModule):
     def step(self, batch: Sample) -> tuple[Terms | None, dict[str, torch.Tensor], torch.Tensor]:
         """Return what the surrogate says of the offsets (terms (M,), None if it does not teach), how far they are from those of
         the other teachers, (M,) each by name, and the offsets (M, T, h, w), for M = clips x `rates_per_clip` rates."""
-        base, descended = (None, None) if self.surrogate is None else self._draw_baseline(batch)
+        base, descended, seen = (None, None, None) if self.surrogate is None else self._draw_baseline(batch)
         log_bpp = self._draw_rates(len(batch["clip"])) if base is None else base.log_bpp
         frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
-        planes = None if self.planes is None else self.planes.of(batch["clip"]).repeat_interleave(self.rates_per_clip, 0)
-        delta = self._random_hflip(frames, log_bpp, planes)
+        delta = self._random_hflip(frames, log_bpp, self._all_planes(batch["clip"], seen, self.rates_per_clip))
         if self.planes is not None and (rule := self.control.config.get("rule")):
             offsets = self.planes.rule_offsets(batch["clip"], Rule(**rule), gop=self.control.config["gop"])
             delta = delta + offsets.repeat_interleave(self.rates_per_clip, 0)
@@ -108,20 +120,39 @@ class ControlModule(L.LightningModule):
             terms = objective(delta, base, lambda qp: self.task_loss_and_log_bits(batch, soft_qp(qp)))
         taught = {} if descended is None else {"ladder": difference(delta, descended[:, None])}
         if self.teachers.boxes is not None:
-            seen = torch.stack([self.teachers.boxes.offsets(clip) for clip in batch["clip"].tolist()])
-            taught["boxes"] = difference(delta, seen.repeat_interleave(self.rates_per_clip, 0))
+            boxes = torch.stack([self.teachers.boxes.offsets(clip) for clip in batch["clip"].tolist()])
+            taught["boxes"] = difference(delta, boxes.repeat_interleave(self.rates_per_clip, 0))
         return terms, taught, delta
 
-    def _draw_baseline(self, batch: Sample) -> tuple[Baseline, torch.Tensor | None]:
-        """Draw random ones of x264's own maps of every clip, and what the ladder teaches at them (M, h, w)."""
-        chosen, taught = [], []
+    def _all_planes(self, clips: torch.Tensor, seen: torch.Tensor | None, rates: int = 1) -> torch.Tensor | None:
+        """Return all that a control is given beside the pictures of clips (B,) at some rates each, (B x rates, T, E, h, w): what
+        its eyes see of them, and what was `seen` of analysis encodes (B x rates, T, 3, h, w)."""
+        looks = None if self.planes is None else self.planes.of(clips).repeat_interleave(rates, 0)
+        planes = [part for part in (looks, seen) if part is not None]
+        return torch.cat(planes, 2) if planes else None
+
+    def planes_at_ends(self, clips: torch.Tensor) -> list[torch.Tensor | None]:
+        """Return the same (1, T, E, h, w) for one clip (1,) at the lowest and at the highest rate of x264's own maps."""
+        if not self.control.config.get("analysis"):
+            return [self._all_planes(clips, None)] * 2
+        seen = self.clip_cache(int(clips)).seen
+        assert seen is not None
+        return [self._all_planes(clips, seen[[end]]) for end in (0, -1)]
+
+    def _draw_baseline(self, batch: Sample) -> tuple[Baseline, torch.Tensor | None, torch.Tensor | None]:
+        """Draw random ones of x264's own maps of every clip, with what the ladder teaches at them (M, h, w), and what a control
+        sees of them (M, T, 3, h, w)."""
+        chosen, taught, seen = [], [], []
         for clip in batch["clip"].tolist():
-            _, baseline, descended = self.clip_cache(clip)
-            rates = torch.randint(len(baseline.loss), (self.rates_per_clip,))
-            chosen.append(Baseline(*(part[rates] for part in baseline)))
-            if descended is not None:
-                taught.append(descended[rates])
-        return Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True))), torch.cat(taught) if taught else None
+            kept = self.clip_cache(clip)
+            rates = torch.randint(len(kept.baseline.loss), (self.rates_per_clip,))
+            chosen.append(Baseline(*(part[rates] for part in kept.baseline)))
+            if kept.descended is not None:
+                taught.append(kept.descended[rates])
+            if kept.seen is not None:
+                seen.append(kept.seen[rates])
+        baseline = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+        return baseline, torch.cat(taught) if taught else None, torch.cat(seen) if seen else None
 
     def _draw_rates(self, clips: int) -> torch.Tensor:
         """Draw log bits per pixel (M,), evenly among those that the control is told."""
@@ -140,9 +171,8 @@ class ControlModule(L.LightningModule):
         seen = None if planes is None else planes.flip(-1)
         return self.control.offsets(frames.flip(-1), log_bpp, planes=seen).flip(3)
 
-    def clip_cache(self, clip: int) -> tuple[Any, Baseline, torch.Tensor | None]:
-        """Return a clip's analysis, its ladder judged, x264's own maps of it, and what the ladder teaches at their rates, None if
-        it does not: made once."""
+    def clip_cache(self, clip: int) -> ClipAnswers:
+        """Return what is kept of a clip, made once."""
         if clip not in self._clip_cache:
             sample = {name: value.to(self.device) for name, value in default_collate([self.ladders.without_pixels(clip)]).items()}
             with without_drawing(self.device):
@@ -164,7 +194,8 @@ class ControlModule(L.LightningModule):
     def _cache_clip(self, clip: int, sample: Sample) -> None:
         """Keep what `clip_cache` returns, from a batch of one."""
         assert self.surrogate is not None  # nothing else asks for it
-        analysis = self.surrogate.analyse({**sample, "ladder_degradation": self.judged.degradation(clip, sample)})
+        degradation = self.judged.degradation(clip, sample)
+        analysis = self.surrogate.analyse({**sample, "ladder_degradation": degradation})
         analysis = self.surrogate.without_pixels(analysis)
         qp, kbps = sample["baseline_qp"][0], sample["baseline_kbps"][0]
         height, width = sample["frames"].shape[-2:]
@@ -176,12 +207,24 @@ class ControlModule(L.LightningModule):
         if self.teachers.ladder is not None:
             answers = partial(self._predict_from_ladder, analysis)
             descended = self.teachers.ladder.offsets(clip, lambda levels: answers(soft_qp(levels)), qp)
-        self._clip_cache[clip] = analysis, baseline, descended
+        seen = None
+        if self.control.config.get("analysis"):
+            seen = self._of_ladder(degradation[0], sample["ladder_log_error"][0], qp)
+        self._clip_cache[clip] = ClipAnswers(analysis, baseline, descended, seen)
+
+    def _of_ladder(self, degradation: torch.Tensor, log_error: torch.Tensor, qp: torch.Tensor) -> torch.Tensor:
+        """Return the planes (K, T, 3, h, w) of encodes at QPs (K, T, h, w), by what each macroblock has at the rungs around it:
+        degradation and log error (R, T, h, w)."""
+        rungs = Rungs(self.ladders.qps).to(qp.device)
+        tables = [table.float().transpose(0, 1) for table in (degradation, log_error)]
+        read = ([rungs.at(table, one.float()).cpu().numpy() for table in tables] for one in qp)
+        gop = self.control.config["gop"]
+        return torch.from_numpy(np.stack([analysis_planes(*pair, gop=gop) for pair in read])).to(qp.device)
 
     def task_loss_and_log_bits(self, batch: Sample, qp: torch.Tensor) -> Response:
         """Predict task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent."""
         parts = zip(batch["clip"].tolist(), qp.split(len(qp) // len(batch["clip"])), strict=True)
-        predictions = [self._predict_from_ladder(self.clip_cache(clip)[0], part) for clip, part in parts]
+        predictions = [self._predict_from_ladder(self.clip_cache(clip).analysis, part) for clip, part in parts]
         losses, log_bits = zip(*predictions, strict=True)
         return torch.cat(losses), torch.cat(log_bits)
 

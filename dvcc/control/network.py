@@ -91,7 +91,8 @@ class ControlNetwork(nn.Module):
     from one to the next have to be signalled; 0 is none. extra_planes: numbers per macroblock that it is given besides the
     picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it gives them. rates: least and most bits per pixel that
     it was trained at: it is told no others. rule: numbers of the plain rule whose offsets its own are added to; None: they stand
-    alone. averaged: whether offsets are the mean over the GOP so far, or each frame's own.
+    alone. averaged: whether offsets are the mean over the GOP so far, or each frame's own. analysis: whether the last of the
+    extra planes are those of an analysis encode (`control.analysis`).
     """
 
     def __init__(
@@ -106,12 +107,15 @@ class ControlNetwork(nn.Module):
         rates: Sequence[float] | None = None,
         rule: Mapping[str, Any] | None = None,
         averaged: bool = True,
+        analysis: bool = False,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
         self.config["extra_planes"] = extra_planes
         if not averaged:
             self.config["averaged"] = False
+        if analysis:
+            self.config["analysis"] = True
         if eyes is not None:
             self.config["eyes"] = dict(eyes)
         if rates is not None:

@@ -9,8 +9,7 @@ from typing import cast
 import lightning as L
 import torch
 
-from dvcc.control.network import ControlNetwork
-from dvcc.control.planes import ClipPlanes
+from dvcc.control.module import ControlModule
 from dvcc.pixels import as_float
 from dvcc.surrogate.samples import Sample
 from dvcc.training.pictures import Pictures
@@ -22,11 +21,10 @@ class ControlPictures(Pictures):
 
     def draw(self, module: L.LightningModule, sample: Sample, path: Path) -> None:
         """See `Pictures.draw`. What is added to a rule is drawn without it."""
-        control, seen = cast(ControlNetwork, module.control), cast(ClipPlanes | None, module.planes)
-        planes = None if seen is None else seen.of(sample["clip"])
-        frames = as_float(sample["frames"])
+        stage = cast(ControlModule, module)
+        control, frames = stage.control, as_float(sample["frames"])
         panels, maps = {"input": rgb(frames[0, -1])}, {}
-        for rate in control.config["rates"]:
+        for rate, planes in zip(control.config["rates"], stage.planes_at_ends(sample["clip"]), strict=True):
             decided = control.offsets(frames, torch.tensor([math.log(rate)], device=frames.device), planes=planes)
             title = f"offsets for {rate:.3g} bits per pixel"
             panels[title], maps[title] = rgb(frames[0, -1]), decided[0, -1].cpu().numpy()

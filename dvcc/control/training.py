@@ -17,6 +17,7 @@ from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
 from dvcc.config.build import build_codec, build_plan, build_task, build_training_clips, check_surrogate, ladder_settings
 from dvcc.config.parse import to_dict
+from dvcc.control.analysis import NUM_PLANES
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.deployed.onnx_export import export
 from dvcc.control.eyes import kind_of, make_eyes
@@ -85,6 +86,11 @@ def _rule(config: ControlConfig) -> Rule | None:
 def _surrogate(config: ControlConfig) -> tuple[Surrogate | None, dict[str, Any]]:
     """Return the surrogate and its config, if a teacher asks it. Raises `ConfigError` for one that cannot."""
     if not (config.teacher.surrogate or config.teacher.ladder):
+        if config.control.analysis:
+            raise ConfigError(
+                "control.analysis=true sees real encodes of the training clips, and boxes alone need none: set teacher.surrogate "
+                "or teacher.ladder above 0"
+            )
         return None, {}
     surrogate, stored = load_surrogate(config.surrogate)
     check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
@@ -145,11 +151,12 @@ def run(config: ControlConfig) -> Path:
         gop=config.codec.gop,
         max_delta_qp=model.max_delta_qp,
         blur_sigma=model.blur_sigma,
-        extra_planes=0 if made is None else made[0].num_planes,
+        extra_planes=(0 if made is None else made[0].num_planes) + (NUM_PLANES if model.analysis else 0),
         eyes=None if made is None else made[0].settings,
         rates=ALL_RATES if surrogate is None else seen_rates(samples),
         rule=None if rule is None else asdict(rule),
         averaged=model.averaged,
+        analysis=model.analysis,
     )
     ladder = LadderTeacher(task, surrogate, samples) if surrogate is not None and config.teacher.ladder else None
     weights = config.teacher

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dvcc.codecs import X264, VideoCodec
 from dvcc.codecs.cache import EncodeCache
@@ -43,13 +43,18 @@ def _control(means: Means) -> Control:
     return _needed(means.control, Control, "a learned controller needs a trained control: set checkpoint=PATH")
 
 
-def _learned(means: Means, **how: Any) -> RateController:
-    return AverageBitrate(means.codec, control=_control(means), **how)
+def _learned(means: Means, *, corrected: bool = False) -> RateController:
+    control = _control(means)
+    if not control.analysis:
+        return AverageBitrate(means.codec, control=control, corrected=corrected)
+    from dvcc.rate_control.analysed import AnalysedControl
+
+    return AnalysedControl(control, _task(means), means.codec, corrected=corrected)
 
 
 def _task(means: Means) -> Task:
     if means.task is None:
-        raise ConfigError("saliency, descent and search need a task: set task=NAME")
+        raise ConfigError("saliency, descent, search and a control that sees an analysis encode need a task: set task=NAME")
     return means.task
 
 
@@ -126,7 +131,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "learned_corrected": lambda means: _learned(means, corrected=True),
     "learned_map": lambda means: LearnedMap(_control(means), means.codec),
     "learned_map_corrected": lambda means: LearnedMap(_control(means), means.codec, corrected=True),
-    "learned_vbv": lambda means: _learned(means, vbv=True),
+    "learned_vbv": lambda means: AverageBitrate(means.codec, control=_control(means), vbv=True),
 }
 
 

@@ -20,9 +20,6 @@ from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks.base import Task
 
-_STRENGTH = 0.5
-"""Of the offsets that the descent finds. At full strength they gain less on the real codec (docs/results.md)."""
-
 
 @dataclass(frozen=True)
 class LadderDescent(ClipController):
@@ -39,7 +36,7 @@ class LadderDescent(ClipController):
     def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
         """See `ClipController.encode_clip`."""
         plain = self.codec.encode(clip, ABR(target_kbps))
-        descended = _STRENGTH * self.descend(clip, torch.tensor(plain.realised_qp().values, dtype=torch.float32))
+        descended = self.descend(clip, torch.tensor(plain.realised_qp().values, dtype=torch.float32))
         coded = self.codec.encode(clip, ABR(target_kbps, offsets=QPOffsets(descended.round().to(torch.int64).numpy())))
         return replace(coded, num_encodes=plain.num_encodes + coded.num_encodes + len(self.surrogate.rungs.qps))
 

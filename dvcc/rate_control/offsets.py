@@ -14,6 +14,7 @@ from dvcc.codecs.passes import MappedFrame
 from dvcc.control.deployed.runtime import Control
 from dvcc.control.deployed.stream import CHUNK, ControlStream, chunks, reduced_planes
 from dvcc.control.eyes.base import Look
+from dvcc.errors import ConfigError
 from dvcc.media.format import Planes, Source, SourceFrame
 from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP
@@ -70,9 +71,27 @@ class ObjectOffsets(OffsetGenerator):
 
 
 class LearnedOffsets(OffsetGenerator):
-    """A trained control, whose GOPs are the codec's."""
+    """A trained control, whose GOPs are the codec's.
 
-    def __init__(self, control: Control, source: Source, target_kbps: float, codec: VideoCodec) -> None:
+    analysis: the planes (3, h, w) of an analysis encode for every frame in order, where the control sees one. Raises
+    `ConfigError` without them.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        source: Source,
+        target_kbps: float,
+        codec: VideoCodec,
+        *,
+        analysis: Iterator[np.ndarray] | None = None,
+    ) -> None:
+        if control.analysis and analysis is None:
+            raise ConfigError(
+                "this control sees an analysis encode as the task's network reads it, and here none is made: it is for "
+                "controllers=[learned] of dvcc evaluate control"
+            )
+        self._analysis = analysis
         picture, self._source, self._gop = source.picture, source, codec.gop
         self.stream = ControlStream(
             control,
@@ -107,9 +126,10 @@ class LearnedOffsets(OffsetGenerator):
 
     def _decide(self, frames: Sequence[SourceFrame], seen: RuleSeen | None) -> np.ndarray:
         small, pictures = np.stack([reduced_frame(self._source, frame) for frame in frames]), [frame.planes for frame in frames]
+        analysis = None if self._analysis is None else np.stack([next(self._analysis) for _ in frames])
         if seen is None:
-            return np.rint(self.stream.decide(small, pictures)).astype(np.int8)
-        offsets = seen.offsets + self.stream.decide(small, pictures, planes=seen.planes)
+            return np.rint(self.stream.decide(small, pictures, analysis=analysis)).astype(np.int8)
+        offsets = seen.offsets + self.stream.decide(small, pictures, planes=seen.planes, analysis=analysis)
         return np.rint(offsets.clip(-MAX_QP, MAX_QP)).astype(np.int8)
 
 

@@ -154,7 +154,7 @@ def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
     task = build_task("reconstruction", model="ssim")
     parts = ControlNetwork(width=8), module.Teachers(load_surrogate(trained)[0]), task, samples
     control_module = module.ControlModule(*parts, rates_per_clip=4, learning_rate=1e-3)
-    base = control_module.clip_cache(0)[1]
+    base = control_module.clip_cache(0).baseline
     assert (base.log_bpp.diff() > 0).all() and (base.qp.float().mean((1, 2, 3)).diff() < 0).all()  # more bits, finer
     assert (base.log_bits.diff() > 0).all() and (base.loss.diff() < 0).all()
     terms, _, delta = control_module.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))

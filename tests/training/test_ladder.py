@@ -24,12 +24,12 @@ def upper_left_counts(qp):
 def test_the_descent_spends_where_the_loss_is_at_equal_bits():
     base = torch.tensor([24.0, 36.0]).view(2, 1, 1, 1).expand(2, 3, 4, 6)
     offsets = descend(upper_left_counts, base)
-    assert offsets.shape == (2, 4, 6) and offsets.abs().max() <= LARGEST_OFFSET
+    assert offsets.shape == (2, 4, 6) and offsets.abs().max() <= LARGEST_OFFSET / 2
     torch.testing.assert_close(offsets.mean((1, 2)), torch.zeros(2), atol=1.0, rtol=0)  # but for what the bounds cut off
-    assert (offsets[:, :2, :3] == -LARGEST_OFFSET).all() and (offsets[:, 2:] > 0).all() and (offsets[:, :, 3:] > 0).all()
+    assert (offsets[:, :2, :3] == -LARGEST_OFFSET / 2).all() and (offsets[:, 2:] > 0).all() and (offsets[:, :, 3:] > 0).all()
     loss, log_bits = upper_left_counts(base + offsets[:, None])
     loss_of_base, log_bits_of_base = upper_left_counts(base)
-    assert (loss < 0.8 * loss_of_base).all() and (log_bits - log_bits_of_base).abs().max() < 0.1
+    assert (loss < 0.85 * loss_of_base).all() and (log_bits - log_bits_of_base).abs().max() < 0.1
 
 
 def test_a_control_learns_what_the_ladder_says(tiny, trained, tmp_path):

@@ -25,7 +25,7 @@ class Control:
     config: how its network was built, and what it was trained on. extra_planes: numbers per macroblock that it takes besides the
     picture. eyes: what sees them, None if there are none. rates: least and most bits per pixel that it was trained at, None if
     that is not known. averaged: whether offsets are the mean over the GOP so far. rule: the plain rule whose offsets its own are
-    added to, None where they stand alone.
+    added to, None where they stand alone. analysis: whether the last of its planes are those of an analysis encode.
 
     folder: where the file of its eyes is looked for first. Raises `CheckpointError` for what is no control, or damaged, or
     without its eyes.
@@ -42,7 +42,7 @@ class Control:
         self.config: dict[str, Any] = json.loads(stored["config"])
         network = self.config["control"]
         self.extra_planes, self.rates = int(network["extra_planes"]), network.get("rates")
-        self.averaged = bool(network.get("averaged", True))
+        self.averaged, self.analysis = bool(network.get("averaged", True)), bool(network.get("analysis"))
         self.rule = Rule(**network["rule"]) if "rule" in network else None
         beside = [] if folder is None else [folder]
         self.eyes = load_eyes(network["eyes"], beside=beside, control=name) if "eyes" in network else None

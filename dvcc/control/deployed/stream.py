@@ -117,12 +117,21 @@ class ControlStream:
         """Return the QP of the flat map that meets the target, for reduced frames (T, 3, 4h, 4w) and the one before them."""
         return self._mean_qp(small, self._log_bpp)
 
-    def decide(self, small: np.ndarray, pictures: Sequence[Planes], *, planes: np.ndarray | None = None) -> np.ndarray:
+    def decide(
+        self,
+        small: np.ndarray,
+        pictures: Sequence[Planes],
+        *,
+        planes: np.ndarray | None = None,
+        analysis: np.ndarray | None = None,
+    ) -> np.ndarray:
         """float32 (T, h, w): offsets from the encoder's QPs, 0 on average in every frame, for reduced frames (T, 3, 4h, 4w) that
         do not cross the start of a GOP, and the T 4:2:0 pictures that they are of, which eyes look at.
 
-        planes: (T, E, h, w), if they were looked at.
+        planes: (T, E, h, w), if they were looked at. analysis: (T, 3, h, w), of a control that sees an analysis encode.
         """
+        looks = self._look(pictures) if planes is None else self._turned(planes)
+        seen = [part for part in (looks, None if analysis is None else self._turned(analysis)) if part is not None]
         shown = self._turned(small)
         before = shown[:1] if self._before is None else self._before
         delta = self.control.delta_qp(
@@ -132,7 +141,7 @@ class ControlStream:
             mean_qp=self._mean_qp(shown, self._told_log_bpp),
             position=np.arange(self._place, self._place + len(shown)),
             gop=self.gop,
-            planes=self._look(pictures) if planes is None else self._turned(planes),
+            planes=np.concatenate(seen, 1) if seen else None,
         )
         sums = delta.cumsum(0) + self._sum
         self._before, self._place, self._sum = shown[-1:], self._place + len(delta), sums[-1]

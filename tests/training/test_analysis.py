@@ -1,0 +1,90 @@
+"""A control that sees an analysis encode: where the task's network has lost its answer when x264 codes by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from dvcc.codecs import ABR, X264
+from dvcc.config.build import build_task
+from dvcc.control import module
+from dvcc.control import training as control
+from dvcc.control.analysis import NUM_PLANES, analysis_planes
+from dvcc.control.deployed.runtime import load_control
+from dvcc.control.network import ControlNetwork, load_network
+from dvcc.errors import ConfigError
+from dvcc.rate_control import Means, build_rate_controller
+from dvcc.surrogate import load_surrogate
+from tests.training.conftest import configure, losses, samples_of
+
+
+def test_planes_say_what_a_macroblock_has_lost_beside_the_others():
+    degradation = np.full((4, 2, 2), 0.1)
+    degradation[:2, 0, 0] = (0.2, 0.6)  # 0.4 over the first GOP, of a mean of 0.175
+    planes = analysis_planes(degradation, np.full((4, 2, 2), -4.0), gop=2)
+    assert planes.shape == (4, NUM_PLANES, 2, 2) and planes.dtype == np.float32
+    np.testing.assert_allclose(planes[0], planes[1])  # a GOP has the same
+    np.testing.assert_allclose(planes[0, 0, 0, 0], np.sqrt(0.4 / 0.175) - 1, rtol=1e-5)
+    np.testing.assert_allclose(planes[0, 1, 0, 0], 0.4 / 0.175 / 2 - 0.5, rtol=1e-5)
+    assert not planes[2:].any() and not planes[:, 2].any()
+    nothing = analysis_planes(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), gop=8)
+    assert np.isfinite(nothing).all() and (nothing[0, 0] == -1).all()
+
+
+def test_a_control_learns_from_an_analysis_and_codes_with_one(tiny, trained, tmp_path, monkeypatch):
+    """The offsets that it is taught are those of a descent; deployed, it reads what the task has lost in a real encode."""
+    words = ["task=reconstruction", f"surrogate={trained}", "teacher.surrogate=0", "teacher.ladder=1", "control.analysis=true"]
+    words += ["trainer.max_steps=40", "learning_rate=0.03", "control.blur_sigma=0", f"data.cache={tmp_path}/cache"]
+    config = configure("control", [*tiny, "data.crops_per_clip=1", "data.max_clips=2"], tmp_path, *words)
+    runnable = load_control(control.run(config))
+    told = list(losses(tmp_path, term="ladder").values())
+    assert sum(told[-10:]) < 0.6 * sum(told[:10])
+    assert runnable.analysis and runnable.extra_planes == NUM_PLANES
+
+    clip, task = samples_of(config).clips[0], build_task(config.task).eval()
+    controller = build_rate_controller("learned", Means(control=runnable, task=task))
+    plain = X264().encode(clip, ABR(150.0))
+    planes = controller.planes(clip, plain)
+    assert planes.shape == (clip.num_frames, NUM_PLANES, clip.height // 16, clip.width // 16) and planes.std() > 0.1
+    given = []
+    monkeypatch.setattr(X264, "encode", lambda self, clip, rate: given.append(rate) or plain)
+    coded = controller.encode(clip, 150.0)
+    assert coded.num_encodes == 2 * plain.num_encodes and given[0] == ABR(150.0)
+    # As the network itself decides.
+    network, _ = load_network(tmp_path / "control.safetensors")
+    log_bpp = torch.tensor([150e3 / float(clip.fps) / clip.height / clip.width]).log()
+    with torch.no_grad():
+        offsets = network.offsets(clip.frames[None], log_bpp, planes=torch.from_numpy(planes)[None])[0]
+    assert offsets.std() > 0.3
+    assert np.abs(given[1].offsets.values - offsets.numpy()).max() < 1.0  # rounded, from the planes instead of RGB
+
+    with pytest.raises(ConfigError, match="sees an analysis encode"):
+        build_rate_controller("learned_vbv", Means(control=runnable)).encode(clip, 150.0)
+    with pytest.raises(ConfigError, match="need a task"):
+        build_rate_controller("learned", Means(control=runnable))
+
+
+def test_a_training_sees_what_the_ladder_lost_at_x264s_own_qps(tiny, trained, tmp_path):
+    config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, "task=reconstruction", f"surrogate={trained}")
+    samples, task = samples_of(config, baselines=2), build_task(config.task)
+    network = ControlNetwork(width=8, extra_planes=NUM_PLANES, analysis=True)
+    teachers = module.Teachers(load_surrogate(trained)[0])
+    stage = module.ControlModule(network, teachers, task, samples, rates_per_clip=3, learning_rate=1e-3)
+    seen = stage.clip_cache(0).seen
+    qp = samples.without_pixels(0)["baseline_qp"]
+    assert seen.shape == (2, len(qp[0]), NUM_PLANES, *qp.shape[2:]) and seen.isfinite().all()
+    assert seen[0, :, 2].mean() > seen[1, :, 2].mean()  # the lower rate comes first: larger errors
+    terms, _, delta = stage.step(default_collate([{"clip": torch.tensor(0), "frames": samples[0]["frames"]}]))
+    assert delta.shape == (3, *qp.shape[1:]) and terms.total.isfinite().all()
+
+
+def test_boxes_alone_have_no_analysis(tiny, tmp_path):
+    words = ["task=detection", "task.model=student", "teacher.surrogate=0", "teacher.boxes=1", "control.analysis=true"]
+    config = configure("control", tiny, tmp_path, *words)
+    with pytest.raises(ConfigError, match=r"control\.analysis=true .*teacher\.surrogate"):
+        control.run(config)
+    assert replace(config.control, analysis=False).analysis is False
