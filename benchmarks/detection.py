@@ -19,7 +19,7 @@ from dvcc._guard import guarded
 from dvcc.config.parse import parse
 from dvcc.datasets.clips import list_videos
 from dvcc.evaluation.control import run as evaluation
-from dvcc.evaluation.control.report import markdown_table
+from dvcc.evaluation.tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
 JUDGES = {

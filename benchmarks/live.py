@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import dvcc
-from dvcc.evaluation.control.report import markdown_table
+from dvcc.evaluation.tables import markdown_table
 from dvcc.media.format import Planes
 from dvcc.rate_control.objects import Objects, load_objects
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from dvcc._guard import guarded
 from dvcc.config.parse import parse
 from dvcc.evaluation.benchmark import run as benchmark
-from dvcc.evaluation.control.report import markdown_table
+from dvcc.evaluation.tables import markdown_table
 
 NETWORKS = ("student", "espnetv2")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from dvcc import units
-from dvcc.evaluation.control.report import markdown_table
+from dvcc.evaluation.tables import markdown_table
 from dvcc.media.probe import open_video
 
 SIZES = ((360, 640), (720, 1280), (1080, 1920))

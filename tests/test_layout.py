@@ -37,6 +37,27 @@ def arrows(package: Path) -> dict[str, set[str]]:
     return found
 
 
+def file_arrows(package: Path) -> dict[str, set[str]]:
+    """Modules by those that they import, at their top or inside a function; what is imported for types alone is left out."""
+    paths = {".".join(path.relative_to(package.parent).with_suffix("").parts): path for path in package.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    graph = {}
+    for module, path in modules.items():
+        imported = set()
+        waiting: list[ast.AST] = [ast.parse(path.read_text())]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.ImportFrom) and node.module:
+                full = [f"{node.module}.{name.name}" for name in node.names]
+                imported |= {name if name in modules else node.module for name in full}
+            elif isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+            if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+                waiting += ast.iter_child_nodes(node)
+        graph[module] = {name for name in imported if name in modules} - {module}
+    return graph
+
+
 def cycle(graph: dict[str, set[str]]) -> list[str]:
     """A way that comes back to where it began; empty if there is none."""
 
@@ -57,6 +78,10 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
 
 def test_no_folder_imports_in_a_circle():
     assert not cycle(arrows(ROOT / "dvcc"))
+
+
+def test_no_file_imports_in_a_circle():
+    assert not cycle(file_arrows(ROOT / "dvcc"))
 
 
 def loaded_with(module: str, package: Path = ROOT / "dvcc") -> set[str]:
@@ -92,15 +117,15 @@ def test_a_process_that_only_encodes_imports_no_torch():
 
 
 def test_settings_end_where_a_stage_begins():
-    """Below the file that has `run(config)`, trainings are handed values and objects."""
-    taking = set()
+    """Below the file that has `run(config)`, trainings and evaluations are handed values and objects."""
+    importing = set()
     for path in (ROOT / "dvcc").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            arguments = node.args.args + node.args.kwonlyargs if isinstance(node, ast.FunctionDef) else []
-            if any(part.annotation and "Config" in ast.unparse(part.annotation).replace("ConfigError", "") for part in arguments):
-                taking.add(path.relative_to(ROOT / "dvcc").as_posix())
-    stages = {"surrogate/training.py", "control/training.py", "pretraining/flow.py", "pretraining/student.py"}
-    assert {path for path in taking if not path.startswith(("config/", "evaluation/"))} == stages
+        if any(module.startswith("dvcc.config") for module in imports_of(path)):
+            importing.add(path.relative_to(ROOT / "dvcc").as_posix())
+    trainings = {"surrogate/training.py", "control/training.py", "pretraining/flow.py", "pretraining/student.py"}
+    evaluations = {f"evaluation/{stage}/run.py" for stage in ("benchmark", "control", "surrogate")}
+    command_line = {"cli/stages.py"}
+    assert {path for path in importing if not path.startswith("config/")} == trainings | evaluations | command_line
 
 
 def test_a_circle_would_be_found(tmp_path):
@@ -109,6 +134,9 @@ def test_a_circle_would_be_found(tmp_path):
         (package / folder).mkdir(parents=True)
         (package / folder / "m.py").write_text(text)
     assert cycle(arrows(package)) == ["a", "b", "c", "a"]
+    assert cycle(file_arrows(package)) == []
+    (package / "a" / "m.py").write_text("def f():\n    from p.c import m")
+    assert cycle(file_arrows(package)) == ["p.a.m", "p.c.m", "p.a.m"]
     (package / "c" / "m.py").write_text("import p.d.m")
     assert cycle(arrows(package)) == []
 

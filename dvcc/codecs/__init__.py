@@ -1,6 +1,5 @@
 """Real encoders behind one contract. A codec is one file and one line here."""
 
-from dvcc.codecs import bitstream, jpeg
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Quality, Quantizer, Rate
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.codecs.jpeg import JPEG
@@ -10,15 +9,12 @@ from dvcc.codecs.x265 import X265
 
 VIDEO_CODECS: dict[str, type[VideoCodec]] = {codec.name: codec for codec in (X264, X265)}
 CODECS: dict[str, type[Codec]] = {**VIDEO_CODECS, "jpeg": JPEG}
-DECODERS = {"h264": bitstream.decode_rgb, "hevc": bitstream.decode_rgb, "mjpeg": jpeg.decode_rgb}
-DECODERS |= {"av1": bitstream.decode_rgb, "vp9": bitstream.decode_rgb}
 
 __all__ = [
     "ABR",
     "CODECS",
     "CQP",
     "CRF",
-    "DECODERS",
     "JPEG",
     "PLAIN",
     "VIDEO_CODECS",

@@ -141,13 +141,13 @@ class EncodedClip:
     @cached_property
     def frames(self) -> torch.Tensor:
         """Decoded RGB, uint8 (T, 3, H, W), by the same conversion as `Clip.frames`."""
-        from dvcc.codecs import DECODERS
+        from dvcc.codecs.decode import decode_rgb
 
-        return DECODERS[self.codec](self.bitstream)
+        return decode_rgb(self.bitstream, self.codec)
 
     def clip(self) -> Clip:
         """Decoded 4:2:0 planes (not of JPEG). Raises `CodecError` for a damaged bitstream."""
-        from dvcc.codecs.bitstream import decode
+        from dvcc.codecs.decode import decode
 
         return decode(self.bitstream)
 

@@ -1,4 +1,4 @@
-"""Reading H.264 back: frames, QPs of every macroblock, frame types, bits per frame, x264's settings text."""
+"""Reading H.264 back: QPs of every macroblock, frame types, bits per frame, x264's settings text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange
 
-from dvcc.clip import MATRIX_OF_TAG, Clip, frame_to_rgb, frames_to_clip
-from dvcc.errors import CodecError, VideoError
+from dvcc.errors import VideoError
 from dvcc.media.container import open_container
 from dvcc.media.probe import ASSUMED_FPS
 from dvcc.media.streams import main_video
@@ -23,43 +21,8 @@ from dvcc.media.timestamps import Timeline
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.units import MACROBLOCK, macroblock_grid
 
-if TYPE_CHECKING:
-    import torch
-
 _START_CODE = re.compile(rb"\x00\x00\x00?\x01")
 _SETTINGS = re.compile(rb"x264 - core|x265 \(build")
-
-
-def decode(bitstream: bytes) -> Clip:
-    """All 4:2:0 frames of an mp4 in memory. Raises `CodecError` if it is damaged."""
-    return frames_to_clip(*_decoded_frames(bitstream))
-
-
-def _decoded_frames(bitstream: bytes) -> tuple[list[av.VideoFrame], Fraction]:
-    try:
-        with open_container(bitstream) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            frames = list(container.decode(stream))
-            fps = Fraction(stream.average_rate)  # type: ignore[arg-type]  # None, for none, is the TypeError below
-    except (av.FFmpegError, VideoError, IndexError, TypeError) as error:
-        raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
-    if not frames:
-        raise CodecError(f"the bitstream ({len(bitstream)} bytes) holds no frame: encode the clip again")
-    return frames, fps
-
-
-def decode_rgb(bitstream: bytes) -> torch.Tensor:
-    """RGB frames of an mp4 in memory, uint8 (T, 3, H, W); of 4:4:4, too."""
-    import torch
-
-    frames, fps = _decoded_frames(bitstream)
-    if frames[0].format.name == "yuv420p":
-        return frames_to_clip(frames, fps).frames
-    full = frames[0].color_range == ColorRange.JPEG
-    matrix = MATRIX_OF_TAG.get(int(frames[0].colorspace), "bt601")
-    pictures = np.stack([frame_to_rgb(frame, matrix=matrix, full_range=full) for frame in frames])
-    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
 
 
 @dataclass(frozen=True, repr=False)

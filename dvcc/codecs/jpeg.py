@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -13,11 +12,7 @@ import numpy as np
 from dvcc._packaged import require
 from dvcc.clip import Clip, RGBClip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
-from dvcc.errors import CodecError, VideoError
-from dvcc.media.container import open_container
-
-if TYPE_CHECKING:
-    import torch
+from dvcc.errors import CodecError
 
 
 @dataclass(frozen=True)
@@ -60,17 +55,3 @@ def _mux(images: list[bytes], clip: Clip | RGBClip) -> bytes:
             packet.duration, packet.time_base, packet.is_keyframe = 1, 1 / Fraction(clip.fps), True
             container.mux(packet)
     return buffer.getvalue()
-
-
-def decode_rgb(bitstream: bytes) -> torch.Tensor:
-    """RGB frames of an mp4 of JPEGs, uint8 (T, 3, H, W), decoded by libjpeg. Raises `CodecError` if damaged."""
-    import torch
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with open_container(bitstream) as container:
-            packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-        frames = [np.asarray(Image.open(io.BytesIO(packet)).convert("RGB")) for packet in packets]
-    except (av.FFmpegError, VideoError, UnidentifiedImageError, OSError) as error:
-        raise CodecError(f"the bitstream ({len(bitstream)} bytes) cannot be decoded ({error}): encode the clip again") from error
-    return torch.from_numpy(np.stack(frames).transpose(0, 3, 1, 2).copy())

@@ -64,6 +64,23 @@ def fold_of(listed: Sequence[Listed], folds: int) -> dict[str, int]:
     return {group: place % folds for place, group in enumerate(groups)}
 
 
+def choose(root: Path, split: str, *, kinds: Sequence[str] = (), folds: int = 1, fold: int = 0) -> list[Listed]:
+    """The rows of one side of the table at `root`. kinds: of scenes; empty: all. folds, fold: of the training side, the groups of
+    this fold alone. Raises `ConfigError` for a side, a fold or a kind that it has not."""
+    if split not in SPLITS:
+        raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
+    rows = on_side(read_table(root), split)
+    if folds > 1:
+        if split != "train":
+            raise ConfigError(f"data.folds are of the training side: set data.split=train, got {split!r}")
+        fold_by_group = fold_of(rows, folds)
+        rows = [row for row in rows if fold_by_group[row.group] == fold]
+    chosen = of_kinds(rows, kinds)
+    if not chosen:
+        raise ConfigError(f"{root} has no video of the split {split!r}: choose another data.split")
+    return chosen
+
+
 def _check(table: Path, listed: Sequence[Listed]) -> None:
     side_of: dict[str, str] = {}
     for one in listed:

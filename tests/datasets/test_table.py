@@ -7,7 +7,7 @@ from dvcc.config.parse import parse
 from dvcc.datasets.splits import split_data, training_videos
 from dvcc.datasets.table import on_side, read_table
 from dvcc.errors import ConfigError
-from dvcc.evaluation.control.clips import find_test_set
+from dvcc.evaluation.control.run import build_test_set
 from tests.videos import write_video
 
 ROWS = ("corpus/a.mp4\ttrain\tstreet-1\tstreet", "corpus/b.mp4\tval\tstreet-2\tstreet", "corpus/c.mp4\tval\tgame\tsport")
@@ -52,20 +52,20 @@ def test_the_table_has_the_split_and_the_groups(tmp_path):
 
 def test_an_evaluation_takes_one_side_and_resamples_groups(tmp_path):
     root = write_corpus(tmp_path / "corpus")
-    tests = find_test_set(configure(root).data)
+    tests = build_test_set(configure(root).data)
     assert [(name.video, name.group, name.kind) for name in tests.names] == [
         ("b.mp4", "street-2", "street"),
         ("c.mp4", "game", "sport"),
     ]
-    assert [name.video for name in find_test_set(configure(root, "data.split=test").data).names] == ["d.mp4"]
-    assert [name.video for name in find_test_set(configure(root, "data.kinds=[sport]").data).names] == ["c.mp4"]
+    assert [name.video for name in build_test_set(configure(root, "data.split=test").data).names] == ["d.mp4"]
+    assert [name.video for name in build_test_set(configure(root, "data.kinds=[sport]").data).names] == ["c.mp4"]
     for words, said in (
         (["data.split=all"], "data.split is train, val, test, got 'all'"),
         (["data.kinds=[space]"], r"data.kinds names \['space'\], and the types of .* are \['sport', 'street'\]"),
         (["data.test=[a.mp4]"], "has its own split"),
     ):
         with pytest.raises(ConfigError, match=said):
-            find_test_set(configure(root, *words).data)
+            build_test_set(configure(root, *words).data)
 
 
 def test_bad_tables_are_named(tmp_path):
@@ -87,7 +87,7 @@ def test_bad_tables_are_named(tmp_path):
         read_table(root)
     write_corpus(root, ROWS[:1])
     with pytest.raises(ConfigError, match="has no video of the split 'test'"):
-        find_test_set(configure(root, "data.split=test").data)
+        build_test_set(configure(root, "data.split=test").data)
 
 
 def test_folds_cut_the_training_side_into_whole_groups(tmp_path):
@@ -98,14 +98,14 @@ def test_folds_cut_the_training_side_into_whole_groups(tmp_path):
     held_out = []
     for fold in range(3):
         words = ["data.split=train", "data.folds=3", f"data.fold={fold}"]
-        tested = {name.video for name in find_test_set(configure(root, *words).data).names}
+        tested = {name.video for name in build_test_set(configure(root, *words).data).names}
         trained = {path.name for path in training_videos(root, name="corpus", folds=3, fold=fold)}
         assert tested and not tested & trained and tested | trained == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
         assert {"a.mp4", "b.mp4"} <= tested or {"a.mp4", "b.mp4"} <= trained  # of one group
         held_out += tested
     assert len(held_out) == 4
     with pytest.raises(ConfigError, match=r"data\.folds are of the training side: set data\.split=train, got 'val'"):
-        find_test_set(configure(root, "data.folds=2").data)
+        build_test_set(configure(root, "data.folds=2").data)
     with pytest.raises(ConfigError, match=r"data\.fold goes from 0 to data\.folds - 1 = 1, got 2"):
         configure(root, "data.folds=2", "data.fold=2")
     with pytest.raises(ConfigError, match=r"data\.folds and data\.kinds are of data=corpus"):

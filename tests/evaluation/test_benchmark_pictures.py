@@ -9,7 +9,7 @@ from dvcc.datasets import DataSet, Example
 from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark import pictures as benchmark_pictures
 from dvcc.evaluation.benchmark.pictures import chosen_example, draw_panels, draw_strips, middle_of, overlay, shortened
-from dvcc.evaluation.benchmark.run import Sweep
+from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.media.protocols import Protocol
 from dvcc.tasks import ReconstructionTask
 from tests.conftest import make_scene

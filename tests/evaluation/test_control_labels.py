@@ -17,7 +17,7 @@ from dvcc.control.network import ControlNetwork
 from dvcc.datasets.clips import video_key
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control import run as evaluation
-from dvcc.evaluation.control.clips import find_test_set
+from dvcc.evaluation.control.run import build_test_set
 from dvcc.networks.segmentation import SegmentationNet
 from dvcc.tasks.segmentation import MeanIoU, MergedMeanIoU
 from tests.datasets import replicas
@@ -84,7 +84,7 @@ def test_the_uncoded_figure_is_what_the_labels_say_of_the_networks_answers(label
     config = configure(labelled, tmp_path / "out", "targets_kbps=[300]", "data.max_clips=1")
     evaluation.run(config)
     uncoded = json.loads((tmp_path / "out" / "report.json").read_text())["labels"]["uncoded"]
-    clip, labels = find_test_set(config.data).load(0)
+    clip, labels = build_test_set(config.data).load(0)
     images = clip.frames.float() / 255
     images = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     answers = torch.where(images.mean(1) >= 0, 0, 8)
@@ -109,7 +109,7 @@ def test_a_control_that_has_seen_the_folder_is_refused(labelled, network, tmp_pa
 
 def test_a_data_set_has_its_own_split(labelled, tmp_path):
     with pytest.raises(ConfigError, match="has its own split: leave out data.test"):
-        find_test_set(configure(labelled, tmp_path / "out", "data.test=[a.mp4]").data)
+        build_test_set(configure(labelled, tmp_path / "out", "data.test=[a.mp4]").data)
 
 
 def one_hot(classes: list[int]) -> torch.Tensor:

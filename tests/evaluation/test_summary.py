@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dvcc.evaluation.control.clips import ClipName
-from dvcc.evaluation.control.measure import Measured, Row
+from dvcc.evaluation.control.rows import Measured, Row
 from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise
 from dvcc.evaluation.control.table import Table
 from dvcc.tasks import OpticalFlowTask, build_task

@@ -18,7 +18,7 @@ from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation.surrogate import report as surrogate_report
 from dvcc.evaluation.surrogate import run as evaluation
 from dvcc.evaluation.surrogate.descent import RealLoss, descent_test, task_gradient_at_equal_bits
-from dvcc.evaluation.surrogate.run import DescentRow, MapRow
+from dvcc.evaluation.surrogate.rows import DescentRow, MapRow
 from dvcc.evaluation.surrogate.summary import correlations, summarise_surrogate
 from dvcc.networks.sources import CHECKPOINTS
 from dvcc.surrogate import build_surrogate, load_surrogate, one_hot_qp, training

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 from dvcc import CQP, X264, _source
 from dvcc.codecs.cache import EncodeCache
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, RowStore
-from dvcc.evaluation.benchmark.run import Sweep
+from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.media.protocols import Protocol
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import LadderSamples

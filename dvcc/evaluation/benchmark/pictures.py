@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from dvcc.datasets import DataSet, Example
 from dvcc.errors import ConfigError
-from dvcc.evaluation.control.report import number
+from dvcc.evaluation.benchmark.rows import Row
+from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.evaluation.statistics import or_none
+from dvcc.evaluation.tables import number
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
 from dvcc.visuals import Point, curves, panels, rgb, strip
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.benchmark.rows import Row
-    from dvcc.evaluation.benchmark.run import Sweep
 
 _LEVELS = 4  # of a strip
 _LONGEST = 3  # times the shorter side: of a longer picture, a strip shows the middle
@@ -28,7 +26,7 @@ _LETTERS = 28  # of a network's name in a title or a legend
 def draw_curves(out: Path, coded: dict[str, list[dict[str, Any]]], rate: str, label: str, metrics: dict[str, str]) -> list[str]:
     """curves.png and bits.png, of the networks that have figures; returns their paths in `out`. Without any there are none.
 
-    coded: points of every network (see `benchmark_summary.summarise`); label: of the level; metrics: the metric of every network.
+    coded: points of every network (see `benchmark.summary.summarise`); label: of the level; metrics: the metric of every network.
     """
     figures = {
         name: [

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dvcc._files import write_atomic
 from dvcc._words import counted
 from dvcc.codecs import JPEG, X264, Codec
 from dvcc.codecs.plain import PlainCodec
-from dvcc.config import BenchmarkConfig
-from dvcc.config.parse import to_dict
-from dvcc.datasets import DataSet
-from dvcc.evaluation.benchmark.networks import labels_left_out, taken_for
-from dvcc.evaluation.benchmark.pictures import chosen_example, draw_curves, draw_panels, draw_strips
+from dvcc.datasets import DataSet, Example
+from dvcc.evaluation.benchmark.networks import taken_for
+from dvcc.evaluation.benchmark.pictures import draw_curves, draw_panels, draw_strips
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row
 from dvcc.evaluation.benchmark.summary import audit, metrics_of, not_monotone, summarise
-from dvcc.evaluation.control.report import csv_text, markdown_table, number
+from dvcc.evaluation.benchmark.sweep import Sweep
+from dvcc.evaluation.labels import labels_left_out
 from dvcc.evaluation.statistics import LEAST_CLUSTERS
+from dvcc.evaluation.tables import csv_text, markdown_table, number
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
 from dvcc.training.record import versions
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.benchmark.run import Sweep
 
 _LOSE_AT_MOST = {True: 0.02, False: 0.5}  # of an accuracy; pixels of an end-point error
 _TRACKING = "identities kept"
@@ -33,27 +31,47 @@ _TRACKING = "identities kept"
 _LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPEG quality", "quantizer": "quantizer"}
 
 
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was measured. given: what was asked for, by the names of `networks`. labelled: as in `benchmark.measure.measure`.
+    skipped: why examples were left out. kept: rows that were there already. seconds: by what they were spent on."""
+
+    sweep: Sweep
+    networks: dict[str, Task]
+    given: Mapping[str, str]
+    examples: DataSet
+    labelled: Mapping[str, Sequence[int] | None]
+    rows: Sequence[Row]
+    skipped: Sequence[str]
+    kept: int
+    seconds: Mapping[str, float]
+
+
 def write_report(
-    config: BenchmarkConfig,
-    sweep: Sweep,
-    networks: dict[str, Task],
-    rows: Sequence[Row],
-    skipped: Sequence[str],
-    seconds: dict[str, float],
-    examples: DataSet,
-    labelled: Mapping[str, Sequence[int] | None],
-    kept: int,
+    out: Path,
+    result: Result,
+    *,
+    task_name: str,
+    drawn: Example,
+    audit_level: float | None,
+    lose_at_most: float | None,
+    bootstrap: int,
+    seed: int,
+    settings: dict[str, Any],
 ) -> str:
-    """Write every file; returns the tables and the path of report.md, for the terminal. labelled: as in `benchmark.run.measure`.
-    kept: rows that were there already."""
-    out = Path(config.out)
+    """Write every file; returns the tables and the path of report.md, for the terminal.
+
+    drawn: the example in the pictures. audit_level: None: the middle one. lose_at_most: of the metric; None: by its kind.
+    settings: all of the command, for the report.
+    """
+    sweep, networks, rows, labelled = result.sweep, result.networks, result.rows, result.labelled
     finest_first = sorted(sweep.levels, reverse=sweep.rate in ("quality", "abr"))
     levels: list[float | str] = [UNCODED, NOISE, *finest_first]
-    summary = summarise(rows, networks, levels, labelled=labelled, bootstrap=config.bootstrap, seed=config.seed)
+    summary = summarise(rows, networks, levels, labelled=labelled, bootstrap=bootstrap, seed=seed)
     principal = {name: task.metric_name for name, task in networks.items()}  # reconstruction's differ from network to network
     better = bool(next(iter(networks.values())).metric().higher_is_better)
-    at = config.audit_level if config.audit_level is not None else finest_first[len(finest_first) // 2]
-    allowed = config.lose_at_most if config.lose_at_most is not None else _LOSE_AT_MOST[better]
+    at = audit_level if audit_level is not None else finest_first[len(finest_first) // 2]
+    allowed = lose_at_most if lose_at_most is not None else _LOSE_AT_MOST[better]
     coded = {name: [p for p in points if p["bits_per_pixel"] is not None] for name, points in summary.items()}
     report = {
         "summary": summary,
@@ -67,20 +85,17 @@ def write_report(
         "rate": sweep.rate,
         "examples": len({row.example for row in rows}),
         "groups": len({row.group for row in rows}),
-        "skipped": list(skipped),
+        "skipped": list(result.skipped),
         "rows": len(rows),
-        "rows_kept": kept,
-        "networks": {
-            name: {"given": word, "taken_for": taken_for(task)}
-            for (name, task), word in zip(networks.items(), config.words(), strict=True)
-        },
-        "labels_left_out": labels_left_out(examples, config.task.name, networks),
+        "rows_kept": result.kept,
+        "networks": {name: {"given": result.given[name], "taken_for": taken_for(task)} for name, task in networks.items()},
+        "labels_left_out": labels_left_out(result.examples, task_name, networks),
         "labels_merged": {name: list(classes) for name, classes in labelled.items() if classes is not None},
         "labels_compared": any(row.measured.absolute is not None for row in rows),
         "codec": repr(sweep.codec),
         "protocol": str(sweep.protocol),
-        "seconds": seconds,
-        "config": to_dict(config),
+        "seconds": dict(result.seconds),
+        "config": settings,
         "versions": versions(),
     }
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
@@ -88,17 +103,15 @@ def write_report(
     write_atomic(out / "rows.csv", csv_text(lines))
     pictures = draw_curves(out, coded, sweep.rate, _LABELS[sweep.rate], principal)
     kinds = {name: list(task.metrics()) for name, task in networks.items()}
-    pictures += draw_panels(out, summary, kinds, config.task.name, _LABELS[sweep.rate])
-    pictures += draw_strips(
-        out, chosen_example(examples, config.example, rows), sweep, networks, finest_first, _LABELS[sweep.rate]
-    )
-    shown = [principal]
+    pictures += draw_panels(out, summary, kinds, task_name, _LABELS[sweep.rate])
+    pictures += draw_strips(out, drawn, sweep, networks, finest_first, _LABELS[sweep.rate])
+    metrics_by_table = [principal]
     if any(row.num_frames > 1 for row in rows) and all(_TRACKING in task.metrics() for task in networks.values()):
-        shown.append(dict.fromkeys(networks, _TRACKING))
-    tables = "\n".join([*[_metric_table(report, coded, metrics) for metrics in shown], _audit_table(report)])
+        metrics_by_table.append(dict.fromkeys(networks, _TRACKING))
+    tables = "\n".join([*[_metric_table(report, coded, metrics) for metrics in metrics_by_table], _audit_table(report)])
     notes = _notes(report, sweep)
     images = [f"![{path}]({path})" for path in pictures]
-    text = "\n".join([f"# What coding costs: {config.task.name}", "", tables, *notes, "", *images, ""])
+    text = "\n".join([f"# What coding costs: {task_name}", "", tables, *notes, "", *images, ""])
     write_atomic(out / "report.md", text)
     return "\n".join([tables, *notes, f"report: {out / 'report.md'}"])
 
@@ -146,13 +159,13 @@ def _audit_table(report: dict[str, Any]) -> str:
     head = ["network", f"at {label}", "lost", "95 % interval", "kB / frame"]
     head += [f"loses at most {allowed:g} at", "kB / frame", "bandwidth"]
     body = []
-    for name, found in report["audit"].items():
-        interval = "-" if found["lost_ci95"] is None else "[{:.3f}, {:.3f}]".format(*found["lost_ci95"])
-        unknown = "-" if found["lost"] is None else "none of these"
-        enough = unknown if found["enough"] is None else f"{found['enough']:g}"
-        ratio = "-" if found["bandwidth_ratio"] is None else f"x {found['bandwidth_ratio']:.2f}"
-        cells = [name, f"{found['at']:g}", number(found["lost"], ".3f"), interval, number(found["kilobytes"], ".1f")]
-        body.append([*cells, enough, number(found["enough_kilobytes"], ".1f"), ratio])
+    for name, answer in report["audit"].items():
+        interval = "-" if answer["lost_ci95"] is None else "[{:.3f}, {:.3f}]".format(*answer["lost_ci95"])
+        unknown = "-" if answer["lost"] is None else "none of these"
+        enough = unknown if answer["enough"] is None else f"{answer['enough']:g}"
+        ratio = "-" if answer["bandwidth_ratio"] is None else f"x {answer['bandwidth_ratio']:.2f}"
+        cells = [name, f"{answer['at']:g}", number(answer["lost"], ".3f"), interval, number(answer["kilobytes"], ".1f")]
+        body.append([*cells, enough, number(answer["enough_kilobytes"], ".1f"), ratio])
     at = next(iter(report["audit"].values()))["at"]
     setting = f"at your setting, {label} {at:g}"
     if report["config"]["audit_level"] is None:

@@ -8,7 +8,6 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import torch
@@ -16,18 +15,16 @@ import torch
 from dvcc._files import write_atomic
 from dvcc._source import source_digest
 from dvcc.clip import Clip, RGBClip
+from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.tasks import Task
 from dvcc.tasks.identity import task_key
 from dvcc.tasks.metric import State
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.benchmark.run import Sweep
 
 UNCODED, NOISE = "uncoded", "noise"
 """Levels beside those of the codec: the pictures themselves, and with noise of one grey level, which no codec can stay below."""
 
 _FORMAT = 3
-"""Of a stored measurement; and of how it is made, as far as that stands in `benchmark/run.py`."""
+"""Of a stored measurement; and of how it is made, as far as that stands in `benchmark/measure.py`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class RowStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / "rows"
-        self.found = 0  # measurements that were there
+        self.hits = 0  # measurements that were there
         self._task_keys: dict[int, str] = {}
 
     def key(self, clip: Clip | RGBClip, truth_digest: str | None, sweep: Sweep, level: float | str, task: Task) -> str:
@@ -83,7 +80,7 @@ class RowStore:
             measured = Measured(**torch.load(io.BytesIO(self._path(key).read_bytes()), weights_only=True))
         except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError):
             return None
-        self.found += 1
+        self.hits += 1
         return measured
 
     def write(self, key: str, measured: Measured) -> None:

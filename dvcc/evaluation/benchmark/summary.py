@@ -25,7 +25,7 @@ def summarise(
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Per network a list of points, one per level in the order given. labelled: as in `benchmark.run.measure`.
+    """Per network a list of points, one per level in the order given. labelled: as in `benchmark.measure.measure`.
 
     A point: `level`; `relative` and `absolute` (null without labels), each {metric: {"value", "ci95"}}, pooled over the set, the
     interval bootstrapped over groups (null for fewer than three); `bits_per_pixel`, `kbps`, `kilobytes` and `file_kilobytes`
@@ -35,13 +35,13 @@ def summarise(
     for name, task in networks.items():
         points = []
         for level in levels:
-            found = [row for row in rows if row.network == name and row.level == level]
-            seconds = sum(row.measured.seconds for row in found)
+            at_level = [row for row in rows if row.network == name and row.level == level]
+            seconds = sum(row.measured.seconds for row in at_level)
             figures = {
-                kind: _metrics(metrics, found, kind, bootstrap=bootstrap, seed=seed)
+                kind: _metrics(metrics, at_level, kind, bootstrap=bootstrap, seed=seed)
                 for kind, metrics in metrics_of(task, labelled.get(name)).items()
             }
-            points.append({"level": level, **_bits(found), "seconds": seconds, **figures})
+            points.append({"level": level, **_bits(at_level), "seconds": seconds, **figures})
         summary[name] = points
     return summary
 
@@ -52,13 +52,13 @@ def metrics_of(task: Task, classes: Sequence[int] | None) -> dict[str, dict[str,
 
 
 def _metrics(metrics: dict[str, Metric], rows: Sequence[Row], kind: str, *, bootstrap: int, seed: int) -> dict[str, Any] | None:
-    known = [(row.group, states) for row in rows if (states := getattr(row.measured, kind)) is not None]
-    if not known:
+    judged = [(row.group, states) for row in rows if (states := getattr(row.measured, kind)) is not None]
+    if not judged:
         return None
-    samples = cluster_samples([group for group, _ in known], count=bootstrap, seed=seed)
+    samples = cluster_samples([group for group, _ in judged], count=bootstrap, seed=seed)
     figures = {}
     for name, metric in metrics.items():  # one for all: to make a metric takes longer than to pool a few clips
-        of_metric = [states[name] for _, states in known]
+        of_metric = [states[name] for _, states in judged]
         drawn = [pooled(metric, [of_metric[i] for i in sample]) for sample in samples]
         figures[name] = {"value": or_none(pooled(metric, of_metric)), "ci95": interval95(drawn)}
     return figures

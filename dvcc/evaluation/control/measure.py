@@ -3,121 +3,60 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from dvcc import units
 from dvcc.clip import Clip
-from dvcc.codecs import ABR, CQP, X264, X265, EncodedClip, VideoCodec
-from dvcc.codecs.cache import EncodeCache
-from dvcc.config import CodecConfig, EvaluateControlConfig
-from dvcc.config.build import build_codec, build_task, check_control, check_surrogate
-from dvcc.control.deployed.runtime import Control, load_control
-from dvcc.errors import ConfigError
-from dvcc.evaluation.control.clips import TestSet, find_test_set
+from dvcc.codecs import ABR, CQP, X264, EncodedClip, VideoCodec
+from dvcc.control.deployed.runtime import Control
+from dvcc.evaluation.control.clips import TestSet
+from dvcc.evaluation.control.rows import Looked, Measured, Row
 from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP, QPMap
-from dvcc.rate_control import Means, RateController, build_rate_controller
+from dvcc.rate_control import RateController
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import Looks, Objects
-from dvcc.surrogate import load_surrogate
+from dvcc.tasks import Task
 from dvcc.tasks.judging import Truth, judge, measure_frames, pooled, predict_frames, with_noise
 from dvcc.tasks.metric import State
-from dvcc.training.record import refuse_training_videos
 
 REACH = 1.25
 """A target below this times the bits of the coarsest flat map (QP 51) is out of a clip's reach. x264 itself can go a little
 further: it smooths what QP 51 cannot save."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One encode: a clip, a target, a controller, and what came out. target_kbps: with the rate factor. within_reach: whether a
-    clip can be held to the target at all; where the bandwidth is strict, only those count. weight: of the clip in
-    means over clips, None where states are pooled. status: "ok" or "unreachable". metric_of_labels: against those of the data
-    set, NaN without any."""
-
-    video: str
-    start: int
-    controller: str
-    target_index: int
-    target_kbps: float
-    achieved_kbps: float = float("nan")
-    bits_per_pixel: float = float("nan")
-    metric: float = float("nan")
-    loss: float = float("nan")
-    num_encodes: int = 0
-    status: str = "ok"
-    metric_of_labels: float = float("nan")
-    rate_factor: float = 1.0
-    weight: float | None = None
-    within_reach: bool = True
-
-
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """What the network says of an uncoded clip. agreement: with itself under +-1 noise. state, noisy: of the metric, for its own
-    answer and for the one under noise. uncoded: of the metric against labels, None without labels."""
-
-    agreement: float
-    state: State
-    noisy: State
-    uncoded: State | None
-
-
-Measured = tuple[Row, State | None, State | None]
-"""A row, the state of the metric, and that of the metric against labels; None where the target is out of reach, or there are no
-labels."""
-
-
 class Bench:
-    """All that is needed to measure clips of a configuration; every process builds its own.
+    """All that is needed to measure clips; every process builds its own.
 
-    Raises `ConfigError` and `CheckpointError` for what does not fit together.
+    labelled: whether clips are compared with the labels of `tests`, too. controls: those among the `controllers`, by the same
+    names. targets_kbps: None: `measure` is given targets in bits per pixel. rate_factors: every target is coded at these
+    times it. reach: a target below this times the bits of QP 51 everywhere is left out. seed: of the noise.
     """
 
-    def __init__(self, config: EvaluateControlConfig) -> None:
-        self.config = config
-        self.task = build_task(config.task).eval()
-        if config.judged_every > 1 and self.task.overlap:
-            raise ConfigError(f"{config.task.name} needs neighbouring frames: set judged_every=1, got {config.judged_every}")
-        cache = EncodeCache(config.data.cache)
-        self.codec = replace(_codec(config.codec), cache=cache)
-        self.tests = find_test_set(config.data)
-        self.labelled = self.tests.labels_apply(config.task.name, self.task)
-        self.verdicts = Verdicts(self.task, config.data.cache, every=config.judged_every)
-        self.controls: dict[str, Control] = {}
-        self.controllers = self._controllers(cache)
-
-    def _controllers(self, cache: EncodeCache) -> dict[str, RateController]:
-        config = self.config
-        means = Means(self.codec, task=self.task, cache=cache)
-        if {"descent", "search"} & set(config.controllers):
-            surrogate, stored = load_surrogate(config.surrogate)
-            check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
-            means = replace(means, surrogate=surrogate.requires_grad_(False))
-        if any(name.startswith("learned") for name in config.controllers):
-            path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")
-            self.controls["learned"] = load_fitting_control(path, config, self.tests)
-            means = replace(means, control=self.controls["learned"])
-        controllers = {name: build_rate_controller(name, means) for name in config.controllers}
-        for path in map(Path, config.extra_checkpoints):
-            name = f"learned {path.stem}"
-            self.controls[name] = load_fitting_control(path, config, self.tests)
-            controllers[name] = build_rate_controller("learned", replace(means, control=self.controls[name]))
-        return {name: _looking_once(controller) for name, controller in controllers.items()}
+    task: Task
+    codec: VideoCodec
+    tests: TestSet
+    labelled: bool
+    verdicts: Verdicts
+    controllers: Mapping[str, RateController]
+    controls: Mapping[str, Control]
+    targets_kbps: Sequence[float] | None
+    rate_factors: Sequence[float]
+    reach: float
+    seed: int
 
     def look(self, index: int) -> Looked:
         """The network on a clip that nothing was done to."""
         clip, labels = self._load(index)
         frames = self.verdicts.judged(clip)
         reference = predict_frames(self.task, frames)
-        noisy = predict_frames(self.task, with_noise(frames, seed=self.config.seed))
+        noisy = predict_frames(self.task, with_noise(frames, seed=self.seed))
         agreement = float(self.task.agreement(noisy[None], reference[None])[0])
         states = []
         for answer in (reference, noisy):
@@ -151,20 +90,20 @@ class Bench:
         return found
 
     def measure(self, index: int, targets_bpp: Sequence[float]) -> list[Measured]:
-        """Every target, rate factor and controller. targets_bpp: used where the configuration has none in kbit/s."""
+        """Every target, rate factor and controller. targets_bpp: used where there are no `targets_kbps`."""
         clip, labels = self._load(index)
         name = self.tests.names[index]
-        targets = self.config.targets_kbps or [_kbps(rate, clip) for rate in targets_bpp]
+        targets = self.targets_kbps or [_kbps(rate, clip) for rate in targets_bpp]
         reference = predict_frames(self.task, self.verdicts.judged(clip))
         least = self._coarsest(clip).bitrate_kbps
         measured: list[Measured] = []
         for number, target in enumerate(targets):
-            for factor in self.config.rate_factors:
+            for factor in self.rate_factors:
                 for controller in self.controllers:
                     kbps = float(target * factor)
                     row = Row(name.video, name.start, controller, number, kbps, rate_factor=factor)
                     row = replace(row, within_reach=kbps >= REACH * least)
-                    if kbps < max(1.0, self.config.reach * least):
+                    if kbps < max(1.0, self.reach * least):
                         measured.append((replace(row, status="unreachable"), None, None))
                     else:
                         measured.append(self._encoded(row, clip, labels, reference))
@@ -192,7 +131,7 @@ class Bench:
 
     def _load(self, index: int) -> tuple[Clip, torch.Tensor | None]:
         clip, labels = self.tests.load(index)
-        return clip, labels[:: self.config.judged_every] if self.labelled and labels is not None else None
+        return clip, labels[:: self.verdicts.every] if self.labelled and labels is not None else None
 
 
 class _Remembered:
@@ -209,39 +148,25 @@ class _Remembered:
         return self._answers[key]
 
 
-def _looking_once(controller: RateController) -> RateController:
+def looking_once(controller: RateController) -> RateController:
+    """The controller, whose detector, if it has one, is asked of every picture once."""
     if not (isinstance(controller, AverageBitrate) and isinstance(controller.control, Objects)):
         return controller
     return replace(controller, control=replace(controller.control, detector=_Remembered(controller.control.detector)))
 
 
-def _codec(config: CodecConfig) -> VideoCodec:
-    """The configured encoder. Raises `ConfigError` for one that takes no offsets."""
-    if config.name != X265.name:
-        return build_codec(config)
-    return X265(preset=config.preset, gop=config.gop, bframes=config.bframes)
-
-
-def load_fitting_control(path: Path, config: EvaluateControlConfig, tests: TestSet) -> Control:
-    """The control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
-    control = load_control(path)
-    check_control(path, control.config, codec=config.codec)
-    refuse_training_videos(path, control.config, list(tests.sources))
-    return control
-
-
-def spread_targets(swept: Sequence[Sequence[tuple[float, State]]], bench: Bench) -> list[float]:
-    """Bits per pixel from where the baseline's metric is at the worse end of the task's range to the better end, by what `sweep`
-    says of some clips. Only two-pass ABR was looked at, so the choice favours no control."""
-    metric = bench.task.metric()
+def spread_targets(swept: Sequence[Sequence[tuple[float, State]]], task: Task, *, count: int) -> list[float]:
+    """`count` targets in bits per pixel, from where the baseline's metric is at the worse end of the task's range to the better
+    end, by what `sweep` says of some clips. Only two-pass ABR was looked at, so the choice favours no control."""
+    metric = task.metric()
     sign = 1 if metric.higher_is_better else -1
     rates = np.array([np.mean([rate for rate, _ in at_rate]) for at_rate in zip(*swept, strict=True)])
     values = [sign * pooled(metric, [state for _, state in at_rate]) for at_rate in zip(*swept, strict=True)]
     rising = np.maximum.accumulate(values)
-    low, high = (float(np.exp(np.interp(sign * wanted, rising, np.log(rates)))) for wanted in bench.task.metric_range)
+    low, high = (float(np.exp(np.interp(sign * wanted, rising, np.log(rates)))) for wanted in task.metric_range)
     if high < 1.5 * low:
         low, high = float(rates[0]), float(rates[-1])
-    return [float(rate) for rate in np.geomspace(low, high, bench.config.num_targets)]
+    return [float(rate) for rate in np.geomspace(low, high, count)]
 
 
 def swept_rates(least_bpp: float) -> list[float]:

@@ -14,7 +14,6 @@ import torch
 from rich.progress import Progress
 
 from dvcc._processes import cores, fresh_processes
-from dvcc.config import EvaluateControlConfig
 from dvcc.errors import DvccError
 from dvcc.evaluation.control.measure import Bench
 
@@ -50,26 +49,29 @@ class Processes:
 
 
 @contextmanager
-def opened(bench: Bench) -> Iterator[Processes]:
-    """`Processes` for a bench: as many as `workers` says, at most one per clip."""
-    count = min(bench.config.workers or cores(), len(bench.tests.names))
+def opened(bench: Bench, build: Callable[[], Bench], *, workers: int | None) -> Iterator[Processes]:
+    """`Processes` for a bench: `workers` of them, or one per core for None; at most one per clip.
+
+    build: makes the bench of every other process; sent there by pickle.
+    """
+    count = min(workers or cores(), len(bench.tests.names))
     with Progress(transient=True) as progress:
         if count <= 1:
             yield Processes(bench, None, progress)
             return
-        pool = ProcessPoolExecutor(count, fresh_processes(__name__), initializer=_begin, initargs=(bench.config,))
+        pool = ProcessPoolExecutor(count, fresh_processes(__name__), initializer=_begin, initargs=(build,))
         try:
             yield Processes(bench, pool, progress)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(config: EvaluateControlConfig) -> None:
+def _begin(build: Callable[[], Bench]) -> None:
     """Build the bench of a worker; the parent answers an interruption."""
     global _bench
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _bench = Bench(config)
+    _bench = build()
 
 
 def _run(method: str, clip: int, arguments: tuple[Any, ...]) -> bytes:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from dvcc import units
 from dvcc._files import write_atomic
+from dvcc.evaluation.control.measure import Bench
+from dvcc.evaluation.tables import csv_text, markdown_table, number
 from dvcc.tasks.base import Task
 from dvcc.visuals import curves, rgb, strip
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.control.measure import Bench
 
 
 def write_report(out: Path, report: dict[str, Any], rows: Sequence[dict[str, Any]], bench: Bench, clips: Sequence[int]) -> str:
@@ -240,25 +237,3 @@ def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> No
 def _last_picture(task: Task, frames: torch.Tensor) -> np.ndarray:
     """The last prediction for a clip, drawn on the last frame."""
     return rgb(task.picture(frames[-1], task.predict(frames[-1 - task.overlap :])[-1]))
-
-
-def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it also reads well in a terminal."""
-    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in [head, *body]
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
-
-
-def number(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
-
-
-def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

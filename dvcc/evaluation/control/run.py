@@ -3,71 +3,176 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dvcc._files import check_writable
-from dvcc.codecs import ABR
-from dvcc.config import EvaluateControlConfig
+from dvcc.codecs import ABR, X265, VideoCodec
+from dvcc.codecs.cache import EncodeCache
+from dvcc.config import CodecConfig, DataConfig, EvaluateControlConfig
+from dvcc.config.build import build_clips, build_codec, build_task, check_control, check_surrogate, data_root
 from dvcc.config.parse import to_dict
+from dvcc.control.deployed.runtime import Control, load_control
+from dvcc.datasets import build_dataset
+from dvcc.datasets.clips import spread
+from dvcc.datasets.splits import split_videos
+from dvcc.datasets.table import choose
 from dvcc.errors import ConfigError
-from dvcc.evaluation.control.measure import Bench, Looked, Measured, spread_targets, swept_rates
+from dvcc.evaluation.control.clips import TestSet
+from dvcc.evaluation.control.measure import Bench, looking_once, spread_targets, swept_rates
 from dvcc.evaluation.control.processes import Processes, opened
 from dvcc.evaluation.control.report import write_report
+from dvcc.evaluation.control.rows import Looked, Measured
 from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise, summarise_labels
+from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.evaluation.statistics import or_none
+from dvcc.rate_control import Means, RateController, build_rate_controller
+from dvcc.surrogate import load_surrogate
+from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled, refuse_silence
-from dvcc.training.record import versions
+from dvcc.training.record import refuse_training_videos, versions
+
+_SEQUENCES = ("camvid_sequence", "cityscapes_sequence")
+"""Data sets whose clips have as many frames as is asked for; of the others, every picture is a clip of one frame."""
 
 
 def run(config: EvaluateControlConfig) -> str:
     """Evaluate as configured, write the report, return its table and path."""
-    bench = Bench(config)
+    bench = build_bench(config)
     check_writable(config.out)
-    with opened(bench) as processes:
+    with opened(bench, partial(build_bench, config), workers=config.workers) as processes:
         everything = range(len(bench.tests.names))
         looks = processes.run(Bench.look, everything, title="looking at uncoded clips")
-        stable = _stable(bench, looks)
-        targets_bpp = config.targets_bpp or ([] if config.targets_kbps else _found_targets(processes, stable, bench))
+        stable = _stable(bench, looks, model=config.task.model, least=config.stability)
+        targets_bpp = config.targets_bpp or []
+        if not (targets_bpp or config.targets_kbps):
+            targets_bpp = _find_targets(processes, stable, bench.task, count=config.num_targets)
         per_clip = processes.run(Bench.measure, stable, targets_bpp, title="encoding and judging")
         measured = [row for rows in per_clip for row in rows]
         if not any(row.status == "ok" for row, _, _ in measured):
             name, least = bench.tests.names[stable[0]], bench.least_kbps(stable[0])
             raise ConfigError(f"no target is within reach: {name.video} takes {least:.1f} kbit/s at QP 51; raise the targets")
-    report = _report(bench, looks, stable, measured, targets_bpp)
+    report = _report(config, bench, looks, stable, measured, targets_bpp)
     return write_report(Path(config.out), report, [asdict(row) for row, _, _ in measured], bench, stable)
 
 
-def _stable(bench: Bench, looks: Sequence[Looked]) -> list[int]:
-    """The clips on which the network agrees with itself. Raises `ConfigError` when there is none."""
+def build_bench(config: EvaluateControlConfig) -> Bench:
+    """The configured bench. Raises `ConfigError` and `CheckpointError` for what does not fit together."""
+    task = build_task(config.task).eval()
+    if config.judged_every > 1 and task.overlap:
+        raise ConfigError(f"{config.task.name} needs neighbouring frames: set judged_every=1, got {config.judged_every}")
+    cache = EncodeCache(config.data.cache)
+    codec = replace(_build_codec(config.codec), cache=cache)
+    tests = build_test_set(config.data)
+    controllers, controls = _build_controllers(config, Means(codec, task=task, cache=cache), tests)
+    return Bench(
+        task=task,
+        codec=codec,
+        tests=tests,
+        labelled=tests.labels_apply(config.task.name, task),
+        verdicts=Verdicts(task, config.data.cache, every=config.judged_every),
+        controllers=controllers,
+        controls=controls,
+        targets_kbps=config.targets_kbps,
+        rate_factors=config.rate_factors,
+        reach=config.reach,
+        seed=config.seed,
+    )
+
+
+def build_test_set(data: DataConfig) -> TestSet:
+    """The test side of the configured videos or data set. Raises `ConfigError` when its files are not where its layout has
+    them."""
+    root, make = data_root(data.root), partial(TestSet, data.name, cut=partial(build_clips, data), size=data.size)
+    if data.name == "folder":
+        return make(tuple(split_videos(root, test=data.test, exclude=data.exclude)[1]))
+    if data.test or data.exclude:
+        named = [*data.test, *data.exclude]
+        raise ConfigError(f"data={data.name} has its own split: leave out data.test and data.exclude, got {named}")
+    if data.name == "corpus":
+        rows = choose(root, data.split, kinds=data.kinds, folds=data.folds, fold=data.fold)
+        return make(tuple(row.path for row in rows), listed={row.path.name: row for row in rows})
+    options = {"frames": data.frames, "stride": data.stride} if data.name in _SEQUENCES else {}
+    labelled = build_dataset(data.name, root, **options)
+    examples = list(labelled.examples)
+    if data.clips_per_video is not None:
+        groups = dict.fromkeys(example.group for example in examples)
+        per_group = [spread([item for item in examples if item.group == group], data.clips_per_video) for group in groups]
+        examples = [example for group in per_group for example in group]
+    examples = spread(examples, data.max_clips)
+    sources = dict.fromkeys(example.source for example in examples if example.source is not None)
+    return make(tuple(sources), data=replace(labelled, examples=tuple(examples)))
+
+
+def _build_codec(config: CodecConfig) -> VideoCodec:
+    """The configured encoder. Raises `ConfigError` for one that takes no offsets."""
+    if config.name != X265.name:
+        return build_codec(config)
+    return X265(preset=config.preset, gop=config.gop, bframes=config.bframes)
+
+
+def _build_controllers(
+    config: EvaluateControlConfig, means: Means, tests: TestSet
+) -> tuple[dict[str, RateController], dict[str, Control]]:
+    """The configured controllers, and the controls among them, by name."""
+    controls: dict[str, Control] = {}
+    if {"descent", "search"} & set(config.controllers):
+        surrogate, stored = load_surrogate(config.surrogate)
+        check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+        means = replace(means, surrogate=surrogate.requires_grad_(False))
+    if any(name.startswith("learned") for name in config.controllers):
+        path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")
+        controls["learned"] = _load_fitting_control(path, config.codec, tests)
+        means = replace(means, control=controls["learned"])
+    controllers = {name: build_rate_controller(name, means) for name in config.controllers}
+    for path in map(Path, config.extra_checkpoints):
+        name = f"learned {path.stem}"
+        controls[name] = _load_fitting_control(path, config.codec, tests)
+        controllers[name] = build_rate_controller("learned", replace(means, control=controls[name]))
+    return {name: looking_once(controller) for name, controller in controllers.items()}, controls
+
+
+def _load_fitting_control(path: Path, codec: CodecConfig, tests: TestSet) -> Control:
+    """The control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
+    control = load_control(path)
+    check_control(path, control.config, codec=codec)
+    refuse_training_videos(path, control.config, list(tests.sources))
+    return control
+
+
+def _stable(bench: Bench, looks: Sequence[Looked], *, model: str, least: float) -> list[int]:
+    """The clips on which the network agrees with itself by `least` or more. Raises `ConfigError` when there is none."""
     metric = bench.task.metric()
     refuse_silence(bench.task, pooled(metric, [look.state for look in looks]))
-    stable = [index for index, look in enumerate(looks) if look.agreement >= bench.config.stability]
+    stable = [index for index, look in enumerate(looks) if look.agreement >= least]
     if not stable:
         best = max(look.agreement for look in looks)
         raise ConfigError(
-            f"{bench.config.task.model} disagrees with itself under +-1 noise on every clip (best agreement {best:.2f} < "
-            f"{bench.config.stability}): use another network or larger frames, or lower stability"
+            f"{model} disagrees with itself under +-1 noise on every clip (best agreement {best:.2f} < "
+            f"{least}): use another network or larger frames, or lower stability"
         )
     return stable
 
 
-def _found_targets(processes: Processes, stable: Sequence[int], bench: Bench) -> list[float]:
+def _find_targets(processes: Processes, stable: Sequence[int], task: Task, *, count: int) -> list[float]:
+    """`count` targets in bits per pixel, by a sweep of two-pass ABR over some of the clips."""
     some = stable[:: max(1, len(stable) // 4)]
     least = max(processes.run(Bench.least_bpp, some, title="finding the least rate"))
     swept = processes.run(Bench.sweep, some, swept_rates(least), title="finding the rates where the metric moves")
-    return spread_targets(swept, bench)
+    return spread_targets(swept, task, count=count)
 
 
 def _report(
+    config: EvaluateControlConfig,
     bench: Bench,
     looks: Sequence[Looked],
     stable: Sequence[int],
     measured: Sequence[Measured],
     targets_bpp: Sequence[float],
 ) -> dict[str, Any]:
-    config, task, tests = bench.config, bench.task, bench.tests
+    task, tests = bench.task, bench.tests
     names = [tests.names[index] for index in stable]
     settings: dict[str, Any] = {"clips": names, "baseline": config.baseline, "bootstrap": config.bootstrap, "seed": config.seed}
     summary = summarise(measured, task, **settings)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dvcc.evaluation.control.clips import ClipName, TestSet
+from dvcc.evaluation.control.rows import Measured, Row
 from dvcc.evaluation.control.table import Curves, Item, Table, mean_of, met
 from dvcc.evaluation.statistics import BDRate, bd_metric, bd_rate, cluster_samples, interval95, or_none
 from dvcc.tasks.base import Task
 from dvcc.tasks.judging import pooled
 from dvcc.tasks.metric import Metric, State
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.control.measure import Measured, Row
 
 TOLERANCES = (0.0, 0.05, 0.1)
 CORRECTED, BOUND = "abr2_corrected", "boxes"
@@ -239,7 +237,7 @@ def summarise_labels(
             "bd_rate_ci95": None if name == baseline else interval95(resampled),
         }
     return {
-        "data": tests.config.name,
+        "data": tests.name,
         "clips": len(labelled),
         "uncoded": or_none(pooled(table.metric, labelled)),
         "controllers": controllers,

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from dvcc.evaluation.control.clips import ClipName
-from dvcc.evaluation.control.measure import Measured, Row
+from dvcc.evaluation.control.rows import Measured, Row
 from dvcc.tasks.base import Task
 from dvcc.tasks.judging import merged, pooled
 from dvcc.tasks.metric import Metric, State

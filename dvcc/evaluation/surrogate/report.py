@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,15 +14,13 @@ import torch
 
 from dvcc._files import write_atomic
 from dvcc.codecs import Codec
-from dvcc.evaluation.control.report import csv_text, markdown_table, number
+from dvcc.evaluation.surrogate.rows import DescentRow, MapRow, TestClip
 from dvcc.evaluation.surrogate.summary import by_band, correlations, summarise_surrogate
+from dvcc.evaluation.tables import csv_text, markdown_table, number
 from dvcc.pixels import as_float
 from dvcc.qp import QPMap
 from dvcc.surrogate import Surrogate, one_hot_qp
 from dvcc.visuals import amplified_difference, rgb, save_figure, strip
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.surrogate.run import DescentRow, MapRow, TestClip
 
 PICTURED_QPS = (0, 35, 51)
 MIXED_QPS = (5, 25, 45)
@@ -42,9 +40,10 @@ def write_surrogate_report(
     codec: Codec,
     *,
     bootstrap: int,
+    seed: int,
 ) -> str:
     """Write every file; returns the tables and the path of report.md, for the terminal."""
-    summary = summarise_surrogate(maps, steps, bootstrap=bootstrap, seed=about["config"]["seed"])
+    summary = summarise_surrogate(maps, steps, bootstrap=bootstrap, seed=seed)
     bands, groups = by_band(maps), correlations(maps)
     report = {"summary": summary, "bands": _plain(bands), "correlations": _plain(groups), **about}
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))

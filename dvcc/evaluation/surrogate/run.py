@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,17 @@ from rich.progress import Progress
 from torch.utils.data import default_collate
 
 from dvcc._files import check_writable
-from dvcc.clip import Clip
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import EvaluateSurrogateConfig
 from dvcc.config.build import build_clips, build_codec, build_task, check_surrogate, data_root
 from dvcc.config.parse import to_dict
+from dvcc.datasets.clips import ClipDataset
 from dvcc.datasets.splits import split_data
 from dvcc.errors import ConfigError
 from dvcc.evaluation.surrogate.descent import RealLoss, descent_test
 from dvcc.evaluation.surrogate.report import write_surrogate_report
+from dvcc.evaluation.surrogate.rows import DescentRow, MapRow, TestClip
 from dvcc.pixels import as_float
 from dvcc.qp import QPMap
 from dvcc.surrogate import Surrogate, load_surrogate, one_hot_qp
@@ -31,72 +32,11 @@ from dvcc.surrogate.base import activity, per_macroblock
 from dvcc.surrogate.judged import judge_ladder
 from dvcc.surrogate.ladder import FRAME_TYPES
 from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
-from dvcc.surrogate.samples import LadderSamples, Sample
+from dvcc.surrogate.samples import LadderSamples
 from dvcc.training.record import refuse_training_videos, versions
 
 _MSE_FLOOR = 1e-5
 """50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
-
-
-@dataclass(frozen=True)
-class MapRow:
-    """One map of one clip, really coded and predicted. Errors are of natural logs of bits, predicted less real.
-
-    kind: "flat" or "mixed". log_error_i, _p, _b: mean over the frames of a type (NaN where there is none). psnr (dB) and ssim:
-    against the really coded frames, of the prediction, of the input (copy), of the flat map of the nearest rung, and of a
-    second real encode, of nearly the same map; NaN for maps whose frames were not looked at. second_log_bits,
-    second_task_loss: of that encode. predicted_task_loss: as a control learns from it, off the judged ladder where the
-    surrogate reads one; frames_task_loss: of the predicted frames.
-    """
-
-    video: str
-    start: int
-    mean_qp: int
-    kind: str
-    real_log_bits: float
-    log_error: float
-    log_error_i: float
-    log_error_p: float
-    log_error_b: float
-    task_loss: float
-    predicted_task_loss: float
-    frames_task_loss: float
-    second_log_bits: float
-    second_task_loss: float
-    map_mean: float
-    activity_qp: float
-    psnr: float = float("nan")
-    copy_psnr: float = float("nan")
-    nearest_psnr: float = float("nan")
-    second_psnr: float = float("nan")
-    ssim: float = float("nan")
-    copy_ssim: float = float("nan")
-    nearest_ssim: float = float("nan")
-    second_ssim: float = float("nan")
-
-
-@dataclass(frozen=True)
-class DescentRow:
-    """The descent test of one clip at one mean QP: real task losses, at equal real bits."""
-
-    video: str
-    start: int
-    mean_qp: int
-    flat: float
-    gradient: float
-    gradient_of_frames: float
-    random: float
-
-
-@dataclass(frozen=True, eq=False)
-class TestClip:
-    """A clip of a held-out video with its ladder (a batch of one)."""
-
-    clip: Clip
-    video: str
-    start: int
-    sample: Sample
-    rungs: tuple[int, ...]
 
 
 def run(config: EvaluateSurrogateConfig) -> str:
@@ -116,7 +56,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
         raise ConfigError(f"data={data.name} has no videos to test on: take data=folder or data=cityscapes_sequence")
     refuse_training_videos(config.checkpoint, stored, videos)
     check_writable(config.out)
-    clips = list(load_clips(config, videos, codec, cache))
+    clips = list(load_clips(build_clips(data, videos), codec, cache, rungs=data.rungs))
     maps, steps = [], []
     with Progress(transient=True) as progress:
         bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
@@ -139,14 +79,15 @@ def run(config: EvaluateSurrogateConfig) -> str:
         "trained_on": stored["trained_on"],
         "versions": versions(),
     }
-    return write_surrogate_report(Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap)
+    return write_surrogate_report(
+        Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap, seed=config.seed
+    )
 
 
-def load_clips(config: EvaluateSurrogateConfig, videos: Sequence[Path], codec: Codec, cache: EncodeCache) -> Iterator[TestClip]:
-    """Clips of the held-out `videos`."""
-    clips = build_clips(config.data, videos)
+def load_clips(clips: ClipDataset, codec: Codec, cache: EncodeCache, *, rungs: Sequence[int]) -> Iterator[TestClip]:
+    """The `clips` with their ladders."""
     for i in range(len(clips)):
-        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(config.data.rungs))
+        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(rungs))
         span = clips.spans[i]
         yield TestClip(clips[i], span.video.name, span.start, default_collate([samples[0]]), samples.qps)
 

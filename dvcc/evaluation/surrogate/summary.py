@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dvcc.evaluation.statistics import cluster_samples, interval95, or_none
-
-if TYPE_CHECKING:
-    from dvcc.evaluation.surrogate.run import DescentRow, MapRow
+from dvcc.evaluation.surrogate.rows import DescentRow, MapRow
 
 COARSE_QP = 36
 """From here on coding is strong enough for a gain over copying the input to mean something."""
