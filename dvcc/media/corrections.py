@@ -36,19 +36,20 @@ class Corrections:
 
     def sentences(self) -> list[str]:
         """One sentence for each kind of correction."""
-        said = []
+        sentences = []
         if self.outliers:
             stamps = "1 time stamp was" if self.outliers == 1 else f"{self.outliers} time stamps were"
-            said.append(f"{stamps} missing or wrong, and made up from the neighbours")
+            sentences.append(f"{stamps} missing or wrong, and made up from the neighbours")
         if self.joined:
             places = "1 place" if self.joined == 1 else f"{self.joined} places"
-            said.append(f"the time stamps restart or jump at {places}: what follows is joined without a gap")
+            sentences.append(f"the time stamps restart or jump at {places}: what follows is joined without a gap")
         if self.gaps:
             gaps = "a gap" if len(self.gaps) == 1 else f"{len(self.gaps)} gaps"
-            said.append(f"{gaps} of {self.gap_seconds:.1f} s in the recording: kept, and no bits are spent on the pause")
+            sentences.append(f"{gaps} of {self.gap_seconds:.1f} s in the recording: kept, and no bits are spent on the pause")
         if self.audio_moved:
             places = "1 place" if self.audio_moved == 1 else f"{self.audio_moved} places"
-            said.append(f"the time stamps of audio or subtitles alone jump at {places}: moved to go on with the video")
+            sentences.append(f"the time stamps of audio or subtitles alone jump at {places}: moved to go on with the video")
         for kind, count in sorted(self.left_out.items()):
-            said.append(f"{count} {kind} {'packet does' if count == 1 else 'packets do'} not fit into the new file: left out")
-        return said
+            packets = "packet does" if count == 1 else "packets do"
+            sentences.append(f"{count} {kind} {packets} not fit into the new file: left out")
+        return sentences

@@ -24,7 +24,7 @@ class Damage:
     corrections: Corrections = field(default_factory=Corrections)
 
     def __str__(self) -> str:
-        found = [
+        counts = [
             (self.packets, "packet", "could not be decoded"),
             (self.frames, "frame", "had errors that were concealed"),
             (self.lossy, "packet", "arrived incomplete"),
@@ -32,9 +32,9 @@ class Damage:
             (self.pictureless, "packet", "gave no picture"),
             (self.resized, "frame", "of another size had to be scaled to that of the first"),
         ]
-        said = [f"{counted(count, what)} {how}" for count, what, how in found if count]
+        parts = [f"{counted(count, what)} {how}" for count, what, how in counts if count]
         if self.missing:
-            said.append(f"the last {self.missing:.1f} s that the file speaks of are not there")
+            parts.append(f"the last {self.missing:.1f} s that the file speaks of are not there")
         if self.unread:
-            said.append(f"the last {self.unread / 1000:.0f} kB of the file are not read as its video")
-        return ", ".join(said + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))
+            parts.append(f"the last {self.unread / 1000:.0f} kB of the file are not read as its video")
+        return ", ".join(parts + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))

@@ -19,6 +19,12 @@ def duration_of(packet: av.Packet) -> float:
     return context.frame_size / context.sample_rate if context is not None and context.frame_size and context.sample_rate else 0.0
 
 
+def end_of(packet: av.Packet) -> float | None:
+    """The time in seconds, as stored, at which what it holds has been shown."""
+    stamp = packet.dts if packet.pts is None else packet.pts
+    return None if stamp is None or not packet.time_base else float((stamp + (packet.duration or 0)) * packet.time_base)
+
+
 def move(packet: av.Packet, offset: float) -> None:
     """Add `offset` in seconds to its times, as far as it has any."""
     if offset and packet.time_base:
@@ -30,3 +36,10 @@ def move(packet: av.Packet, offset: float) -> None:
 def set_time(packet: av.Packet, seconds: float) -> None:
     """Let it be decoded and shown at `seconds`."""
     packet.dts = packet.pts = round(seconds / float(packet.time_base or 1))
+
+
+def drop_times(packet: av.Packet, *, last: float, reordering: float) -> None:
+    """Leave an outlier no time of decoding, and none of presentation unless that is within `reordering` seconds of `last`."""
+    packet.dts = None
+    if packet.pts is not None and packet.time_base and abs(float(packet.pts * packet.time_base) - last) > reordering:
+        packet.pts = None

@@ -127,7 +127,7 @@ def _picture(stream: av.VideoStream, frame: av.VideoFrame, fps: Fraction, *, by_
     time_base = stream.time_base or 1 / fps
     if by_number or time_base > 1 / fps:  # or a clock too coarse for its frames
         time_base = 1 / fps
-    said = {name: int(getattr(frame, f"color_{name}")) for name in ("primaries", "trc")}
+    colours = {name: int(getattr(frame, f"color_{name}")) for name in ("primaries", "trc")}
     picture = VideoFormat(
         frame.height - frame.height % 2,
         frame.width - frame.width % 2,
@@ -135,8 +135,8 @@ def _picture(stream: av.VideoStream, frame: av.VideoFrame, fps: Fraction, *, by_
         Fraction(time_base),
         SWSCALE_MATRIX[matrix] if frame.format.is_rgb else int(frame.colorspace),
         full_range=full_range,
-        primaries=said["primaries"] if said["primaries"] not in (0, _UNTAGGED) else None,
-        transfer=said["trc"] if said["trc"] not in (0, _UNTAGGED) else None,
+        primaries=colours["primaries"] if colours["primaries"] not in (0, _UNTAGGED) else None,
+        transfer=colours["trc"] if colours["trc"] not in (0, _UNTAGGED) else None,
         pixel_aspect=stream.sample_aspect_ratio or None,
     )
     return picture, matrix

@@ -176,8 +176,8 @@ def _fit_boxes(boxes: torch.Tensor, size: tuple[int, int], scaled: tuple[int, in
     """Scaling leaves shares as they are."""
     sides = boxes.new_tensor([scaled[1], scaled[0]]).repeat(2)
     offset = boxes.new_tensor([window.left, window.top]).repeat(2)
-    shown = boxes.new_tensor([window.width, window.height]).repeat(2)
-    corners = ((boxes[..., :4] * sides - offset) / shown).clamp(0, 1)
+    window_sides = boxes.new_tensor([window.width, window.height]).repeat(2)
+    corners = ((boxes[..., :4] * sides - offset) / window_sides).clamp(0, 1)
     kept = (corners[..., 2:] > corners[..., :2]).all(-1) & (boxes[..., 4] >= 0)
     no_box = boxes.new_tensor([0, 0, 0, 0, -1])
     fitted = boxes.new_empty(boxes.shape)

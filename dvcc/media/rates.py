@@ -34,16 +34,16 @@ def _step_of(stamps: list[float]) -> tuple[float, float, bool] | None:
         regular = all(abs(step / middle - 1) <= _ALIKE for step in steps)
     else:
         regular = sum(step <= _IRREGULAR * middle for step in steps) >= _REGULAR * len(steps)
-    shown = [step for step in steps if not is_gap(step, middle)]
-    return sum(shown) / len(shown), middle, regular
+    frame_steps = [step for step in steps if not is_gap(step, middle)]
+    return sum(frame_steps) / len(frame_steps), middle, regular
 
 
 def rate_of(
-    stream: av.VideoStream, shown: list[float], *, untimed: bool, container: av.container.InputContainer
+    stream: av.VideoStream, times: list[float], *, untimed: bool, container: av.container.InputContainer
 ) -> tuple[Fraction | None, bool]:
     """The frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares.
 
-    shown: sorted times in seconds of pictures at the beginning. untimed: a format without time stamps, of which only the rate in
+    times: sorted times in seconds of pictures at the beginning. untimed: a format without time stamps, of which only the rate in
     the stream itself is believed.
     """
     rates = (stream.codec_context.framerate,) if untimed else (stream.average_rate, stream.guessed_rate)
@@ -54,14 +54,14 @@ def rate_of(
     counted = bool(stream.frames) and "matroska" not in container.format.name
     if counted and stream.time_base and container.format.name != "avi":
         indexed = [float(entry.timestamp * stream.time_base) for entry in stream.index_entries]
-        shown = sorted(indexed) if len(indexed) >= stream.frames else shown
-    found = _step_of(shown)
-    if found is None or (declared and not found[2]):  # of pictures at uneven times the file knows more than its beginning
+        times = sorted(indexed) if len(indexed) >= stream.frames else times
+    measured = _step_of(times)
+    if measured is None or (declared and not measured[2]):  # of pictures at uneven times the file knows more than its beginning
         return (declared[0] if declared else None), False
-    step, middle, _ = found
+    step, middle, _ = measured
     tolerance = _COUNTED_RATE if counted else _DECLARED_RATE
     for rate in declared:
-        if min(abs(float(rate) * own - 1) for own in (step, middle)) <= tolerance:
+        if min(abs(float(rate) * interval - 1) for interval in (step, middle)) <= tolerance:
             return rate, False
     return _standard(1 / step), bool(declared)
 

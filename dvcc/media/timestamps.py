@@ -23,7 +23,7 @@ from dvcc.media.arrivals import MEASURED, Arrivals
 from dvcc.media.clocks import StreamClock, is_untimed
 from dvcc.media.corrections import Corrections
 from dvcc.media.losses import Losses
-from dvcc.media.packets import duration_of, move, set_time, time_of
+from dvcc.media.packets import drop_times, duration_of, end_of, move, set_time, time_of
 from dvcc.media.rates import is_gap, rate_of
 
 STREAM_GAP, FILE_GAP = 3600.0, 86400.0
@@ -98,11 +98,11 @@ class Timeline:
         # Times of decoding have no holes where pictures come out of order, as times of presentation have at both ends.
         if not self._has_dts or len(keys) < len(sizes) or len(steps) < len(keys) - 1:
             keys = [float(p.pts * p.time_base) for p in self._video_held() if p.pts is not None and p.time_base]
-        self.shown = sorted(keys)
+        self.picture_times = sorted(keys)
 
     def rate(self, stream: av.VideoStream) -> tuple[Fraction | None, bool]:
         """The frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares."""
-        return rate_of(stream, self.shown, untimed=self.untimed, container=self._container)
+        return rate_of(stream, self.picture_times, untimed=self.untimed, container=self._container)
 
     def __iter__(self) -> Iterator[av.Packet]:
         """All packets. Raises `av.FFmpegError` after the last one where the container can be read no further."""
@@ -155,14 +155,9 @@ class Timeline:
                 self._arrivals.stamp(packet)
             self._read_to = max(self._read_to, (packet.pos or 0) + packet.size)
             self._has_dts |= packet.stream.index == self._index and packet.dts is not None
-            self._reach(packet)
+            if (end := end_of(packet)) is not None:
+                self.reached = end if self.reached is None else max(self.reached, end)
         return not self._ended
-
-    def _reach(self, packet: av.Packet) -> None:
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None and packet.time_base:
-            end = float((stamp + (packet.duration or 0)) * packet.time_base)
-            self.reached = end if self.reached is None else max(self.reached, end)
 
     def _settled(self, index: int, *, patient: bool = True) -> Iterator[av.Packet]:
         """The packets of another stream whose times are known; the others wait for the video."""
@@ -193,7 +188,8 @@ class Timeline:
             if patient and len(followers) < _FOLLOWERS:
                 return False
             if clock.is_outlier(now, [follower + clock.offset for follower in followers]):
-                self._drop_times(packet, clock)
+                move(packet, clock.offset)
+                drop_times(packet, last=clock.last, reordering=clock.reordering)
                 return True
             now = self._jumped(key, clock)
         if packet.pts is not None and packet.dts is not None and packet.time_base:
@@ -211,22 +207,13 @@ class Timeline:
         clock.last = now
         return True
 
-    def _drop_times(self, packet: av.Packet, clock: StreamClock) -> None:
-        """Leave an outlier no time of decoding, and none of presentation unless that fits."""
-        assert clock.last is not None
-        move(packet, clock.offset)
-        packet.dts = None
-        if packet.pts is not None and packet.time_base:
-            far = abs(float(packet.pts * packet.time_base) - clock.last) > clock.reordering
-            packet.pts = None if far else packet.pts
-
-    def _catches_up(self, shown: float, followers: list[float], clock: StreamClock) -> bool:
+    def _catches_up(self, seconds: float, followers: list[float], clock: StreamClock) -> bool:
         """Whether a picture that is shown long after it is decoded is the one after a pause: those that follow are decoded as
         late, or none follows, where a clock does not restart."""
-        if any(abs(follower - shown) <= clock.reordering for follower in followers):
+        if any(abs(follower - seconds) <= clock.reordering for follower in followers):
             return True
         at_end = len(followers) < _REORDERED
-        return at_end and 0 < shown - (clock.last or 0.0) <= self._longest_gap == FILE_GAP
+        return at_end and 0 < seconds - (clock.last or 0.0) <= self._longest_gap == FILE_GAP
 
     def _jumped(self, key: float, clock: StreamClock) -> float:
         """The corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to keep."""

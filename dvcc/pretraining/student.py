@@ -80,7 +80,7 @@ class StudentModule(L.LightningModule):
         self.averaged.update_parameters(self.student)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        rest = [weight for weight in self.student.parameters() if not any(weight is one for one in self._trunk)]
+        rest = [weight for weight in self.student.parameters() if not any(weight is shared for shared in self._trunk)]
         groups = [{"params": self._trunk}, {"params": rest}]
         optimizer = torch.optim.AdamW(groups, lr=self._rates[1], weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self._rates, total_steps=self.steps, pct_start=0.1)

@@ -11,7 +11,8 @@ from dvcc.datasets.synthetic import SyntheticClips
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.flow import FlowNetwork, consistent, correlation, load_flow, warp
 from dvcc.networks.optical_flow import load_flow_net
-from dvcc.pretraining.flow import photometric_loss, random_motion, supervised_loss, synthetic_bank, synthetic_error
+from dvcc.pretraining.flow import photometric_loss, supervised_loss, synthetic_error
+from dvcc.pretraining.flow_pairs import random_motion, synthetic_bank
 
 
 @pytest.mark.parametrize("dx, dy", [(2, 0), (-3, 1), (0, -2)])
