@@ -114,13 +114,13 @@ def detail(report: dict[str, Any]) -> str:
         cells = [f"{m:.3f} @ {r:.4f}" for m, r in zip(s["metric"], s["bits_per_pixel"], strict=True)]
         body.append([ROWS[name], *cells, " ".join(f"{v:.3f}" for v in s["mAP50"]), bd(s), bd(s, "bd_rate_of_loss")])
     noise = ", ".join(f"{name} {value:.3f}" for name, value in report["under_noise"].items())
-    said = f"AP50 @ bits per pixel; uncoded, under +-1 grey level: {noise}\n\n{markdown_table(head, body)}"
+    text = f"AP50 @ bits per pixel; uncoded, under +-1 grey level: {noise}\n\n{markdown_table(head, body)}"
     others = {name: s for name, s in report["summary"].items() if name != report["baseline"]}
     kinds = next(iter(others.values()))["kinds"]
     if not kinds:
-        return said
+        return text
     rows = [[kind, str(k["groups"]), *[bd(s["kinds"][kind]) for s in others.values()]] for kind, k in kinds.items()]
-    return f"{said}\n{markdown_table(['kind of scene', 'groups', *[ROWS[name] for name in others]], rows)}"
+    return f"{text}\n{markdown_table(['kind of scene', 'groups', *[ROWS[name] for name in others]], rows)}"
 
 
 def bd(figures: dict[str, Any], kind: str = "bd_rate") -> str:

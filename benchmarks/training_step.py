@@ -71,7 +71,7 @@ def main() -> None:
     analysis = anchored.without_pixels(anchored.analyse(judged))
 
     def off_the_ladder() -> None:
-        predicted = anchored.predict(analysis, qp.repeat(4, 1, 1, 1, 1).requires_grad_(), shown=[])
+        predicted = anchored.predict(analysis, qp.repeat(4, 1, 1, 1, 1).requires_grad_(), frame_numbers=[])
         (imitated_loss(task, predicted, None) + predicted.log_clip_bits).sum().backward()
 
     def through_task() -> None:

@@ -18,19 +18,19 @@ def source_digest(*modules: str, within: tuple[str, ...] = ()) -> str:
 
     modules: full names, of modules or of packages, of which every file counts.
     """
-    found: dict[str, bytes] = {}
+    sources: dict[str, bytes] = {}
     wanted = list(modules)
     while wanted:
         name = wanted.pop()
-        if name in found or (path := _path(name)) is None:
+        if name in sources or (path := _path(name)) is None:
             continue
-        found[name] = path.read_bytes()
+        sources[name] = path.read_bytes()
         if path.name == "__init__.py" and name in modules:
             wanted += [f"{name}.{file.stem}" for file in path.parent.glob("*.py") if file.stem != "__init__"]
-        wanted += [imported for imported in _imports(found[name]) if imported.startswith(within)]
+        wanted += [imported for imported in _imports(sources[name]) if imported.startswith(within)]
     total = hashlib.sha256()
-    for name in sorted(found):
-        total.update(f"{name} {len(found[name])} ".encode() + found[name])
+    for name in sorted(sources):
+        total.update(f"{name} {len(sources[name])} ".encode() + sources[name])
     return total.hexdigest()
 
 

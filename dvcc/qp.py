@@ -49,9 +49,9 @@ def fill_skipped_qps(qp: np.ndarray) -> np.ndarray:
     streaks along the rows, and codes finely what was not worth a bit. Nothing tells it from one that was given the same.
     """
     flat = qp.reshape(-1, qp.shape[-2] * qp.shape[-1])
-    own = np.diff(flat, axis=1, prepend=flat[:, :1] - 1) != 0
-    means = np.rint((flat * own).sum(1) / own.sum(1)).astype(qp.dtype)
-    return np.where(own, flat, means[:, None]).reshape(qp.shape)
+    coded = np.diff(flat, axis=1, prepend=flat[:, :1] - 1) != 0
+    means = np.rint((flat * coded).sum(1) / coded.sum(1)).astype(qp.dtype)
+    return np.where(coded, flat, means[:, None]).reshape(qp.shape)
 
 
 class _Grid:

@@ -134,8 +134,8 @@ def panels(figures: Mapping[str, Mapping[str, Sequence[Point]]], path: str | Pat
 
 def _curve(axis: plt.Axes, label: str, points: Sequence[Point], **style: Any) -> None:
     """A line through the known points, and a band of their intervals."""
-    known = [(x, y) for x, y, _ in points if y is not None]
-    (line,) = axis.plot([x for x, _ in known], [y for _, y in known], marker="o", markersize=4, label=label, **style)
+    finite = [(x, y) for x, y, _ in points if y is not None]
+    (line,) = axis.plot([x for x, _ in finite], [y for _, y in finite], marker="o", markersize=4, label=label, **style)
     bands = np.array([(x, *interval) for x, _, interval in points if interval is not None]).reshape(-1, 3)
     axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
 

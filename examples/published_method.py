@@ -91,8 +91,8 @@ def train_surrogate(surrogate: Surrogate, data: Data, task: Task, *, steps: int,
         clip, frames, reference = data[int(rng.integers(len(data.clips)))]
         maps = random_maps(clip, rng)
         encodes = [data.cache.encode(data.codec, clip, QPMap(qp)) for qp in maps]
-        real = torch.stack([as_float(one.frames) for one in encodes])
-        real_log_bits = torch.tensor([math.log(one.bits) for one in encodes])
+        real = torch.stack([as_float(encode.frames) for encode in encodes])
+        real_log_bits = torch.tensor([math.log(encode.bits) for encode in encodes])
         coded, log_bits = surrogate(frames.expand(len(maps), -1, -1, -1, -1), F.one_hot(torch.from_numpy(maps), NUM_QPS).float())
         with torch.no_grad():
             real_task = task_loss(task, real, reference)
@@ -195,8 +195,8 @@ def evaluate(control: Control, data: Data, task: Task, *, rates: int = 4) -> lis
                 metric = judge(task, as_float(encode.frames), reference[0]).metric
                 scores[name].append((metric, encode.bitrate_kbps <= kbps))
     table = []
-    for name, found in scores.items():
-        metrics, within = (np.array(column, dtype=float) for column in zip(*found, strict=True))
+    for name, clip_scores in scores.items():
+        metrics, within = (np.array(column, dtype=float) for column in zip(*clip_scores, strict=True))
         table.append((name, float((metrics * within).mean()), float(metrics.mean()), float(within.mean())))
     return table
 

@@ -48,19 +48,19 @@ class RealCodec:
     def __init__(self, codec: Codec, task: Task) -> None:
         self.codec, self.task = codec, task
 
-    def encode(self, clip: Clip, level: torch.Tensor) -> RealEncode:
+    def encode(self, clip: Clip, qp: torch.Tensor) -> RealEncode:
         """Of QPs (M, T, h, w), rounded and kept within 0..51."""
-        maps = level.detach().round().clamp(0, MAX_QP).to(torch.int64).cpu().numpy()
-        coded = [self.codec.encode(clip, QPMap(qp)) for qp in maps]
-        frames = torch.stack([as_float(one.frames) for one in coded])
-        bits = torch.from_numpy(np.stack([one.bits_per_frame for one in coded])).float()
-        return RealEncode(frames.to(level.device), bits.to(level.device))
+        maps = qp.detach().round().clamp(0, MAX_QP).to(torch.int64).cpu().numpy()
+        coded = [self.codec.encode(clip, QPMap(values)) for values in maps]
+        frames = torch.stack([as_float(encode.frames) for encode in coded])
+        bits = torch.from_numpy(np.stack([encode.bits_per_frame for encode in coded])).float()
+        return RealEncode(frames.to(qp.device), bits.to(qp.device))
 
     @torch.no_grad()
-    def respond(self, clip: Clip, level: torch.Tensor) -> Response:
+    def respond(self, clip: Clip, qp: torch.Tensor) -> Response:
         """What the task and the bits really are, at QPs (M, T, h, w)."""
-        coded = self.encode(clip, level)
-        reference = self._reference(clip, level.device)
+        coded = self.encode(clip, qp)
+        reference = self._reference(clip, qp.device)
         losses = [self.task.loss(self.task.predict(frames[None]), reference) for frames in coded.frames]  # one at a time: memory
         return torch.cat(losses), coded.bits.sum(1).log()
 
@@ -88,9 +88,9 @@ def in_the_loop(
 
 
 def lax_response(
-    level: torch.Tensor, *, predicted: Callable[[torch.Tensor], Response], real: Callable[[torch.Tensor], Response]
+    qp: torch.Tensor, *, predicted: Callable[[torch.Tensor], Response], real: Callable[[torch.Tensor], Response]
 ) -> Response:
-    """Real values at QPs `level` (M, T, h, w), with the gradient of LAX (Grathwohl et al., ICLR 2018; see `lax_gradient`):
+    """Real values at QPs `qp` (M, T, h, w), with the gradient of LAX (Grathwohl et al., ICLR 2018; see `lax_gradient`):
 
         g = [f(q) - c(q)] d log p(q)/d level + d c(q)/d level,   q = level + noise
 
@@ -98,41 +98,41 @@ def lax_response(
     and within these regions' means g is unbiased whatever c is; how a region's QPs should differ is c's answer. Drawn in pairs of
     opposite sign, so that what f and c differ in everywhere does not become noise: two real encodes per map.
     """
-    inside = _regions(level)
-    noise = _STD * torch.randn(len(level), inside.shape[0], device=level.device, dtype=level.dtype)
+    inside = _regions(qp)
+    noise = _STD * torch.randn(len(qp), inside.shape[0], device=qp.device, dtype=qp.dtype)
     moved = einsum(noise, inside, "m k, k h w -> m h w")[:, None]
-    mean = einsum(level.mean(1), inside / inside.sum((1, 2), keepdim=True), "m h w, k h w -> m k")
-    found: list[torch.Tensor] = []
-    pairs = [(real((level + sign * moved).detach()), predicted(level + sign * moved)) for sign in (1, -1)]
+    mean = einsum(qp.mean(1), inside / inside.sum((1, 2), keepdim=True), "m h w, k h w -> m k")
+    gradients: list[torch.Tensor] = []
+    pairs = [(real((qp + sign * moved).detach()), predicted(qp + sign * moved)) for sign in (1, -1)]
     for index in range(2):  # the loss, then the log bits
         (f_up, c_up), (f_down, c_down) = ((values[index], variate[index]) for values, variate in pairs)
         left = ((f_up - c_up) - (f_down - c_down)).detach() / 2
         gradient = (c_up + c_down) / 2 + (left[:, None] * noise / _STD**2 * mean).sum(1)
-        found.append((f_up + f_down).detach() / 2 + gradient - gradient.detach())
-    return found[0], found[1]
+        gradients.append((f_up + f_down).detach() / 2 + gradient - gradient.detach())
+    return gradients[0], gradients[1]
 
 
-def straight_through_response(level: torch.Tensor, *, clip: Clip, real: RealCodec) -> Response:
-    """Real values at QPs `level` (M, T, h, w), with the gradient of a proxy that knows no network: the error of every macroblock
+def straight_through_response(qp: torch.Tensor, *, clip: Clip, real: RealCodec) -> Response:
+    """Real values at QPs `qp` (M, T, h, w), with the gradient of a proxy that knows no network: the error of every macroblock
     grows by a factor of two in six QPs, its bits shrink as much, and its share of its frame's bits is that of its activity."""
-    coded = real.encode(clip, level)
-    frames = as_float(clip.frames).to(level.device)
-    reference = real._reference(clip, level.device)
+    coded = real.encode(clip, qp)
+    frames = as_float(clip.frames).to(qp.device)
+    reference = real._reference(clip, qp.device)
     losses = []
-    for one, qp in zip(coded.frames, level, strict=True):
-        growth = torch.exp(_PER_QP * (qp - qp.detach()))  # 1, with the slope
+    for frame, values in zip(coded.frames, qp, strict=True):
+        growth = torch.exp(_PER_QP * (values - values.detach()))  # 1, with the slope
         pixels = growth.repeat_interleave(MACROBLOCK, -2).repeat_interleave(MACROBLOCK, -1)
-        shown = frames + (one - frames) * pixels[:, None, : frames.shape[-2], : frames.shape[-1]]
-        losses.append(real.task.loss(real.task.predict(shown[None]), reference))
+        blended = frames + (frame - frames) * pixels[:, None, : frames.shape[-2], : frames.shape[-1]]
+        losses.append(real.task.loss(real.task.predict(blended[None]), reference))
     weight = per_macroblock(activity(frames.mean(1))) + 1e-3
     share = weight / weight.sum((1, 2), keepdim=True) * (coded.bits / coded.bits.sum(1, keepdim=True))[..., None, None]
-    log_bits = coded.bits.sum(1).log() - _PER_QP * (share * (level - level.detach())).sum((1, 2, 3))
+    log_bits = coded.bits.sum(1).log() - _PER_QP * (share * (qp - qp.detach())).sum((1, 2, 3))
     return torch.cat(losses), log_bits
 
 
-def _regions(level: torch.Tensor) -> torch.Tensor:
+def _regions(qp: torch.Tensor) -> torch.Tensor:
     """(K, h, w): 1 where a macroblock of maps (M, T, h, w) is in region k."""
-    rows, columns = (min(n, size) for n, size in zip(REGIONS, level.shape[-2:], strict=True))
-    numbers = torch.arange(rows * columns, device=level.device, dtype=level.dtype).view(1, 1, rows, columns)
-    place = F.interpolate(numbers, level.shape[-2:], mode="nearest")[0, 0].long()
-    return F.one_hot(place, rows * columns).movedim(-1, 0).to(level)
+    rows, columns = (min(n, size) for n, size in zip(REGIONS, qp.shape[-2:], strict=True))
+    numbers = torch.arange(rows * columns, device=qp.device, dtype=qp.dtype).view(1, 1, rows, columns)
+    place = F.interpolate(numbers, qp.shape[-2:], mode="nearest")[0, 0].long()
+    return F.one_hot(place, rows * columns).movedim(-1, 0).to(qp)

@@ -25,8 +25,8 @@ def say(notes: Sequence[str], damage: object) -> None:
     """Print notes, and the damage if there is some."""
     for note in notes:
         print(f"note     {note}", file=sys.stderr)
-    if said := str(damage):
-        print(f"damage   {said}", file=sys.stderr)
+    if damage_text := str(damage):
+        print(f"damage   {damage_text}", file=sys.stderr)
 
 
 def missed_rate(target_kbps: float, stats: EncodeStats, *, buffered: bool = False) -> list[str]:

@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
             work = Work(stretch, targets, ours, checkpoint, gop, folder)
             measured = encode_apart(work, lambda: progress.advance(bar))
             bar = progress.add_task("judging", total=stretch.num_frames - task.overlap)
-            shown = judge_all(
+            pictured_frames = judge_all(
                 stretch,
                 measured,
                 task,
@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> None:
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
     how = _rule() if checkpoint is None or control is None else _trained(arguments, checkpoint, control.config, gop)
     facts = _facts(arguments, stretch, start, gop, model, (names["control"], how))
-    said = remarks(verdict, measured, task, names, arguments.target_kbps)
+    sentences = remarks(verdict, measured, task, names, arguments.target_kbps)
     comparison = Comparison(
         title=Path(arguments.video).name,
         names=names,
@@ -149,9 +149,9 @@ def run(arguments: argparse.Namespace) -> None:
         higher_is_better=bool(task.metric().higher_is_better),
         target_kbps=arguments.target_kbps,
         measured=measured,
-        shown=shown,
+        pictured=pictured_frames,
         headline=headline(verdict, task, names),
-        remarks=said,
+        remarks=sentences,
         facts=facts,
         first_frame=start,
         fps=float(stretch.fps),
@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> None:
         "rows": [_row(m) for m in measured],
         "verdict": {name: _finite(value) for name, value in asdict(verdict).items()},
         "headline": comparison.headline,
-        "remarks": said,
+        "remarks": sentences,
         "facts": dict(facts),
     }
     write_atomic(out / "compare.json", json.dumps(figures, indent=1))

@@ -95,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "
         f"at {arguments.target_kbps:g} kbit/s"
     )
-    if said := str(damage):
-        print(f"damage: {said}; the other encoder may conceal it in another way")
+    if damage_text := str(damage):
+        print(f"damage: {damage_text}; the other encoder may conceal it in another way")
     print(f"lost: {written.loses}")
     print(f"use: {command}")
 
@@ -124,13 +124,13 @@ class _Times:
     def __str__(self) -> str:
         """Empty unless it differs by more than 2 % and a tick of their clock."""
         fps, tick = self._picture.fps, self._picture.time_base
-        constant, own = self.frames / fps, (self.last - self.first) * tick + 1 / fps
-        if abs(own - constant) <= constant / 50 + tick:
+        constant, actual = self.frames / fps, (self.last - self.first) * tick + 1 / fps
+        if abs(actual - constant) <= constant / 50 + tick:
             return ""
-        change = "higher" if constant < own else "lower"
+        change = "higher" if constant < actual else "lower"
         return (
             f"the frames come at uneven times: at a constant {float(fps):.4g} a second they take {float(constant):.1f} s instead "
-            f"of {float(own):.1f}, and the bitrate is as much {change}"
+            f"of {float(actual):.1f}, and the bitrate is as much {change}"
         )
 
 

@@ -80,12 +80,12 @@ def _uneven(reference: Reference, how: str, stream: CodedStream) -> VideoError:
 
 def _with_progress(stream: CodedStream) -> Iterator[CodedFrame]:
     """The frames; and how far they have come on a terminal's stderr, once it takes more than two seconds."""
-    shown = time.monotonic() + 2
+    next_print = time.monotonic() + 2
     of = f" of {stream.expected}" if stream.expected else ""
     for done, frame in enumerate(stream):
         yield frame
-        if sys.stderr.isatty() and time.monotonic() > shown:
-            shown = time.monotonic() + 0.5
+        if sys.stderr.isatty() and time.monotonic() > next_print:
+            next_print = time.monotonic() + 0.5
             print(f"\rframe {done}{of}", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
@@ -171,14 +171,14 @@ def _reference_lines(name: str, figures: dict[str, Any]) -> list[str]:
         psnr = "identical" if of["psnr"] is None else f"{of['psnr']:.2f} dB"
         return f"  {title:27}{qp:10}PSNR {psnr:10}SSIM {'-' if of['ssim'] is None else format(of['ssim'], '.4f')}"
 
-    known = [value for row in figures["psnr_map"] for value in row if value is not None]
+    psnrs = [value for row in figures["psnr_map"] for value in row if value is not None]
     some = "" if figures["ssim_frames"] in (0, figures["frames"]) else f", SSIM of {figures['ssim_frames']} of them"
     return [
         f"against {name}: luma of {counted(figures['frames'], 'frame')}{some}",
         line("whole picture", figures),
         *(line(f"third of {third} QPs" if third != "middle" else "middle third", of) for third, of in figures["by_qp"].items()),
-        f"  macroblocks: PSNR {min(known):.2f} to {max(known):.2f} dB, median {np.median(known):.2f}"
-        if known
+        f"  macroblocks: PSNR {min(psnrs):.2f} to {max(psnrs):.2f} dB, median {np.median(psnrs):.2f}"
+        if psnrs
         else "  no difference",
     ]
 
@@ -205,8 +205,8 @@ def _draw(path: str, frame: np.ndarray, mean_qp: np.ndarray, quality: dict[str, 
     axes.flat[0].set_title("first frame", fontsize=9)
     for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
         least = 8.0 if "QP" in title else 0.0  # a nearly flat map of QPs looks nearly flat
-        known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
-        middle, half = (known.min() + known.max()) / 2, max(least, known.max() - known.min()) / 2
+        finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
+        middle, half = (finite.min() + finite.max()) / 2, max(least, finite.max() - finite.min()) / 2
         axis.set_title(title, fontsize=9)
         scale = draw_qp(axis, frame, values, bounds=(middle - half, middle + half))
         scale.set_cmap("viridis_r" if "QP" in title else "viridis")  # yellow is better, in all of them

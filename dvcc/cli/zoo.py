@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.networks.zoo import DEFAULTS, PAPER
 
     entries = (*DEFAULTS, *PAPER)
-    found = [entry.weights.found() for entry in entries]
+    local_files = [entry.weights.local_path() for entry in entries]
     if arguments.json:
         rows = [
             {
@@ -33,12 +33,12 @@ def run(arguments: argparse.Namespace) -> None:
                 "note": entry.note,
                 "remedy": "" if path else entry.weights.remedy,
             }
-            for entry, path in zip(entries, found, strict=True)
+            for entry, path in zip(entries, local_files, strict=True)
         ]
         print(json.dumps(rows))
         return
     table = [["name", "in the paper", "task", "source", "input", "weights"]]
-    for entry, path in zip(entries, found, strict=True):
+    for entry, path in zip(entries, local_files, strict=True):
         state = "present" if path else "missing"
         table.append([entry.name, entry.label or "-", entry.task, entry.source, str(entry.protocol), state])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

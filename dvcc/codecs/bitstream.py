@@ -144,7 +144,7 @@ class CodedStream:
         begun = False
         error: av.FFmpegError | None = None
         with self._file:
-            for frame, said in self._decoded():
+            for frame, packet_facts in self._decoded():
                 if isinstance(frame, av.FFmpegError):
                     error = frame
                     continue
@@ -155,7 +155,7 @@ class CodedStream:
                 if qp is None or (begun and (frame.height, frame.width) != (self.height, self.width)):
                     self.lost += 1
                     continue
-                bits, idr = said or (0, False)
+                bits, idr = packet_facts or (0, False)
                 if not begun:
                     begun, self.height, self.width = True, frame.height, frame.width
                     bits += 8 * _parameter_set_bytes(self._stream.codec_context.extradata or b"")

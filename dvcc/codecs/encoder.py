@@ -225,11 +225,11 @@ def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str,
 @lru_cache
 def cpu_capabilities() -> tuple[str, ...]:
     """The kinds of code that x264 chooses on this processor, by its own names, such as AVX2 and AVX512; none if it says none."""
-    said = re.search("using cpu capabilities: (.*)", "\n".join(_log("libx264", (), av.logging.INFO)))
-    return tuple(said[1].split()) if said else ()
+    match = re.search("using cpu capabilities: (.*)", "\n".join(_log("libx264", (), av.logging.INFO)))
+    return tuple(match[1].split()) if match else ()
 
 
-def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], level: int) -> list[str]:
+def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], log_level: int) -> list[str]:
     """The lines that FFmpeg logs when the encoder opens.
 
     Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
@@ -238,7 +238,7 @@ def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str],
     context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuv420p", Fraction(1, 25)
     context.options = dict(options)
     before = av.logging.get_level()
-    av.logging.set_level(level)
+    av.logging.set_level(log_level)
     try:
         with av.logging.Capture() as lines:
             context.open()

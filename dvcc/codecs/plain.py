@@ -65,8 +65,8 @@ class PlainCodec(Codec):
                 context.colorspace, context.color_range = SWSCALE_MATRIX["bt601"], ColorRange.MPEG
                 for frame in [*_frames(clip, self.pixel_format), None]:
                     for packet in stream.encode(frame):
-                        said, text_bytes = self._text(bytes(packet)) if not sizes else (None, 0)
-                        text = said or text
+                        packet_text, text_bytes = self._text(bytes(packet)) if not sizes else (None, 0)
+                        text = packet_text or text
                         sizes.append((packet.pts, 8 * (packet.size - text_bytes)))
                         container.mux(packet)
                 header = len(context.extradata or b"")
@@ -155,9 +155,9 @@ class VP9(PlainCodec):
         """See `PlainCodec`."""
         if not isinstance(rate, Quantizer):
             raise self._refuse(rate, "Quantizer")
-        level = str(rate.value)
+        step = str(rate.value)
         speed = "3" if self.preset == "medium" else self.preset
-        return {"qmin": level, "qmax": level, "crf": level, "b": "0", "deadline": "good", "cpu-used": speed, "lag-in-frames": "8"}
+        return {"qmin": step, "qmax": step, "crf": step, "b": "0", "deadline": "good", "cpu-used": speed, "lag-in-frames": "8"}
 
 
 PLAIN: dict[str, type[PlainCodec]] = {"x264": PerspectiveX264, "x265": PlainX265, "av1": SVTAV1, "vp9": VP9}

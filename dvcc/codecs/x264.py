@@ -75,18 +75,18 @@ class X264(VideoCodec):
 
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
         """See `VideoCodec`."""
-        said = dict(word.split("=", 1) for word in settings.split("options:", 1)[-1].split() if "=" in word)
+        reported = dict(word.split("=", 1) for word in settings.split("options:", 1)[-1].split() if "=" in word)
         wrong = {}
         if exact:
-            wrong = {key: said.get(key) for key, value in _EXACT_SETTINGS.items() if said.get(key, value) != value}
-            wrong |= {key: said[key] for key in _MOVES_QPS if key in said}
-            if int(said["subme"]) > 9:  # QPRD re-decides the QP of every macroblock
-                wrong["subme"] = said["subme"]
-        elif said["aq"] == "0" or said["aq"].endswith(":0.00"):  # mbtree turns a refused aq=0 into 1:0.00
-            wrong["aq"] = said["aq"]
+            wrong = {key: reported.get(key) for key, value in _EXACT_SETTINGS.items() if reported.get(key, value) != value}
+            wrong |= {key: reported[key] for key in _MOVES_QPS if key in reported}
+            if int(reported["subme"]) > 9:  # QPRD re-decides the QP of every macroblock
+                wrong["subme"] = reported["subme"]
+        elif reported["aq"] == "0" or reported["aq"].endswith(":0.00"):  # mbtree turns a refused aq=0 into 1:0.00
+            wrong["aq"] = reported["aq"]
         if wrong:
-            found = ", ".join(f"{key}={value}" for key, value in wrong.items())
+            listed = ", ".join(f"{key}={value}" for key, value in wrong.items())
             raise CodecError(
-                f"x264 would ignore or shift the QP map with {found} (options {options}): "
+                f"x264 would ignore or shift the QP map with {listed} (options {options}): "
                 f"take a preset up to slower with AQ on, or override with params={{'subme': 9}}"
             )

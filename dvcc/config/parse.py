@@ -156,16 +156,16 @@ def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
 
 def _explain(key: str, value: str, schema: type, command: str) -> str:
     """What `key` could have been, or its value."""
-    known = dict(flat_settings(schema))
-    at = next((name for name in known if key == name or key.startswith((f"{name}[", f"{name}."))), None)
+    defaults = dict(flat_settings(schema))
+    at = next((name for name in defaults if key == name or key.startswith((f"{name}[", f"{name}."))), None)
     if at is not None:
         return f"{key} takes {_words_of(_hint(schema, at.split('.')))}, got {value}"
-    inside = [name for name in known if name.startswith(f"{key}.")]
+    inside = [name for name in defaults if name.startswith(f"{key}.")]
     if inside:
         return f"{key} is a group of keys ({', '.join(inside)}): set one of them, as in {inside[0]}=VALUE"
-    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(key, list(defaults), n=3, cutoff=0.6)
     return f"{command} has no key {key!r}: " + (
-        f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(known)}"
+        f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(defaults)}"
     )
 
 

@@ -48,8 +48,8 @@ class BoxTeacher:
 
     def _look(self, detector: DetectionTask, clip: int) -> dict[str, torch.Tensor]:
         source, seen = self.samples.clips[clip], []
-        for found in detector.objects(as_float(source.frames)):
-            corners = found.corners.float().cpu().numpy()
+        for objects in detector.objects(as_float(source.frames)):
+            corners = objects.corners.float().cpu().numpy()
             sure = Boxes(corners, np.zeros(len(corners), int), np.full(len(corners), self.rule.sure, np.float32))
             seen.append(paint(sure, source.height, source.width, self.rule))
         return {"seen": torch.from_numpy(np.stack(seen)).to(torch.uint8)}

@@ -231,7 +231,7 @@ class ControlModule(L.LightningModule):
     def _predict_from_ladder(self, analysis: Any, qp: torch.Tensor) -> Response:
         """Predict them for maps of one clip: macroblocks are all it takes."""
         assert self.surrogate is not None
-        predicted = self.surrogate.predict(analysis, qp, shown=[])
+        predicted = self.surrogate.predict(analysis, qp, frame_numbers=[])
         assert predicted.degradation is not None  # `reads_ladder` is checked before the run
         return self.task.loss_of(predicted.degradation), predicted.log_clip_bits
 
@@ -251,5 +251,5 @@ class ControlModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put them back, as they stand."""
-        own = self.state_dict()
-        checkpoint["state_dict"].update({k: v for k, v in own.items() if k.startswith(("surrogate.", "task."))})
+        loaded = self.state_dict()
+        checkpoint["state_dict"].update({k: v for k, v in loaded.items() if k.startswith(("surrogate.", "task."))})

@@ -33,10 +33,10 @@ def build_dataset(name: str, root: str | Path, **options: Any) -> DataSet:
     if name not in DATASETS:
         raise ConfigError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
     build = DATASETS[name]
-    known = [option for option in inspect.signature(build).parameters if option != "root"]
+    accepted = [option for option in inspect.signature(build).parameters if option != "root"]
     for option in options:
-        if option not in known:
-            raise ConfigError(f"the data set {name} has no option {option}: it has {', '.join(known) or 'none'}")
+        if option not in accepted:
+            raise ConfigError(f"the data set {name} has no option {option}: it has {', '.join(accepted) or 'none'}")
     return build(Path(root), **options)
 
 

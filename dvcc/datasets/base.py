@@ -136,10 +136,10 @@ def existing(path: Path, *, layout: str) -> Path:
 
 def list_pictures(folder: Path, pattern: str, *, layout: str) -> list[Path]:
     """The pictures below `folder` by a glob pattern, sorted. Raises `ConfigError` when there are none, or no folder."""
-    found = [path for path in existing(folder, layout=layout).glob(pattern) if is_picture(path)]
-    if not found:
+    pictures = [path for path in existing(folder, layout=layout).glob(pattern) if is_picture(path)]
+    if not pictures:
         raise ConfigError(f"{folder} has no pictures named {pattern}; expected: {layout}")
-    return sorted(found)
+    return sorted(pictures)
 
 
 def is_picture(path: Path) -> bool:

@@ -112,7 +112,7 @@ def _train_ids(*, of_ids: bool) -> np.ndarray:
     from torchvision.datasets import Cityscapes
 
     table = np.full(256, IGNORED, np.uint8)
-    for one in Cityscapes.classes:
-        if 0 <= one.train_id < NUM_CLASSES:
-            table[one.id if of_ids else one.train_id] = one.train_id
+    for label in Cityscapes.classes:
+        if 0 <= label.train_id < NUM_CLASSES:
+            table[label.id if of_ids else label.train_id] = label.train_id
     return table

@@ -157,8 +157,8 @@ def clip_starts(
     starts: list[tuple[int, int | None, int]] = []
     for number, (first, end) in enumerate(cut):
         length = min(frames, -(-(end - first) // stride))
-        found = list(range(first, end - span + 1, span)) or [first] * (min_frames is not None and length >= min_frames)
-        starts += [(start, number if len(cut) > 1 else None, length) for start in spread(found, per_video)]
+        shot_starts = list(range(first, end - span + 1, span)) or [first] * (min_frames is not None and length >= min_frames)
+        starts += [(start, number if len(cut) > 1 else None, length) for start in spread(shot_starts, per_video)]
     if not starts:
         longest = max(end - first for first, end in cut)
         raise VideoError(f"{video} has at most {longest} frames in a row, too few for {frames} with stride {stride} ({span})")

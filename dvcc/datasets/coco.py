@@ -34,11 +34,11 @@ def coco(root: Path) -> DataSet:
         content = json.loads(path.read_bytes())
         numbers = {number: i for i, number in enumerate(sorted(category["id"] for category in content["categories"]))}
         boxes: dict[int, list[tuple[float, ...]]] = defaultdict(list)
-        for one in content["annotations"]:
-            left, top, width, height = one["bbox"]
-            if not one.get("iscrowd"):
-                boxes[one["image_id"]].append((left, top, left + width, top + height, numbers[one["category_id"]]))
-        listed = [(one["id"], folder / one["file_name"], (one["height"], one["width"])) for one in content["images"]]
+        for annotation in content["annotations"]:
+            left, top, width, height = annotation["bbox"]
+            if not annotation.get("iscrowd"):
+                boxes[annotation["image_id"]].append((left, top, left + width, top + height, numbers[annotation["category_id"]]))
+        listed = [(image["id"], folder / image["file_name"], (image["height"], image["width"])) for image in content["images"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a file of COCO instances ({error!r}); expected: {_LAYOUT}") from error
     missing = [picture for _, picture, _ in listed if not picture.exists()]

@@ -52,7 +52,7 @@ def class_numbers(folders: list[str]) -> tuple[dict[str, int], int]:
         raise ConfigError(
             f"ROOT/val has {len(folders)} of ImageNet's {NUM_CLASSES} classes, and their numbers come from timm: pip install timm"
         ) from error
-    known = {name: i for i, name in enumerate(ImageNetInfo().label_names())}
-    if not known.keys() >= in_order.keys():
+    number_by_name = {name: i for i, name in enumerate(ImageNetInfo().label_names())}
+    if not number_by_name.keys() >= in_order.keys():
         return in_order, len(folders)
-    return {name: known[name] for name in folders}, NUM_CLASSES
+    return {name: number_by_name[name] for name in folders}, NUM_CLASSES

@@ -17,9 +17,9 @@ def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str
     Without `test`, every fifth video (at least one) is held out, by the hash of its name. Raises `ConfigError` when a
     name matches nothing or no video is left to test on; for the other side see `training_videos`.
     """
-    found = list_videos(root)
-    videos = [video for video in found if video.name not in exclude]
-    _check_names("data.exclude", exclude, found, root)
+    all_videos = list_videos(root)
+    videos = [video for video in all_videos if video.name not in exclude]
+    _check_names("data.exclude", exclude, all_videos, root)
     if not videos:
         raise ConfigError(f"data.exclude={list(exclude)} leaves no video of {root}: exclude fewer, or add videos to data.root")
     if not test:
@@ -41,7 +41,7 @@ def split_data(
         raise ConfigError(f"data={name} has its own split: leave out data.test and data.exclude, got {[*test, *exclude]}")
     if name == "corpus":
         listed = read_table(Path(root))
-        return [one.path for one in listed if one.split == "train"], [one.path for one in listed if one.split != "train"]
+        return [row.path for row in listed if row.split == "train"], [row.path for row in listed if row.split != "train"]
     if name == "cityscapes_sequence":
         sides = [Path(root) / "leftImg8bit_sequence" / side for side in ("train", "val")]
         train, val = (list_videos(side) if side.exists() else [] for side in sides)
@@ -73,7 +73,7 @@ def training_videos(
     if name == "corpus":
         listed = on_side(read_table(Path(root)), "train")
         place = fold_of(listed, folds)
-        videos = [one.path for one in of_kinds(listed, kinds) if folds == 1 or place[one.group] != fold]
+        videos = [row.path for row in of_kinds(listed, kinds) if folds == 1 or place[row.group] != fold]
     if not videos and name == "cityscapes_sequence":
         raise ConfigError(f"{root}/leftImg8bit_sequence/train is not there, and the other splits are for testing: add it")
     if not videos and name != "folder":

@@ -139,9 +139,9 @@ def _render(layers: list[_Layer], frames: int, size: tuple[int, int]) -> tuple[T
     for t in range(frames):
         for number, layer in enumerate(layers):
             rows, columns = layer.window(t)
-            shown = layer.look_up(t, x[columns], y[rows])
-            shows = shown[3] >= 0.5
-            rgb[t, :, rows, columns].lerp_(shown[:3], shown[3])
+            layer_rgba = layer.look_up(t, x[columns], y[rows])
+            shows = layer_rgba[3] >= 0.5
+            rgb[t, :, rows, columns].lerp_(layer_rgba[:3], layer_rgba[3])
             fronts[t, rows, columns].masked_fill_(shows, number)
             if t + 1 < frames:
                 step = layer.pose[t + 1] @ layer.pose[t].inverse() - torch.eye(3, dtype=_EXACT)

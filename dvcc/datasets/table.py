@@ -47,7 +47,7 @@ def read_table(root: Path) -> list[Listed]:
 
 def on_side(listed: Sequence[Listed], split: str) -> list[Listed]:
     """Those of one side."""
-    return [one for one in listed if one.split == split]
+    return [row for row in listed if row.split == split]
 
 
 def of_kinds(listed: Sequence[Listed], kinds: Sequence[str]) -> list[Listed]:
@@ -60,7 +60,7 @@ def of_kinds(listed: Sequence[Listed], kinds: Sequence[str]) -> list[Listed]:
 
 def fold_of(listed: Sequence[Listed], folds: int) -> dict[str, int]:
     """Group to fold, 0 to `folds` - 1, of about as many groups each, by the hash of their names."""
-    groups = sorted({one.group for one in listed}, key=lambda group: hashlib.sha256(group.encode()).digest())
+    groups = sorted({row.group for row in listed}, key=lambda group: hashlib.sha256(group.encode()).digest())
     return {group: place % folds for place, group in enumerate(groups)}
 
 
@@ -83,10 +83,10 @@ def choose(root: Path, split: str, *, kinds: Sequence[str] = (), folds: int = 1,
 
 def _check(table: Path, listed: Sequence[Listed]) -> None:
     side_of: dict[str, str] = {}
-    for one in listed:
-        if one.split not in SPLITS:
-            raise ConfigError(f"{table} has the split {one.split!r} for {one.path.name}: it is {', '.join(SPLITS)}")
-        if side_of.setdefault(one.group, one.split) != one.split:
-            raise ConfigError(f"{table} has the group {one.group!r} on two sides, {side_of[one.group]} and {one.split}")
-        if not one.path.is_file():
-            raise ConfigError(f"{table} names {one.path.name}, which is not beside it")
+    for row in listed:
+        if row.split not in SPLITS:
+            raise ConfigError(f"{table} has the split {row.split!r} for {row.path.name}: it is {', '.join(SPLITS)}")
+        if side_of.setdefault(row.group, row.split) != row.split:
+            raise ConfigError(f"{table} has the group {row.group!r} on two sides, {side_of[row.group]} and {row.split}")
+        if not row.path.is_file():
+            raise ConfigError(f"{table} names {row.path.name}, which is not beside it")

@@ -26,8 +26,8 @@ _LEAST_USED = 0.97  # of the size: below, a correction is worth its encode
 
 def size_of(word: str) -> int:
     """Bytes that a word says: a number with B, kB, MB, GB (powers of 1000), KiB, MiB or GiB (of 1024). Raises `ConfigError`."""
-    said = _SIZE.fullmatch(word.strip())
-    size = round(float(said[1]) * _UNITS[(said[2] or "").lower()]) if said else 0
+    match = _SIZE.fullmatch(word.strip())
+    size = round(float(match[1]) * _UNITS[(match[2] or "").lower()]) if match else 0
     if size < 1:
         raise ConfigError(f"--target-size {word} is no size: give one as 20MB or 700kB")
     return size

@@ -17,8 +17,8 @@ def filters(qp: np.ndarray) -> list[str]:
     commonest QP comes last, as one that covers the picture."""
     values, counts = np.unique(qp, return_counts=True)
     commonest = values[counts.argmax()]
-    found = [box for box in rectangles(qp) if box[4] != commonest]
-    return [_filter(*box) for box in [*found, (0, 0, *qp.shape, int(commonest))]]
+    boxes = [box for box in rectangles(qp) if box[4] != commonest]
+    return [_filter(*box) for box in [*boxes, (0, 0, *qp.shape, int(commonest))]]
 
 
 def _filter(top: int, left: int, height: int, width: int, qp: int) -> str:

@@ -108,11 +108,11 @@ class Reference:
         if stream is None:
             self._file.close()
             raise VideoError(f"{path} has no video stream that can be decoded: give a video as reference")
-        found = (stream.codec_context.height, stream.codec_context.width)
-        if any(not 0 <= mine - coded <= 1 for mine, coded in zip(found, size, strict=True)):  # 4:2:0 loses an odd row or column
+        shape = (stream.codec_context.height, stream.codec_context.width)
+        if any(not 0 <= mine - coded <= 1 for mine, coded in zip(shape, size, strict=True)):  # 4:2:0 loses an odd row or column
             self._file.close()
             raise VideoError(
-                f"{path} is {found[1]}x{found[0]} and the coded video {size[1]}x{size[0]}: give a reference of the same size"
+                f"{path} is {shape[1]}x{shape[0]} and the coded video {size[1]}x{size[0]}: give a reference of the same size"
             )
         stream.thread_type = "FRAME"
         self._frames = self._decoded(stream)

@@ -120,8 +120,8 @@ class StreamSummary:
         says, else the longest."""
         if len(lengths) > 2 and len(set(lengths[:-1].tolist())) == 1:
             return int(lengths[0])
-        said = re.search(r"\bkeyint=(\d+)", self._stream.settings or "")
-        return int(said[1]) if said else int(lengths.max(initial=0))
+        match = re.search(r"\bkeyint=(\d+)", self._stream.settings or "")
+        return int(match[1]) if match else int(lengths.max(initial=0))
 
     def _early(self, regular: int) -> list[int]:
         """I frames that come before a regular interval has passed since the last key frame: most encoders put them at cuts."""

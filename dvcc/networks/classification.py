@@ -122,8 +122,8 @@ def _timm(model: str, weights: str | Path | None, random: bool) -> Classificatio
         repository = timm.get_pretrained_cfg(model).hf_hub_id
         if not repository:
             raise CheckpointError(f"timm has no weights for {model}: set task.weights to a file of them")
-        known = ZOO.get(("classification", model))
-        source = known.weights if known else from_hub(repository)
+        entry = ZOO.get(("classification", model))
+        source = entry.weights if entry else from_hub(repository)
         weights = source.fetch(model)
     state = load_published(weights, key="task.weights")
     try:

@@ -36,11 +36,11 @@ def load_detection_net(
     `CheckpointError`.
     """
     check_detection_net(model)
-    known = ZOO.get(("detection", model))
-    if is_onnx(model) or (known and known.is_onnx):
+    entry = ZOO.get(("detection", model))
+    if is_onnx(model) or (entry and entry.is_onnx):
         refuse_random(model, random)
         options = options or NetworkOptions()
-        return OnnxDetector(load_detector(weights or model, options=options.over(known.options) if known else options))
+        return OnnxDetector(load_detector(weights or model, options=options.over(entry.options) if entry else options))
     refuse_options(model, options)
     if model == "student":
         return _student(weights, random)

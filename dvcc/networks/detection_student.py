@@ -40,10 +40,10 @@ class StudentDetector(DetectionNet):
     def start_from(self, teacher: nn.Module) -> None:
         """Copy the trunk of a FastestDet. Its convolutions come first in the file, in the order of ours. Raises
         `RuntimeError` where they do not fit."""
-        for i, (own, other) in enumerate(zip(_convolutions(self.trunk), _convolutions(teacher), strict=False)):
+        for i, (convolution, other) in enumerate(zip(_convolutions(self.trunk), _convolutions(teacher), strict=False)):
             assert other.bias is not None
             # FastestDet takes BGR.
-            own.load_state_dict({"weight": other.weight.flip(1) if i == 0 else other.weight, "bias": other.bias})
+            convolution.load_state_dict({"weight": other.weight.flip(1) if i == 0 else other.weight, "bias": other.bias})
 
     def forward(self, images: Tensor) -> Tensor:
         """Candidates (N, 484, 4 + num_classes), row by row."""
@@ -57,7 +57,7 @@ class StudentDetector(DetectionNet):
         the classes before their softmax."""
         if images.shape[-2:] != (SIZE, SIZE):
             images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", align_corners=False)
-        fine, middle, coarse = (skip(level) for skip, level in zip(self.skips, self.trunk(images), strict=True))
+        fine, middle, coarse = (skip(features) for skip, features in zip(self.skips, self.trunk(images), strict=True))
         cells = self.context(F.relu(F.avg_pool2d(fine, 2) + middle + F.interpolate(coarse, scale_factor=2.0)))
         return torch.cat([self.boxes(cells), self.classes(cells)], 1)
 

@@ -78,7 +78,7 @@ class OwnDetector(DetectionNet):
         classes = layout.num_classes(answers, options)
         super().__init__(num_classes=classes, suppress=layout.suppress, object_score=options.score or layout.object_score)
         self.net, self.layout, self.options, self.feed = net, layout, options, layout.feed.changed(options)
-        self.fitting = [one.name for one in shaped_as(LAYOUTS, answers, canvas)]
+        self.fitting = [fitted.name for fitted in shaped_as(LAYOUTS, answers, canvas)]
 
     @property
     def words(self) -> str:
@@ -91,8 +91,8 @@ class OwnDetector(DetectionNet):
         canvas, placement = self._canvas(images)
         if self.layout.batched:
             return candidates_of(self.layout, self.answers(images), canvas, placement, self.num_classes, torch)
-        each = [self.answers(one[None]) for one in images]
-        return torch.cat([candidates_of(self.layout, one, canvas, placement, self.num_classes, torch) for one in each])
+        each = [self.answers(image[None]) for image in images]
+        return torch.cat([candidates_of(self.layout, answer, canvas, placement, self.num_classes, torch) for answer in each])
 
     def answers(self, images: torch.Tensor) -> list[torch.Tensor]:
         """What the module itself says of RGB pictures 0..1 (N, 3, H, W)."""

@@ -32,7 +32,7 @@ def import_place(place: str) -> Any:
             f"{place}: {module_name} cannot be imported ({_reason(error)}): run from the folder that has it, or install it"
         ) from error
     if not hasattr(module, name):
-        public = [one for one in vars(module) if not one.startswith("_")]
+        public = [attribute for attribute in vars(module) if not attribute.startswith("_")]
         raise ConfigError(f"{place}: {module_name} has no {name}: it has {', '.join(public) or 'nothing'}")
     return getattr(module, name)
 

@@ -32,13 +32,13 @@ class TorchvisionDetector(DetectionNet):
         """Candidates (N, M, 4 + num_classes), best first; M is what the network keeps at most of a picture."""
         height, width = images.shape[-2:]
         sides = images.new_tensor([width, height, width, height])
-        return torch.stack([self._candidates(found, sides) for found in self.net(list(images))])
+        return torch.stack([self._candidates(detections, sides) for detections in self.net(list(images))])
 
-    def _candidates(self, found: dict[str, torch.Tensor], sides: torch.Tensor) -> torch.Tensor:
-        known = [n for n, label in enumerate(found["labels"].tolist()) if label in self._places]
-        places = [self._places[label] for label in found["labels"].tolist() if label in self._places]
+    def _candidates(self, detections: dict[str, torch.Tensor], sides: torch.Tensor) -> torch.Tensor:
+        kept = [n for n, label in enumerate(detections["labels"].tolist()) if label in self._places]
+        places = [self._places[label] for label in detections["labels"].tolist() if label in self._places]
         chosen = F.one_hot(torch.tensor(places, dtype=torch.int64, device=sides.device), self.num_classes)
-        rows = torch.cat([found["boxes"][known] / sides, found["scores"][known, None] * chosen], 1)
+        rows = torch.cat([detections["boxes"][kept] / sides, detections["scores"][kept, None] * chosen], 1)
         return F.pad(rows, (0, 0, 0, self._most - len(rows)))
 
 

@@ -106,11 +106,11 @@ class Feed:
     def words(self) -> str:
         """For a report."""
         resize = {"stretch": "stretched", "letterbox": "letterboxed", "letterbox_corner": "letterboxed in the corner"}
-        said = f"{resize[self.resize]}, {self.colours.upper()} 0..{self.range:g}"
+        text = f"{resize[self.resize]}, {self.colours.upper()} 0..{self.range:g}"
         if any(self.mean) or set(self.deviation) != {1.0}:
             mean, deviation = (" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.deviation))
-            said += f", mean {mean}, deviation {deviation}"
-        return said
+            text += f", mean {mean}, deviation {deviation}"
+        return text
 
     def placement(self, picture: tuple[int, int], canvas: tuple[int, int], *, scale: bool = True) -> Placement:
         """Where a picture (height, width) lies on a canvas (height, width). scale: False for a letterbox that only pads."""
@@ -179,7 +179,7 @@ def canvas_size(fixed: tuple[int, int], picture: tuple[int, int], options: Netwo
     """Height and width that a network sees of a picture (height, width): those of its file; else `options.size`; else the
     picture's own, in multiples of `multiple`. fixed: of the file, 0 for an open side."""
     wanted = options.size or tuple(-(-side // multiple) * multiple for side in picture)
-    height, width = (own or side for own, side in zip(fixed, wanted, strict=True))
+    height, width = (fixed_side or side for fixed_side, side in zip(fixed, wanted, strict=True))
     return height, width
 
 

@@ -139,8 +139,8 @@ class FlowNetwork(nn.Module):
     def _features(self, images: Tensor) -> list[Tensor]:
         """Features (N, MATCH_CHANNELS, h, w) of 1/4 to 1/32, finest first."""
         x, features = self.stem(images), []
-        for level, match in zip(self.pyramid, self.match, strict=True):
-            x = level(x)
+        for stage, match in zip(self.pyramid, self.match, strict=True):
+            x = stage(x)
             features.append(match(x))
         return features
 

@@ -50,9 +50,9 @@ def torchvision_names(family: str, model: str, *, task: str, also: Sequence[str]
     """Raise `ConfigError` unless torchvision has `model` in the module `family` (such as torchvision.models.detection)."""
     from torchvision.models import list_models
 
-    known = list_models(module=import_module(family))
-    if model not in known:
-        raise ConfigError(f"there is no {task} model {model!r}: choose one of {', '.join([*also, *known])}, or an ONNX file")
+    models = list_models(module=import_module(family))
+    if model not in models:
+        raise ConfigError(f"there is no {task} model {model!r}: choose one of {', '.join([*also, *models])}, or an ONNX file")
 
 
 def load_pretrained(model: str, weights: WeightsEnum) -> nn.Module:

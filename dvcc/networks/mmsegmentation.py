@@ -92,7 +92,7 @@ class UPerHead(nn.Module):
             lateral = convolution(feature)
             merged.insert(0, lateral + _resize(merged[0], lateral))
         levels = [conv(x) for conv, x in zip(self.fpn_convs, merged, strict=False)] + merged[-1:]
-        return self.conv_seg(self.fpn_bottleneck(torch.cat([_resize(level, levels[0]) for level in levels], 1)))
+        return self.conv_seg(self.fpn_bottleneck(torch.cat([_resize(features, levels[0]) for features in levels], 1)))
 
 
 class EncoderDecoder(nn.Module):

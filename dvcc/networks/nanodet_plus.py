@@ -66,11 +66,11 @@ class NanoDetPlus(nn.Module):
             )
         for (name, conv), node in zip(ours, theirs, strict=True):
             wanted = (tuple(conv.weight.shape), conv.stride, conv.padding, conv.groups)
-            found = (tuple(node.weight.shape), node.stride, node.padding, node.groups)
-            if found != wanted:
+            stored = (tuple(node.weight.shape), node.stride, node.padding, node.groups)
+            if stored != wanted:
                 raise CheckpointError(
                     f"{path} is another network than NanoDet-Plus-m: its convolution {node.name!r} has shape, stride, padding "
-                    f"and groups {found}, but {name} has {wanted}: give nanodet_plus_m_416.onnx"
+                    f"and groups {stored}, but {name} has {wanted}: give nanodet_plus_m_416.onnx"
                 )
             assert conv.bias is not None
             conv.weight.data.copy_(node.weight)

@@ -61,7 +61,7 @@ class OnnxFile:
 
     def canvas(self, picture: tuple[int, int], options: NetworkOptions, *, multiple: int) -> tuple[int, int]:
         """Height and width of what it sees of a picture (height, width). Raises `ConfigError` for a size that it has not."""
-        if options.size and any(own and own != side for own, side in zip(self.fixed, options.size, strict=True)):
+        if options.size and any(fixed and fixed != side for fixed, side in zip(self.fixed, options.size, strict=True)):
             raise ConfigError(f"{self.path} takes pictures of {self.fixed[0]}x{self.fixed[1]} alone: leave task.size out")
         return canvas_size(self.fixed, picture, options, multiple=multiple)
 

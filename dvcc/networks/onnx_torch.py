@@ -63,8 +63,8 @@ def _convert(file: OnnxFile) -> tuple[nn.Module, int]:
             f"{file.path} can be measured but not trained for: onnx2torch has no converter for it ({first_line(error)}); "
             "export it with opset 17 or lower and without post-processing, or give the torch module itself"
         ) from error
-    known = {tensor.name for tensor in graph.graph.initializer}
-    return net, sum(value.name not in known for value in graph.graph.input)
+    initializers = {tensor.name for tensor in graph.graph.initializer}
+    return net, sum(value.name not in initializers for value in graph.graph.input)
 
 
 Read = Callable[[Sequence[Any], Any], Any]

@@ -49,12 +49,12 @@ def load_segmentation_net(
     Raises `ConfigError` or `CheckpointError`.
     """
     check_segmentation_net(model)
-    known = ZOO.get(("segmentation", model))
-    if is_onnx(model) or (known and known.is_onnx):
+    entry = ZOO.get(("segmentation", model))
+    if is_onnx(model) or (entry and entry.is_onnx):
         refuse_random(model, random)
         options = options or NetworkOptions()
-        path = weights or (known.weights.fetch(model) if known else model)
-        return onnx_segmenter(OnnxFile(path), options=options.over(known.options) if known else options)
+        path = weights or (entry.weights.fetch(model) if entry else model)
+        return onnx_segmenter(OnnxFile(path), options=options.over(entry.options) if entry else options)
     refuse_options(model, options)
     if model == "student":
         return _student(weights, random)

@@ -62,9 +62,9 @@ class SegmentationNet(nn.Module):
     @property
     def words(self) -> str:
         """For a report."""
-        said = self._form.kind if self._form.channels in (None, 1) else f"{self._form.kind} with the classes last"
+        form = self._form.kind if self._form.channels in (None, 1) else f"{self._form.kind} with the classes last"
         size = self._fixed if all(self._fixed) else self._options.size
-        return f"{said}, {self._feed.words()}, at {f'{size[0]}x{size[1]}' if size else 'the pictures' + chr(39) + ' size'}"
+        return f"{form}, {self._feed.words()}, at {f'{size[0]}x{size[1]}' if size else 'the pictures' + chr(39) + ' size'}"
 
     def check_trainable(self) -> None:
         """Raise `ConfigError` for a network that answers labels."""

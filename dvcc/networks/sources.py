@@ -37,16 +37,16 @@ class WeightsSource(AbstractBase):
     def remedy(self) -> str:
         """What to do when it is not there, to be read after its path."""
 
-    def found(self) -> Path | None:
+    def local_path(self) -> Path | None:
         """The file, if it is on this machine."""
         return self.path if self.path.is_file() else None
 
     def fetch(self, model: str) -> Path:
         """The file. Raises `CheckpointError` that says what to put where."""
-        found = self.found()
-        if found is None:
+        path = self.local_path()
+        if path is None:
             raise CheckpointError(f"the weights of {model} are not at {self.path}: {self.remedy}, or give the path of a file")
-        return found
+        return path
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ class FirstOf(WeightsSource):
 
     @property
     def path(self) -> Path:
-        return self.found() or self.sources[0].path
+        return self.local_path() or self.sources[0].path
 
-    def found(self) -> Path | None:
-        return next((path for source in self.sources if (path := source.found())), None)
+    def local_path(self) -> Path | None:
+        return next((path for source in self.sources if (path := source.local_path())), None)
 
     def fetch(self, model: str) -> Path:
         """The file. Raises `CheckpointError` that says what to put where."""
-        return self.found() or self.sources[0].fetch(model)
+        return self.local_path() or self.sources[0].fetch(model)
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ class Download(WeightsSource):
     path = property(lambda self: torch_cache() / self.name)
     remedy = property(lambda self: f"put {self.url} there")
 
-    def found(self) -> Path | None:
-        return super().found() or self._in_hub_cache()
+    def local_path(self) -> Path | None:
+        return super().local_path() or self._in_hub_cache()
 
     def fetch(self, model: str) -> Path:
         """The file, downloaded once. One attempt: on a machine without a network the sentence comes in seconds."""
-        if found := self.found():
-            return found
+        if path := self.local_path():
+            return path
         from torch.hub import download_url_to_file
 
         digest = _HASH.search(self.name)

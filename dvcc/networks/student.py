@@ -49,8 +49,8 @@ class StudentSegmenter(nn.Module):
 
     def start_from(self, teacher: ESPNetv2) -> None:
         """Copy the encoder of an ESPNetv2 with scale 2.0, less its last units at the coarsest level."""
-        own = self.encoder.state_dict()
-        self.encoder.load_state_dict({key: teacher.base_net.state_dict()[key] for key in own})
+        names = self.encoder.state_dict()
+        self.encoder.load_state_dict({key: teacher.base_net.state_dict()[key] for key in names})
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores of every pixel.
@@ -63,7 +63,7 @@ class StudentSegmenter(nn.Module):
     def quarter_logits(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes, H/4, W/4), before the bilinear enlargement: what distillation compares."""
         levels = self.encoder(F.avg_pool2d(images, 2))
-        quarter, eighth, sixteenth, coarse = (skip(level) for skip, level in zip(self.skips, levels, strict=True))
+        quarter, eighth, sixteenth, coarse = (skip(features) for skip, features in zip(self.skips, levels, strict=True))
         context = self.context(F.relu(sixteenth + _resize(coarse, sixteenth)))
         detail = self.detail(F.relu(eighth + _resize(self.context_to_detail(context), eighth)))
         return self.head(quarter + self.edges(images) + _resize(self.detail_to_edges(detail), quarter))

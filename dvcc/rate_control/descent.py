@@ -51,7 +51,7 @@ class LadderDescent(ClipController):
         analysis = self.surrogate.without_pixels(analysis)
 
         def answers(qp: torch.Tensor) -> Response:
-            predicted = self.surrogate.predict(analysis, soft_qp(qp), shown=[])
+            predicted = self.surrogate.predict(analysis, soft_qp(qp), frame_numbers=[])
             assert predicted.degradation is not None
             return self.task.loss_of(predicted.degradation), predicted.log_clip_bits
 

@@ -84,17 +84,17 @@ class QPMapGenerator:
 def _prior_qp(offsets: LearnedOffsets, source: Source, progress: Progress) -> float:
     """The prior's QP for the whole video, from its first frames and two in a row out of every few: a title says little of the
     film."""
-    levels, shown = list[float](), list[np.ndarray]()
+    mean_qps, frames = list[float](), list[np.ndarray]()
     for index, frame in enumerate(source.frames()):
-        if index % _LOOK_EVERY == 0 and shown:
-            levels.append(offsets.stream.level(np.stack(shown)))
-            shown = []
+        if index % _LOOK_EVERY == 0 and frames:
+            mean_qps.append(offsets.stream.mean_qp(np.stack(frames)))
+            frames = []
         if index < _LOOK_EVERY or index % _LOOK_EVERY < 2:
-            shown.append(reduced_frame(source, frame))
+            frames.append(reduced_frame(source, frame))
         progress("look", index + 1)
-    if len(shown) > 1 or not levels:
-        levels.append(offsets.stream.level(np.stack(shown)))
-    return sum(levels) / len(levels)
+    if len(frames) > 1 or not mean_qps:
+        mean_qps.append(offsets.stream.mean_qp(np.stack(frames)))
+    return sum(mean_qps) / len(mean_qps)
 
 
 def shift_to_target(achieved_kbps: float, target_kbps: float) -> float:

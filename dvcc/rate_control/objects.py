@@ -152,7 +152,7 @@ class ObjectStream:
         for start, stop in pairwise(moments):
             boxes += [*between(looks[start], looks[stop], stop - start), looks[stop]]
         self._last = boxes[-1]
-        self.painted = [paint(one, self.height, self.width, self.objects.rule) for one in boxes[-len(pictures) :]]
+        self.painted = [paint(frame_boxes, self.height, self.width, self.objects.rule) for frame_boxes in boxes[-len(pictures) :]]
         offsets = offsets_of_gop(self.painted, self.objects.rule)
         for values, decided in zip(self.painted, offsets, strict=True):
             self.seen.add(values, decided)

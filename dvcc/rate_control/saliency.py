@@ -71,12 +71,12 @@ class BinarySaliency(ClipController):
 
 def saliency_of(task: Task, clip: Clip, coded: EncodedClip) -> torch.Tensor:
     """(T, h, w): |d task loss / d pixel| x |coding error| at `coded`, summed over the pixels and colours of a macroblock."""
-    shown = as_float(coded.frames)[None].requires_grad_()
+    pixels = as_float(coded.frames)[None].requires_grad_()
     uncoded = as_float(clip.frames)[None]
     with torch.no_grad():
         reference = task.predict(uncoded)
-    (gradient,) = torch.autograd.grad(task.loss(task.predict(shown), reference).sum(), shown)
-    return per_macroblock((gradient * (shown.detach() - uncoded)).abs().sum(2)[0])
+    (gradient,) = torch.autograd.grad(task.loss(task.predict(pixels), reference).sum(), pixels)
+    return per_macroblock((gradient * (pixels.detach() - uncoded)).abs().sum(2)[0])
 
 
 def dilated(values: torch.Tensor) -> torch.Tensor:

@@ -65,10 +65,10 @@ class Search(LadderDescent):
         zero = torch.zeros(plain.realised_qp().values.shape)
         best = Try(zero, plain, loss)
 
-        def better(one: Try, offsets: torch.Tensor) -> Try:
+        def better(best_so_far: Try, offsets: torch.Tensor) -> Try:
             coded, loss = real(offsets, asked)
             other = Try(offsets, coded, loss + price * np.log(coded.bits / plain.bits))
-            return min(one, other, key=lambda candidate: candidate.loss)
+            return min(best_so_far, other, key=lambda candidate: candidate.loss)
 
         descended = self.descend(clip, torch.tensor(plain.realised_qp().values, dtype=torch.float32))
         for strength in _STRENGTHS:

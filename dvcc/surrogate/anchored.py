@@ -82,10 +82,10 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
 
     def analyse(self, sample: Sample) -> LadderAnalysis:
         """See `Surrogate.analyse`. Raises `ConfigError` for a sample without a ladder, or with one of other rungs."""
-        found = {name: sample[name].shape[1] for name in ("ladder_log_error", "ladder_bits") if name in sample}
-        if list(found.values()) != [len(self.rungs.qps)] * 2:
+        sizes = {name: sample[name].shape[1] for name in ("ladder_log_error", "ladder_bits") if name in sample}
+        if list(sizes.values()) != [len(self.rungs.qps)] * 2:
             raise ConfigError(
-                f"this surrogate reads a ladder of {len(self.rungs.qps)} rungs, and the sample has {found or 'none'}: "
+                f"this surrogate reads a ladder of {len(self.rungs.qps)} rungs, and the sample has {sizes or 'none'}: "
                 f"take a sample of LadderSamples(qps={tuple(int(qp) for qp in self.rungs.qps)})"
             )
         frames, ladder_bits = as_float(sample["frames"]), sample["ladder_bits"]
@@ -128,22 +128,24 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         kernel = torch.exp(-distance.square() / 2)
         return einsum(kernel / kernel.sum(1, keepdim=True), judged, "r k, b k t h w -> b t r h w")
 
-    def predict(self, analysis: LadderAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
+    def predict(self, analysis: LadderAnalysis, qp: torch.Tensor, *, frame_numbers: Sequence[int] | None = None) -> Prediction:
         """See `Surrogate.predict`."""
         b, t, _, h, w = analysis.static.shape
         check_qp(qp, clips=(b, t, h, w))
-        level = mean_qp(qp)
-        effective, log_bits = self._propagate(analysis, level)
-        shown = list(range(level.shape[1])) if shown is None else list(shown)
+        requested = mean_qp(qp)
+        effective, log_bits = self._propagate(analysis, requested)
+        frame_numbers = list(range(requested.shape[1])) if frame_numbers is None else list(frame_numbers)
         maps_per_clip = len(qp) // b
         degradation = None
         if analysis.degradation is not None:
             table = analysis.degradation.repeat_interleave(maps_per_clip, 0)
-            read = [self.rungs.at(table[:, t], effective[:, t]) for t in range(level.shape[1])]
+            read = [self.rungs.at(table[:, t], effective[:, t]) for t in range(requested.shape[1])]
             degradation = torch.stack(read, 1).mean((1, 2, 3))
-        if not shown:
-            return Prediction(log_bits, level.new_zeros(len(level), 0, 3, *analysis.frames.shape[3:]), degradation=degradation)
-        drawn = [self._compose(analysis, m // maps_per_clip, level[m], effective[m], shown) for m in range(len(qp))]
+        if not frame_numbers:
+            return Prediction(
+                log_bits, requested.new_zeros(len(requested), 0, 3, *analysis.frames.shape[3:]), degradation=degradation
+            )
+        drawn = [self._compose(analysis, m // maps_per_clip, requested[m], effective[m], frame_numbers) for m in range(len(qp))]
         frames, candidates, weights, log_error = (torch.stack(part) for part in zip(*drawn, strict=True))
         return Prediction(log_bits, frames, (candidates.transpose(0, 1), weights), log_error, degradation)
 
@@ -166,31 +168,31 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         shares = (learned + log_cost).flatten(-2).log_softmax(-1).unflatten(-1, (h, w))
         return shares + (log_mean_bits + math.log(h * w))[..., None, None]
 
-    def _propagate(self, analysis: LadderAnalysis, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _propagate(self, analysis: LadderAnalysis, requested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Effective QPs (M, T, h, w) and log bits per frame (M, T) of QPs (M, T, h, w): frame by frame, in coding order."""
         order = analysis.order
-        clips = torch.arange(len(order.frame), device=level.device)
-        n = len(level) // len(clips)
-        rows = torch.arange(len(level), device=level.device)
+        clips = torch.arange(len(order.frame), device=requested.device)
+        n = len(requested) // len(clips)
+        rows = torch.arange(len(requested), device=requested.device)
         effective: list[torch.Tensor] = []
         log_bits: list[torch.Tensor] = []
-        for place in range(level.shape[1]):
+        for place in range(requested.shape[1]):
             frame = order.frame[:, place]
 
             def here(x: torch.Tensor, frame: torch.Tensor = frame) -> torch.Tensor:
                 return x[clips, frame].repeat_interleave(n, 0)
 
-            qp = level[rows, frame.repeat_interleave(n)]
+            qp = requested[rows, frame.repeat_interleave(n)]
             references: list[torch.Tensor] = []
             for places, flow in ((order.past, analysis.grid_motion.past), (order.future, analysis.grid_motion.future)):
-                known = places[:, place].repeat_interleave(n)
+                source = places[:, place].repeat_interleave(n)
                 if effective:
-                    quality = torch.stack(effective, 1)[rows, known.clamp(min=0)]
+                    quality = torch.stack(effective, 1)[rows, source.clamp(min=0)]
                     quality = warp(quality[:, None], here(flow))[:, 0]
                 else:
                     quality = qp
                 fallback = references[0] if references else qp  # without a future reference, the past one twice
-                references.append(torch.where((known >= 0)[:, None, None], quality, fallback))
+                references.append(torch.where((source >= 0)[:, None, None], quality, fallback))
             weights, gain, beyond = self.macroblocks(
                 qp,
                 *references,
@@ -207,10 +209,10 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         return torch.stack(effective, 1)[rows[:, None], display], torch.stack(log_bits, 1)[rows[:, None], display]
 
     def _compose(
-        self, analysis: LadderAnalysis, clip: int, level: torch.Tensor, effective: torch.Tensor, shown: list[int]
+        self, analysis: LadderAnalysis, clip: int, requested: torch.Tensor, effective: torch.Tensor, frame_numbers: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The `shown` frames (S, 3, H, W) of one map, the two candidates they are drawn from, the weight of the second, and
-        the log coding error.
+        """The frames `frame_numbers` (S, 3, H, W) of one map, the two candidates they are drawn from, the weight of the second,
+        and the log coding error.
 
         One rung per macroblock, drawn from the two around its effective QP. A blend of rungs averages their coding noise
         and looks better than any real encode (by about 1 dB). The draw has no gradient, and the difference of two rungs is
@@ -220,10 +222,10 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         at, rungs, ladder = analysis.ladder_at[clip], analysis.ladder_rungs[clip], analysis.ladder_frames[clip]
         frames = analysis.frames[clip, at]
         size = frames.shape[-2:]
-        places = torch.searchsorted(at, torch.tensor(shown, device=at.device))
+        places = torch.searchsorted(at, torch.tensor(frame_numbers, device=at.device))
         below, weight = self.rungs.around(effective)
         chosen = (weight > (torch.rand_like(weight) if self.training else 0.5))[at]
-        below, weight, effective_at, level_at = below[at], weight[at], effective[at], level[at]
+        below, weight, effective_at, requested_at = below[at], weight[at], effective[at], requested[at]
         candidates = torch.stack([pick_rungs(ladder, torch.searchsorted(rungs, rung)) for rung in (below, below + 1)])
         second = to_pixels(chosen[:, None], size)
         log_error = self.rungs.at(analysis.log_error[clip, at], effective_at)
@@ -231,26 +233,27 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         drawn = frames + (torch.where(second, candidates[1], candidates[0]) - frames) * growth
         other = torch.where(second, candidates[0], candidates[1])
         # Rungs are exact as they are: the correction is for where a map leaves them.
-        left = (effective_at - self.rungs.qps[below + chosen]).abs() + (effective_at - level_at).abs()
-        left = left + (level_at - level.mean()).abs()
+        left = (effective_at - self.rungs.qps[below + chosen]).abs() + (effective_at - requested_at).abs()
+        left = left + (requested_at - requested.mean()).abs()
         where = F.max_pool2d(left.detach().clamp(max=1)[:, None], 3, 1, 1)[places]
-        residual = self._correct(analysis, clip, level, effective, drawn, other, shown)
+        residual = self._correct(analysis, clip, requested, effective, drawn, other, frame_numbers)
         return drawn[places] + to_pixels(where, size) * residual, candidates[:, places], weight[places], log_error[places]
 
     def _correct(
         self,
         analysis: LadderAnalysis,
         clip: int,
-        level: torch.Tensor,
+        requested: torch.Tensor,
         effective: torch.Tensor,
         drawn: torch.Tensor,
         other: torch.Tensor,
-        shown: list[int],
+        frame_numbers: list[int],
     ) -> torch.Tensor:
-        """(S, 3, H, W): what to add to the `shown` of the `drawn` rungs; drawn, other: (K, 3, H, W), of frames `ladder_at`."""
+        """(S, 3, H, W): what to add to the frames `frame_numbers` of the `drawn` rungs; drawn, other: (K, 3, H, W), of frames
+        `ladder_at`."""
         order, size = analysis.order, drawn.shape[-2:]
         frames = analysis.frames[clip]
-        at, here = analysis.ladder_at[clip], torch.tensor(shown, device=drawn.device)
+        at, here = analysis.ladder_at[clip], torch.tensor(frame_numbers, device=drawn.device)
         drawn_here = torch.searchsorted(at, here)
         place_of = order.frame[clip].argsort()[here]
         neighbours, qualities = [], []
@@ -261,7 +264,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
             qualities += [effective[source]]
         scale = torch.exp(self.rungs.at(analysis.log_error[clip, here], effective[here]))
         maps = torch.cat(
-            [torch.stack([level[here], effective[here], *qualities], 1) / 10 - 3.2, analysis.static[clip, here, 3:]], 1
+            [torch.stack([requested[here], effective[here], *qualities], 1) / 10 - 3.2, analysis.static[clip, here, 3:]], 1
         )
         pictures = (drawn[drawn_here], frames[here], other[drawn_here], *neighbours)
         return self.correction(*pictures, maps=maps, scale=to_pixels(scale[:, None], size))
@@ -272,9 +275,9 @@ def _residual(luma: torch.Tensor, flow: torch.Tensor, order: CodingOrder, places
     I frame the difference to the frame's mean."""
     clips = torch.arange(len(luma), device=luma.device)[:, None]
     place_of = order.frame.argsort(1)
-    own = places[clips, place_of]
-    own = torch.where(own >= 0, own, order.past[clips, place_of])
-    source = order.frame[clips, own.clamp(min=0)]
+    reference = places[clips, place_of]
+    reference = torch.where(reference >= 0, reference, order.past[clips, place_of])
+    source = order.frame[clips, reference.clamp(min=0)]
     aligned = warp(luma[clips, source].flatten(0, 1)[:, None], flow.flatten(0, 1)).view_as(luma)
     mean = luma.mean((-2, -1), keepdim=True)
-    return luma - torch.where((own >= 0)[..., None, None], aligned, mean)
+    return luma - torch.where((reference >= 0)[..., None, None], aligned, mean)

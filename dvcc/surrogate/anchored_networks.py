@@ -54,15 +54,15 @@ class MacroblockNetwork(nn.Module):
         differences = torch.stack([to_past, to_future, to_past.abs(), to_future.abs(), around - qp, step], 1) / 5
         levels = [(x - 32) / 10 for x in (qp, past, future)]
         centred = [(cost - 5) / 2 for cost in costs]
-        own, *theirs = (error_bits(error.exp(), qp) for error in errors)
-        seen = [*errors, *centred, *(x / 100 for x in (own, *theirs)), bits - mean_bits, mean_bits / 4, *levels]
+        at_qp, *of_references = (error_bits(error.exp(), qp) for error in errors)
+        seen = [*errors, *centred, *(x / 100 for x in (at_qp, *of_references)), bits - mean_bits, mean_bits / 4, *levels]
         same = torch.cat([static, torch.stack(seen, 1)], 1)
         mixed, flat = (torch.cat([same, d], 1) for d in (differences, torch.zeros_like(differences)))
         # Channels last: twice as fast on a CPU.
         both = torch.cat([mixed, flat]).contiguous(memory_format=torch.channels_last)
         output, without = self.head(self.body(both)).chunk(2)
         gain = _LARGEST_GAIN * torch.tanh((output[:, 2] - without[:, 2]) / _LARGEST_GAIN)
-        mending = (torch.minimum(*theirs) - own).clamp(min=0) * output[:, 4].sigmoid()
+        mending = (torch.minimum(*of_references) - at_qp).clamp(min=0) * output[:, 4].sigmoid()
         return output[:, :2].sigmoid(), gain, step * F.softplus(output[:, 3]) + mending
 
 

@@ -59,16 +59,16 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         """
 
     @abstractmethod
-    def predict(self, analysis: Analysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
+    def predict(self, analysis: Analysis, qp: torch.Tensor, *, frame_numbers: Sequence[int] | None = None) -> Prediction:
         """Coded frames and log bits of M = B x N maps, those of one clip adjacent. Raises `ConfigError` (see `check_qp`).
 
         qp: (M, T, h, w, 52), the weight of every QP, summing to 1 over the last axis: one-hot (hard samples,
-        straight-through or not) or soft. Differentiable in `qp`. shown: the frames to predict, by number (None: all);
+        straight-through or not) or soft. Differentiable in `qp`. frame_numbers: the frames to predict, by number (None: all);
         with fewer it is faster, and with none, [], there are bits only.
         """
 
     def without_pixels(self, analysis: Analysis) -> Analysis:
-        """An analysis small enough to keep, good for predictions of bits and degradation only (shown=[])."""
+        """An analysis small enough to keep, good for predictions of bits and degradation only (frame_numbers=[])."""
         return analysis
 
     def forward(self, sample: Sample, qp: torch.Tensor) -> Prediction:
@@ -95,11 +95,11 @@ def one_hot_qp(qp: torch.Tensor) -> torch.Tensor:
     return nn.functional.one_hot(qp, NUM_QPS).float()
 
 
-def soft_qp(level: torch.Tensor) -> torch.Tensor:
-    """(..., 52): weights of the two integer QPs around `level` (...), differentiable in it."""
-    below = level.detach().floor().clamp(0, MAX_QP - 1).long()
-    weight = (level - below)[..., None]
-    hot = [nn.functional.one_hot(index, NUM_QPS).to(level) for index in (below, below + 1)]
+def soft_qp(qp: torch.Tensor) -> torch.Tensor:
+    """(..., 52): weights of the two integer QPs around `qp` (...), differentiable in it."""
+    below = qp.detach().floor().clamp(0, MAX_QP - 1).long()
+    weight = (qp - below)[..., None]
+    hot = [nn.functional.one_hot(index, NUM_QPS).to(qp) for index in (below, below + 1)]
     return hot[0] * (1 - weight) + hot[1] * weight
 
 

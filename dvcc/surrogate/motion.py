@@ -44,8 +44,8 @@ def reference_motion(frames: torch.Tensor, order: CodingOrder, flow_net: FlowNet
         clips, positions = torch.nonzero(places >= 0, as_tuple=True)
         if len(clips):
             here, there = order.frame[clips, positions], order.frame[clips, places[clips, positions]]
-            found = network(small[clips, here], small[clips, there])
-            full = 2 * F.interpolate(found, scale_factor=2.0, mode="bilinear", align_corners=False)
+            half_flow = network(small[clips, here], small[clips, there])
+            full = 2 * F.interpolate(half_flow, scale_factor=2.0, mode="bilinear", align_corners=False)
             flow[clips, here] = full[..., :height, :width]
         fields.append(flow)
     return Motion(*fields)

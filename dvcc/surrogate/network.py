@@ -76,7 +76,7 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
         order = coding_order(sample["frame_types"])
         return FrameAnalysis(padded, size, order, reference_motion(padded, order, self.flow_net), sample["frame_types"])
 
-    def predict(self, analysis: FrameAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
+    def predict(self, analysis: FrameAnalysis, qp: torch.Tensor, *, frame_numbers: Sequence[int] | None = None) -> Prediction:
         """See `Surrogate.predict`; fewer frames are not faster here, as each is a reference of the next."""
         order = analysis.order
         b, t, _, height, width = analysis.frames.shape
@@ -93,7 +93,7 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
             seen, remembered = [], []
             for places, flow in zip((order.past, order.future), analysis.motion, strict=True):
                 source = places[clips, place]
-                known = (source >= 0).to(here)[:, None, None, None]
+                has_reference = (source >= 0).to(here)[:, None, None, None]
                 if coded:
                     # Input and prediction of the reference, a run-away of which cannot feed itself.
                     picture = torch.stack(coded, 1)[rows, source.clamp(min=0)].clamp(0, 1)
@@ -103,8 +103,8 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
                     state = torch.stack(states, 1)[rows, source.clamp(min=0)]
                     scale = motion.shape[-1] // state.shape[-1]
                     state = warp(state, F.avg_pool2d(motion, scale) / scale)
-                    seen.append(known * (aligned - torch.cat([here, here], 1)))
-                    remembered.append(known * state)
+                    seen.append(has_reference * (aligned - torch.cat([here, here], 1)))
+                    remembered.append(has_reference * state)
                 else:
                     seen.append(here.new_zeros(len(here), 6, *here.shape[-2:]))
                     remembered.append(
@@ -116,21 +116,26 @@ class NetworkSurrogate(Surrogate[FrameAnalysis]):
             log_bits.append(bits)
         display = order.frame.argsort(1)[clips]
         frames = torch.stack(coded, 1)[rows[:, None], display][..., : analysis.size[0], : analysis.size[1]]
-        if shown is not None:
-            frames = frames[:, list(shown)]
+        if frame_numbers is not None:
+            frames = frames[:, list(frame_numbers)]
         return Prediction(torch.stack(log_bits, 1)[rows[:, None], display], frames)
 
     def _condition(
         self, analysis: FrameAnalysis, qp: torch.Tensor, rows: torch.Tensor, clips: torch.Tensor, frame: torch.Tensor
     ) -> torch.Tensor:
         """(M, C, h, w): QP embedding, QP, frame type one-hot, position in the GOP."""
-        own = qp[rows, frame]
-        level = own @ torch.linspace(-1, 1, NUM_QPS, device=own.device, dtype=own.dtype)
-        kind = F.one_hot(analysis.frame_types[clips, frame], len(FRAME_TYPES)).to(own)
-        place = torch.cat([kind, (frame[:, None] % self.gop).to(own) / self.gop], 1)
-        grid = own.shape[1:3]
+        frame_qp = qp[rows, frame]
+        scaled_qp = frame_qp @ torch.linspace(-1, 1, NUM_QPS, device=frame_qp.device, dtype=frame_qp.dtype)
+        kind = F.one_hot(analysis.frame_types[clips, frame], len(FRAME_TYPES)).to(frame_qp)
+        place = torch.cat([kind, (frame[:, None] % self.gop).to(frame_qp) / self.gop], 1)
+        grid = frame_qp.shape[1:3]
         return torch.cat(
-            [self.qp_embedding(own).movedim(-1, 1), level[:, None], repeat(place, "m c -> m c h w", h=grid[0], w=grid[1])], 1
+            [
+                self.qp_embedding(frame_qp).movedim(-1, 1),
+                scaled_qp[:, None],
+                repeat(place, "m c -> m c h w", h=grid[0], w=grid[1]),
+            ],
+            1,
         )
 
     def _frame(

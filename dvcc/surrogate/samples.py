@@ -169,7 +169,7 @@ class LadderSamples(Dataset[Sample]):
         bits = np.geomspace(coarse, fine, self.baselines)
         kbps = [max(1.0, units.kbps(float(b), num_frames=source.num_frames, fps=source.fps)) for b in bits]
         coded = [self.cache.encode(self.codec, source, ABR(rate)) for rate in kbps]
-        maps = np.stack([one.realised_qp().values.astype(np.uint8) for one in coded])
+        maps = np.stack([encode.realised_qp().values.astype(np.uint8) for encode in coded])
         return {"baseline_qp": torch.from_numpy(maps), "baseline_kbps": torch.tensor(kbps)}
 
     def _maps(self, clip: int, group: int) -> Sample:
@@ -181,12 +181,12 @@ class LadderSamples(Dataset[Sample]):
         maps = maps_of_equal_mean(source, rng, mean_qp=mean_qp, count=self.maps_per_clip)
         coded = [self.cache.encode(self.codec, source, qp) for qp in maps]
         # The flat map is as good as on the ladder: it is shown last.
-        shown = [(1 + i) % len(maps) for i in range(self.maps_with_frames)]
+        with_frames = [(1 + i) % len(maps) for i in range(self.maps_with_frames)]
         return {
             "qp": torch.from_numpy(np.stack([qp.values for qp in maps]).astype(np.uint8)),
-            "coded_bits": torch.from_numpy(np.stack([one.bits_per_frame for one in coded])).float(),
-            "shown": torch.tensor(shown),
-            "coded_frames": torch.stack([coded[i].frames for i in shown]),
+            "coded_bits": torch.from_numpy(np.stack([encode.bits_per_frame for encode in coded])).float(),
+            "shown": torch.tensor(with_frames),
+            "coded_frames": torch.stack([coded[i].frames for i in with_frames]),
         }
 
 

@@ -116,13 +116,13 @@ class SurrogateModule(L.LightningModule):
                 batch = self._judge.with_degradation(batch)
         analysis = self.surrogate.analyse(batch)
         qp = one_hot_qp(batch["qp"])
-        bits = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=[])
-        shown = batch["shown"][0, : self.maps_with_frames]
+        bits = self.surrogate.predict(analysis, qp.flatten(0, 1), frame_numbers=[])
+        pictured = batch["shown"][0, : self.maps_with_frames]
         asked = batch["asked"][0].tolist()
-        coded_frames = batch["coded_frames"][:, : len(shown), asked]
-        with_frames = self.surrogate.predict(analysis, qp[:, shown].flatten(0, 1), shown=asked)
+        coded_frames = batch["coded_frames"][:, : len(pictured), asked]
+        with_frames = self.surrogate.predict(analysis, qp[:, pictured].flatten(0, 1), frame_numbers=asked)
         losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
-        uncoded = batch["frames"][:, asked].repeat_interleave(len(shown), 0)
+        uncoded = batch["frames"][:, asked].repeat_interleave(len(pictured), 0)
         losses |= frame_losses(with_frames, coded_frames.flatten(0, 1), uncoded)
         if self._judge is not None and bits.degradation is not None:
             imitated = self._judge.task.loss_of(bits.degradation).view(b, n).gather(1, batch["shown"])
@@ -148,7 +148,7 @@ class SurrogateModule(L.LightningModule):
         """L_cv of the task's loss on the predicted frames `asked`, over all maps of a clip: without a ladder to read."""
         b, n = qp.shape[:2]
         qp = qp[:, batch["shown"][0]]  # in the order of the coded frames
-        predicted = self.surrogate.predict(analysis, qp.flatten(0, 1), shown=asked).frames
+        predicted = self.surrogate.predict(analysis, qp.flatten(0, 1), frame_numbers=asked).frames
         with torch.no_grad():
             reference = task.predict(as_float(batch["frames"][:, asked])).repeat_interleave(n, 0)
             real = task.loss(task.predict(as_float(batch["coded_frames"][:, :, asked].flatten(0, 1))), reference)

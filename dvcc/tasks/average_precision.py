@@ -35,9 +35,9 @@ class AveragePrecision(Metric):
         self.add_state("matches", [])
         self.add_state("objects", torch.zeros(num_classes, dtype=torch.float64))
 
-    def update(self, found: Iterable[Boxes], objects: Iterable[Boxes]) -> None:
+    def update(self, predicted: Iterable[Boxes], objects: Iterable[Boxes]) -> None:
         """Found boxes, best first, and true ones, of every picture."""
-        for guesses, truth in zip(found, objects, strict=True):
+        for guesses, truth in zip(predicted, objects, strict=True):
             first = Boxes(*(part[:_MOST_PER_PICTURE] for part in guesses))
             columns = [first.labels[:, None], first.scores[:, None], match(first, truth)]
             self.matches.append(torch.cat([column.double().to(self.objects.device) for column in columns], 1))
@@ -45,8 +45,8 @@ class AveragePrecision(Metric):
 
     def compute(self) -> torch.Tensor:
         """0..1; NaN without any object."""
-        found = self.average_precisions()
-        return found.mean() if self._iou is None else found[IOU_THRESHOLDS.tolist().index(self._iou)]
+        precisions = self.average_precisions()
+        return precisions.mean() if self._iou is None else precisions[IOU_THRESHOLDS.tolist().index(self._iou)]
 
     def average_precisions(self) -> torch.Tensor:
         """(10,): average precision, of all classes pooled or the mean over those with objects, at IoU 0.5, 0.55 .. 0.95."""
@@ -61,11 +61,11 @@ class AveragePrecision(Metric):
         return torch.stack(per_class).mean(0) if per_class else rows.new_full((len(IOU_THRESHOLDS),), float("nan"))
 
 
-def match(found: Boxes, objects: Boxes) -> torch.Tensor:
+def match(predicted: Boxes, objects: Boxes) -> torch.Tensor:
     """bool (N, 10): whether a found box, best first, takes an object of its class that no better one took, per IoU threshold."""
-    iou = intersection_over_union(found.corners.double(), objects.corners.double(), torch)
-    iou = torch.where(found.labels[:, None] == objects.labels[None], iou, -1.0)
-    hits = torch.zeros(len(found.labels), len(IOU_THRESHOLDS), dtype=torch.bool)
+    iou = intersection_over_union(predicted.corners.double(), objects.corners.double(), torch)
+    iou = torch.where(predicted.labels[:, None] == objects.labels[None], iou, -1.0)
+    hits = torch.zeros(len(predicted.labels), len(IOU_THRESHOLDS), dtype=torch.bool)
     for k, threshold in enumerate(IOU_THRESHOLDS.tolist()):
         free = iou.clone()
         for n in (iou >= threshold).any(1).nonzero().flatten().tolist():

@@ -74,12 +74,12 @@ class ClassificationTask(Task):
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """The surest class and its probability, written on the frame."""
-        shown = (as_float(frame).cpu() * 255).round().to(torch.uint8)
+        pixels = (as_float(frame).cpu() * 255).round().to(torch.uint8)
         probability, label = prediction.softmax(-1).max(-1)
-        image = Image.fromarray(rearrange(shown, "c h w -> h w c").numpy())
+        image = Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
         words = f"{_name_of(int(label), len(prediction))} {float(probability):.2f}"
         ImageDraw.Draw(image).text(
-            (4, 4), words, fill="white", stroke_fill="black", stroke_width=2, font_size=shown.shape[1] / 12
+            (4, 4), words, fill="white", stroke_fill="black", stroke_width=2, font_size=pixels.shape[1] / 12
         )
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 

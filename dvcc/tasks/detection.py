@@ -132,11 +132,11 @@ class DetectionTask(Task):
         they are updated with; the share of the objects of clips whose identity survives tracking."""
         thresholds = {"AP50": 0.5, "mAP": None, "mAP50": 0.5, "mAP75": 0.75}
         net = self.net
-        found: dict[str, Metric] = {
+        metrics: dict[str, Metric] = {
             name: DetectionMetric(net.num_classes, suppress=net.suppress, iou=iou, pooled=name == "AP50")
             for name, iou in thresholds.items()
         }
-        return found | {"identities kept": TrackingMetric(self._objects)}
+        return metrics | {"identities kept": TrackingMetric(self._objects)}
 
     def weight(self, state: State) -> float:
         """The clip's objects, at most 40 of them: a crowd is not to outvote a street."""
@@ -151,15 +151,15 @@ class DetectionTask(Task):
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Boxes, with class and score, over the frame."""
-        shown = (as_float(frame).cpu() * 255).round().to(torch.uint8)
+        pixels = (as_float(frame).cpu() * 255).round().to(torch.uint8)
         boxes = self._objects(prediction)
         if not len(boxes.labels):
-            return shown
+            return pixels
         from torchvision.utils import draw_bounding_boxes
 
-        corners = boxes.corners.cpu() * torch.tensor([shown.shape[2], shown.shape[1]] * 2)
+        corners = boxes.corners.cpu() * torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
         words = [f"{_name_of(int(label))} {float(score):.2f}" for label, score in zip(boxes.labels, boxes.scores, strict=True)]
-        return draw_bounding_boxes(shown, corners, words, colors="red", width=2)
+        return draw_bounding_boxes(pixels, corners, words, colors="red", width=2)
 
 
 class DetectionMetric(AveragePrecision):
@@ -171,10 +171,10 @@ class DetectionMetric(AveragePrecision):
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:  # type: ignore[override]
         """prediction: candidates (.., M, 4 + K); labels: corners and class number (.., O, 5), padded with class -1."""
-        found, objects = (rearrange(x, "... n c -> (...) n c") for x in (prediction, labels))
+        per_picture, objects = (rearrange(x, "... n c -> (...) n c") for x in (prediction, labels))
         truths = [rows[rows[:, 4] >= 0] for rows in objects]
         super().update(
-            [detect(candidates, least_score=_LEAST_SCORE, suppress=self._suppress) for candidates in found],
+            [detect(candidates, least_score=_LEAST_SCORE, suppress=self._suppress) for candidates in per_picture],
             [Boxes(rows[:, :4], rows[:, 4].long(), torch.ones_like(rows[:, 4])) for rows in truths],
         )
 
@@ -205,13 +205,13 @@ def _degradation_of_frame(candidates: torch.Tensor, reference: torch.Tensor, obj
     truth = objects.corners.to(corners)
     degradation = candidates.new_zeros(_GRID, _GRID)
     if len(truth):
-        left = (scores[:, objects.labels].T * intersection_over_union(truth, corners, torch)).amax(1)
-        own = (reference[:, 4 + objects.labels].T * intersection_over_union(truth, reference[:, :4], torch)).amax(1)
-        degradation = degradation + _spread((1 - left / own).clamp(min=0), truth)
-    heard, known = _not_doubtful(candidates), _not_doubtful(reference)
-    alarm = heard[:, 4:].amax(1) - _expected(heard[:, :4], known)
-    covered = intersection_over_union(heard[:, :4], truth, torch).amax(1) if len(truth) else torch.zeros_like(alarm)
-    return degradation + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), heard[:, :4].detach())
+        coded_score = (scores[:, objects.labels].T * intersection_over_union(truth, corners, torch)).amax(1)
+        uncoded_score = (reference[:, 4 + objects.labels].T * intersection_over_union(truth, reference[:, :4], torch)).amax(1)
+        degradation = degradation + _spread((1 - coded_score / uncoded_score).clamp(min=0), truth)
+    answered, referred = _not_doubtful(candidates), _not_doubtful(reference)
+    alarm = answered[:, 4:].amax(1) - _expected(answered[:, :4], referred)
+    covered = intersection_over_union(answered[:, :4], truth, torch).amax(1) if len(truth) else torch.zeros_like(alarm)
+    return degradation + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), answered[:, :4].detach())
 
 
 def _not_doubtful(candidates: torch.Tensor) -> torch.Tensor:
@@ -220,13 +220,13 @@ def _not_doubtful(candidates: torch.Tensor) -> torch.Tensor:
     return candidates[(scores.amax(1) > _DOUBT) & (corners[:, 2:] > corners[:, :2]).all(1)]
 
 
-def _expected(corners: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """(N,): the surest score that the reference's candidates `known` have at boxes (N, 4), where those that overlap by less than
+def _expected(corners: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """(N,): the surest score that the candidates of the `reference` have at boxes (N, 4), where those that overlap by less than
     half count by how far they do; at least the score of doubt."""
-    if not len(known):
+    if not len(reference):
         return corners.new_full((len(corners),), _DOUBT)
-    there = (2 * intersection_over_union(corners, known[:, :4], torch)).clamp(max=1)
-    return (there * known[:, 4:].amax(1)).amax(1).clamp(min=_DOUBT)
+    there = (2 * intersection_over_union(corners, reference[:, :4], torch)).clamp(max=1)
+    return (there * reference[:, 4:].amax(1)).amax(1).clamp(min=_DOUBT)
 
 
 def _spread(amounts: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:

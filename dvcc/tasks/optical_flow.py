@@ -112,10 +112,10 @@ class EndPointError(Metric):
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """Both are flows (.., 2, H, W); labels are NaN where nothing is known."""
-        known = ~labels.isnan().any(-3)
-        self.error += (prediction - labels).norm(dim=-3)[known].double().sum()
-        self.motion += labels.norm(dim=-3)[known].double().sum()
-        self.pixels += known.sum()
+        labelled = ~labels.isnan().any(-3)
+        self.error += (prediction - labels).norm(dim=-3)[labelled].double().sum()
+        self.motion += labels.norm(dim=-3)[labelled].double().sum()
+        self.pixels += labelled.sum()
 
     def compute(self) -> torch.Tensor:
         """NaN without a known pixel."""

@@ -92,5 +92,5 @@ def _ssim(prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """(N, 3, H, W): SSIM around every pixel of every frame, which is reflected at its borders."""
     from kornia.metrics import ssim  # half a second, which only this metric needs
 
-    shown, wanted = (rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference))
-    return ssim(shown, wanted, _WINDOW)
+    coded, uncoded = (rearrange(x, "... c h w -> (...) c h w") for x in (prediction, reference))
+    return ssim(coded, uncoded, _WINDOW)

@@ -76,10 +76,10 @@ class SegmentationTask(Task):
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """Logits (.., K, H, W) of labels int64 (.., H, W), 255 where nothing is known: the degradation is then what the
         true class's probability lacks."""
-        known = (labels != IGNORED).unsqueeze(-3)
-        classes = torch.where(known.squeeze(-3), labels, 0).unsqueeze(-3)
+        labelled = (labels != IGNORED).unsqueeze(-3)
+        classes = torch.where(labelled.squeeze(-3), labels, 0).unsqueeze(-3)
         sure = torch.zeros_like(prediction).scatter_(-3, classes, SURE)
-        return torch.where(known, sure, prediction.detach())
+        return torch.where(labelled, sure, prediction.detach())
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., H, W): how much of the class probabilities has moved (total variation distance, 0..1), times the pixel's weight

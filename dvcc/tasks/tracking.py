@@ -38,9 +38,9 @@ class IdentitiesKept(Metric):
         super().reset()
         self._trackers = None
 
-    def update(self, found: Iterable[Boxes], objects: Iterable[Boxes], *, begins: bool = False) -> None:
+    def update(self, predicted: Iterable[Boxes], objects: Iterable[Boxes], *, begins: bool = False) -> None:
         """Detections and true objects of the next frames of a clip. begins: they are the first ones of another clip."""
-        for detections, truth in zip(found, objects, strict=True):
+        for detections, truth in zip(predicted, objects, strict=True):
             if self._trackers is None or begins:
                 self._trackers, begins = (_Tracker(), _Tracker()), False
                 self.rows.append(torch.tensor([[_BEGIN, _BEGIN]], dtype=torch.float64))

@@ -75,10 +75,10 @@ def test_a_file_that_is_there_is_not_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", None)  # calling it would raise
     source = from_url("https://example.org/net-0123abcd.pth")
-    assert source.found() is None
+    assert source.local_path() is None
     source.path.parent.mkdir(parents=True)
     source.path.write_bytes(b"weights")
-    assert source.fetch("net") == source.found() == tmp_path / "hub/checkpoints/net-0123abcd.pth"
+    assert source.fetch("net") == source.local_path() == tmp_path / "hub/checkpoints/net-0123abcd.pth"
 
 
 def test_a_download_is_checked_against_the_hash_in_its_name(monkeypatch, tmp_path):
@@ -96,13 +96,13 @@ def test_the_hubs_cache_is_looked_into(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     source = from_hub("timm/some_net")
-    assert source.found() is None
+    assert source.local_path() is None
     snapshot = tmp_path / "models--timm--some_net" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").write_bytes(b"weights")
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("abc")
-    assert source.found() == snapshot / "model.safetensors"
+    assert source.local_path() == snapshot / "model.safetensors"
 
 
 def test_a_package_that_is_missing_is_named():

@@ -51,8 +51,8 @@ def test_flat_maps_at_a_rung_are_exact_whatever_was_learned(rung, surrogate, sam
 def test_a_sample_without_the_ladder_of_the_surrogate_is_refused(surrogate, sample):
     without = {name: value for name, value in sample.items() if not name.startswith("ladder")}
     fewer = {name: value[:, :3] if name.startswith("ladder") else value for name, value in sample.items()}
-    for wrong, found in ((without, "none"), (fewer, "{'ladder_log_error': 3, 'ladder_bits': 3}")):
-        with pytest.raises(ConfigError, match=rf"ladder of 5 rungs, and the sample has {found}: .*qps=\(16, 24, 32, 40, 48\)"):
+    for wrong, sizes in ((without, "none"), (fewer, "{'ladder_log_error': 3, 'ladder_bits': 3}")):
+        with pytest.raises(ConfigError, match=rf"ladder of 5 rungs, and the sample has {sizes}: .*qps=\(16, 24, 32, 40, 48\)"):
             surrogate.analyse(wrong)
 
 
@@ -76,10 +76,10 @@ def test_a_coarser_macroblock_costs_fewer_bits(surrogate, sample):
 def test_backward_the_coding_error_grows_as_the_ladder_says(surrogate, sample):
     """The slope of the mean error along a frame's QP, against the difference of the two rungs around it."""
     surrogate.eval()
-    level = flat(sample, 28).float().requires_grad_()
-    frames = surrogate(sample, soft_qp(level)).frames
+    requested = flat(sample, 28).float().requires_grad_()
+    frames = surrogate(sample, soft_qp(requested)).frames
     source = sample["frames"].float() / 255
-    (slope,) = torch.autograd.grad((frames - source).abs().mean((2, 3, 4)).log().sum(), level)
+    (slope,) = torch.autograd.grad((frames - source).abs().mean((2, 3, 4)).log().sum(), requested)
     rungs = (sample["ladder_frames"].float() / 255 - source[:, None]).abs().mean((3, 4, 5)).log()
     wanted = (rungs[0, 2] - rungs[0, 1]) / 8
     assert (slope.sum((0, 2, 3))[0] - wanted[0]).abs() < 0.35 * wanted[0]  # the I frame; others lean on it too
@@ -88,11 +88,11 @@ def test_backward_the_coding_error_grows_as_the_ladder_says(surrogate, sample):
 def test_the_effective_qp_lies_between_its_own_and_its_references(surrogate, sample):
     torch.manual_seed(0)
     scrambled(surrogate)
-    level = torch.randint(20, 44, (1, 8, 6, 8)).float()
-    effective, _ = surrogate._propagate(surrogate.analyse(sample), level)
-    assert (effective >= level.amin() - 1e-3).all() and (effective <= level.amax() + 1e-3).all()
-    torch.testing.assert_close(effective[:, 0], level[:, 0])  # an I frame has no reference
-    assert (effective - level).abs().max() > 0.1
+    requested = torch.randint(20, 44, (1, 8, 6, 8)).float()
+    effective, _ = surrogate._propagate(surrogate.analyse(sample), requested)
+    assert (effective >= requested.amin() - 1e-3).all() and (effective <= requested.amax() + 1e-3).all()
+    torch.testing.assert_close(effective[:, 0], requested[:, 0])  # an I frame has no reference
+    assert (effective - requested).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("gop", [8, 18])
@@ -104,9 +104,9 @@ def test_clips_longer_than_a_gop_and_longer_gops(gop, surrogate, tmp_path):
     assert torch.nonzero(item["frame_types"][0] == FRAME_TYPES.index("I")).flatten().tolist() == starts
     predicted = surrogate.eval()(item, one_hot_qp(torch.full((1, 18, 6, 8), 32)))
     torch.testing.assert_close(predicted.log_bits, torch.log(item["ladder_bits"][:, 2]), rtol=1e-5, atol=1e-4)
-    level = torch.full((1, 18, 6, 8), 40.0)
-    level[:, 0] = 20.0
-    effective, _ = surrogate._propagate(surrogate.analyse(item), level)
+    requested = torch.full((1, 18, 6, 8), 40.0)
+    requested[:, 0] = 20.0
+    effective, _ = surrogate._propagate(surrogate.analyse(item), requested)
     better = (effective[0] < 39.9).flatten(1).any(1)
     assert better[1:8].all() and not better[gop:].any()  # untrained, an eighth of it reaches the next frame
     mixed = surrogate(item, one_hot_qp(item["qp"][0]))

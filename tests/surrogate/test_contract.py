@@ -79,9 +79,9 @@ def test_many_maps_of_one_analysis_are_what_each_is_alone(surrogate, sample):
 
 def test_some_frames_are_what_they_are_among_all(surrogate, sample, qp):
     analysis = surrogate.analyse(sample)
-    everything, some = surrogate.predict(analysis, qp), surrogate.predict(analysis, qp, shown=[6, 1])
+    everything, some = surrogate.predict(analysis, qp), surrogate.predict(analysis, qp, frame_numbers=[6, 1])
     torch.testing.assert_close(some.frames, everything.frames[:, [6, 1]], rtol=1e-4, atol=1e-5)
-    none = surrogate.predict(analysis, qp, shown=[])
+    none = surrogate.predict(analysis, qp, frame_numbers=[])
     assert none.frames.shape == (2, 0, 3, 72, 88)
     torch.testing.assert_close(none.log_bits, everything.log_bits, rtol=1e-4, atol=1e-4)
 

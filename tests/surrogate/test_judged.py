@@ -72,7 +72,7 @@ def test_the_loss_falls_where_the_degradation_is_and_for_what_others_are_copied_
     slope = torch.tensor([float(qp) for qp in QPS])[None, :, None, None, None].expand(2, -1, *GRID).clone()
     slope[..., 4:] = 3.0
     qp = one_hot_qp(torch.full((2, *GRID), 32)).requires_grad_()
-    predicted = surrogate.predict(surrogate.analyse({**sample, "ladder_degradation": slope}), qp, shown=[])
+    predicted = surrogate.predict(surrogate.analyse({**sample, "ladder_degradation": slope}), qp, frame_numbers=[])
     assert predicted.frames.shape[1] == 0  # no picture is needed
     task = build_task("reconstruction", model="ssim")
     (gradient,) = torch.autograd.grad(imitated_loss(task, predicted, None).sum(), qp)
@@ -85,7 +85,9 @@ def test_maps_of_one_clip_read_its_own_degradation(sample):
     surrogate = build_surrogate("anchored", qps=QPS, gop=8, width=8).eval()
     degradations = torch.cat([torch.full((1, 5, *GRID), value) for value in (1.0, 2.0)])
     qp = one_hot_qp(torch.randint(20, 44, (4, *GRID), generator=torch.Generator().manual_seed(0)))
-    degradation = surrogate.predict(surrogate.analyse({**sample, "ladder_degradation": degradations}), qp, shown=[]).degradation
+    degradation = surrogate.predict(
+        surrogate.analyse({**sample, "ladder_degradation": degradations}), qp, frame_numbers=[]
+    ).degradation
     torch.testing.assert_close(degradation, torch.tensor([1.0, 1.0, 2.0, 2.0]))
 
 
@@ -95,7 +97,7 @@ def test_an_analysis_without_pixels_says_the_same_of_bits_and_degradation(name, 
     degradations = torch.rand(2, 5, *GRID, generator=torch.Generator().manual_seed(0))
     analysis = surrogate.analyse({**sample, "ladder_degradation": degradations})
     qp = one_hot_qp(torch.randint(20, 44, (4, *GRID), generator=torch.Generator().manual_seed(1)))
-    whole, small = (surrogate.predict(a, qp, shown=[]) for a in (analysis, surrogate.without_pixels(analysis)))
+    whole, small = (surrogate.predict(a, qp, frame_numbers=[]) for a in (analysis, surrogate.without_pixels(analysis)))
     torch.testing.assert_close(small.log_bits, whole.log_bits)
     if surrogate.reads_ladder:
         torch.testing.assert_close(small.degradation, whole.degradation)
@@ -145,7 +147,7 @@ def test_verdicts_are_kept_per_task_and_judged_again_when_damaged(tmp_path, monk
 
 
 def test_a_tasks_key_is_of_its_weights():
-    one, other = (build_task("segmentation", model="student") for _ in range(2))
-    assert task_key(one) == task_key(other)
-    next(other.net.parameters()).data.add_(1e-3)
-    assert task_key(one) != task_key(other)
+    first, second = (build_task("segmentation", model="student") for _ in range(2))
+    assert task_key(first) == task_key(second)
+    next(second.net.parameters()).data.add_(1e-3)
+    assert task_key(first) != task_key(second)

@@ -44,15 +44,15 @@ def test_a_hit_is_the_encode_itself(rate, codec, scene, tmp_path):
 
 def test_content_settings_and_map_are_all_in_the_key(codec, scene, tmp_path):
     cache = EncodeCache(tmp_path)
-    one, other = np.full((8, 4, 6), 30), np.full((8, 4, 6), 30)
-    one[0, 0, 0], other[0, 0, 1] = 40, 40  # the same shape and range, so the same repr
-    maps = [QPMap(values) for values in (one, other)]
-    offsets = [QPOffsets(values - 30) for values in (one, other)]
+    first, second = np.full((8, 4, 6), 30), np.full((8, 4, 6), 30)
+    first[0, 0, 0], second[0, 0, 1] = 40, 40  # the same shape and range, so the same repr
+    maps = [QPMap(values) for values in (first, second)]
+    offsets = [QPOffsets(values - 30) for values in (first, second)]
     for rate in (*maps, ABR(100), *(ABR(100, offsets=offset) for offset in offsets)):
         cache.encode(codec, scene, rate)
-    cache.encode(codec, make_scene(seed=1), QPMap(one))
+    cache.encode(codec, make_scene(seed=1), QPMap(first))
     codec.codec = X264(gop=4)
-    cache.encode(codec, scene, QPMap(one))
+    cache.encode(codec, scene, QPMap(first))
     assert codec.calls == 7
 
 

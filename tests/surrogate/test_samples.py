@@ -24,7 +24,7 @@ def test_a_sample_holds_the_real_encodes_of_its_maps(tmp_path):
     assert len(samples) == 4
     sample, clip = samples[3], samples.clips[1]
     coded = [X264().encode(clip, QPMap(qp.numpy())) for qp in sample["qp"]]
-    assert sample["coded_bits"].tolist() == [list(one.bits_per_frame) for one in coded]
+    assert sample["coded_bits"].tolist() == [list(encode.bits_per_frame) for encode in coded]
     assert sample["shown"].tolist() == [1, 2]
     assert torch.equal(sample["coded_frames"], torch.stack([coded[1].frames, coded[2].frames]))
     assert sample["ladder_frames"].shape == (3, 8, 3, 64, 96) and torch.equal(sample["frames"], clip.frames)

@@ -41,7 +41,7 @@ def test_a_step_computes_the_same_from_what_it_looks_at(samples, monkeypatch):
     monkeypatch.setattr(module, "log", lambda *arguments, **settings: None)
     fewer = 0
     for step, indices in enumerate([[0], [1], [2], [4], [1, 2], [0, 3, 5]]):
-        found = []
+        drawn = []
         for whole in (True, False):
             looked_at = StepSamples(samples, frames=2, seed=0, whole=whole)
             batch = collate([looked_at.at_step(index, step) for index in indices])
@@ -49,9 +49,9 @@ def test_a_step_computes_the_same_from_what_it_looks_at(samples, monkeypatch):
             module.zero_grad()
             loss = module.training_step(batch, 0)
             loss.backward()
-            found.append((loss.detach(), *(p.grad.clone() for p in module.parameters() if p.grad is not None)))
+            drawn.append((loss.detach(), *(p.grad.clone() for p in module.parameters() if p.grad is not None)))
         fewer += batch["ladder_frames"].numel() < samples[0]["ladder_frames"].numel() * len(indices)
-        assert len(found[0]) > 10 and all(torch.equal(a, b) for a, b in zip(*found, strict=True)), step
+        assert len(drawn[0]) > 10 and all(torch.equal(a, b) for a, b in zip(*drawn, strict=True)), step
     assert fewer >= 4  # or nothing was left out
 
 

@@ -75,8 +75,8 @@ def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypa
     class Codec:
         reads_ladder = False
 
-        def predict(self, analysis, qp, *, shown):
-            frames = [real[tuple(one.argmax(-1).flatten().tolist())][shown] for one in qp]
+        def predict(self, analysis, qp, *, frame_numbers):
+            frames = [real[tuple(qp_map.argmax(-1).flatten().tolist())][frame_numbers] for qp_map in qp]
             return Prediction(torch.zeros(len(qp), 4), torch.stack(frames).float() / 255)
 
     module = surrogate.build_module(Codec(), config)

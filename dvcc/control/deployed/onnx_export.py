@@ -40,8 +40,8 @@ def _network(graph: Graph, network: ControlNetwork) -> str:
         features = graph.add("Add", features, graph.conv("planes", network.of_planes))
     at_start = graph.add("Cast", graph.add("Equal", "position", graph.constant(0.0)), to=TensorProto.FLOAT)
     in_gop = graph.add("Div", "position", "gop")
-    known = [graph.scaled("log_bpp", less=-3, over=2), graph.scaled("mean_qp", less=32, over=10), at_start, in_gop]
-    hidden = graph.silu(graph.linear(graph.add("Concat", *known, axis=1), network.modulate[0]))
+    inputs = [graph.scaled("log_bpp", less=-3, over=2), graph.scaled("mean_qp", less=32, over=10), at_start, in_gop]
+    hidden = graph.silu(graph.linear(graph.add("Concat", *inputs, axis=1), network.modulate[0]))
     scales = graph.linear(hidden, network.modulate[2])
     width = config["width"]
 

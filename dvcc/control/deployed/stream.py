@@ -113,7 +113,7 @@ class ControlStream:
         bpp = self._bpp(target_kbps)
         self._log_bpp, self._told_log_bpp = math.log(bpp), math.log(told_rate(self.control, bpp))
 
-    def level(self, small: np.ndarray) -> float:
+    def mean_qp(self, small: np.ndarray) -> float:
         """Return the QP of the flat map that meets the target, for reduced frames (T, 3, 4h, 4w) and the one before them."""
         return self._mean_qp(small, self._log_bpp)
 
@@ -132,19 +132,19 @@ class ControlStream:
         """
         looks = self._look(pictures) if planes is None else self._turned(planes)
         seen = [part for part in (looks, None if analysis is None else self._turned(analysis)) if part is not None]
-        shown = self._turned(small)
-        before = shown[:1] if self._before is None else self._before
+        upright = self._turned(small)
+        before = upright[:1] if self._before is None else self._before
         delta = self.control.delta_qp(
-            shown,
-            np.concatenate([before, shown[:-1]]),
+            upright,
+            np.concatenate([before, upright[:-1]]),
             log_bpp=self._told_log_bpp,
-            mean_qp=self._mean_qp(shown, self._told_log_bpp),
-            position=np.arange(self._place, self._place + len(shown)),
+            mean_qp=self._mean_qp(upright, self._told_log_bpp),
+            position=np.arange(self._place, self._place + len(upright)),
             gop=self.gop,
             planes=np.concatenate(seen, 1) if seen else None,
         )
         sums = delta.cumsum(0) + self._sum
-        self._before, self._place, self._sum = shown[-1:], self._place + len(delta), sums[-1]
+        self._before, self._place, self._sum = upright[-1:], self._place + len(delta), sums[-1]
         if self.control.averaged:
             delta = sums / np.arange(self._place - len(delta) + 1, self._place + 1, dtype=np.float32)[:, None, None]
         if self._place >= self.gop:
@@ -153,8 +153,8 @@ class ControlStream:
         return np.rot90(offsets, -self.quarter_turns, (-2, -1))
 
     def _mean_qp(self, small: np.ndarray, log_bpp: float) -> float:
-        known = small if self._before is None else np.concatenate([self._before, small])
-        return self.control.mean_qp(known, log_bpp)
+        frames = small if self._before is None else np.concatenate([self._before, small])
+        return self.control.mean_qp(frames, log_bpp)
 
     def _look(self, pictures: Sequence[Planes]) -> np.ndarray | None:
         """float32 (T, E, h, w): what is seen in the first picture of a GOP and one in `eyes.every` after it, held in between."""

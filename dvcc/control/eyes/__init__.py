@@ -44,8 +44,8 @@ def load_eyes(settings: Mapping[str, Any], *, beside: Sequence[Path] = (), contr
     """
     kind = EYES.get(settings["name"])
     if kind is None:
-        known = ", ".join(name for name, eyes in EYES.items() if eyes)
-        raise CheckpointError(f"{control} was trained with eyes {settings['name']!r}, and this dvcc has {known}: train it again")
+        kinds = ", ".join(name for name, eyes in EYES.items() if eyes)
+        raise CheckpointError(f"{control} was trained with eyes {settings['name']!r}, and this dvcc has {kinds}: train it again")
     paths = [path for folder in (*beside, CHECKPOINTS) if (path := folder / settings["file"]).is_file()]
     if not paths:
         raise CheckpointError(

@@ -40,9 +40,9 @@ def draw_curves(out: Path, coded: dict[str, list[dict[str, Any]]], rate: str, la
         ("bits.png", "bits_per_pixel", "bits per pixel (real encodes)", True),
     ):
         series = {
-            shortened(name): [(point[key], figure["value"], figure["ci95"]) for point, figure in known]
-            for name, known in figures.items()
-            if known
+            shortened(name): [(point[key], figure["value"], figure["ci95"]) for point, figure in pairs]
+            for name, pairs in figures.items()
+            if pairs
         }
         if series:
             y_label = f"{', '.join(dict.fromkeys(metrics.values()))}, relative to uncoded"
@@ -105,17 +105,17 @@ def draw_strips(
     coded = {level: sweep.codec.encode(clip, sweep.rate_at(level)) for level in dict.fromkeys(chosen)}
     size = "" if clip.num_frames == 1 else f" ({clip.num_frames} frames)"
     frames = {"uncoded": clip.frames}
-    frames |= {f"{label} {level:g}, {one.bits / 8000:.1f} kB{size}": one.frames for level, one in coded.items()}
+    frames |= {f"{label} {level:g}, {encode.bits / 8000:.1f} kB{size}": encode.frames for level, encode in coded.items()}
     paths = []
     for name, task in networks.items():
-        above = {title: rgb(middle_of(overlay(shown, task.overlap))) for title, shown in frames.items()}
+        above = {title: rgb(middle_of(overlay(pixels, task.overlap))) for title, pixels in frames.items()}
         below, labels = {}, None
-        for title, shown in frames.items():
+        for title, pixels in frames.items():
             with torch.inference_mode():
-                prediction = task.predict(shown[:2][None])[0][:1]
+                prediction = task.predict(pixels[:2][None])[0][:1]
             labels = task.labels(prediction) if labels is None else labels
-            figure = "" if shown is clip.frames else f", {task.metric_name} {_value(task, prediction, labels)}"
-            answer = task.picture(shown[0], prediction[0])
+            figure = "" if pixels is clip.frames else f", {task.metric_name} {_value(task, prediction, labels)}"
+            answer = task.picture(pixels[0], prediction[0])
             below[f"{shortened(name)}: {title.partition(',')[0]}{figure}"] = rgb(middle_of(answer))
         path = f"pictures/{name.replace('/', '_')}.png"
         strip({**above, **below}, out / path, columns=len(frames))

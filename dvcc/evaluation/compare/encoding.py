@@ -78,16 +78,16 @@ def encode_all(
     advance: Callable[[], object],
 ) -> list[Measured]:
     """Every controller at every target, into files in `folder`; `advance` is called after each."""
-    found: list[Measured] = []
+    measured: list[Measured] = []
     for target in targets_kbps:
         for name, controller in controllers.items():
             began = time.perf_counter()
             coded = controller.encode(stretch, target)
-            seconds, path = time.perf_counter() - began, folder / f"{len(found)}.mp4"
+            seconds, path = time.perf_counter() - began, folder / f"{len(measured)}.mp4"
             path.write_bytes(coded.bitstream)
-            found.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
+            measured.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
             advance()
-    return found
+    return measured
 
 
 def encode_apart(work: Work, advance: Callable[[], object]) -> list[Measured]:

@@ -29,7 +29,7 @@ _READERS = 2  # threads that decode parts of the encodes while the network judge
 
 
 @dataclass
-class Shown:
+class PicturedFrame:
     """A frame of the comparison to look at: JPEG files of the pictures by name ("uncoded" and the controllers'), and of what the
     task network sees in each, and the realised QPs (h, w) of the coded ones, with their bits and frame types."""
 
@@ -66,7 +66,7 @@ def judge_all(
     shown_target: float,
     num_shown: int,
     advance: Callable[[int], object],
-) -> list[Shown]:
+) -> list[PicturedFrame]:
     """Fill in what `measured` are worth against the uncoded stretch, in blocks of `block` frames; returns `num_shown` frames,
     spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done.
 
@@ -74,7 +74,7 @@ def judge_all(
     """
     predictions = stretch.num_frames - task.overlap
     places = sorted({int((i + 0.5) * predictions / num_shown) for i in range(num_shown)})
-    shown = {index: Shown(index) for index in places}
+    pictured = {index: PicturedFrame(index) for index in places}
     windows = _windows(stretch, block=block, overlap=task.overlap)
     streams = [_coded_parts(m.path, m.fps, windows) for m in measured]
     parts: list[tuple[list[State], list[State]]] = [([], []) for _ in measured]
@@ -83,14 +83,14 @@ def judge_all(
             uncoded = stretch.part(start, stop).frames
             count = stop - start - task.overlap
             here = [index for index in places if start <= index < start + count]
-            labels = _labels(task, uncoded, {index - start: shown[index] for index in here})
+            labels = _labels(task, uncoded, {index - start: pictured[index] for index in here})
             for m, frames, (states, psnr_states) in zip(measured, _next_parts(streams, readers), parts, strict=True):
-                looked_at = {index - start: shown[index] for index in here if m.target_kbps == shown_target}
+                looked_at = {index - start: pictured[index] for index in here if m.target_kbps == shown_target}
                 states.append(_judge(task, frames, labels, looked_at, m.controller))
                 # Frames of the overlap are the next part's.
-                own = slice(0, len(frames) if stop == stretch.num_frames else count)
+                without_overlap = slice(0, len(frames) if stop == stretch.num_frames else count)
                 psnr = ReconstructionTask().metric()
-                psnr.update(frames[own], uncoded[own])
+                psnr.update(frames[without_overlap], uncoded[without_overlap])
                 psnr_states.append(psnr.state)
             advance(count)
     blocks = [start // block for start, _ in windows]
@@ -99,42 +99,42 @@ def judge_all(
         m.psnr_states = [_joined(ReconstructionTask(), psnr_states, blocks, number) for number in sorted(set(blocks))]
         m.metric, m.psnr = pooled(task.metric(), m.states), pooled(ReconstructionTask().metric(), m.psnr_states)
         if m.target_kbps == shown_target:
-            _read_back(m, shown)
-    return list(shown.values())
+            _read_back(m, pictured)
+    return list(pictured.values())
 
 
-def _labels(task: Task, uncoded: torch.Tensor, shown: Mapping[int, Shown]) -> torch.Tensor:
-    """What is true of uncoded frames; their pictures go to `shown`, by number among the frames."""
+def _labels(task: Task, uncoded: torch.Tensor, pictured: Mapping[int, PicturedFrame]) -> torch.Tensor:
+    """What is true of uncoded frames; their pictures go to `pictured`, by number among the frames."""
     reference = predict_frames(task, uncoded)
-    for number, frame in shown.items():
+    for number, frame in pictured.items():
         _show(frame, "uncoded", task, uncoded[number], reference[number])
     return task.labels(reference)
 
 
-def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, shown: Mapping[int, Shown], name: str) -> State:
+def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, pictured: Mapping[int, PicturedFrame], name: str) -> State:
     """The state of the task's metric for coded frames."""
     prediction, metric = predict_frames(task, frames), task.metric()
     metric.update(prediction, labels)
-    for number, frame in shown.items():
+    for number, frame in pictured.items():
         _show(frame, name, task, frames[number], prediction[number])
     return metric.state
 
 
-def _show(frame: Shown, name: str, task: Task, picture: torch.Tensor, prediction: torch.Tensor) -> None:
+def _show(frame: PicturedFrame, name: str, task: Task, picture: torch.Tensor, prediction: torch.Tensor) -> None:
     frame.pictures[name], frame.seen[name] = jpeg(picture), jpeg(task.picture(picture, prediction))
 
 
-def _read_back(measured: Measured, shown: Mapping[int, Shown]) -> None:
+def _read_back(measured: Measured, pictured: Mapping[int, PicturedFrame]) -> None:
     for index, frame in enumerate(CodedStream(measured.path)):
-        if index in shown:
-            shown[index].qp[measured.controller] = frame.qp
-            shown[index].types[measured.controller] = frame.type
-            shown[index].bits[measured.controller] = int(measured.bits_per_frame[index])
+        if index in pictured:
+            pictured[index].qp[measured.controller] = frame.qp
+            pictured[index].types[measured.controller] = frame.type
+            pictured[index].bits[measured.controller] = int(measured.bits_per_frame[index])
 
 
 def _joined(task: Task, states: Sequence[State], blocks: Sequence[int], number: int) -> State:
     """The state of all parts of a block."""
-    return merged(task.metric(), [state for state, own in zip(states, blocks, strict=True) if own == number]).state
+    return merged(task.metric(), [state for state, block in zip(states, blocks, strict=True) if block == number]).state
 
 
 def _windows(stretch: Stretch, *, block: int, overlap: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dvcc._words import direction
 from dvcc.evaluation.compare.encoding import Measured
-from dvcc.evaluation.compare.measure import Shown
+from dvcc.evaluation.compare.measure import PicturedFrame
 from dvcc.evaluation.compare.pictures import JPEG_QUALITY, WIDEST
 from dvcc.units import MACROBLOCK, macroblock_grid
 
@@ -37,7 +37,7 @@ class Comparison:
     higher_is_better: bool
     target_kbps: float
     measured: list[Measured]
-    shown: list[Shown]
+    pictured: list[PicturedFrame]
     headline: str
     remarks: list[str]
     facts: list[tuple[str, str]]
@@ -51,7 +51,7 @@ def render(comparison: Comparison) -> str:
     folder = files("dvcc.evaluation.compare")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(folder.joinpath("page.html").read_text("utf-8"))
-    low, high = _bounds(comparison.shown)
+    low, high = _bounds(comparison.pictured)
     main = [m for m in comparison.measured if m.target_kbps == comparison.target_kbps]
     height, width = comparison.size
     rows, columns = macroblock_grid(height, width)
@@ -61,7 +61,7 @@ def render(comparison: Comparison) -> str:
         script=folder.joinpath("page.js").read_text("utf-8"),
         main=main,
         direction=direction(comparison.higher_is_better),
-        frames=[_frame(frame, comparison, low, high) for frame in comparison.shown],
+        frames=[_frame(frame, comparison, low, high) for frame in comparison.pictured],
         legend={"low": low, "high": high, "stops": [matplotlib.colors.to_hex(_MAP(i / 8)) for i in range(9)]},
         map_size=(100 * columns * MACROBLOCK / width, 100 * rows * MACROBLOCK / height),
         width=width,
@@ -73,7 +73,7 @@ def render(comparison: Comparison) -> str:
     )
 
 
-def _frame(frame: Shown, comparison: Comparison, low: float, high: float) -> dict[str, Any]:
+def _frame(frame: PicturedFrame, comparison: Comparison, low: float, high: float) -> dict[str, Any]:
     index = comparison.first_frame + frame.index
     return {
         "index": index,
@@ -87,9 +87,9 @@ def _frame(frame: Shown, comparison: Comparison, low: float, high: float) -> dic
     }
 
 
-def _bounds(shown: Sequence[Shown]) -> tuple[int, int]:
+def _bounds(pictured: Sequence[PicturedFrame]) -> tuple[int, int]:
     """One scale for all maps; at least 8 QPs wide, so that a nearly flat map looks nearly flat."""
-    values = np.concatenate([qp.ravel() for frame in shown for qp in frame.qp.values()])
+    values = np.concatenate([qp.ravel() for frame in pictured for qp in frame.qp.values()])
     low, high = np.percentile(values, [1, 99])
     middle, half = (low + high) / 2, max(4.0, (high - low) / 2)
     return round(middle - half), round(middle + half)

@@ -1,4 +1,4 @@
-"""What a comparison on one stretch of video says, with an interval, in figures and in plain sentences."""
+"""What a comparison on one stretch of video says, with an interval, in figures and in plain lines."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def _curve(side: Sequence[Measured], task: Task, drawn: Sequence[int], block: in
     for m in side:
         bits = np.add.reduceat(m.bits_per_frame, np.arange(0, m.num_frames, block))
         frames = np.diff([*range(0, m.num_frames, block), m.num_frames])
-        own = [min(i, len(bits) - 1) for i in drawn]
-        rates.append(units.kbps(float(bits[own].sum()), num_frames=int(frames[own].sum()), fps=m.fps))
+        chosen = [min(i, len(bits) - 1) for i in drawn]
+        rates.append(units.kbps(float(bits[chosen].sum()), num_frames=int(frames[chosen].sum()), fps=m.fps))
         metrics.append(pooled(task.metric(), [m.states[i] for i in drawn]))
     return rates, metrics
 
 
 def headline(verdict: Verdict, task: Task, names: Mapping[str, str]) -> str:
-    """The one sentence to read."""
+    """The one text to read."""
     name, value, interval = task.metric_name, verdict.equal_rate, verdict.equal_rate_interval
     baseline, control = names["abr2"], names["control"]
     if verdict.blocks < _LEAST_VERDICT:
@@ -92,26 +92,26 @@ def headline(verdict: Verdict, task: Task, names: Mapping[str, str]) -> str:
         return f"The {control} and {baseline} reach no bitrate in common, so {name} cannot be compared at equal bitrate."
     assert verdict.common_kbps is not None  # bd_metric is finite
     low, high = verdict.common_kbps
-    said = f"At equal bitrate, averaged over {low:.0f} to {high:.0f} kbit/s, {name} is {_more_or_less(value)} with the {control}"
+    text = f"At equal bitrate, averaged over {low:.0f} to {high:.0f} kbit/s, {name} is {_more_or_less(value)} with the {control}"
     if interval is None:
         return (
-            f"{said}; this stretch has too few GOPs ({verdict.blocks}), or too different ones, to say how much of that is chance."
+            f"{text}; this stretch has too few GOPs ({verdict.blocks}), or too different ones, to say how much of that is chance."
         )
-    said += f" (95 % interval over the {verdict.blocks} GOPs of this stretch: {signed(interval[0])} to {signed(interval[1])})"
+    text += f" (95 % interval over the {verdict.blocks} GOPs of this stretch: {signed(interval[0])} to {signed(interval[1])})"
     if interval[0] <= 0 <= interval[1]:
-        return f"{said}: no significant difference to {baseline}."
+        return f"{text}: no significant difference to {baseline}."
     better = (value > 0) == bool(task.metric().higher_is_better)
-    return f"{said}: {'better' if better else 'worse'} than {baseline} here."
+    return f"{text}: {'better' if better else 'worse'} than {baseline} here."
 
 
 def remarks(
     verdict: Verdict, measured: Sequence[Measured], task: Task, names: Mapping[str, str], target_kbps: float
 ) -> list[str]:
     """What else has to be said: of misses, of the bits at equal metric, of what the figures are not."""
-    said = []
+    lines = []
     missed = [m for m in measured if m.target_kbps == target_kbps and abs(m.bitrate_kbps / target_kbps - 1) > _MISSED]
     for m in missed:
-        said.append(
+        lines.append(
             f"Of {target_kbps:g} kbit/s asked for, {names[m.controller]} took {m.bitrate_kbps:.1f} "
             f"({m.bitrate_kbps / target_kbps - 1:+.0%}): compare at equal bitrate, by the curve."
         )
@@ -121,12 +121,12 @@ def remarks(
         if interval is not None:
             doubt = f" (95 % interval {interval[0]:+.0f} to {interval[1]:+.0f} %)"
             doubt += ", which is not significant" if interval[0] <= 0 <= interval[1] else ""
-        said.append(f"For equal {task.metric_name} the {names['control']} takes {verdict.bd_rate:+.1f} % bits (BD-rate){doubt}.")
-    said.append(
+        lines.append(f"For equal {task.metric_name} the {names['control']} takes {verdict.bd_rate:+.1f} % bits (BD-rate){doubt}.")
+    lines.append(
         "All of it is about this one stretch of one video. It says nothing of other videos, and neighbouring GOPs look alike, "
         "so the intervals are rather too narrow."
     )
-    return said
+    return lines
 
 
 def _more_or_less(value: float) -> str:

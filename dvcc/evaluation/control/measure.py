@@ -83,11 +83,11 @@ class Bench:
     def sweep(self, index: int, rates: Sequence[float]) -> list[tuple[float, State]]:
         """(bits per pixel, state of the metric) of two-pass ABR at every rate in bits per pixel."""
         clip, _ = self._load(index)
-        reference, found = predict_frames(self.task, self.verdicts.judged(clip)), []
+        reference, swept = predict_frames(self.task, self.verdicts.judged(clip)), []
         for rate in rates:
             coded = self.codec.encode(clip, ABR(max(1.0, _kbps(rate, clip))))
-            found.append((coded.bits_per_pixel, self.verdicts.verdict(clip, coded, reference).state))
-        return found
+            swept.append((coded.bits_per_pixel, self.verdicts.verdict(clip, coded, reference).state))
+        return swept
 
     def measure(self, index: int, targets_bpp: Sequence[float]) -> list[Measured]:
         """Every target, rate factor and controller. targets_bpp: used where there are no `targets_kbps`."""

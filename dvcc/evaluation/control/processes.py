@@ -33,11 +33,11 @@ class Processes:
         """`method(clip, *arguments)` for every one of the `clips`, in their order. method: of `Bench`, unbound."""
         bar = self._progress.add_task(title, total=len(clips))
         if self._pool is None:
-            found = []
+            results = []
             for clip in clips:
-                found.append(method(self._bench, clip, *arguments))
+                results.append(method(self._bench, clip, *arguments))
                 self._progress.advance(bar)
-            return found
+            return results
         futures: list[Future[bytes]] = [self._pool.submit(_run, method.__name__, clip, arguments) for clip in clips]
         try:
             for future in as_completed(futures):

@@ -94,7 +94,7 @@ def _by_clip(report: dict[str, Any]) -> list[str]:
             cells += [f"{number(s['share_of_bound'], '.0f')} %", _interval(s["share_of_bound_ci95"], ".0f")]
         cells += [" ".join(number(value, ".3f") for value in s[other]) for other in report["beside"]]
         body.append(cells)
-    said = [
+    sections = [
         f"Clip by clip: share of the clips that need fewer bits than {report['baseline']} at equal metric, and of those that "
         "need at most 2 % more\n\n" + markdown_table(head, body)
     ]
@@ -102,11 +102,11 @@ def _by_clip(report: dict[str, Any]) -> list[str]:
         head = ["kind of scene", "groups", *[cell for name in others for cell in (name, "95 % interval")]]
         body = []
         for kind in kinds:
-            found = [s["kinds"][kind] for s in others.values()]
-            figures = [(f"{number(f['bd_rate_percent'], '+.1f')} %", _interval(f["bd_rate_ci95"], "+.0f")) for f in found]
-            body.append([kind, str(found[0]["groups"]), *[cell for pair in figures for cell in pair]])
-        said.append("BD-rate by kind of scene; below six groups it is shown, not judged\n\n" + markdown_table(head, body))
-    return said
+            of_kind = [s["kinds"][kind] for s in others.values()]
+            figures = [(f"{number(f['bd_rate_percent'], '+.1f')} %", _interval(f["bd_rate_ci95"], "+.0f")) for f in of_kind]
+            body.append([kind, str(of_kind[0]["groups"]), *[cell for pair in figures for cell in pair]])
+        sections.append("BD-rate by kind of scene; below six groups it is shown, not judged\n\n" + markdown_table(head, body))
+    return sections
 
 
 def _interval(ends: Sequence[float] | None, spec: str) -> str:
@@ -170,11 +170,11 @@ def _strict(report: dict[str, Any]) -> str:
 def _notes(report: dict[str, Any]) -> str:
     videos = sorted({clip["video"] for clip in report["clips"]})
     data, codec = report["config"]["data"], report["config"]["codec"]
-    shown = f"{data['frames']} frames, " + (f"{data['fps']:g} a second" if data["fps"] else f"stride {data['stride']}")
+    frames = f"{data['frames']} frames, " + (f"{data['fps']:g} a second" if data["fps"] else f"stride {data['stride']}")
     size = ("" if data["crop"] else "within ") + f"{data['size'][0]}x{data['size'][1]}"
     factors = report["config"]["rate_factors"]
     lines = [
-        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {shown}, {size}; one in "
+        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {frames}, {size}; one in "
         f"{report['config']['judged_every']} frames is judged.",
         f"- Every target is coded at {len(factors)} rate(s), {', '.join(f'{factor:g}' for factor in factors)} times it.",
         f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
@@ -221,11 +221,11 @@ def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> No
     maps: dict[str, np.ndarray] = {}
     for (title, picture), name in zip(first_column.items(), [baseline, *controls[-1:]], strict=False):
         coded = bench.controllers[name].encode(clip, target)
-        shown = coded.frames[last]
+        last_frame = coded.frames[last]
         panels |= {
             title: picture,
-            f"{name}: QPs": rgb(shown),
-            f"{name}: coded, {coded.bitrate_kbps:.0f} kbit/s": rgb(shown),
+            f"{name}: QPs": rgb(last_frame),
+            f"{name}: coded, {coded.bitrate_kbps:.0f} kbit/s": rgb(last_frame),
             f"{name}: prediction": _last_picture(task, coded.frames),
         }
         if coded.codec == "h264":  # of another, QPs cannot be read back

@@ -60,16 +60,16 @@ def summarise(
     for name in table.controllers:
         rows = [row for row, state, _ in measured if row.controller == name and state is not None]
         reached = [row for row in rows if row.within_reach]
-        whole, own = _bd(anchor, table.curves(name, clips)), name == baseline
+        whole, is_baseline = _bd(anchor, table.curves(name, clips)), name == baseline
         percents = [of_metric.percent for of_metric, _ in resampled[name]]
         summary[name] = {
-            "bd_rate_percent": 0.0 if own else or_none(whole[0].percent),
-            "bd_rate_ci95": None if own else interval95(percents),
-            "bd_rate_of_loss_percent": 0.0 if own else or_none(whole[1].percent),
-            "bd_rate_of_loss_ci95": None if own else interval95([of_loss.percent for _, of_loss in resampled[name]]),
+            "bd_rate_percent": 0.0 if is_baseline else or_none(whole[0].percent),
+            "bd_rate_ci95": None if is_baseline else interval95(percents),
+            "bd_rate_of_loss_percent": 0.0 if is_baseline else or_none(whole[1].percent),
+            "bd_rate_of_loss_ci95": None if is_baseline else interval95([of_loss.percent for _, of_loss in resampled[name]]),
             "bd_basis": _basis(whole, [of_metric for of_metric, _ in resampled[name]]),
-            "bd_metric": 0.0 if own else or_none(bd_metric(*anchor.of_metric, *table.curves(name, clips).of_metric)),
-            **({} if own else _by_clip(table, name, baseline)),
+            "bd_metric": 0.0 if is_baseline else or_none(bd_metric(*anchor.of_metric, *table.curves(name, clips).of_metric)),
+            **({} if is_baseline else _by_clip(table, name, baseline)),
             **_share_of_bound(whole[0].percent, percents, bound, bounds),
             "kinds": kinds[name],
             **_per_target(table, name, task),
@@ -85,12 +85,12 @@ def summarise(
 def figures_of(task: Task, states: Sequence[State]) -> dict[str, float]:
     """The metric of a set of clips, and those beside it, by name."""
     weights = [task.weight(state) for state in states]
-    found = {name: pooled(task.metrics()[name], states) for name in (task.metric_name, *task.beside)}
+    figures = {name: pooled(task.metrics()[name], states) for name in (task.metric_name, *task.beside)}
     if None not in weights and any(weights):
         values = [pooled(task.metric(), [state]) for state in states]
         counted = [(value, weight) for value, weight in zip(values, weights, strict=True) if weight]
-        found[task.metric_name] = float(np.average([v for v, _ in counted], weights=[w for _, w in counted]))
-    return found
+        figures[task.metric_name] = float(np.average([v for v, _ in counted], weights=[w for _, w in counted]))
+    return figures
 
 
 def _samples(clips: Sequence[ClipName], bootstrap: int, seed: int) -> list[list[int]]:
@@ -107,15 +107,15 @@ def _basis(whole: tuple[BDRate, BDRate], resampled: Sequence[BDRate]) -> dict[st
     return {
         "points": of_metric.points,
         "overlap": of_metric.overlap,
-        "monotone_share": sum(found.monotone for found in (of_metric, *resampled)) / (2 * (1 + len(resampled))),
+        "monotone_share": sum(basis.monotone for basis in (of_metric, *resampled)) / (2 * (1 + len(resampled))),
         "reason": of_metric.reason,
         "reason_of_loss": of_loss.reason,
     }
 
 
 def _by_clip(table: Table, name: str, baseline: str) -> dict[str, Any]:
-    found = [d for clip in table.clips if (d := table.clip_difference(name, baseline, clip)) is not None]
-    shares = {"better_share": [d < 0 for d in found], "not_worse_share": [d <= NOT_WORSE for d in found]}
+    differences = [d for clip in table.clips if (d := table.clip_difference(name, baseline, clip)) is not None]
+    shares = {"better_share": [d < 0 for d in differences], "not_worse_share": [d <= NOT_WORSE for d in differences]}
     return {name: or_none(_mean(values)) for name, values in shares.items()}
 
 
@@ -127,7 +127,7 @@ def _share_of_bound(percent: float, percents: list[float], bound: float, bounds:
 
 def _by_kind(table: Table, baseline: str, bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
     """By controller, and by kind of scene."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in table.controllers}
+    kinds: dict[str, dict[str, Any]] = {name: {} for name in table.controllers}
     for kind in sorted({clip.kind for clip in table.clips} - {""}):
         clips = [clip for clip in table.clips if clip.kind == kind]
         groups = len({clip.group for clip in clips})
@@ -139,12 +139,12 @@ def _by_kind(table: Table, baseline: str, bootstrap: int, seed: int) -> dict[str
                     bd_rate(*anchor, *table.curves(name, sample).of_metric).percent
                     for anchor, sample in zip(anchors, samples, strict=True)
                 )
-                found[name][kind] = {
+                kinds[name][kind] = {
                     "groups": groups,
                     "bd_rate_percent": or_none(whole),
                     "bd_rate_ci95": interval95(resampled),
                 }
-    return found
+    return kinds
 
 
 def _per_target(table: Table, name: str, task: Task) -> dict[str, Any]:
@@ -154,12 +154,12 @@ def _per_target(table: Table, name: str, task: Task) -> dict[str, Any]:
         "achieved_kbps": lambda row: row.achieved_kbps,
         "bits_per_pixel": lambda row: row.bits_per_pixel,
     }
-    found = {"metric": table.per_target(name, table.clips, table.figure)}
+    per_column = {"metric": table.per_target(name, table.clips, table.figure)}
     for column, value in columns.items():
-        found[column] = table.per_target(name, table.clips, partial(mean_of, value=value))
+        per_column[column] = table.per_target(name, table.clips, partial(mean_of, value=value))
     for other in task.beside:
-        found[other] = table.per_target(name, table.clips, partial(_pooled, metric=task.metrics()[other]))
-    return {column: [or_none(value) for value in values] for column, values in found.items()}
+        per_column[other] = table.per_target(name, table.clips, partial(_pooled, metric=task.metrics()[other]))
+    return {column: [or_none(value) for value in values] for column, values in per_column.items()}
 
 
 def _pooled(items: Sequence[Item], *, metric: Metric) -> float:
@@ -168,8 +168,8 @@ def _pooled(items: Sequence[Item], *, metric: Metric) -> float:
 
 def _strict(table: Table, name: str, samples: Sequence[Sequence[ClipName]]) -> dict[str, Any]:
     def mean_over_targets(controller: str, clips: Sequence[ClipName]) -> float:
-        found = [table.strict(controller, clips, target, 0.0) for target in range(table.num_targets)]
-        return _mean([value for value in found if np.isfinite(value)])
+        strict = [table.strict(controller, clips, target, 0.0) for target in range(table.num_targets)]
+        return _mean([value for value in strict if np.isfinite(value)])
 
     def gain(clips: Sequence[ClipName]) -> float:
         """Percent over corrected ABR."""
@@ -200,8 +200,8 @@ def seed_spread(summary: dict[str, Any], runs: dict[str, dict[str, Any]]) -> dic
     spreads: dict[str, dict[str, Any]] = {}
     for names in groups.values():
         seeds = sorted({int(runs[name].get("seed", 0)) for name in names})
-        found = [value for name in names if (value := summary[name]["bd_rate_percent"]) is not None]
-        ends = [min(found), max(found)] if len(found) > 1 else None
+        bd_rates = [value for name in names if (value := summary[name]["bd_rate_percent"]) is not None]
+        ends = [min(bd_rates), max(bd_rates)] if len(bd_rates) > 1 else None
         spreads |= {name: {"seeds": seeds, "bd_rates": ends} for name in names if len(seeds) > 1}
     return spreads
 

@@ -62,8 +62,8 @@ class Table:
 
     def over_factors(self, name: str, clips: Sequence[ClipName], target: int, what: Callable[[list[Item]], float]) -> float:
         """Mean over the rate factors of `what(items)`; NaN without any."""
-        found = [what(items) for factor in self.factors if (items := self.items(name, clips, target, factor))]
-        return float(np.mean(found)) if found else float("nan")
+        per_factor = [what(items) for factor in self.factors if (items := self.items(name, clips, target, factor))]
+        return float(np.mean(per_factor)) if per_factor else float("nan")
 
     def per_target(self, name: str, clips: Sequence[ClipName], what: Callable[[list[Item]], float]) -> list[float]:
         """`over_factors` for every target."""
@@ -99,7 +99,7 @@ class Table:
         Of one clip the metric jumps from rate to rate, so every curve is replaced by the nearest one that rises. Where the two
         share no range of the metric that is worth comparing, 0 if they are equal, and infinite either way if not.
         """
-        ours, theirs = (self._rising(one, clip) for one in (name, baseline))
+        ours, theirs = (self._rising(controller, clip) for controller in (name, baseline))
         if ours is None or theirs is None:
             return None
         low, high = max(ours[1][0], theirs[1][0]), min(ours[1][-1], theirs[1][-1])

@@ -42,10 +42,10 @@ class Verdicts:
         words = [*self._words, clip.digest, hashlib.sha256(coded.bitstream).hexdigest()]
         key = hashlib.sha256(repr(words).encode()).hexdigest()
         path = self.folder / key[:2] / f"{key}.npz"
-        if (known := _read(path)) is None:
-            known = judge(self.task, self.judged(coded.clip()), reference)
-            write_atomic(path, _stored(known))
-        return known
+        if (verdict := _read(path)) is None:
+            verdict = judge(self.task, self.judged(coded.clip()), reference)
+            write_atomic(path, _stored(verdict))
+        return verdict
 
 
 def _stored(verdict: Verdict) -> bytes:

@@ -73,12 +73,12 @@ def task_gradient_at_equal_bits(
     """(T, h, w): d task loss / d QP at the flat map, less its part along d bits / d QP. The loss is read off the ladder if the
     sample has it judged and the surrogate can, else it is that of the predicted frames."""
     grid = macroblock_grid(*sample["frames"].shape[-2:])
-    level = torch.full((1, sample["frames"].shape[1], *grid), float(mean_qp), requires_grad=True)
-    shown: list[int] | None = [] if "ladder_degradation" in sample and surrogate.reads_ladder else None
-    predicted = surrogate.predict(surrogate.analyse(sample), soft_qp(level), shown=shown)
+    qp = torch.full((1, sample["frames"].shape[1], *grid), float(mean_qp), requires_grad=True)
+    frame_numbers: list[int] | None = [] if "ladder_degradation" in sample and surrogate.reads_ladder else None
+    predicted = surrogate.predict(surrogate.analyse(sample), soft_qp(qp), frame_numbers=frame_numbers)
     loss = imitated_loss(task, predicted, reference[None]).sum()
-    (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), level, retain_graph=True)
-    (of_loss,) = torch.autograd.grad(loss, level)
+    (of_bits,) = torch.autograd.grad(predicted.log_clip_bits.sum(), qp, retain_graph=True)
+    (of_loss,) = torch.autograd.grad(loss, qp)
     along = (of_loss * of_bits).sum() / of_bits.square().sum()
     return (of_loss - along * of_bits)[0].double().numpy()
 

@@ -68,7 +68,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
                 video = hashlib.sha256(test.video.encode()).digest()[:8]
                 rng = np.random.default_rng([config.seed, *video, test.start, mean_qp])
                 group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
-                coded = [[cache.encode(codec, test.clip, one) for one in (qp, jittered(qp, rng))] for qp in group]
+                coded = [[cache.encode(codec, test.clip, qp_map) for qp_map in (qp, jittered(qp, rng))] for qp in group]
                 maps += compare_group(surrogate, test, group, coded, real, mean_qp=mean_qp, num_pictures=config.pictured_maps)
                 descent = descent_test(surrogate, test.sample, real, mean_qp=mean_qp, rng=rng)
                 steps.append(DescentRow(test.video, test.start, mean_qp, **asdict(descent)))
@@ -108,16 +108,16 @@ def compare_group(
     rows = []
     weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
     analysis = surrogate.analyse(test.sample)
-    for index, (qp, (one, second)) in enumerate(zip(group, coded, strict=True)):
+    for index, (qp, (first, second)) in enumerate(zip(group, coded, strict=True)):
         values = torch.from_numpy(qp.values.astype(np.int64))
         predicted = surrogate.predict(analysis, one_hot_qp(values)[None])
-        log_bits = torch.log(torch.from_numpy(one.bits_per_frame).float())
+        log_bits = torch.log(torch.from_numpy(first.bits_per_frame).float())
         error = predicted.log_bits[0] - log_bits
         types = test.sample["frame_types"][0]
         in_i, in_p, in_b = (float(error[types == k].mean()) for k in range(len(FRAME_TYPES)))
         of_frames = float(real.task.loss(real.task.predict(predicted.frames), real.reference[None])[0])
         imitated = of_frames if predicted.degradation is None else float(real.task.loss_of(predicted.degradation)[0])
-        fidelity = _fidelity(test, predicted.frames[0], one, second, mean_qp) if index < num_pictures else {}
+        fidelity = _fidelity(test, predicted.frames[0], first, second, mean_qp) if index < num_pictures else {}
         rows.append(
             MapRow(
                 test.video,
@@ -129,7 +129,7 @@ def compare_group(
                 in_i,
                 in_p,
                 in_b,
-                real(one),
+                real(first),
                 imitated,
                 of_frames,
                 float(np.log(second.bits)),
@@ -142,13 +142,13 @@ def compare_group(
     return rows
 
 
-def _fidelity(test: TestClip, predicted: torch.Tensor, one: EncodedClip, second: EncodedClip, mean_qp: int) -> dict[str, float]:
+def _fidelity(test: TestClip, predicted: torch.Tensor, first: EncodedClip, second: EncodedClip, mean_qp: int) -> dict[str, float]:
     """PSNR and SSIM against the coded frames, of the prediction, of the two floors and of the second encode."""
     nearest = min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))
     others = {"copy_": test.sample["frames"][0], "nearest_": test.sample["ladder_frames"][0, nearest], "second_": second.frames}
-    coded = as_float(one.frames)
-    found = {}
+    coded = as_float(first.frames)
+    fidelity = {}
     for name, frames in {"": predicted, **{name: as_float(x) for name, x in others.items()}}.items():
-        found[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
-        found[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
-    return found
+        fidelity[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
+        fidelity[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
+    return fidelity

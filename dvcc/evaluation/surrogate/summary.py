@@ -39,8 +39,8 @@ def by_band(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
     for mean_qp in sorted({row.mean_qp for row in maps}):
         for kind in ("flat", "mixed"):
             rows = [row for row in maps if row.mean_qp == mean_qp and row.kind == kind]
-            shown = [row for row in rows if np.isfinite(row.psnr)]
-            means = {name: _mean(getattr(row, name) for row in shown) for name in _FIDELITY}
+            with_frames = [row for row in rows if np.isfinite(row.psnr)]
+            means = {name: _mean(getattr(row, name) for row in with_frames) for name in _FIDELITY}
             bits = {"size_error_median": _size_error(rows, 50), "size_error_p90": _size_error(rows, 90), "sign": _sign(rows)}
             types = {f"log_error_{t}": _mean(abs(getattr(row, f"log_error_{t}")) for row in rows) for t in "ipb"}
             signs = {f"log_bias_{t}": _mean(getattr(row, f"log_error_{t}") for row in rows) for t in "ipb"}
@@ -54,7 +54,7 @@ def correlations(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, int, int], list[MapRow]] = {}
     for row in maps:
         groups.setdefault((row.video, row.start, row.mean_qp), []).append(row)
-    found = []
+    entries = []
     for (video, start, mean_qp), rows in groups.items():
         bits, loss = [row.real_log_bits for row in rows], [row.task_loss for row in rows]
         trivial = {"map_mean": [row.map_mean for row in rows], "activity": [row.activity_qp for row in rows]}
@@ -66,8 +66,8 @@ def correlations(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
         entry |= {f"task_{name}": _rho2(loss, values) for name, values in trivial.items()}
         entry["task_frames"] = _rho2(loss, [row.frames_task_loss for row in rows])
         entry |= {"bits_second_encode": _rho2(bits, second["bits"]), "task_second_encode": _rho2(loss, second["task"])}
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 _FIDELITY = tuple(f"{of}{name}" for name in ("psnr", "ssim") for of in ("", "copy_", "nearest_", "second_"))
@@ -146,10 +146,10 @@ def _share(answers: Any) -> float:
 
 
 def _mean(values: Any) -> float:
-    found = [value for value in values if np.isfinite(value)]
-    return float(np.mean(found)) if found else float("nan")
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
 
 
 def _median(values: Any) -> float:
-    found = [value for value in values if np.isfinite(value)]
-    return float(np.median(found)) if found else float("nan")
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.median(finite)) if finite else float("nan")

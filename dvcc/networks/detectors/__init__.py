@@ -67,7 +67,7 @@ def load_detector(
     layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=str(path))
     feed = file.feed(layout.feed).changed(options)
     classes, fitting = layout.num_classes(answers, options), shaped_as(LAYOUTS, answers, canvas)
-    return Detector(file, layout, feed=feed, options=options, num_classes=classes, fitting=[one.name for one in fitting])
+    return Detector(file, layout, feed=feed, options=options, num_classes=classes, fitting=[fitted.name for fitted in fitting])
 
 
 __all__ = ["LAYOUTS", "Boxes", "Detector", "Layout", "candidates_of", "load_detector", "recognise", "select", "shaped_as"]

@@ -58,8 +58,8 @@ class Detector:
     def detect(self, rgb: np.ndarray, *, least_score: float = 0.05) -> list[Boxes]:
         """Boxes of every picture, best first: RGB uint8 (H, W, 3), or a batch (N, H, W, 3)."""
         batch = rgb[None] if rgb.ndim == 3 else rgb
-        found = self.candidates(batch.transpose(0, 3, 1, 2))
-        return [select(candidates, least_score=least_score, suppress=self.layout.suppress) for candidates in found]
+        per_picture = self.candidates(batch.transpose(0, 3, 1, 2))
+        return [select(candidates, least_score=least_score, suppress=self.layout.suppress) for candidates in per_picture]
 
 
 def candidates_of(layout: Layout, answers: Any, canvas: Size, placement: Placement, num_classes: int, xp: Any) -> Any:

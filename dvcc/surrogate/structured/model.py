@@ -91,7 +91,9 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
         past, future = (_vectors(luma, order, places) for places in order[1:])
         return StructuredAnalysis(frames, types, order, luma, chroma, past, future, intra.unflatten((b, t)))
 
-    def predict(self, analysis: StructuredAnalysis, qp: torch.Tensor, *, shown: Sequence[int] | None = None) -> Prediction:
+    def predict(
+        self, analysis: StructuredAnalysis, qp: torch.Tensor, *, frame_numbers: Sequence[int] | None = None
+    ) -> Prediction:
         """See `Surrogate.predict`; fewer frames are hardly faster here, as each is a reference of the next."""
         b, t, height, width = analysis.luma.shape
         check_qp(qp, clips=(b, t, height // MACROBLOCK, width // MACROBLOCK))
@@ -111,7 +113,7 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
             bits.append(torch.log(spent))
         display = order.frame.argsort(1)[clips]
         log_bits = torch.stack(bits, 1)[rows[:, None], display]
-        chosen = list(range(t)) if shown is None else list(shown)
+        chosen = list(range(t)) if frame_numbers is None else list(frame_numbers)
         return Prediction(log_bits, self._shown(analysis, clips, level, coded, display, chosen))
 
     def _check_types(self, types: torch.Tensor) -> None:

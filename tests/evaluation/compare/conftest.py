@@ -44,7 +44,7 @@ def comparison(tmp_path_factory) -> Comparison:
     }
     done = []
     measured = encode_all(clip, TARGETS, controllers, folder, lambda: done.append(1))
-    shown = judge_all(clip, measured, task, block=4, shown_target=80.0, num_shown=3, advance=done.append)
+    pictured = judge_all(clip, measured, task, block=4, shown_target=80.0, num_shown=3, advance=done.append)
     assert done[:8] == [1] * 8 and sum(done[8:]) == 24
     sides = [[m for m in measured if m.controller == name] for name in NAMES]
     verdict = compare(sides[0], sides[1], task, target_kbps=80.0, block=4)
@@ -55,7 +55,7 @@ def comparison(tmp_path_factory) -> Comparison:
         higher_is_better=True,
         target_kbps=80.0,
         measured=measured,
-        shown=shown,
+        pictured=pictured,
         headline=headline(verdict, task, NAMES),
         remarks=remarks(verdict, measured, task, NAMES, 80.0),
         facts=[("stretch", "<script>alert(1)</script>")],

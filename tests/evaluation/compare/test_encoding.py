@@ -29,8 +29,8 @@ def test_another_process_gives_the_same_encodes(work, tmp_path):
     controllers = {"abr2": build_rate_controller("abr2", means), "control": build_rate_controller("abr1", means)}
     here = encode_all(stretch_of(make_scene(frames=6), tmp_path), [60.0, 120.0], controllers, tmp_path, lambda: None)
     assert len(done) == 4 and [(m.controller, m.target_kbps) for m in apart] == [(m.controller, m.target_kbps) for m in here]
-    for one, other in zip(apart, here, strict=True):
-        assert np.array_equal(one.bits_per_frame, other.bits_per_frame) and one.path.read_bytes() == other.path.read_bytes()
+    for encode, other in zip(apart, here, strict=True):
+        assert np.array_equal(encode.bits_per_frame, other.bits_per_frame) and encode.path.read_bytes() == other.path.read_bytes()
 
 
 def test_what_goes_wrong_there_is_said_here(work, tmp_path):

@@ -31,12 +31,12 @@ def test_parts_and_blocks_give_the_figure_of_the_whole(name, model, tmp_path):
     measured = Measured("abr2", 100.0, tmp_path / "coded.mp4", coded.bits_per_frame, coded.fps, 1, 0.0)
     assert measured.bitrate_kbps == coded.bitrate_kbps
     stretch = stretch_of(clip, tmp_path)
-    shown = judge_all(stretch, [measured], task, block=4, shown_target=100.0, num_shown=2, advance=lambda _: None)
+    pictured = judge_all(stretch, [measured], task, block=4, shown_target=100.0, num_shown=2, advance=lambda _: None)
     verdict = judge(task, coded.frames, predict_frames(task, clip.frames))
     assert measured.metric == pytest.approx(verdict.metric, rel=1e-4) and len(measured.states) == 3
     error = (coded.frames.double() - clip.frames.double()) / 255
     assert measured.psnr == pytest.approx(float(-10 * torch.log10(error.square().mean())), abs=1e-4)
-    for frame in shown:
+    for frame in pictured:
         for picture, frames in ((frame.pictures["abr2"], coded.frames), (frame.pictures["uncoded"], clip.frames)):
             there = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
             distance = [np.abs(there - other.permute(1, 2, 0).numpy()).mean() for other in frames]
@@ -91,7 +91,7 @@ def test_a_video_is_copied_a_few_frames_at_a_time(tmp_path, monkeypatch):
 
     clip, held, convert = make_scene(frames=30), Held(), clips.convert_frames
     (tmp_path / "a.mp4").write_bytes(X264().encode(clip, CRF(20)).bitstream)
-    monkeypatch.setattr(clips, "convert_frames", lambda *given: held.add(one := convert(*given), one.num_frames))
+    monkeypatch.setattr(clips, "convert_frames", lambda *given: held.add(converted := convert(*given), converted.num_frames))
     stretch = copy_stretch(tmp_path / "a.mp4", tmp_path, start=3, frames=20)
     assert held.most <= 2 * PART + 1  # the part before it is let go when the next is there; of the first, a frame is kept
     monkeypatch.undo()

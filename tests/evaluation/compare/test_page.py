@@ -25,15 +25,15 @@ def page(comparison) -> str:
 class Elements(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict]] = []
+        self.elements: list[tuple[str, dict]] = []
         self.open: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.elements.append((tag, dict(attributes)))
 
     def of(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def test_nothing_is_fetched_and_every_picture_is_inside(page):
@@ -55,7 +55,7 @@ def test_names_and_facts_are_escaped(page):
 
 def test_every_control_has_a_label_and_ids_are_single(page):
     elements = Elements(page)
-    ids = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in elements.elements if "id" in attributes]
     assert len(ids) == len(set(ids)) > 10
     referred = set(re.findall(r'(?:url\(#|xlink:href="#)([\w-]+)', page)) | {a["aria-labelledby"] for a in elements.of("section")}
     assert referred <= set(ids)
@@ -70,7 +70,7 @@ def test_figures_and_curves_are_there(page, comparison):
 
 
 def chrome(*words: str) -> subprocess.CompletedProcess:
-    shown = [
+    pictured = [
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
@@ -78,7 +78,7 @@ def chrome(*words: str) -> subprocess.CompletedProcess:
         "--virtual-time-budget=2000",
         "--window-size=1000,1600",
     ]
-    return subprocess.run([CHROMIUM, *shown, *words], capture_output=True, text=True, timeout=120)
+    return subprocess.run([CHROMIUM, *pictured, *words], capture_output=True, text=True, timeout=120)
 
 
 @chromium
@@ -109,7 +109,7 @@ def test_an_address_opens_a_view(page, tmp_path):
     assert 'data-view="qp"' in dump and "--split: 30;" in dump
     hidden = [
         attributes["data-frame"]
-        for _, attributes in Elements(dump).found
+        for _, attributes in Elements(dump).elements
         if "data-frame" in attributes and "hidden" in attributes
     ]
     assert sorted(set(hidden)) == ["0", "1"]

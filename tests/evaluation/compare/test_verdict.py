@@ -26,7 +26,7 @@ def side(
     controller: str, gain: float, *, blocks: int = 8, spread: float = 0.0, rate: float = 1.0, seed: int = 0
 ) -> list[Measured]:
     """PSNR is 10 * log10(kbps) + gain in every block, give or take `spread`."""
-    rng, found = np.random.default_rng(seed), []
+    rng, verdicts = np.random.default_rng(seed), []
     for target in TARGETS:
         bits = np.full(blocks * 4, rate * target * 1000 / 25, np.int64)
         psnr = 10 * np.log10(rate * target) + gain + spread * rng.normal(size=blocks)
@@ -34,17 +34,17 @@ def side(
             {"squared_error": torch.tensor(100 * 10 ** (-value / 10)).double(), "count": torch.tensor(100.0).double()}
             for value in psnr
         ]
-        found.append(Measured(controller, target, Path("none.mp4"), bits, Fraction(25), 2, 1.0, states, states))
-    return found
+        verdicts.append(Measured(controller, target, Path("none.mp4"), bits, Fraction(25), 2, 1.0, states, states))
+    return verdicts
 
 
-def said(baseline, control, task=TASK) -> tuple:
+def sentences_of(baseline, control, task=TASK) -> tuple:
     verdict = compare(baseline, control, task, target_kbps=80.0, block=4)
     return verdict, headline(verdict, task, NAMES), remarks(verdict, [*baseline, *control], task, NAMES, 80.0)
 
 
 def test_a_steady_gain_is_found_and_said_to_be_better():
-    verdict, sentence, notes = said(side("abr2", 0), side("control", 1))
+    verdict, sentence, notes = sentences_of(side("abr2", 0), side("control", 1))
     assert verdict.at_target == pytest.approx(1) and verdict.equal_rate == pytest.approx(1, abs=1e-6)
     assert verdict.bd_rate == pytest.approx(100 * (10**-0.1 - 1), abs=0.5)
     assert "PSNR (dB) is 1.000 higher" in sentence and sentence.endswith("better than two-pass ABR here.")
@@ -52,35 +52,35 @@ def test_a_steady_gain_is_found_and_said_to_be_better():
 
 
 def test_a_loss_is_said_to_be_worse():
-    _, sentence, _ = said(side("abr2", 1), side("control", 0))
+    _, sentence, _ = sentences_of(side("abr2", 1), side("control", 0))
     assert "1.000 lower" in sentence and sentence.endswith("worse than two-pass ABR here.")
 
 
 def test_more_bits_are_no_gain():
     """On the same curve further up: the figure at the target is higher, at equal bitrate it is not."""
-    verdict, _, notes = said(side("abr2", 0), side("control", 0, rate=1.2))
+    verdict, _, notes = sentences_of(side("abr2", 0), side("control", 0, rate=1.2))
     assert verdict.at_target > 0.7 and verdict.equal_rate == pytest.approx(0, abs=1e-6)
     assert notes[0].startswith("Of 80 kbit/s asked for, learned control took 96.0 (+20%)")
 
 
 def test_chance_is_called_chance():
-    _, sentence, _ = said(side("abr2", 0, spread=2, seed=1), side("control", 0.1, spread=2, seed=2))
+    _, sentence, _ = sentences_of(side("abr2", 0, spread=2, seed=1), side("control", 0.1, spread=2, seed=2))
     assert "no significant difference" in sentence
 
 
 def test_few_gops_have_no_interval():
-    verdict, sentence, _ = said(side("abr2", 0, blocks=3), side("control", 1, blocks=3))
+    verdict, sentence, _ = sentences_of(side("abr2", 0, blocks=3), side("control", 1, blocks=3))
     assert verdict.equal_rate_interval is None and "too few GOPs (3)" in sentence
 
 
 def test_curves_that_share_no_rate_are_not_compared():
-    verdict, sentence, _ = said(side("abr2", 0), side("control", 0, rate=9.0))
+    verdict, sentence, _ = sentences_of(side("abr2", 0), side("control", 0, rate=9.0))
     assert verdict.common_kbps is None and "no bitrate in common" in sentence
 
 
 def test_of_a_metric_where_less_is_better_higher_is_worse():
     less = SimpleNamespace(metric_name="error", metric=lambda: replace_direction(TASK.metric()))
-    verdict, sentence, _ = said(side("abr2", 0), side("control", 1), less)
+    verdict, sentence, _ = sentences_of(side("abr2", 0), side("control", 1), less)
     assert verdict.equal_rate == pytest.approx(1, abs=1e-6) and sentence.endswith("worse than two-pass ABR here.")
 
 
