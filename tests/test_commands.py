@@ -194,18 +194,18 @@ def test_an_out_below_a_file_is_one_sentence(video, tmp_path, monkeypatch, capsy
     words = ["data=folder", "data.root=.", "data.test=[test.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
     words.append(f"out={video}/run")
     (tmp_path / "test.mp4").write_bytes(video.read_bytes())
-    said = "Not a directory; choose another folder with out=DIR"
-    refused_here(capsys, "evaluate.py", "control", *words, "task=reconstruction", "controllers=[abr2]", reason=said)
-    refused_here(capsys, "train.py", "surrogate", *words, "trainer.max_steps=1", reason=said)
+    message = "Not a directory; choose another folder with out=DIR"
+    refused_here(capsys, "evaluate.py", "control", *words, "task=reconstruction", "controllers=[abr2]", reason=message)
+    refused_here(capsys, "train.py", "surrogate", *words, "trainer.max_steps=1", reason=message)
 
 
 def test_no_command_needs_a_folder_that_can_be_written_to_say_help():
     assert run("dvcc", "--help", cwd=Path("/")).returncode == 0
 
 
-@pytest.mark.parametrize("words, said", [((), "interrupted\n"), (("rows are kept",), "interrupted: rows are kept\n")])
-def test_an_interruption_says_what_is_kept(words, said, capsys):
+@pytest.mark.parametrize("words, message", [((), "interrupted\n"), (("rows are kept",), "interrupted: rows are kept\n")])
+def test_an_interruption_says_what_is_kept(words, message, capsys):
     def stopped():
         raise KeyboardInterrupt(*words)
 
-    assert guarded(stopped) == 130 and capsys.readouterr().err == said
+    assert guarded(stopped) == 130 and capsys.readouterr().err == message

@@ -14,27 +14,27 @@ ENCODES = "data fill ladder random_maps samples step_samples store"
 
 def imports_of(path: Path) -> set[str]:
     """Modules that a file imports, at its top or inside a function, for types alone too."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+            modules |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
         elif isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-    return found
+            modules |= {name.name for name in node.names}
+    return modules
 
 
 def arrows(package: Path) -> dict[str, set[str]]:
     """Folders, and modules at the top, by those that they import from."""
-    own = {path.stem for path in package.iterdir() if path.is_dir() or path.suffix == ".py"}
-    found: dict[str, set[str]] = defaultdict(set)
+    ours = {path.stem for path in package.iterdir() if path.is_dir() or path.suffix == ".py"}
+    graph: dict[str, set[str]] = defaultdict(set)
     for path in package.rglob("*.py"):
         here = path.relative_to(package).parts[0].removesuffix(".py")
         for module in imports_of(path):
             root, _, rest = module.partition(".")
             there = rest.partition(".")[0]
-            if root == package.name and there in own and there != here and here != "__init__":
-                found[here].add(there)
-    return found
+            if root == package.name and there in ours and there != here and here != "__init__":
+                graph[here].add(there)
+    return graph
 
 
 def file_arrows(package: Path) -> dict[str, set[str]]:
@@ -67,13 +67,13 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
         if node in done:
             return []
         for after in sorted(graph.get(node, ())):
-            if found := walk(after, [*way, node]):
-                return found
+            if circle := walk(after, [*way, node]):
+                return circle
         done.add(node)
         return []
 
     done: set[str] = set()
-    return next((found for node in sorted(graph) if (found := walk(node, []))), [])
+    return next((circle for node in sorted(graph) if (circle := walk(node, []))), [])
 
 
 def test_no_folder_imports_in_a_circle():
@@ -86,7 +86,7 @@ def test_no_file_imports_in_a_circle():
 
 def loaded_with(module: str, package: Path = ROOT / "dvcc") -> set[str]:
     """Roots of all that is imported with a module of the package: what stands at the top of files, types apart."""
-    found, waiting, seen = set(), [module], set()
+    roots, waiting, seen = set(), [module], set()
     while waiting:
         name = waiting.pop()
         path = package.joinpath(*name.split(".")[1:])
@@ -99,21 +99,21 @@ def loaded_with(module: str, package: Path = ROOT / "dvcc") -> set[str]:
                 names = [node.module, *(f"{node.module}.{part.name}" for part in node.names)]
             else:
                 names = [part.name for part in node.names] if isinstance(node, ast.Import) else []
-            waiting += [own for own in names if own.startswith(f"{package.name}.")]
-            found |= {other.partition(".")[0] for other in names}
-    return found
+            waiting += [module_name for module_name in names if module_name.startswith(f"{package.name}.")]
+            roots |= {other.partition(".")[0] for other in names}
+    return roots
 
 
 @pytest.mark.parametrize("stage", ["compare.measure", "benchmark.run", "control.run"])
 def test_measuring_imports_nothing_of_training(stage):
     """They take seconds and 300 MB, in each process that judges."""
-    found = loaded_with(f"dvcc.evaluation.{stage}")
-    assert "torch" in found and not found & {"lightning", "torchvision", "torchmetrics", "kornia"}
+    roots = loaded_with(f"dvcc.evaluation.{stage}")
+    assert "torch" in roots and not roots & {"lightning", "torchvision", "torchmetrics", "kornia"}
 
 
 def test_a_process_that_only_encodes_imports_no_torch():
-    found = loaded_with("dvcc.evaluation.compare.encoding")
-    assert "onnxruntime" in found and "torch" not in found
+    roots = loaded_with("dvcc.evaluation.compare.encoding")
+    assert "onnxruntime" in roots and "torch" not in roots
 
 
 def test_settings_end_where_a_stage_begins():

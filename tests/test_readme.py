@@ -88,8 +88,9 @@ def test_every_dvcc_line_runs(workplace, capsys):
 
 
 def test_every_stage_is_shown_and_parses():
-    shown = {(line[1].removesuffix(".py"), line[2]) for line in shell_lines("python ") if line[1] in ("train.py", "evaluate.py")}
-    assert shown == {(program, stage) for program, stages in COMMANDS.items() for stage in stages}
+    stage_lines = [line for line in shell_lines("python ") if line[1] in ("train.py", "evaluate.py")]
+    commands = {(line[1].removesuffix(".py"), line[2]) for line in stage_lines}
+    assert commands == {(program, stage) for program, stages in COMMANDS.items() for stage in stages}
     for line in shell_lines("python "):
         if line[1] in ("train.py", "evaluate.py"):
             parse(line[1].removesuffix(".py"), line[2:])

@@ -90,7 +90,7 @@ def test_the_wheel_works_without_torch(installed, tmp_path):
 
 
 def test_configs_and_checkpoints_are_inside(wheel):
-    own = [path for folder in ("configs", "checkpoints") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    packaged = [path for folder in ("configs", "checkpoints") for path in (ROOT / folder).rglob("*") if path.is_file()]
     inside = zipfile.ZipFile(wheel).namelist()
-    assert {f"dvcc/{path.relative_to(ROOT)}" for path in own} <= set(inside)
+    assert {f"dvcc/{path.relative_to(ROOT)}" for path in packaged} <= set(inside)
     assert not [name for name in inside if not name.startswith(("dvcc/", "dvcc-"))]

@@ -22,9 +22,9 @@ def folder(tmp_path_factory):
 
 def refused(capsys, *words, reason: str) -> None:
     assert main(["compare", *map(str, words)]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and len(said.err.splitlines()) == 1
-    assert reason in said.err, said.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and len(printed.err.splitlines()) == 1
+    assert reason in printed.err, printed.err
 
 
 @pytest.mark.parametrize("delivery", ["offsets", "map"])
@@ -59,8 +59,8 @@ def test_the_stretch_ends_where_the_video_does(folder, tmp_path, capsys):
     (tmp_path / "abr2.mp4").unlink(), (tmp_path / "control.mp4").unlink()
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--start", "1.56", "--out", str(tmp_path)]) == 0
     assert "1 frame of" in json.loads((tmp_path / "compare.json").read_text())["facts"]["stretch"]
-    said = f"note     {tmp_path / 'index.html'}, {tmp_path / 'compare.json'} exist and will be replaced\n"
-    assert said in capsys.readouterr().err
+    note = f"note     {tmp_path / 'index.html'}, {tmp_path / 'compare.json'} exist and will be replaced\n"
+    assert note in capsys.readouterr().err
 
 
 def test_of_an_end_point_error_less_is_better(folder, tmp_path, capsys):

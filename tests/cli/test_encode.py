@@ -45,14 +45,14 @@ def test_a_dry_run_does_nothing(words, tmp_path, capsys):
 
 def test_a_control_with_eyes_encodes_and_a_rate_that_it_never_saw_is_said(words, tmp_path, capsys):
     eyes, _ = make_eyes("nanodet_plus_m", features="none", every=4, folder=tmp_path)
-    for rates, said in ([0.001, 1.0], False), ([0.001, 0.01], True):
+    for rates, noted in ([0.001, 1.0], False), ([0.001, 0.01], True):
         network = ControlNetwork(width=8, extra_planes=eyes.num_planes, eyes=eyes.settings, rates=rates)
         torch.nn.init.normal_(network.head.weight, std=0.3)
         write_control(tmp_path / "control.onnx", network)
         for live in ([], ["--live"]):
             assert main([*words, *live]) == 0
             err = capsys.readouterr().err
-            assert ("bits per pixel, and the control was trained at 0.001 to 0.01: it decides as at 0.01" in err) == said
+            assert ("bits per pixel, and the control was trained at 0.001 to 0.01: it decides as at 0.01" in err) == noted
     network.config["eyes"]["sha256"] = "0" * 64
     write_control(tmp_path / "control.onnx", network)
     assert main(words) == 2 and "is another file than the one that" in capsys.readouterr().err
@@ -78,8 +78,8 @@ def test_the_committed_controls_are_found_by_task_and_delivered_both_ways(words,
     del words[5:7]
     for task, delivery in (("segmentation", "offsets"), ("detection", "map")):
         assert main([*words, "--task", task, "--delivery", delivery]) == 0
-        said = capsys.readouterr().err
-        assert f"control  {'offsets on' if delivery == 'offsets' else 'every QP'}" in said
+        notes = capsys.readouterr().err
+        assert f"control  {'offsets on' if delivery == 'offsets' else 'every QP'}" in notes
     assert main([*words, "--task", "optical_flow"]) == 2
     assert "no control is published for optical_flow: choose detection, segmentation" in capsys.readouterr().err
 
@@ -92,8 +92,8 @@ def test_objects_are_the_default_for_detection_and_leave_an_empty_scene_alone(tm
     video, words = write_sky(tmp_path / "in.mp4", frames, size), ["--target-kbps", str(kbps), "--preset", "veryfast"]
     for out, chosen in (("objects.mkv", ["--task", "detection"]), ("abr.mkv", ["--controller", "abr"])):
         assert main(["encode", str(video), str(tmp_path / out), *words, *chosen]) == 0
-        said = capsys.readouterr().err
-        assert ("decided  no objects seen: x264's own allocation kept\n" in said) == (out == "objects.mkv")
+        notes = capsys.readouterr().err
+        assert ("decided  no objects seen: x264's own allocation kept\n" in notes) == (out == "objects.mkv")
     assert packets_of(tmp_path / "objects.mkv") == packets_of(tmp_path / "abr.mkv")
 
 

@@ -21,8 +21,8 @@ def test_it_fits_into_80_columns(words, capsys, monkeypatch):
 
 @pytest.mark.parametrize("command", ["encode", "export"])
 def test_tasks_with_a_control_are_told(command, capsys):
-    said = " ".join(help_of(capsys, command).split())
-    assert "detection, segmentation" in said
+    help_text = " ".join(help_of(capsys, command).split())
+    assert "detection, segmentation" in help_text
 
 
 def test_export_tells_the_delivery_of_every_format(capsys):

@@ -44,9 +44,9 @@ def figures_of(capsys, *words) -> dict:
 
 def refused(capsys, *words, reason: str) -> None:
     assert main(["inspect", *map(str, words)]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and len(said.err.splitlines()) == 1
-    assert reason in said.err, said.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and len(printed.err.splitlines()) == 1
+    assert reason in printed.err, printed.err
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "h264"])
@@ -151,8 +151,8 @@ def test_mutated_files_are_read_or_refused(coded, tmp_path, capsys):
                 data[rng.randrange(len(data))] = rng.randrange(256)
             (tmp_path / "x").write_bytes(data)
             answers.add(main(["inspect", str(tmp_path / "x"), "--reference", str(coded / "fine.mp4")]))
-            said = capsys.readouterr()
-            assert answers <= {0, 2} and (said.err == "" or said.err.count("\n") == 1)
+            printed = capsys.readouterr()
+            assert answers <= {0, 2} and (printed.err == "" or printed.err.count("\n") == 1)
     assert answers == {0, 2}
 
 
@@ -185,8 +185,8 @@ def test_against_a_reference(coded, tmp_path, capsys):
     assert figures["frames"] == 30 and 20 < figures["psnr"] < 45 and 0.5 < figures["ssim"] < 1
     assert np.shape(figures["psnr_map"]) == np.shape(figures["ssim_map"]) == (4, 6)
     assert main(["inspect", *map(str, words)]) == 0
-    said = capsys.readouterr().out
-    assert f"PSNR {figures['psnr']:.2f} dB" in said and "third of lowest QPs" in said
+    printed = capsys.readouterr().out
+    assert f"PSNR {figures['psnr']:.2f} dB" in printed and "third of lowest QPs" in printed
     assert (tmp_path / "heat.png").stat().st_size > 10_000
     assert main(["inspect", str(coded / "x.mp4"), "--reference", str(coded / "x.mkv")]) == 0
     assert "PSNR identical" in capsys.readouterr().out
@@ -221,8 +221,9 @@ def test_settings_are_as_wide_as_the_terminal(coded, capsys, monkeypatch):
 def test_one_frame_is_no_frames(tmp_path, capsys):
     (tmp_path / "x.mp4").write_bytes(X264().encode(make_scene(frames=1), CRF(30)).bitstream)
     assert main(["inspect", str(tmp_path / "x.mp4"), "--reference", str(tmp_path / "x.mp4")]) == 0
-    said = capsys.readouterr().out
-    assert "96x64, 1 frame at" in said and "of 1 frame\n" in said and "  I  1 frame " in said and "1 frames" not in said
+    printed = capsys.readouterr().out
+    assert "96x64, 1 frame at" in printed and "of 1 frame\n" in printed and "  I  1 frame " in printed
+    assert "1 frames" not in printed
 
 
 def test_memory_per_frame_is_a_few_bytes():

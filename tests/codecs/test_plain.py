@@ -27,13 +27,13 @@ def rgb_clip(height: int = 65, width: int = 99) -> RGBClip:
 @pytest.mark.parametrize("name, pixel_format", CASES)
 def test_coarser_means_fewer_bits_and_a_larger_error_in_every_pixel_format(name, pixel_format):
     clip = rgb_clip() if pixel_format == "yuv444p" else make_scene(frames=3, height=64, width=96)
-    coded = [PLAIN[name](pixel_format=pixel_format).encode(clip, KINDS[name](level)) for level in (10, 45)]
-    errors = [float((one.frames.float() - clip.frames.float()).square().mean()) for one in coded]
+    coded = [PLAIN[name](pixel_format=pixel_format).encode(clip, KINDS[name](quality)) for quality in (10, 45)]
+    errors = [float((encode.frames.float() - clip.frames.float()).square().mean()) for encode in coded]
     assert coded[0].frames.shape == clip.frames.shape
     assert coded[0].bits > coded[1].bits > 0 and errors[0] < errors[1]
-    for one in coded:
-        assert one.bits < one.file_bits == 8 * len(one.bitstream)
-        assert len(one.bits_per_frame) == 3 and (one.bits_per_frame > 0).all()
+    for encode in coded:
+        assert encode.bits < encode.file_bits == 8 * len(encode.bitstream)
+        assert len(encode.bits_per_frame) == 3 and (encode.bits_per_frame > 0).all()
     assert PLAIN[name](pixel_format=pixel_format).encode(clip, KINDS[name](45)).bitstream == coded[1].bitstream
 
 

@@ -53,9 +53,9 @@ def muxed(container, packets):
 def decoded(stream):
     """Times of the pictures of a stream, in frames."""
     with av.open(io.BytesIO(stream)) as container:
-        shown = list(container.decode(video=0))
-    assert not any(frame.is_corrupt for frame in shown)
-    times = [float(frame.pts * frame.time_base) * 25 for frame in shown]
+        decoded = list(container.decode(video=0))
+    assert not any(frame.is_corrupt for frame in decoded)
+    times = [float(frame.pts * frame.time_base) * 25 for frame in decoded]
     return [round(time - times[0]) for time in times]
 
 

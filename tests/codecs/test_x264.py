@@ -115,21 +115,21 @@ def test_gop_and_b_frames_are_as_asked():
 
 
 def test_perspective_preset_is_the_papers_command(scene):
-    said = options_of(X264.perspective().encode(scene, CQP(30)).settings)
+    options = options_of(X264.perspective().encode(scene, CQP(30)).settings)
     expected = {"rc": "cqp", "qp": "30", "mbtree": "0", "aq": "0", "b_adapt": "0", "psy": "0", "keyint": "8", "subme": "7"}
-    assert {key: said[key] for key in expected} == expected
+    assert {key: options[key] for key in expected} == expected
 
 
 def test_abr_meets_its_target_on_a_longer_clip(bikes):
     clip = read_clip(bikes, frames=64, size=(144, 256))
-    one, two = (X264().encode(clip, ABR(120, passes=passes)) for passes in (1, 2))
-    assert two.bitrate_kbps == pytest.approx(120, rel=0.05)
-    assert (one.num_encodes, two.num_encodes) == (1, 2)
+    one_pass, two_passes = (X264().encode(clip, ABR(120, passes=passes)) for passes in (1, 2))
+    assert two_passes.bitrate_kbps == pytest.approx(120, rel=0.05)
+    assert (one_pass.num_encodes, two_passes.num_encodes) == (1, 2)
 
 
 def test_vbv_reaches_x264(scene):
-    said = options_of(X264().encode(scene, ABR(200, passes=1, vbv=(200, 100))).settings)
-    assert (said["vbv_maxrate"], said["vbv_bufsize"]) == ("200", "100")
+    options = options_of(X264().encode(scene, ABR(200, passes=1, vbv=(200, 100))).settings)
+    assert (options["vbv_maxrate"], options["vbv_bufsize"]) == ("200", "100")
 
 
 def test_colour_tags_travel_through_the_bitstream(scene):

@@ -53,9 +53,9 @@ def test_the_same_input_makes_the_same_bytes_every_time(clip, rate, threads):
 
 
 def test_settings_are_those_of_the_encode(clip):
-    said = X265(gop=12, threads=3, bframes=2).encode(clip, ABR(300)).settings.split()
+    reported = X265(gop=12, threads=3, bframes=2).encode(clip, ABR(300)).settings.split()
     for word in ("bitrate=300", "keyint=12", "frame-threads=3", "bframes=2", "no-open-gop", "input-res=256x128", "aq-mode=2"):
-        assert word in said, word
+        assert word in reported, word
 
 
 def test_a_map_of_every_qp_is_refused(clip):
@@ -107,6 +107,6 @@ def test_packets_say_the_mean_qp_of_their_frame(clip):
     with av.open(io.BytesIO(), "w", format="null") as container:
         encoder = StreamEncoder(X265(gop=12, params={"ipratio": 1, "pbratio": 1}), container, CQP(33), picture)
         packets = [p for t in range(clip.num_frames) for p in encoder.encode((clip.y[t], clip.u[t], clip.v[t]), t)]
-        said = [encoder.codec.mean_qp_of(packet) for packet in [*packets, *encoder.flush()]]
-    assert len(said) == clip.num_frames and {qp for _, qp in said} == {33.0}
-    assert said[0][0] == "I" and {kind for kind, _ in said} <= set("IPB")
+        reported = [encoder.codec.mean_qp_of(packet) for packet in [*packets, *encoder.flush()]]
+    assert len(reported) == clip.num_frames and {qp for _, qp in reported} == {33.0}
+    assert reported[0][0] == "I" and {kind for kind, _ in reported} <= set("IPB")

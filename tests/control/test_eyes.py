@@ -63,7 +63,7 @@ def tags(clip):
     return {"matrix": clip.matrix, "full_range": clip.full_range}
 
 
-def shown(clip) -> torch.Tensor:
+def eyes_input(clip) -> torch.Tensor:
     """The first frame as eyes are shown it, RGB 0..1 (1, 3, H, W)."""
     picture = planar_frame(*pictures_of(clip)[0])
     rgb = frame_to_rgb(picture, **tags(clip), size=shown_size(clip.height, clip.width))
@@ -80,35 +80,35 @@ def on_grid(maps: list[torch.Tensor], clip) -> np.ndarray:
 def test_features_and_scores_are_those_of_the_network_in_torch(size, features):
     clip, eyes = make_scene(1, *size), nanodet(features)
     net = NanoDetPlus.from_onnx(PUBLISHED)
-    images = Nanodet.feed.normalised(shown(clip), torch)
+    images = Nanodet.feed.normalised(eyes_input(clip), torch)
     seen, scores, start = net.see(images), [], 0
     for stride in (8, 16, 32, 64):
         rows, columns = (math.ceil(side / stride) for side in images.shape[2:])
         scores.append(seen.answers[:, start : start + rows * columns, :80].amax(2).view(1, 1, rows, columns))
         start += rows * columns
     inner = [x * eyes.gains[features] for x in getattr(seen, features)]
-    found = eyes.planes(pictures_of(clip)[0], **tags(clip))
-    assert found.shape == (eyes.num_planes, clip.height // 16, clip.width // 16) and found.dtype == np.float32
+    planes = eyes.planes(pictures_of(clip)[0], **tags(clip))
+    assert planes.shape == (eyes.num_planes, clip.height // 16, clip.width // 16) and planes.dtype == np.float32
     expected = on_grid([*scores, *inner], clip)
     assert expected.std() > 0.1
-    np.testing.assert_allclose(found[1:], expected, atol=1e-3)
+    np.testing.assert_allclose(planes[1:], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (192, 352)])
 def test_classes_and_features_are_those_of_the_segmenter_in_torch(size):
     clip, net = make_scene(1, *size), segmenter()
     eyes = EfficientViTEyes(to_onnx(net))
-    seen = net.see(Normalise()(shown(clip)))
+    seen = net.see(Normalise()(eyes_input(clip)))
     inner = [x * eyes.gains["backbone"] for x in seen.backbone[1:]]
-    found = eyes.planes(pictures_of(clip)[0], **tags(clip))
-    assert found.shape[0] == eyes.num_planes and found[19:].std() > 0.01
-    np.testing.assert_allclose(found, on_grid([seen.logits.softmax(1), *inner], clip), atol=1e-4)
+    planes = eyes.planes(pictures_of(clip)[0], **tags(clip))
+    assert planes.shape[0] == eyes.num_planes and planes[19:].std() > 0.01
+    np.testing.assert_allclose(planes, on_grid([seen.logits.softmax(1), *inner], clip), atol=1e-4)
 
 
 def test_a_graph_of_the_segmenter_is_valid_and_always_the_same():
-    one = to_onnx(segmenter())
-    onnx.checker.check_model(onnx.load_from_string(one), full_check=True)
-    assert one == to_onnx(segmenter()) and len(one) < 8e6
+    exported = to_onnx(segmenter())
+    onnx.checker.check_model(onnx.load_from_string(exported), full_check=True)
+    assert exported == to_onnx(segmenter()) and len(exported) < 8e6
     with pytest.raises(ConfigError, match="are an EfficientViT, got Linear"):
         to_onnx(torch.nn.Linear(1, 1))
 
@@ -118,9 +118,9 @@ def test_boxes_are_those_of_the_rules_detector(monkeypatch):
     monkeypatch.setattr(nanodet_plus_m, "SCORES", Scores(0.03, 0.04))
     rgb = make_noise(1, 192, 320).rgb(0)
     detector = load_detector(PUBLISHED, options=NetworkOptions(layout="nanodet"), threads=1)
-    expected, found = detector.detect(rgb, least_score=0.03)[0], nanodet().look(rgb).boxes
+    expected, boxes = detector.detect(rgb, least_score=0.03)[0], nanodet().look(rgb).boxes
     assert len(expected.scores) > 3
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(boxes, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -186,11 +186,11 @@ def test_a_deployed_control_decides_what_torch_decides_of_the_same_planes(kbps):
     expected = centred(mean_so_far(delta, gop=4))[0].numpy()
     control = deploy(network)
     stream = LearnedOffsets(control, ClipSource(clip), kbps, X264(gop=4)).stream
-    found = np.concatenate([stream.decide(small[i : i + 4], pictures_of(clip)[i : i + 4]) for i in (0, 4)])
+    decided = np.concatenate([stream.decide(small[i : i + 4], pictures_of(clip)[i : i + 4]) for i in (0, 4)])
     assert np.abs(expected).max() > 1 and told_rate(control, 1e-9) == least
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(decided, expected, atol=1e-3)
     given = LearnedOffsets(control, ClipSource(clip), kbps, X264(gop=4)).generate(ClipSource(clip).frames())
-    np.testing.assert_array_equal([offsets for _, offsets in given], np.rint(found))
+    np.testing.assert_array_equal([offsets for _, offsets in given], np.rint(decided))
 
 
 def test_what_is_seen_is_held_until_the_next_look():

@@ -50,20 +50,20 @@ def test_a_single_frame_has_a_prior(control):
 
 def test_a_frames_delta_depends_on_no_later_frame(control, frames):
     train_a_little(control)
-    log_bpp, level = torch.tensor([-3.0, -2.0]), torch.tensor([30.0, 30.0])
-    before = control.delta_qp(reduced(frames), log_bpp, level)
+    log_bpp, mean_qps = torch.tensor([-3.0, -2.0]), torch.tensor([30.0, 30.0])
+    before = control.delta_qp(reduced(frames), log_bpp, mean_qps)
     changed = frames.clone()
     changed[:, 3:] = 255 - changed[:, 3:]
-    after = control.delta_qp(reduced(changed), log_bpp, level)
+    after = control.delta_qp(reduced(changed), log_bpp, mean_qps)
     torch.testing.assert_close(after[:, :3], before[:, :3])
     assert not torch.allclose(after[:, 3], before[:, 3])
 
 
 def test_the_delta_stays_within_its_bound_and_depends_on_the_target(control, frames):
     train_a_little(control)
-    level = torch.tensor([30.0, 30.0])
-    one, other = (control.delta_qp(reduced(frames), torch.full((2,), b), level) for b in (-4.0, -1.0))
-    assert one.abs().max() <= control.config["max_delta_qp"] and not torch.allclose(one, other)
+    mean_qps = torch.tensor([30.0, 30.0])
+    coarse, fine = (control.delta_qp(reduced(frames), torch.full((2,), b), mean_qps) for b in (-4.0, -1.0))
+    assert coarse.abs().max() <= control.config["max_delta_qp"] and not torch.allclose(coarse, fine)
 
 
 def test_it_stays_small():
@@ -95,12 +95,12 @@ def test_offsets_say_where_to_spend_and_not_when(control, frames):
     offsets = control.offsets(frames, log_bpp)
     torch.testing.assert_close(offsets.mean((2, 3)), torch.zeros(2, 5), atol=1e-5, rtol=0)
     assert offsets.abs().max() > 0.5
-    small, level = reduced(frames), torch.tensor([30.0, 30.0])
+    small, mean_qps = reduced(frames), torch.tensor([30.0, 30.0])
     changed = small.clone()
     changed[:, 3:] = 1 - changed[:, 3:]
 
     def steady(x):
-        return centred(mean_so_far(control.delta_qp(x, log_bpp, level, gop=4), gop=4))
+        return centred(mean_so_far(control.delta_qp(x, log_bpp, mean_qps, gop=4), gop=4))
 
     before, after = steady(small), steady(changed)
     torch.testing.assert_close(after[:, :3], before[:, :3])
@@ -116,6 +116,6 @@ def test_a_blur_makes_small_steps(frames):
     rough, smooth = (ControlNetwork(width=16, blur_sigma=value) for value in (0.0, 1.5))
     train_a_little(rough)
     smooth.load_state_dict(rough.state_dict())
-    small, level = reduced(frames), torch.tensor([30.0, 30.0])
-    steps = [c.delta_qp(small, torch.tensor([-3.0, -2.0]), level).diff(dim=-1).abs().mean() for c in (rough, smooth)]
+    small, mean_qps = reduced(frames), torch.tensor([30.0, 30.0])
+    steps = [c.delta_qp(small, torch.tensor([-3.0, -2.0]), mean_qps).diff(dim=-1).abs().mean() for c in (rough, smooth)]
     assert steps[1] < 0.4 * steps[0]

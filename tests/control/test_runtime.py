@@ -41,7 +41,7 @@ def largest_difference(network: ControlNetwork, control: Control, size: tuple[in
         given = [torch.full((frames,), value) for value in (log_bpp, mean_qp)]
         with torch.no_grad():
             expected = network(small, previous, *given, position.float(), torch.full((frames,), 3.0), planes).numpy()
-        found = control.delta_qp(
+        deployed = control.delta_qp(
             small.numpy(),
             previous.numpy(),
             log_bpp=log_bpp,
@@ -50,8 +50,8 @@ def largest_difference(network: ControlNetwork, control: Control, size: tuple[in
             gop=3,
             planes=None if planes is None else planes.numpy(),
         )
-        assert found.shape == (frames, rows, columns) and np.ptp(expected) > 0.5
-        differences.append(np.abs(found - expected).max())
+        assert deployed.shape == (frames, rows, columns) and np.ptp(expected) > 0.5
+        differences.append(np.abs(deployed - expected).max())
     return float(max(differences))
 
 
@@ -66,8 +66,8 @@ def test_planes_matter():
     network = restless(extra_planes=2)
     control, small = deploy(network), np.random.default_rng(0).random((1, 3, 16, 24), np.float32)
     place = {"log_bpp": -3.0, "mean_qp": 30.0, "position": np.zeros(1), "gop": 8}
-    one, other = (control.delta_qp(small, small, **place, planes=np.full((1, 2, 4, 6), x, np.float32)) for x in (0, 1))
-    assert np.abs(one - other).max() > 0.1 and control.extra_planes == 2
+    first, second = (control.delta_qp(small, small, **place, planes=np.full((1, 2, 4, 6), x, np.float32)) for x in (0, 1))
+    assert np.abs(first - second).max() > 0.1 and control.extra_planes == 2
 
 
 @pytest.mark.parametrize("frames", [1, 4])

@@ -35,12 +35,12 @@ def stream_of(control, clip, *, gop=4, **how):
 @pytest.mark.parametrize("size", [(64, 96), (66, 98), (70, 110), (80, 84)])
 def test_planes_are_reduced_as_their_rgb_is(size):
     clip = make_scene(2, *size)
-    expected, found = reduced(clip.frames[None])[0].numpy(), planes_of(clip)
-    assert found.shape[-2:] == tuple(4 * side for side in units.macroblock_grid(*size))
+    expected, planes = reduced(clip.frames[None])[0].numpy(), planes_of(clip)
+    assert planes.shape[-2:] == tuple(4 * side for side in units.macroblock_grid(*size))
     height, width = expected.shape[-2:]
-    difference = np.abs(found[..., :height, :width] - expected)
+    difference = np.abs(planes[..., :height, :width] - expected)
     assert difference.mean() < 0.02 and difference.max() < 0.2  # chroma is not interpolated
-    np.testing.assert_array_equal(found[..., -1], found[..., min(width, found.shape[-1]) - 1])
+    np.testing.assert_array_equal(planes[..., -1], planes[..., min(width, planes.shape[-1]) - 1])
 
 
 def test_full_range_and_bt709_are_heeded():
@@ -67,8 +67,8 @@ def test_frames_may_come_one_by_one():
     small = planes_of(clip)
     whole = stream_of(control, clip)
     at_once = np.concatenate([whole.decide(small[i : i + 4], []) for i in (0, 4)])
-    one = stream_of(control, clip)
-    one_by_one = np.concatenate([one.decide(small[t : t + 1], []) for t in range(8)])
+    stream = stream_of(control, clip)
+    one_by_one = np.concatenate([stream.decide(small[t : t + 1], []) for t in range(8)])
     np.testing.assert_allclose(one_by_one, at_once, atol=1e-4)
     np.testing.assert_allclose(at_once.mean((1, 2)), 0, atol=1e-4)
 
@@ -79,5 +79,5 @@ def test_a_turned_video_is_shown_upright():
     upright = stream_of(control, clip).decide(small, [])
     for turns in (1, 2, 3):  # stored turned the other way
         stored = np.rot90(small, -turns, (-2, -1))
-        found = stream_of(control, clip, quarter_turns=turns).decide(stored, [])
-        np.testing.assert_allclose(np.rot90(found, turns, (-2, -1)), upright, atol=1e-4)
+        decided = stream_of(control, clip, quarter_turns=turns).decide(stored, [])
+        np.testing.assert_allclose(np.rot90(decided, turns, (-2, -1)), upright, atol=1e-4)

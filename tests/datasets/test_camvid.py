@@ -15,7 +15,7 @@ from tests.datasets.replicas import HEIGHT, WIDTH, halves, store
 
 def test_colours_become_the_11_classes(tmp_path):
     data = build_dataset("camvid", replicas.camvid(tmp_path))
-    assert [(one.name, one.group) for one in data] == [("0001TP_006690", "0001TP"), ("Seq05VD_f00000", "Seq05VD")]
+    assert [(example.name, example.group) for example in data] == [("0001TP_006690", "0001TP"), ("Seq05VD_f00000", "Seq05VD")]
     assert data.num_classes == 11
     assert np.array_equal(data[0].load()[1][0], halves(0, 8)) and (data[1].load()[1] == 255).all()
     # One pixel of every category, in the order of the published list of colours, and classes by hand.
@@ -35,7 +35,7 @@ def test_colours_become_the_11_classes(tmp_path):
 
 def test_segnets_numbers_are_the_same_classes(tmp_path):
     data = build_dataset("camvid", replicas.camvid_segnet(tmp_path))
-    assert [(one.name, one.group) for one in data] == [("0001TP_006690", "0001TP"), ("Seq05VD_f00000", "Seq05VD")]
+    assert [(example.name, example.group) for example in data] == [("0001TP_006690", "0001TP"), ("Seq05VD_f00000", "Seq05VD")]
     assert np.array_equal(data[0].load()[1][0], halves(0, 8)) and np.array_equal(data[1].load()[1][0], halves(255, 10))
 
 
@@ -44,7 +44,7 @@ def test_labelled_frames_in_a_row_are_clips(tmp_path):
     assert [example.name for example in data] == ["0016E5_07959", "0016E5_07973"]  # 7 of 17 frames each, single ones left out
     clip, labels = data[1].load()
     assert clip.num_frames == 4 and clip.fps == Fraction(30, 4) and labels.shape == (4, HEIGHT, WIDTH)
-    assert all(np.array_equal(one, halves(0, 8)) for one in labels)
+    assert all(np.array_equal(label, halves(0, 8)) for label in labels)
     assert data[1].source == tmp_path / "images" and data[1].group == "0016E5"
     assert len(build_dataset("camvid", tmp_path)) == 19  # the same files as single pictures
     with pytest.raises(ConfigError, match="at most 17 labelled frames in a row, too few for 10 with stride 2"):
@@ -60,7 +60,7 @@ def test_a_drive_that_is_labelled_once_a_second_is_no_video(tmp_path):
 def test_the_classes_of_cityscapes_have_their_place_among_the_11():
     from torchvision.datasets import Cityscapes
 
-    names = {one.train_id: one.name for one in Cityscapes.classes if 0 <= one.train_id < 19}
+    names = {label.train_id: label.name for label in Cityscapes.classes if 0 <= label.train_id < 19}
     ours = list(CLASSES)
     mapped = {names[i]: ours[label] for i, label in enumerate(FROM_CITYSCAPES)}
     assert mapped["sky"] == "sky" and mapped["vegetation"] == "tree" and mapped["sidewalk"] == "pavement"

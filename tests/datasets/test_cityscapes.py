@@ -14,7 +14,7 @@ from tests.datasets.replicas import HEIGHT, WIDTH, halves, paint, store
 
 def test_cityscapes_ids_become_train_ids(tmp_path):
     data = build_dataset("cityscapes", replicas.cityscapes(tmp_path))
-    assert [(one.name, one.group) for one in data] == [
+    assert [(example.name, example.group) for example in data] == [
         ("frankfurt_000000_000294", "frankfurt_000000"),
         ("frankfurt_000000_000576", "frankfurt_000000"),
         ("munster_000001_000019", "munster_000001"),
@@ -57,7 +57,7 @@ def test_missing_pieces_of_cityscapes_are_named(tmp_path):
 def test_a_snippets_clip_meets_its_annotated_frame(tmp_path):
     replicas.cityscapes_sequence(tmp_path)
     data = build_dataset("cityscapes_sequence", tmp_path)
-    assert [(one.name, one.group) for one in data] == [
+    assert [(example.name, example.group) for example in data] == [
         ("frankfurt_000000_000276", "frankfurt_000000"),
         ("frankfurt_000000_000306", "frankfurt_000000"),
         ("munster_000001_000001", "munster_000001"),

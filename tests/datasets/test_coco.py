@@ -23,7 +23,7 @@ def root(tmp_path):
 
 def test_boxes_are_shares_and_classes_count_from_zero(root):
     data = build_dataset("coco", root)
-    assert [(one.name, one.group) for one in data] == [
+    assert [(example.name, example.group) for example in data] == [
         (number, number) for number in ("000000000139", "000000000285", "000000000632")
     ]
     assert data.num_classes == 3
@@ -73,5 +73,5 @@ def test_a_set_of_ones_own_in_cocos_format(tmp_path):
     expected = [example.load()[1] for example in build_dataset("coco", tmp_path)]
     (tmp_path / "val2017").rename(tmp_path / "images")
     (tmp_path / "annotations" / "instances_val2017.json").rename(tmp_path / "instances.json")
-    found = [example.load()[1] for example in build_dataset("coco", tmp_path)]
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True)) and len(found) == 3
+    labels = [example.load()[1] for example in build_dataset("coco", tmp_path)]
+    assert all(torch.equal(*pair) for pair in zip(labels, expected, strict=True)) and len(labels) == 3

@@ -24,7 +24,7 @@ def root(name, tmp_path):
 def test_examples_are_clips_with_labels_of_the_task(name, root):
     data = build_dataset(name, str(root))
     names = [example.name for example in data]
-    assert len(names) == len(set(names)) == len(data) and all(one.isprintable() for one in names)
+    assert len(names) == len(set(names)) == len(data) and all(name.isprintable() for name in names)
     for example in data:
         clip, labels = example.load()
         assert isinstance(clip, Clip)
@@ -61,15 +61,15 @@ def test_examples_can_be_sent_to_a_worker(name, root):
 def test_an_unreadable_picture_among_good_ones_is_named_when_loaded(name, root):
     picture = root / replicas.PICTURE[name]
     picture.write_bytes(picture.read_bytes()[:60])
-    said = []
+    sentences = []
     for example in build_dataset(name, root):
         try:
             example.load()
-            said.append(None)
+            sentences.append(None)
         except VideoError as error:
-            said.append(str(error))
-    (sentence,) = [one for one in said if one]
-    assert None in said and str(picture) in sentence and "check that the file is complete" in sentence
+            sentences.append(str(error))
+    (sentence,) = [text for text in sentences if text]
+    assert None in sentences and str(picture) in sentence and "check that the file is complete" in sentence
 
 
 def test_an_empty_root_says_what_is_expected(name, tmp_path):

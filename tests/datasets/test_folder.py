@@ -19,7 +19,7 @@ def root(tmp_path):
 
 def test_pictures_of_any_size_and_clips_of_videos(root):
     data = build_dataset("folder", root)
-    assert [(one.name, one.group) for one in data] == [
+    assert [(example.name, example.group) for example in data] == [
         ("site/day 1/tall.JPG", "site/day 1/tall.JPG"),
         ("site/yard.mp4 from frame 0", "site/yard.mp4"),
         ("site/yard.mp4 from frame 22", "site/yard.mp4"),
@@ -30,11 +30,11 @@ def test_pictures_of_any_size_and_clips_of_videos(root):
     assert clips[2].digest == read_clip(root / "site/yard.mp4", frames=8, start=22, stride=3).digest
     assert clips[2].fps == Fraction(25, 3)
     other = build_dataset("folder", root / "site", frames=4, stride=1, per_video=2)
-    assert [one.name for one in other][1:] == ["yard.mp4 from frame 0", "yard.mp4 from frame 44"]
+    assert [example.name for example in other][1:] == ["yard.mp4 from frame 0", "yard.mp4 from frame 44"]
 
 
 def test_one_file_is_a_data_set(root):
-    assert [one.name for one in build_dataset("folder", root / "wide.png")] == ["wide.png"]
+    assert [example.name for example in build_dataset("folder", root / "wide.png")] == ["wide.png"]
     assert len(build_dataset("folder", root / "site/yard.mp4", per_video=1, shots=True)) == 1
 
 

@@ -29,7 +29,8 @@ def test_a_part_of_imagenet_keeps_its_numbers(root):
         "n15075141/ILSVRC2012_val_00000017.JPEG",
     ]
     assert classes(root) == [[0], [2], [999]] and data.num_classes == 1000
-    assert [(clip.height, clip.width) for clip in (one.load(PAPER["classification"])[0] for one in data)] == [(224, 224)] * 3
+    clips = [example.load(PAPER["classification"])[0] for example in data]
+    assert [(clip.height, clip.width) for clip in clips] == [(224, 224)] * 3
 
 
 def test_all_1000_folders_are_numbered_by_their_order(monkeypatch):

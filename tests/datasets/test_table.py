@@ -39,7 +39,7 @@ def configure(root, *words):
 def test_the_table_has_the_split_and_the_groups(tmp_path):
     root = write_corpus(tmp_path / "corpus")
     listed = read_table(root)
-    assert [(one.path.name, one.group, one.kind) for one in on_side(listed, "val")] == [
+    assert [(row.path.name, row.group, row.kind) for row in on_side(listed, "val")] == [
         ("b.mp4", "street-2", "street"),
         ("c.mp4", "game", "sport"),
     ]
@@ -59,18 +59,18 @@ def test_an_evaluation_takes_one_side_and_resamples_groups(tmp_path):
     ]
     assert [name.video for name in build_test_set(configure(root, "data.split=test").data).names] == ["d.mp4"]
     assert [name.video for name in build_test_set(configure(root, "data.kinds=[sport]").data).names] == ["c.mp4"]
-    for words, said in (
+    for words, message in (
         (["data.split=all"], "data.split is train, val, test, got 'all'"),
         (["data.kinds=[space]"], r"data.kinds names \['space'\], and the types of .* are \['sport', 'street'\]"),
         (["data.test=[a.mp4]"], "has its own split"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             build_test_set(configure(root, *words).data)
 
 
 def test_bad_tables_are_named(tmp_path):
     root = tmp_path / "corpus"
-    for rows, head, said in (
+    for rows, head, message in (
         ((), "file\tsplit", "lacks the columns group"),
         ((ROWS[0].replace("train", "dev"),), "file\tsplit\tgroup", "has the split 'dev' for a.mp4"),
         (
@@ -80,7 +80,7 @@ def test_bad_tables_are_named(tmp_path):
         ),
         ((ROWS[0].replace("a.mp4", "z.mp4"),), "file\tsplit\tgroup", "names z.mp4, which is not beside it"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             read_table(write_corpus(root, rows, head))
     (root / "CORPUS.tsv").unlink()
     with pytest.raises(ConfigError, match="must hold one table .*and holds 0"):

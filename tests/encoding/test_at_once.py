@@ -31,7 +31,7 @@ def test_into_one_cache(tmp_path):
     codec = X264("ultrafast", cache=EncodeCache(tmp_path))
     with ThreadPoolExecutor(4) as pool:
         coded = list(pool.map(partial(codec.encode, clip), [ABR(80), ABR(80), ABR(120), ABR(80)]))
-    first, second, other, third = (one.bits_per_frame for one in coded)
+    first, second, other, third = (encode.bits_per_frame for encode in coded)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, third)
     assert other.sum() > first.sum() and len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2

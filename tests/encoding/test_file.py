@@ -94,8 +94,8 @@ def test_of_an_encode_and_its_correction_the_better_one_is_delivered(make_video,
     assert result.bitrate_kbps == (max(within) if within else min(rates)) == rates[result.number]
     bits = inspect_bitstream(out).bits_per_frame.sum()
     assert bits == pytest.approx(result.stats.bits, rel=0.01) and bits != pytest.approx(encodes[not result.number].bits, rel=0.05)
-    _, shown = report.seen(result)[0]
-    np.testing.assert_array_equal(shown, maps[20 * result.number])
+    _, decoded = report.seen(result)[0]
+    np.testing.assert_array_equal(decoded, maps[20 * result.number])
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts"])
@@ -125,8 +125,8 @@ def test_zero_offsets_are_two_pass_abr_itself(make_video, tmp_path, codec):
     """Packet by packet; and without a control it is that, too."""
     control = lively(0.0)
     path = make_video(frames=30)
-    for name, one in (("zero.mkv", control), ("none.mkv", None)):
-        encode_video(plan_of(path, tmp_path / name, one, codec=codec))
+    for name, chosen in (("zero.mkv", control), ("none.mkv", None)):
+        encode_video(plan_of(path, tmp_path / name, chosen, codec=codec))
     assert packets_of(tmp_path / "zero.mkv", "video") == packets_of(tmp_path / "none.mkv", "video")
 
 
@@ -238,10 +238,10 @@ def test_what_a_container_cannot_carry_is_said(make_video, tmp_path):
     path = make_video("in.mkv", audio="pcm_s16le")
     for name, carried in (("out.ts", False), ("out.mp4", False), ("out.mkv", True)):
         plan = plan_of(path, tmp_path / name, None, target_kbps=300)
-        said = f"audio (pcm_s16le) cannot be stored in {name[3:]}"
-        assert (said in str(plan)) != carried  # before anything is done
+        message = f"audio (pcm_s16le) cannot be stored in {name[3:]}"
+        assert (message in str(plan)) != carried  # before anything is done
         result = encode_video(plan)
-        assert any(said in note for note in result.notes) != carried
+        assert any(message in note for note in result.notes) != carried
         with av.open(str(tmp_path / name)) as container:
             assert bool(container.streams.audio) == carried
 

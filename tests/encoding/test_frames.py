@@ -22,7 +22,7 @@ def clip():
     return make_scene(30, 64, 96)
 
 
-def shown(data, form=None):
+def decode(data, form=None):
     """RGB (T, H, W, 3) of a stream."""
     with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), format=form) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -37,7 +37,7 @@ def colours(count=20):
 def test_colours_are_those_of_the_arrays(pixels):
     arrays = [picture[..., ::-1] if pixels == "bgr" else picture for picture in colours()]
     packets = list(dvcc.encode(arrays, pixels=pixels, **KNOWN))
-    decoded = shown(b"".join(packet.data for packet in packets), "h264")
+    decoded = decode(b"".join(packet.data for packet in packets), "h264")
     assert decoded.shape == (20, 64, 96, 3)
     np.testing.assert_allclose(decoded[10].reshape(-1, 3).mean(0), [200, 90, 20], atol=3)
 
@@ -45,9 +45,9 @@ def test_colours_are_those_of_the_arrays(pixels):
 def test_planes_and_planes_below_one_another_are_the_same(clip):
     planes = list(zip(clip.y, clip.u, clip.v, strict=True))
     stacked = [np.concatenate([y, u.reshape(-1, 96), v.reshape(-1, 96)]) for y, u, v in planes]
-    one, other = (list(dvcc.encode(given, pixels="yuv420p", **KNOWN)) for given in (planes, stacked))
-    assert one == other and sorted(packet.frame for packet in one) == list(range(30))
-    assert [packet.frame for packet in one if packet.is_keyframe] == [0, 25]
+    from_planes, from_stacked = (list(dvcc.encode(given, pixels="yuv420p", **KNOWN)) for given in (planes, stacked))
+    assert from_planes == from_stacked and sorted(packet.frame for packet in from_planes) == list(range(30))
+    assert [packet.frame for packet in from_planes if packet.is_keyframe] == [0, 25]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.ts", "out.mov"])
@@ -61,7 +61,7 @@ def test_a_file_appears_whole(clip, tmp_path, name, control):
 
     result = dvcc.encode(watched(), pixels="yuv420p", out=tmp_path / name, control=control, **KNOWN)
     assert result.stats.num_frames == 30 and result.stats.seconds == pytest.approx(1.2)
-    assert len(shown(tmp_path / name)) == 30 and [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(decode(tmp_path / name)) == 30 and [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_nothing_is_left_of_what_breaks(clip, tmp_path):
@@ -112,11 +112,11 @@ def test_the_target_may_change(clip):
 
 def test_odd_sides_lose_their_last_row_and_column():
     arrays = [np.zeros((65, 97, 3), np.uint8)] * 3
-    assert shown(b"".join(p.data for p in dvcc.encode(arrays, pixels="rgb", **KNOWN)), "h264").shape == (3, 64, 96, 3)
+    assert decode(b"".join(p.data for p in dvcc.encode(arrays, pixels="rgb", **KNOWN)), "h264").shape == (3, 64, 96, 3)
 
 
 @pytest.mark.parametrize(
-    ("frames", "pixels", "error", "said"),
+    ("frames", "pixels", "error", "message"),
     [
         ([], "rgb", VideoError, "iterator was empty"),
         ([np.zeros((64, 96, 3))], "bgr", ConfigError, r"frame 0 is float64 \(64, 96, 3\), and bgr is uint8"),
@@ -133,8 +133,8 @@ def test_odd_sides_lose_their_last_row_and_column():
         ([np.zeros((64, 96, 3), np.uint8)], "BGR", ConfigError, "say what the arrays are"),
     ],
 )
-def test_what_is_no_picture_is_refused(frames, pixels, error, said):
-    with pytest.raises(error, match=said):
+def test_what_is_no_picture_is_refused(frames, pixels, error, message):
+    with pytest.raises(error, match=message):
         list(dvcc.encode(frames, pixels=pixels, **KNOWN))
 
 

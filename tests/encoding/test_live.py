@@ -90,11 +90,11 @@ def test_sound_of_a_transport_stream_is_carried(make_video, tmp_path, control, n
         assert sum(1 for _ in after.decode(audio=0)) == sum(1 for _ in before.decode(audio=0)) > 50
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(1.6, "the buffer of a second counts"), (60.0, "nothing left to take away")])
-def test_why_a_stream_is_above_its_target(seconds, said):
+@pytest.mark.parametrize(("seconds", "reason"), [(1.6, "the buffer of a second counts"), (60.0, "nothing left to take away")])
+def test_why_a_stream_is_above_its_target(seconds, reason):
     stats = SimpleNamespace(num_frames=40, bitrate_kbps=69.0, seconds=seconds)
     (note,) = missed_rate(60, stats, buffered=True)
-    assert note.startswith("the bitrate is 15% above the target") and said in note
+    assert note.startswith("the bitrate is 15% above the target") and reason in note
     assert "nothing left" in missed_rate(60, stats)[0]
 
 
@@ -133,12 +133,12 @@ def test_ctrl_c_ends_a_stream_from_stdin_well(make_video, tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=20)  # while its input is open, and silent
-        said, complained = process.stdout.read().decode(), process.stderr.read().decode()
+        printed, complained = process.stdout.read().decode(), process.stderr.read().decode()
     finally:
         process.kill()
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
-    assert process.returncode == 0 and "frames behind" in said and "Traceback" not in complained
+    assert process.returncode == 0 and "frames behind" in printed and "Traceback" not in complained
     assert count(out) > 5
 
 

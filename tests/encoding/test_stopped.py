@@ -55,9 +55,9 @@ def test_ctrl_c_and_its_kind_leave_no_file(make_video, tmp_path, number):
         while not list(tmp_path.glob(".out.mp4.*.part")) and time.monotonic() < deadline:
             time.sleep(0.05)  # until the second pass writes
         os.kill(process.pid, number)
-        _, said = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "temporary"]
     assert {p.name for p in (tmp_path / "temporary").iterdir()} <= {".ses"}  # onnxruntime's own, left by its import

@@ -56,8 +56,8 @@ def test_a_file_is_read_again(tmp_path):
     (tmp_path / "other").write_text("700")
     (tmp_path / "other").rename(path)
     assert target.target_kbps == 700
-    (said,) = target.sentences()
-    assert "held no positive number 4 times" in said and "'nan'" in said
+    (sentence,) = target.sentences()
+    assert "held no positive number 4 times" in sentence and "'nan'" in sentence
 
 
 def test_the_last_line_of_a_fifo_holds(tmp_path):

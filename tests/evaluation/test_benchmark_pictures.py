@@ -22,12 +22,12 @@ def test_a_long_name_keeps_its_ends():
     assert shortened(LONG) == "deeplabv3_r18..capes-769x769" and len(shortened(LONG)) <= 28
 
 
-@pytest.mark.parametrize("size, shown", [((16, 4000), (16, 48)), ((4000, 16), (48, 16)), ((20, 50), (20, 50))])
-def test_the_middle_of_a_long_picture_is_shown(size, shown):
+@pytest.mark.parametrize("size, cut", [((16, 4000), (16, 48)), ((4000, 16), (48, 16)), ((20, 50), (20, 50))])
+def test_the_middle_of_a_long_picture_is_shown(size, cut):
     picture = torch.arange(size[0] * size[1]).view(1, *size).expand(3, -1, -1)
     middle = middle_of(picture)
-    assert tuple(middle.shape) == (3, *shown)
-    offset = [(whole - part) // 2 for whole, part in zip(size, shown, strict=True)]
+    assert tuple(middle.shape) == (3, *cut)
+    offset = [(whole - part) // 2 for whole, part in zip(size, cut, strict=True)]
     assert middle[0, 0, 0] == picture[0, offset[0], offset[1]]
 
 

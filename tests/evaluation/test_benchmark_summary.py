@@ -14,9 +14,9 @@ CURVE = [point(95, 0.99, kilobytes=8.0), point(80, 0.96, kilobytes=4.0), point(5
 
 
 def test_enough_is_the_coarsest_level_above_which_no_finer_one_loses_more():
-    found = audit(CURVE, UNCODED, "top-1", higher_is_better=True, at=50, lose_at_most=0.035)
-    assert (found["enough"], found["bandwidth_ratio"]) == (95, 4.0)  # 80 loses 0.04, so 50 may be luck
-    assert found["lost"] == pytest.approx(0.03)
+    answer = audit(CURVE, UNCODED, "top-1", higher_is_better=True, at=50, lose_at_most=0.035)
+    assert (answer["enough"], answer["bandwidth_ratio"]) == (95, 4.0)  # 80 loses 0.04, so 50 may be luck
+    assert answer["lost"] == pytest.approx(0.03)
     assert audit(CURVE, UNCODED, "top-1", higher_is_better=True, at=95, lose_at_most=0.05)["enough"] == 50
 
 
@@ -29,19 +29,19 @@ def test_enough_goes_by_the_bad_end_of_the_interval():
 
 
 def test_nothing_is_enough_when_the_finest_level_loses_more():
-    found = audit(CURVE, UNCODED, "top-1", higher_is_better=True, at=10, lose_at_most=0.001)
-    assert found["enough"] is None and found["bandwidth_ratio"] is None
+    answer = audit(CURVE, UNCODED, "top-1", higher_is_better=True, at=10, lose_at_most=0.001)
+    assert answer["enough"] is None and answer["bandwidth_ratio"] is None
 
 
 def test_an_error_is_its_own_loss():
     curve = [{**point(10, 0.1)}, {**point(30, 0.9)}]
-    found = audit(curve, NO_ERROR, "top-1", higher_is_better=False, at=30, lose_at_most=0.5)
-    assert (found["lost"], found["enough"]) == (0.9, 10)
+    answer = audit(curve, NO_ERROR, "top-1", higher_is_better=False, at=30, lose_at_most=0.5)
+    assert (answer["lost"], answer["enough"]) == (0.9, 10)
 
 
 def test_a_figure_that_is_not_defined_is_not_invented():
-    found = audit([point(10, None)], UNCODED, "top-1", higher_is_better=True, at=10, lose_at_most=0.5)
-    assert found["lost"] is None and found["enough"] is None
+    answer = audit([point(10, None)], UNCODED, "top-1", higher_is_better=True, at=10, lose_at_most=0.5)
+    assert answer["lost"] is None and answer["enough"] is None
 
 
 def test_monotone_means_within_the_intervals():
@@ -52,7 +52,7 @@ def test_monotone_means_within_the_intervals():
 
 def test_a_metric_without_a_best_value_has_no_loss():
     """The PSNR of no difference is infinite: 30 dB are not a loss of -29."""
-    found = audit(
+    answer = audit(
         [point(10, 30.0), point(30, 20.0)], point("uncoded", None), "top-1", higher_is_better=True, at=10, lose_at_most=0.5
     )
-    assert found["lost"] is None and found["enough"] is None
+    assert answer["lost"] is None and answer["enough"] is None

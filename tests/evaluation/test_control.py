@@ -215,13 +215,13 @@ class NegativePSNR(type(Rising().metric())):
 
 
 def test_targets_lead_from_the_worse_end_of_the_range_to_the_better(tiny, tmp_path, monkeypatch):
-    found = []
+    targets = []
     for kind in (Rising, Falling):
         monkeypatch.setitem(TASKS, "reconstruction", lambda model, weights, kind=kind: kind())
         evaluation.run(configure(tiny, tmp_path / kind.__name__, "controllers=[abr2]", "num_targets=3"))
-        found.append(json.loads((tmp_path / kind.__name__ / "report.json").read_text()))
-    assert found[0]["targets_bits_per_pixel"] == pytest.approx(found[1]["targets_bits_per_pixel"])
-    metric = [report["summary"]["abr2"]["metric"] for report in found]
+        targets.append(json.loads((tmp_path / kind.__name__ / "report.json").read_text()))
+    assert targets[0]["targets_bits_per_pixel"] == pytest.approx(targets[1]["targets_bits_per_pixel"])
+    metric = [report["summary"]["abr2"]["metric"] for report in targets]
     assert metric[0] == pytest.approx([-value for value in metric[1]]) and 28 < metric[0][0] < metric[0][-1] < 38
 
 

@@ -34,8 +34,8 @@ class Bright(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.new_full((len(images), 19, *images.shape[-2:]), -20.0)
-        level = images.mean(1)
-        logits[:, SKY], logits[:, CAR] = 4 * level, -4 * level
+        brightness = images.mean(1)
+        logits[:, SKY], logits[:, CAR] = 4 * brightness, -4 * brightness
         return logits
 
 

@@ -81,10 +81,10 @@ def test_a_verdict_is_keyed_by_all_that_decides_it(detector, tmp_path):
     assert len(reference) == 3
     fresh = judge(task, coded.clip().frames[::2], reference)
     for _ in range(2):  # made, then read
-        found = kept.verdict(clip, coded, reference)
-        assert (found.metric, found.loss) == (fresh.metric, fresh.loss) and set(found.state) == set(fresh.state)
-        assert (found.state["objects"] == fresh.state["objects"]).all()
-        assert all((a == b).all() for a, b in zip(found.state["matches"], fresh.state["matches"], strict=True))
+        verdict = kept.verdict(clip, coded, reference)
+        assert (verdict.metric, verdict.loss) == (fresh.metric, fresh.loss) and set(verdict.state) == set(fresh.state)
+        assert (verdict.state["objects"] == fresh.state["objects"]).all()
+        assert all((a == b).all() for a, b in zip(verdict.state["matches"], fresh.state["matches"], strict=True))
     entries = set(tmp_path.rglob("*.npz"))
     other_clip = Clip(clip.y, clip.u, np.zeros_like(clip.v), clip.fps)
     with_threshold = DetectionTask(model="fastestdet", weights=detector, score=0.9)

@@ -48,39 +48,39 @@ def test_tolerances_decide_who_met_the_target():
     base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abcd"]
     spends = {"a": 0.99, "b": 1.04, "c": 1.08, "d": 1.5}
     ours = [rows_of("ours", video, spent=spends[video], gain_db=0) for video in "abcd"]
-    found = summary_of(*base, *ours)["ours"]
-    assert found["met_share"] == {"0": 0.25, "0.05": 0.5, "0.1": 0.75}
-    assert found["strict_metric"]["0"] == pytest.approx([30 / 4, 33 / 4, 36 / 4, 39 / 4])
-    assert found["strict_metric"]["0.1"] == pytest.approx([30 * 0.75, 33 * 0.75, 36 * 0.75, 39 * 0.75])
+    summary = summary_of(*base, *ours)["ours"]
+    assert summary["met_share"] == {"0": 0.25, "0.05": 0.5, "0.1": 0.75}
+    assert summary["strict_metric"]["0"] == pytest.approx([30 / 4, 33 / 4, 36 / 4, 39 / 4])
+    assert summary["strict_metric"]["0.1"] == pytest.approx([30 * 0.75, 33 * 0.75, 36 * 0.75, 39 * 0.75])
     assert summary_of(*base)["abr2"]["met_share"]["0"] == 1  # exactly at the target is met
 
 
 def test_bd_figures_of_a_constant_gain():
     base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abc"]
     better = [rows_of("ours", video, spent=1.0, gain_db=1.0, less_loss=0.5) for video in "abc"]
-    found = summary_of(*base, *better, bootstrap=50)["ours"]
-    assert found["bd_metric"] == pytest.approx(1.0)
-    assert found["bd_rate_percent"] == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=0.5)  # 3 dB an octave
-    assert found["bd_rate_ci95"] == pytest.approx((found["bd_rate_percent"],) * 2, abs=0.01)  # all videos alike
-    assert found["bd_rate_of_loss_percent"] == pytest.approx(100 * (2**-0.5 - 1), abs=0.5)  # half an octave
-    assert found["bd_rate_of_loss_ci95"] == pytest.approx((found["bd_rate_of_loss_percent"],) * 2, abs=0.01)
-    assert found["num_encodes"] == 2
+    summary = summary_of(*base, *better, bootstrap=50)["ours"]
+    assert summary["bd_metric"] == pytest.approx(1.0)
+    assert summary["bd_rate_percent"] == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=0.5)  # 3 dB an octave
+    assert summary["bd_rate_ci95"] == pytest.approx((summary["bd_rate_percent"],) * 2, abs=0.01)  # all videos alike
+    assert summary["bd_rate_of_loss_percent"] == pytest.approx(100 * (2**-0.5 - 1), abs=0.5)  # half an octave
+    assert summary["bd_rate_of_loss_ci95"] == pytest.approx((summary["bd_rate_of_loss_percent"],) * 2, abs=0.01)
+    assert summary["num_encodes"] == 2
 
 
 def test_the_interval_covers_videos_that_differ():
     base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "abcdef"]
     ours = [rows_of("ours", video, spent=1.0, gain_db=gain) for video, gain in zip("abcdef", (-2, -1, 0, 1, 2, 3), strict=True)]
-    found = summary_of(*base, *ours, bootstrap=100)["ours"]
-    low, high = found["bd_rate_ci95"]
-    assert low < found["bd_rate_percent"] < high and high - low > 10
+    summary = summary_of(*base, *ours, bootstrap=100)["ours"]
+    low, high = summary["bd_rate_ci95"]
+    assert low < summary["bd_rate_percent"] < high and high - low > 10
 
 
 def test_unreachable_rows_are_counted_and_not_scored():
     base = rows_of("abr2", "a", spent=1.0, gain_db=0)
     nothing = Row("b", 0, "abr2", 0, 100.0, status="unreachable")
     task, clips = build_task("reconstruction", model="psnr"), [ClipName("a", 0, "a"), ClipName("b", 0, "b")]
-    found = summarise([*measured(base), (nothing, None, None)], task, clips=clips, baseline="abr2", bootstrap=0, seed=0)
-    assert found["abr2"]["unreachable"] == 1 and found["abr2"]["metric"] == pytest.approx([30, 33, 36, 39])
+    summary = summarise([*measured(base), (nothing, None, None)], task, clips=clips, baseline="abr2", bootstrap=0, seed=0)
+    assert summary["abr2"]["unreachable"] == 1 and summary["abr2"]["metric"] == pytest.approx([30, 33, 36, 39])
 
 
 def flow_rows(controller: str, video: str, *, spent: float, better: float, motion: float = 5.0) -> list[tuple[Row, State]]:
@@ -89,8 +89,8 @@ def flow_rows(controller: str, video: str, *, spent: float, better: float, motio
     for index, target in enumerate(TARGETS):
         error = 0.8 / 2**index / better
         row = Row(video, 0, controller, index, target, spent * target, spent * target / 1000, error, 3.0 - index, 2)
-        found = {"error": 10 * error, "motion": 10 * motion, "pixels": 10.0}
-        rows.append((row, {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}))
+        state = {"error": 10 * error, "motion": 10 * motion, "pixels": 10.0}
+        rows.append((row, {name: torch.tensor(value, dtype=torch.float64) for name, value in state.items()}))
     return rows
 
 
@@ -102,11 +102,11 @@ def flow_summary(*rows: list[tuple[Row, State]]) -> dict:
 def test_less_of_an_error_is_better():
     base = [flow_rows(name, video, spent=1.0, better=1.0) for name in ("abr2", "abr2_corrected") for video in "ab"]
     ours = [flow_rows("ours", video, spent=1.0, better=1.25) for video in "ab"]
-    found = flow_summary(*base, *ours)["ours"]
-    assert found["metric"] == pytest.approx([0.64, 0.32, 0.16, 0.08])
-    assert found["bd_metric"] == pytest.approx(0.2 * (0.8 / 2 + 0.4 + 0.2 + 0.1 / 2) / 3, rel=0.01)  # positive: better
-    assert found["bd_rate_percent"] == pytest.approx(-20, abs=3)  # an octave halves the error
-    assert found["strict_gain_percent"] == pytest.approx(20)
+    summary = flow_summary(*base, *ours)["ours"]
+    assert summary["metric"] == pytest.approx([0.64, 0.32, 0.16, 0.08])
+    assert summary["bd_metric"] == pytest.approx(0.2 * (0.8 / 2 + 0.4 + 0.2 + 0.1 / 2) / 3, rel=0.01)  # positive: better
+    assert summary["bd_rate_percent"] == pytest.approx(-20, abs=3)  # an octave halves the error
+    assert summary["strict_gain_percent"] == pytest.approx(20)
     worse = flow_summary(*base, *[flow_rows("ours", video, spent=1.0, better=0.8) for video in "ab"])["ours"]
     assert worse["strict_gain_percent"] == pytest.approx(-25) and worse["bd_rate_percent"] > 0 > worse["bd_metric"]
 
@@ -114,19 +114,19 @@ def test_less_of_an_error_is_better():
 def test_a_lost_flow_is_no_motion():
     base = [flow_rows(name, video, spent=1.0, better=1.0) for name in ("abr2", "abr2_corrected") for video in "ab"]
     ours = [flow_rows("ours", "a", spent=1.0, better=1.0), flow_rows("ours", "b", spent=1.07, better=8.0, motion=3.0)]
-    found = flow_summary(*base, *ours)["ours"]
-    assert found["strict_metric"]["0"] == pytest.approx([(error + 3.0) / 2 for error in (0.8, 0.4, 0.2, 0.1)])
-    assert found["strict_metric"]["0.1"] == pytest.approx([error * (1 + 1 / 8) / 2 for error in (0.8, 0.4, 0.2, 0.1)])
-    assert found["strict_gain_percent"] < -200
+    summary = flow_summary(*base, *ours)["ours"]
+    assert summary["strict_metric"]["0"] == pytest.approx([(error + 3.0) / 2 for error in (0.8, 0.4, 0.2, 0.1)])
+    assert summary["strict_metric"]["0.1"] == pytest.approx([error * (1 + 1 / 8) / 2 for error in (0.8, 0.4, 0.2, 0.1)])
+    assert summary["strict_gain_percent"] < -200
 
 
-def detected(task, *, found: int, missed: int) -> State:
+def detected(task, *, hits: int, missed: int) -> State:
     """Of a picture in which so many objects of as many classes are found, and others are missed."""
     metric = task.metric()
-    corners = torch.tensor([[i / 8, 0.0, (i + 1) / 8, 1.0] for i in range(found + missed)])
-    truth = torch.cat([corners, torch.arange(found + missed)[:, None] % 3], 1)[None]
+    corners = torch.tensor([[i / 8, 0.0, (i + 1) / 8, 1.0] for i in range(hits + missed)])
+    truth = torch.cat([corners, torch.arange(hits + missed)[:, None] % 3], 1)[None]
     scores = torch.nn.functional.one_hot(truth[0, :, 4].long(), 3).float()
-    scores[found:] = 0
+    scores[hits:] = 0
     metric.update(torch.cat([corners, scores], 1)[None], truth)
     return metric.state
 
@@ -140,7 +140,7 @@ def test_clips_without_anything_to_find_leave_the_strict_metric_defined(detector
     task = build_task("detection", model="fastestdet", weights=detector)
     row = rows_of("abr2", "a", spent=1.0, gain_db=0)[0][0]
     empty = weighted(task, row, task.metric().state)
-    seen = weighted(task, replace(row, video="b", achieved_kbps=2 * row.target_kbps), detected(task, found=1, missed=0))
+    seen = weighted(task, replace(row, video="b", achieved_kbps=2 * row.target_kbps), detected(task, hits=1, missed=0))
     clips = clips_of([empty, seen])
     both = Table(measured([empty, seen]), task, clips)
     assert both.strict("abr2", clips, 0, 0.0) == 0.0 and both.strict("abr2", clips, 0, 1.0) == pytest.approx(1.0)
@@ -150,9 +150,9 @@ def test_clips_without_anything_to_find_leave_the_strict_metric_defined(detector
 def test_a_clip_out_of_reach_counts_at_equal_metric_and_not_where_the_bandwidth_is_strict():
     base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in "ab"]
     over = [(replace(row, within_reach=row.video == "a", achieved_kbps=row.target_kbps * 1.5), s) for row, s in base[1]]
-    found = summary_of(base[0], over)["abr2"]
-    assert found["met_share"]["0"] == 1 and found["rate_ratio"] == [1, 1, 1]
-    assert found["achieved_kbps"] == pytest.approx([1.25 * target for target in TARGETS])
+    summary = summary_of(base[0], over)["abr2"]
+    assert summary["met_share"]["0"] == 1 and summary["rate_ratio"] == [1, 1, 1]
+    assert summary["achieved_kbps"] == pytest.approx([1.25 * target for target in TARGETS])
 
 
 def test_objects_weigh_in_the_mean_over_clips(detector):
@@ -162,8 +162,8 @@ def test_objects_weigh_in_the_mean_over_clips(detector):
     clips = [
         weighted(task, replace(row, video=name), state)
         for name, state in (
-            ("a", detected(task, found=1, missed=0)),
-            ("b", detected(task, found=1, missed=2)),
+            ("a", detected(task, hits=1, missed=0)),
+            ("b", detected(task, hits=1, missed=2)),
             ("c", task.metric().state),
         )
     ]
@@ -182,9 +182,9 @@ def test_a_target_is_the_mean_of_its_rate_factors():
         for row, _ in rows_of("abr2", "a", spent=factor, gain_db=gain):
             psnr = row.metric
             rows.append((replace(row, rate_factor=factor), state(10 ** (-psnr / 10))))
-    found = summary_of(rows)["abr2"]
-    assert found["metric"] == pytest.approx([30.5 + 3 * i for i in range(4)])
-    assert found["achieved_kbps"] == pytest.approx(TARGETS)
+    summary = summary_of(rows)["abr2"]
+    assert summary["metric"] == pytest.approx([30.5 + 3 * i for i in range(4)])
+    assert summary["achieved_kbps"] == pytest.approx(TARGETS)
 
 
 def test_single_clips_are_compared_by_curves_that_rise(detector):
@@ -195,13 +195,13 @@ def test_single_clips_are_compared_by_curves_that_rise(detector):
         for i, (row, s) in enumerate(rows_of("up", "a", spent=0.8, gain_db=0))
     ]
     flat = [(replace(row, metric=30.0), s) for row, s in rows_of("flat", "a", spent=1.0, gain_db=0)]
-    found = summary_of(base, ours, jumping, flat)
+    summary = summary_of(base, ours, jumping, flat)
     table = Table(measured(base, ours, jumping, flat), build_task("reconstruction", model="psnr"), clips_of(base))
     clip = table.clips[0]
     assert table.clip_difference("ours", "abr2", clip) == pytest.approx(-20)
     assert -40 < table.clip_difference("up", "abr2", clip) < 0
     assert table.clip_difference("flat", "abr2", clip) == math.inf and table.clip_difference("flat", "flat", clip) == 0
-    assert found["ours"]["better_share"] == found["ours"]["not_worse_share"] == 1 and found["flat"]["not_worse_share"] == 0
+    assert summary["ours"]["better_share"] == summary["ours"]["not_worse_share"] == 1 and summary["flat"]["not_worse_share"] == 0
 
 
 def test_kinds_of_scenes_have_their_own_figures():

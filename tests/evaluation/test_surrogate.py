@@ -152,8 +152,8 @@ def test_the_gradient_at_equal_bits_is_orthogonal_to_that_of_the_bits(scene_samp
     surrogate = build_surrogate("anchored", qps=tuple(range(16, 50, 4)), gop=8, width=8).eval()
     task = build_task("reconstruction", model="psnr", weights=None)
     direction = task_gradient_at_equal_bits(surrogate, task, sample, clip.frames.float() / 255, mean_qp=32)
-    level = torch.full((1, *direction.shape), 32.0, requires_grad=True)
-    (of_bits,) = torch.autograd.grad(surrogate(sample, soft_qp(level)).log_clip_bits.sum(), level)
+    qp = torch.full((1, *direction.shape), 32.0, requires_grad=True)
+    (of_bits,) = torch.autograd.grad(surrogate(sample, soft_qp(qp)).log_clip_bits.sum(), qp)
     cosine = (of_bits[0].numpy() * direction).sum() / np.linalg.norm(of_bits) / np.linalg.norm(direction)
     assert abs(cosine) < 1e-3 and np.abs(direction).max() > 0
 
@@ -170,9 +170,9 @@ def test_descent_compares_real_losses_at_equal_real_bits(tmp_path):
 
     real = RealLoss(LeftHalf(), clip, X264(), cache)
     surrogate.eval().requires_grad_(False)
-    found = descent_test(surrogate, default_collate([sample]), real, mean_qp=32, rng=np.random.default_rng(0))
-    assert found.gradient < found.flat - 0.02 and found.gradient < found.random
-    assert found.flat == pytest.approx(real(X264().encode(clip, QPMap.uniform(32, like=clip))))
+    descent = descent_test(surrogate, default_collate([sample]), real, mean_qp=32, rng=np.random.default_rng(0))
+    assert descent.gradient < descent.flat - 0.02 and descent.gradient < descent.random
+    assert descent.flat == pytest.approx(real(X264().encode(clip, QPMap.uniform(32, like=clip))))
 
 
 def test_a_jittered_map_is_nearly_the_same():
@@ -184,9 +184,9 @@ def test_a_jittered_map_is_nearly_the_same():
 
 
 def test_soft_qps_have_the_level_as_their_mean():
-    level = torch.tensor([0.0, 3.25, 30.0, 51.0], requires_grad=True)
-    soft = soft_qp(level)
-    torch.testing.assert_close(soft @ torch.arange(52.0), level)
+    qp = torch.tensor([0.0, 3.25, 30.0, 51.0], requires_grad=True)
+    soft = soft_qp(qp)
+    torch.testing.assert_close(soft @ torch.arange(52.0), qp)
     torch.testing.assert_close(soft.sum(-1), torch.ones(4))
     assert torch.equal(soft[2].detach(), one_hot_qp(torch.tensor(30)))
 
@@ -199,9 +199,10 @@ def row(video: str, index: int, **values: float | str) -> MapRow:
 
 
 def test_gains_over_the_nearest_rung_are_of_mixed_maps_that_were_looked_at():
-    shown = {"psnr": 33.0, "nearest_psnr": 30.0, "second_psnr": 38.0, "copy_psnr": 29.0}
-    maps = [row("a", 0, **shown), row("a", 1, **shown, kind="flat"), row("a", 2), row("b", 3, **{**shown, "second_psnr": 36.0})]
-    maps.append(row("c", 4, **{**shown, "second_psnr": 37.0}))
+    fidelity = {"psnr": 33.0, "nearest_psnr": 30.0, "second_psnr": 38.0, "copy_psnr": 29.0}
+    maps = [row("a", 0, **fidelity), row("a", 1, **fidelity, kind="flat"), row("a", 2)]
+    maps.append(row("b", 3, **{**fidelity, "second_psnr": 36.0}))
+    maps.append(row("c", 4, **{**fidelity, "second_psnr": 37.0}))
     summary = summarise_surrogate(maps, [], bootstrap=40, seed=0)
     assert summary["psnr_gain_over_nearest_db"] == pytest.approx(3.0)
     assert summary["psnr_gain_over_nearest_db_second_encode"] == pytest.approx(7.0)
@@ -237,6 +238,6 @@ def test_figures_of_rows_made_by_hand():
     assert entries["b"]["task"] == pytest.approx(expected)
     assert summary["descent_share"] is None and summary["ssim"] is None  # nothing was measured
     assert summary["rho2_bits_ci95"] is None  # two videos
-    third = [replace(one, video="c") for one in good]
+    third = [replace(row, video="c") for row in good]
     low, high = summarise_surrogate([*good, *bad, *third], [], bootstrap=50, seed=0)["size_error_p90_ci95"]
     assert low == 0 and high > 0.09

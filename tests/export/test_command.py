@@ -77,11 +77,11 @@ def test_maps_are_those_that_dvcc_encode_asks_for(delivery, workplace):
     encode_video(plan, look=lambda index, frame, values: asked.append(values))
     if delivery == "offsets":
         assert export("--checkpoint", "control.onnx", "--gop", "9", "--format", "nvenc", "--out", "map") == 0
-        found = np.fromfile("map", np.int8).reshape(np.shape(asked))
+        stored = np.fromfile("map", np.int8).reshape(np.shape(asked))
     else:
         assert export("--checkpoint", "control.onnx", "--gop", "9", "--out", "map.npz") == 0
-        found = QPMap.load("map.npz").values
-    np.testing.assert_array_equal(found, asked[:10])  # of the first encode, whatever a correction changed
+        stored = QPMap.load("map.npz").values
+    np.testing.assert_array_equal(stored, asked[:10])  # of the first encode, whatever a correction changed
 
 
 def test_frames_that_change_their_size_are_refused(workplace, capsys):

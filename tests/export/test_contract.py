@@ -126,8 +126,8 @@ def test_every_format_has_a_reader():
 def test_the_file_reads_back_as_the_map(name, delivery):
     given = maps(delivery)
     data, _ = written(name, given)
-    found, (want, tolerance) = READERS[name](data), expected(name, given)
-    assert found.shape == want.shape and np.abs(found - want).max() <= tolerance
+    read, (want, tolerance) = READERS[name](data), expected(name, given)
+    assert read.shape == want.shape and np.abs(read - want).max() <= tolerance
 
 
 @pytest.mark.parametrize("name, delivery", CASES)
@@ -139,8 +139,8 @@ def test_maps_that_do_not_change_read_back_exactly(name, delivery):
         coarse = 2 * (rng.integers(9, 13, (1, 2, 3)) if delivery == "map" else rng.integers(-2, 3, (1, 2, 3)))
         fine = coarse.repeat(4, 1).repeat(4, 2)[:, : GRID[0], : GRID[1]]
         given.append(KIND[delivery](fine.repeat(frames, 0)))
-    found, (want, _) = READERS[name](written(name, given)[0]), expected(name, given)
-    np.testing.assert_array_equal(found, want)
+    read, (want, _) = READERS[name](written(name, given)[0]), expected(name, given)
+    np.testing.assert_array_equal(read, want)
 
 
 @pytest.mark.parametrize("name, delivery", CASES)
@@ -151,7 +151,7 @@ def test_a_command_and_what_is_lost_are_one_line_each(name, delivery):
 
 
 def test_names_of_files_differ_and_say_their_format():
-    suffixes = [one.suffix for one in FORMATS.values()]
+    suffixes = [kind.suffix for kind in FORMATS.values()]
     assert len(set(suffixes)) == len(suffixes)
 
 

@@ -55,7 +55,7 @@ def test_maps_of_noise_read_back_as_asked(ffmpeg, tmp_path):
     report, asked = inspect_bitstream(tmp_path / "out.mp4"), np.concatenate([qp.values for qp in maps])
     assert "B" in report.frame_types and [t for t, kind in enumerate(report.frame_types) if kind == "I"] == [0, 8, 16]
     for kind, least in {"I": 1, "P": 1, "B": 0.95}.items():
-        of_kind = np.array([one == kind for one in report.frame_types])
+        of_kind = np.array([frame_type == kind for frame_type in report.frame_types])
         assert (report.realised_qp.values == asked)[of_kind].mean() >= least, kind
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "map.sh", "out.mp4"]
 
@@ -228,8 +228,8 @@ def test_an_interrupted_script_leaves_no_file(ffmpeg, tmp_path):
     while not (tmp_path / "begun").exists():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode != 0 and b"error: " not in said
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0 and b"error: " not in errors
     (tmp_path / "begun").unlink()
     assert sorted(tmp_path.iterdir()) == before
 

@@ -30,10 +30,10 @@ def test_figures_are_those_of_ffmpeg(tmp_path):
         (tmp_path / f"{name}.mp4").write_bytes(X264().encode(make_scene(frames=6, height=66, width=102), CRF(crf)).bitstream)
     figures = of_files(tmp_path / "coded.mp4", tmp_path / "reference.mp4")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "coded.mp4"), "-i", str(tmp_path / "reference.mp4")]
-    said = subprocess.run([*command, "-lavfi", "psnr", "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
-    assert figures["psnr"] == pytest.approx(float(re.search(r"PSNR y:([\d.]+)", said)[1]), abs=1e-3)
-    said = subprocess.run([*command, "-lavfi", "ssim", "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
-    assert figures["ssim"] == pytest.approx(float(re.search(r"SSIM Y:([\d.]+)", said)[1]), abs=0.02)  # FFmpeg's window is 8x8
+    psnr_log = subprocess.run([*command, "-lavfi", "psnr", "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
+    assert figures["psnr"] == pytest.approx(float(re.search(r"PSNR y:([\d.]+)", psnr_log)[1]), abs=1e-3)
+    ssim_log = subprocess.run([*command, "-lavfi", "ssim", "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
+    assert figures["ssim"] == pytest.approx(float(re.search(r"SSIM Y:([\d.]+)", ssim_log)[1]), abs=0.02)  # FFmpeg's window is 8x8
 
 
 @pytest.mark.parametrize("size", [(11, 11), (66, 102), (16 * 5, 16 * 3)])  # one strip; a short last one; two and a half

@@ -15,7 +15,7 @@ from dvcc.media.damage import Damage
 from dvcc.media.probe import probe
 
 
-def shown(path, monkeypatch, moments):
+def presented(path, monkeypatch, moments):
     """Seconds at which pictures are shown whose packets arrive at these moments; the source, and what was corrected."""
     left = iter(moments)
     monkeypatch.setattr(arrivals, "monotonic", lambda: next(left))
@@ -34,19 +34,19 @@ def camera(make_video):
 
 @pytest.mark.parametrize("fps", [5, 10, 30])
 def test_pictures_are_shown_when_they_arrived(camera, monkeypatch, fps):
-    times, source, corrections = shown(camera, monkeypatch, [100 + t / fps for t in range(40)])
+    times, source, corrections = presented(camera, monkeypatch, [100 + t / fps for t in range(40)])
     assert times == pytest.approx([t / fps for t in range(40)], abs=0.002) and source.picture.fps == fps
     assert not corrections.sentences() and [note for note in source.notes if f"about {fps} fps" in note]
 
 
 def test_what_waited_while_ffmpeg_looked_is_spaced_as_the_rest(camera, monkeypatch):
-    times, source, corrections = shown(camera, monkeypatch, [50.7 + max(0, t - 7) / 10 for t in range(40)])
+    times, source, corrections = presented(camera, monkeypatch, [50.7 + max(0, t - 7) / 10 for t in range(40)])
     assert times == pytest.approx([t / 10 for t in range(40)], abs=0.002) and source.picture.fps == 10
     assert not corrections.outliers
 
 
 def test_a_camera_that_rests_has_a_pause(camera, monkeypatch):
-    times, _, corrections = shown(camera, monkeypatch, [t / 10 + 30 * (t >= 25) for t in range(40)])
+    times, _, corrections = presented(camera, monkeypatch, [t / 10 + 30 * (t >= 25) for t in range(40)])
     assert times[24] == pytest.approx(2.4) and times[25] == pytest.approx(32.5) and len(corrections.gaps) == 1
 
 

@@ -41,8 +41,8 @@ def read(path):
 
 @pytest.mark.parametrize(("suffix", "codec", "audio", "bframes"), KINDS)
 def test_a_complete_file_of_any_container_is_whole_and_a_cut_one_is_not(make_video, suffix, codec, audio, bframes):
-    own = {"libvpx": {"deadline": "realtime"}, "libvpx-vp9": {"deadline": "realtime"}, "libsvtav1": {"preset": "12"}}
-    options = {"g": "12", **own.get(codec, {"preset": "ultrafast", "bf": str(bframes)})}
+    of_codec = {"libvpx": {"deadline": "realtime"}, "libvpx-vp9": {"deadline": "realtime"}, "libsvtav1": {"preset": "12"}}
+    options = {"g": "12", **of_codec.get(codec, {"preset": "ultrafast", "bf": str(bframes)})}
     if codec == "mpeg4":
         del options["preset"]
     path = make_video(f"in.{suffix}", frames=40, codec=codec, audio=audio, options=options)

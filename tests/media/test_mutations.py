@@ -68,9 +68,9 @@ def survive(count: int, tmp_path, capsys) -> dict[str, int]:
                 signal.alarm(_SECONDS)
                 status = main([str(word) for word in words])
                 signal.alarm(0)
-                said = capsys.readouterr().err
+                errors = capsys.readouterr().err
                 assert status in (0, 2), (number, name, status)
-                assert (status == 2) == ("error: " in said), (number, name, said)
+                assert (status == 2) == ("error: " in errors), (number, name, errors)
                 results[name] += status == 0
                 if name == "encode":
                     assert out.exists() == (status == 0)

@@ -30,9 +30,9 @@ def fit(labels, protocol, task, size=(32, 64)):
     ],
 )
 def test_frames_are_scaled_and_cut_as_torchvision_does_and_end_even(frames, protocol, torchvisions, size):
-    for shown in (frames, frames.transpose(2, 3).contiguous()):
-        fitted = fit_frames(shown, protocol)
-        expected = torchvisions(shown) if protocol.scaled(50, 75) != (50, 75) or protocol.crop else shown
+    for pictures in (frames, frames.transpose(2, 3).contiguous()):
+        fitted = fit_frames(pictures, protocol)
+        expected = torchvisions(pictures) if protocol.scaled(50, 75) != (50, 75) or protocol.crop else pictures
         assert torch.equal(fitted, expected[:, :, : fitted.shape[2], : fitted.shape[3]])
         assert not fitted.shape[2] % 2 and not fitted.shape[3] % 2
     assert tuple(fit_frames(frames, protocol).shape) == (2, 3, *size)

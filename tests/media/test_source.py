@@ -61,9 +61,9 @@ def test_time_stamps_of_variable_rate_are_kept(make_video):
 def test_one_wrong_time_stamp_does_not_move_those_after_it(make_video):
     source, frames = planes_of(make_video("vfr.mkv", frames=6, times=[0, 20, 40, 60, 80, 100]))
     assert [round(1000 * frame.pts * source.picture.time_base) for frame in frames] == [0, 20, 40, 60, 80, 100]
-    shown = [0, 20, 20, 40, 60, 80]
+    seconds = [0, 20, 20, 40, 60, 80]
     decoded = []
-    for pts in shown:
+    for pts in seconds:
         picture = make_scene(1).frame(0)
         picture.pts, picture.time_base = pts, Fraction(1, 1000)
         decoded.append(picture)
@@ -105,9 +105,9 @@ def test_an_upright_video_is_what_a_player_shows(make_video, rotation):
     path = make_video("turned.mp4", frames=3, size=(64, 96), rotation=rotation)
     source, clip = open_video(path).upright(), read_clip(path)
     assert (source.picture.height, source.picture.width, source.rotation) == (clip.height, clip.width, 0)
-    for shown, planes in zip(source.frames(), zip(clip.y, clip.u, clip.v, strict=True), strict=True):
-        for found, expected in zip(shown.planes, planes, strict=True):
-            np.testing.assert_array_equal(found, expected)
+    for frame, planes in zip(source.frames(), zip(clip.y, clip.u, clip.v, strict=True), strict=True):
+        for plane, expected in zip(frame.planes, planes, strict=True):
+            np.testing.assert_array_equal(plane, expected)
 
 
 def test_words_of_no_encoding_do_no_harm(make_video):

@@ -24,9 +24,9 @@ def times_of(path, **how):
     source, damage = open_video(path, **how), Damage()
     ticks = [frame.pts for frame in source.frames(damage)]
     assert all(after > before for before, after in pairwise(ticks)) and not str(damage)
-    shown = [damage.corrections.with_gaps(tick) for tick in ticks]
+    stamps = [damage.corrections.with_gaps(tick) for tick in ticks]
     in_ms = [
-        [round(1000 * (tick - all_ticks[0]) * source.picture.time_base) for tick in all_ticks] for all_ticks in (shown, ticks)
+        [round(1000 * (tick - all_ticks[0]) * source.picture.time_base) for tick in all_ticks] for all_ticks in (stamps, ticks)
     ]
     return (*in_ms, damage.corrections)
 
@@ -45,8 +45,8 @@ def times_of(path, **how):
 )
 def test_where_the_clock_restarts_the_rest_follows_on(tmp_path, pieces, bframes):
     path = write_pieces(tmp_path / "in.ts", pieces, bframes=bframes)
-    shown, coded, corrections = times_of(path)
-    assert shown == coded == MS
+    presented, coded, corrections = times_of(path)
+    assert presented == coded == MS
     assert corrections.joined == len(pieces) - 1 and not corrections.outliers and not corrections.gaps
     assert len(corrections.sentences()) == (len(pieces) > 1)
 
@@ -56,9 +56,9 @@ def test_where_the_clock_restarts_the_rest_follows_on(tmp_path, pieces, bframes)
 def test_an_outlier_costs_one_picture_its_time(tmp_path, ahead, place):
     path = write_pieces(tmp_path / "in.ts", [(50, 100)])
     set_time(path, place, 100 + place / 25 + ahead)
-    shown, _, corrections = times_of(path)
-    assert shown[:place] + shown[place + 1 :] == MS[:place] + MS[place + 1 :]
-    assert shown[place] == pytest.approx(MS[place], abs=20) and corrections.outliers == 1
+    presented, _, corrections = times_of(path)
+    assert presented[:place] + presented[place + 1 :] == MS[:place] + MS[place + 1 :]
+    assert presented[place] == pytest.approx(MS[place], abs=20) and corrections.outliers == 1
     assert corrections.sentences() == ["1 time stamp was missing or wrong, and made up from the neighbours"]
 
 
@@ -66,16 +66,16 @@ def test_an_outlier_costs_one_picture_its_time(tmp_path, ahead, place):
 def test_the_first_stamp_may_be_the_wrong_one(tmp_path, ahead):
     path = write_pieces(tmp_path / "in.ts", [(50, 0)])
     set_time(path, 0, ahead)
-    shown, _, corrections = times_of(path)
-    assert shown == MS and corrections.outliers == 1
+    presented, _, corrections = times_of(path)
+    assert presented == MS and corrections.outliers == 1
 
 
 def test_two_outliers_are_two(tmp_path):
     path = write_pieces(tmp_path / "in.ts", [(50, 1)])
     set_time(path, 10, 7)
     set_time(path, 20, 0.5)
-    shown, _, corrections = times_of(path)
-    np.testing.assert_allclose(shown, MS, atol=20)
+    presented, _, corrections = times_of(path)
+    np.testing.assert_allclose(presented, MS, atol=20)
     assert corrections.outliers == 2 and not corrections.joined
 
 
@@ -83,8 +83,8 @@ def test_two_outliers_are_two(tmp_path):
 def test_a_pause_of_the_recording_is_kept_and_no_time_of_the_encoder(tmp_path, name, form):
     """As of a camera that records when something moves; the encoder would spend the bits of the pause on the picture after it."""
     path = write_pieces(tmp_path / name, [(20, 0), (30, 300)], form=form)
-    shown, coded, corrections = times_of(path)
-    assert shown == MS[:20] + [300_000 + 40 * t for t in range(30)] and coded == MS
+    presented, coded, corrections = times_of(path)
+    assert presented == MS[:20] + [300_000 + 40 * t for t in range(30)] and coded == MS
     assert corrections.sentences() == ["a gap of 299.2 s in the recording: kept, and no bits are spent on the pause"]
     assert open_video(path).picture.fps == read_clip(path, frames=2).fps == 25
 
@@ -92,15 +92,15 @@ def test_a_pause_of_the_recording_is_kept_and_no_time_of_the_encoder(tmp_path, n
 def test_a_night_is_kept_in_a_file_and_a_broken_clock_closed_in_any(tmp_path):
     for hours, kept in ((10, True), (27, False)):
         path = write_pieces(tmp_path / "in.mkv", [(20, 0), (30, 3600 * hours)], form="matroska")
-        shown, coded, corrections = times_of(path)
-        assert coded == MS and shown[-1] == (3600_000 * hours + 29 * 40 if kept else MS[-1])
+        presented, coded, corrections = times_of(path)
+        assert coded == MS and presented[-1] == (3600_000 * hours + 29 * 40 if kept else MS[-1])
         assert (len(corrections.gaps), corrections.joined) == ((1, 0) if kept else (0, 1))
 
 
 def test_a_picture_shown_for_long_is_not_a_pause(make_video):
     times = [0, 1500, 3000, 4500, 4540, 6100]
-    shown, coded, corrections = times_of(make_video("slides.mkv", frames=6, times=times))
-    assert shown == coded == times and not corrections.sentences()
+    presented, coded, corrections = times_of(make_video("slides.mkv", frames=6, times=times))
+    assert presented == coded == times and not corrections.sentences()
 
 
 def test_a_wrong_stamp_of_presentation_alone(tmp_path):
@@ -111,13 +111,13 @@ def test_a_wrong_stamp_of_presentation_alone(tmp_path):
         for number, packet in enumerate(p for p in coded.demux(video=0) if p.size):
             packet.stream, packet.pts = video, packet.pts + (number == 21) * round(50 / packet.time_base)
             container.mux(packet)
-    shown, _, corrections = times_of(path)
-    assert corrections.outliers == 1 and not corrections.gaps and shown == MS
+    presented, _, corrections = times_of(path)
+    assert corrections.outliers == 1 and not corrections.gaps and presented == MS
 
 
-@pytest.mark.parametrize(("said", "form"), [(50, "mpegts"), (5, "mpegts"), (100, "matroska")])
-def test_a_wrong_rate_in_the_stream_gives_way_to_its_times(tmp_path, said, form):
-    path = write_pieces(tmp_path / f"in.{form}", [(50, 0)], form=form, said_fps=said)
+@pytest.mark.parametrize(("declared", "form"), [(50, "mpegts"), (5, "mpegts"), (100, "matroska")])
+def test_a_wrong_rate_in_the_stream_gives_way_to_its_times(tmp_path, declared, form):
+    path = write_pieces(tmp_path / f"in.{form}", [(50, 0)], form=form, said_fps=declared)
     source = open_video(path)
     assert source.picture.fps == read_clip(path, frames=3).fps == CodedStream(path).fps == 25
     assert times_of(path)[0] == MS
@@ -224,8 +224,8 @@ def test_the_end_of_a_stream_of_pictures_for_browsers_is_no_damage(make_video):
 def test_a_screen_that_rests_is_no_wrong_stamp(make_video, name, last):
     """An encoder with B frames decodes the picture after the pause long before it is shown."""
     times = [*range(0, 800, 40), *(5000 + 40 * t for t in range(20)), *(9000 + 40 * t for t in range(last))]
-    shown, _, corrections = times_of(make_video(name, frames=len(times), times=times, options={"bf": "3", "b-adapt": "0"}))
-    assert shown == times or (name == "in.ts" and last == 1)  # whose last stamp may be a wrong one
+    presented, _, corrections = times_of(make_video(name, frames=len(times), times=times, options={"bf": "3", "b-adapt": "0"}))
+    assert presented == times or (name == "in.ts" and last == 1)  # whose last stamp may be a wrong one
     assert not corrections.outliers or name == "in.ts"
 
 

@@ -148,10 +148,10 @@ def test_detr_takes_its_authors_names(tmp_path):
     state["query_embed.weight"] = torch.randn(100, 256)
     torch.save({"model": state}, tmp_path / "detr-r50.pth")
     loaded = load_detection_net("detr_resnet50", weights=tmp_path / "detr-r50.pth").net.eval()
-    found = loaded.state_dict()
-    assert len(found) == len(whole.net.state_dict())
-    assert torch.equal(found["class_labels_classifier.weight"], state["class_embed.weight"])
-    assert torch.equal(found["model.backbone.model.layer4.2.bn3.running_var"], body["layer4.2.bn3.running_var"])
+    converted = loaded.state_dict()
+    assert len(converted) == len(whole.net.state_dict())
+    assert torch.equal(converted["class_labels_classifier.weight"], state["class_embed.weight"])
+    assert torch.equal(converted["model.backbone.model.layer4.2.bn3.running_var"], body["layer4.2.bn3.running_var"])
     memory, queries = torch.randn(1, 12, 256), torch.randn(1, 5, 256)
     with torch.no_grad():
         for part, inputs in (("encoder", (memory,)), ("decoder", (queries, memory))):

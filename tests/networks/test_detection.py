@@ -35,8 +35,8 @@ class _Found(nn.Module):
 
     def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         boxes = torch.tensor([[10.0, 0, 20, 50], [0, 0, 1, 1], [0, 25, 100, 50]]) * images[0].mean()
-        found = {"boxes": boxes, "labels": torch.tensor([90, 12, 1]), "scores": torch.tensor([0.9, 0.8, 0.7])}
-        return [found, {key: x[:0] for key, x in found.items()}]
+        detections = {"boxes": boxes, "labels": torch.tensor([90, 12, 1]), "scores": torch.tensor([0.9, 0.8, 0.7])}
+        return [detections, {key: x[:0] for key, x in detections.items()}]
 
 
 def test_cocos_classes_are_eighty_in_order():
@@ -68,8 +68,8 @@ def test_torchvisions_boxes_become_candidates_of_a_fixed_number():
     candidates = net(images)
     assert candidates.shape == (2, 4, 84) and not net.suppress
     torch.testing.assert_close(candidates[0, :2, :4], torch.tensor([[0.1, 0.0, 0.2, 1.0], [0.0, 0.5, 1.0, 1.0]]))
-    found = detect(candidates[0], least_score=0.05, suppress=net.suppress)
-    assert found.labels.tolist() == [79, 0] and found.scores.tolist() == pytest.approx([0.9, 0.7])
+    boxes = detect(candidates[0], least_score=0.05, suppress=net.suppress)
+    assert boxes.labels.tolist() == [79, 0] and boxes.scores.tolist() == pytest.approx([0.9, 0.7])
     assert not candidates[1].any()
     candidates[0, 0, :4].sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0

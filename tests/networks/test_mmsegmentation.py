@@ -59,8 +59,8 @@ def official(tmp_path_factory):
 def test_names_and_shapes_are_those_of_the_published_files(name):
     with torch.device("meta"):
         state = build_mmsegmentation(name).state_dict()
-    known = KNOWN["_".join(name.split("_")[:2]).removesuffix("-d8")]
-    assert {key: tuple(state[key].shape) for key in known} == known
+    expected = KNOWN["_".join(name.split("_")[:2]).removesuffix("-d8")]
+    assert {key: tuple(state[key].shape) for key in expected} == expected
     assert {key.partition(".")[0] for key in state} == {"backbone", "decode_head"}
 
 

@@ -119,8 +119,8 @@ def test_files_for_one_picture_for_four_and_for_any_number_answer_alike(tmp_path
         torch.testing.assert_close(answers, first)
     write(tmp_path / "many.onnx", pooled=True, batch="n")
     write(tmp_path / "one.onnx", pooled=True)
-    many, one = (load_classification_net(str(tmp_path / f"{name}.onnx")) for name in ("many", "one"))
-    torch.testing.assert_close(many(images), one(images))
+    many, single = (load_classification_net(str(tmp_path / f"{name}.onnx")) for name in ("many", "one"))
+    torch.testing.assert_close(many(images), single(images))
 
 
 def test_what_cannot_be_run_ends_in_a_sentence(tmp_path):

@@ -132,11 +132,11 @@ def test_smurfs_port_has_no_parameters_of_norms_and_correlations_row_by_row(pref
     assert len(loaded) == 94 and all(torch.equal(loaded[name.removeprefix(prefix)], x) for name, x in port.items())
     features = torch.rand(2, 1, 8, 16, 16)
     centres = torch.rand(1, 2, 16, 16) * 15
-    found = []
+    pyramids = []
     for block in (net.net.corr_block, raft_large(weights=None).corr_block):
         block.build_pyramid(*features)
-        found.append(block.index_pyramid(centroids_coords=centres).unflatten(1, (4, 9, 9)))
-    torch.testing.assert_close(found[0], found[1].transpose(2, 3))
+        pyramids.append(block.index_pyramid(centroids_coords=centres).unflatten(1, (4, 9, 9)))
+    torch.testing.assert_close(pyramids[0], pyramids[1].transpose(2, 3))
     correlation = torch.einsum("c,chw->hw", features[0, 0, :, 0, 0], features[1, 0]) / 8**0.5
     net.net.corr_block.build_pyramid(*features)
     at_corner = net.net.corr_block.index_pyramid(centroids_coords=torch.full((1, 2, 16, 16), 5.0)).unflatten(1, (4, 9, 9))
@@ -177,7 +177,7 @@ def test_raft_small_of_the_assets_has_its_published_error(pair, error):
     stored = (folder / f"middlebury_{pair}.flo").read_bytes()
     width, height = np.frombuffer(stored[4:12], np.int32)
     true = torch.from_numpy(np.frombuffer(stored[12:], np.float32).reshape(height, width, 2).copy()).permute(2, 0, 1)
-    known = (true.abs() < 1e9).all(0)
+    finite = (true.abs() < 1e9).all(0)
     with torch.no_grad():
         flow = net(*frames)[0]
-    assert float((flow - true).norm(dim=0)[known].mean()) == pytest.approx(error, abs=0.01)
+    assert float((flow - true).norm(dim=0)[finite].mean()) == pytest.approx(error, abs=0.01)

@@ -76,9 +76,9 @@ def test_labels_are_refused_for_training_and_need_a_number_of_classes_beyond_the
         SegmentationTask(model=str(path), classes=1)
 
 
-@pytest.mark.parametrize("form, said", [("nan", "NaN|infinity"), ("infinite", "infinity|NaN")])
-def test_nan_and_infinity_are_refused(form, said, tmp_path):
-    with pytest.raises(CheckpointError, match=rf"net\.onnx answers ({said}) \(output out\), so nothing it says can be measured"):
+@pytest.mark.parametrize("form, message", [("nan", "NaN|infinity"), ("infinite", "infinity|NaN")])
+def test_nan_and_infinity_are_refused(form, message, tmp_path):
+    with pytest.raises(CheckpointError, match=rf"net\.onnx answers ({message}) \(output out\), so nothing it says can"):
         SegmentationTask(model=str(write_segmenter(tmp_path / "net.onnx", form)))
 
 

@@ -179,10 +179,10 @@ def test_saliency_is_where_the_loss_is(scene):
     """Of the squared error, |gradient x error| is twice the squared error: the macroblocks that are coded worst."""
     task = build_task("reconstruction", model="psnr")
     coded = X264().encode(scene, ABR(90.0))
-    found = saliency_of(task, scene, coded)
+    saliency = saliency_of(task, scene, coded)
     error = (coded.frames.float() - scene.frames.float()).square().mean(1)
     expected = error.unflatten(1, (4, 16)).unflatten(3, (6, 16)).mean((2, 4))
-    assert np.corrcoef(found.flatten(), expected.flatten())[0, 1] > 0.999
+    assert np.corrcoef(saliency.flatten(), expected.flatten())[0, 1] > 0.999
     spot = torch.zeros(1, 5, 5)
     spot[0, 2, 3] = 2.0
     assert dilated(spot)[0].nonzero().tolist() == [[r, c] for r in (1, 2, 3) for c in (2, 3, 4)]
@@ -234,7 +234,7 @@ def test_dithered_maps_keep_the_mean_and_change_once_per_frame(scene):
     assert (np.diff(qp.reshape(2, -1), axis=1) != 0).sum(1).tolist() == [1, 1]
     assert np.array_equal(dithered(np.full((2, 10, 20), 30.0)).values, np.full((2, 10, 20), 30))
     assert dithered(np.full((1, 4, 6), 55.0)).values.max() == 51
-    sizes = [X264().encode(scene, dithered(np.full((8, 4, 6), level))).bits for level in (30.0, 30.5, 31.0)]
+    sizes = [X264().encode(scene, dithered(np.full((8, 4, 6), mean))).bits for mean in (30.0, 30.5, 31.0)]
     assert sizes[0] > sizes[1] > sizes[2]
 
 

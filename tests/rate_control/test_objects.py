@@ -30,11 +30,11 @@ class Answers:
     """A detector whose answers are known: those of its n-th look."""
 
     def __init__(self, answer):
-        self.answer, self.shown = answer, []
+        self.answer, self.pictures = answer, []
 
     def detect(self, rgb, *, least_score):
-        self.shown.append(rgb)
-        return [self.answer(len(self.shown) - 1) if callable(self.answer) else self.answer]
+        self.pictures.append(rgb)
+        return [self.answer(len(self.pictures) - 1) if callable(self.answer) else self.answer]
 
 
 class SeesBrightness:
@@ -53,17 +53,17 @@ def stream_of(detector, height=64, width=96, labels=None, **how):
     return ObjectStream(Objects(detector, RULE, labels), height=height, width=width, matrix="bt601", full_range=False, **how)
 
 
-def planes(height=64, width=96, level=60):
+def planes(height=64, width=96, luma=60):
     return (
-        np.full((height, width), level, np.uint8),
+        np.full((height, width), luma, np.uint8),
         np.full((height // 2, width // 2), 128, np.uint8),
         np.full((height // 2, width // 2), 128, np.uint8),
     )
 
 
 def test_touched_macroblocks_count_whole_and_the_best_box_wins():
-    one = boxes((17 / 96, 17 / 64, 40 / 96, 31 / 64, 0, 0.9))
-    assert paint(one, 64, 96, RULE).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0] * 6, [0] * 6]
+    person = boxes((17 / 96, 17 / 64, 40 / 96, 31 / 64, 0, 0.9))
+    assert paint(person, 64, 96, RULE).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0] * 6, [0] * 6]
     over = boxes((0, 0, 1, 1, 0, 0.3), (0, 0, 0.5, 0.5, 1, 0.9), (0.4, 0.4, 1, 1, 0, 0.2))
     painted = paint(over, 64, 96, RULE)
     assert painted[:2, :3].tolist() == [[1] * 3] * 2 and np.allclose(painted[2:], 0.5) and np.allclose(painted[:, 3:], 0.5)
@@ -76,9 +76,9 @@ def test_another_detector_looks(detector):
     score = objects.detector.layout.object_score
     assert (objects.rule.unsure, objects.rule.sure) == (score / 2, score) and objects.rule.side == 64
     assert objects.labels == (2,) and (objects.rule.strength, objects.rule.detector) == (8, detector.name)
-    shown = stream_of(objects.detector)
-    shown.objects = objects
-    assert shown.look(planes()).corners.shape[1:] == (4,)
+    stream = stream_of(objects.detector)
+    stream.objects = objects
+    assert stream.look(planes()).corners.shape[1:] == (4,)
     with pytest.raises(ConfigError, match="has 3 classes, which are no names of COCO: give numbers from 0 to 2, got 'person'"):
         load_objects(["person"], detector=str(detector))
     with pytest.raises(ConfigError, match="got '3'"):
@@ -130,9 +130,9 @@ def test_the_detector_is_shown_the_picture_upright(turns):
 def test_a_gop_is_looked_at_now_and_then_and_at_its_end():
     detector = Answers(boxes((0, 0, 0.25, 0.25, 0, 0.9)))
     stream = stream_of(detector)
-    assert len(stream.decide([planes()] * 30)) == 30 and len(detector.shown) == 4
-    assert len(stream.decide([planes()] * 25)) == 25 and len(detector.shown) == 6  # 2 in 25: about one in 12
-    assert len(stream.decide([planes()])) == 1 and len(detector.shown) == 7
+    assert len(stream.decide([planes()] * 30)) == 30 and len(detector.pictures) == 4
+    assert len(stream.decide([planes()] * 25)) == 25 and len(detector.pictures) == 6  # 2 in 25: about one in 12
+    assert len(stream.decide([planes()])) == 1 and len(detector.pictures) == 7
     assert stream.seen.frames == stream.seen.occupied == stream.seen.moved == 56
     assert stream_of(detector, 720, 1280).every == 8 and stream_of(detector, 640, 360).every == 12
 
@@ -150,7 +150,7 @@ def test_live_offsets_are_causal_and_boxes_move_on():
     maps = [stream.decide_next(planes()) for _ in range(30)]
     assert all((m == maps[0]).all() for m in maps[:12]) and maps[0][0, 0] == OBJECT  # not yet known to move
     finest = [np.flatnonzero(m[0] == OBJECT).mean() for m in maps]
-    assert finest[12] < finest[23] and len(stream.objects.detector.shown) == 3
+    assert finest[12] < finest[23] and len(stream.objects.detector.pictures) == 3
     assert maps[23][0, 2] == OBJECT  # x of 0.38, before the look that sees 0.4
 
 
@@ -171,14 +171,14 @@ def test_only_the_classes_that_count_are_painted():
 
 
 def test_it_says_in_a_line_what_it_did():
-    for box, said in (
+    for box, message in (
         ((0, 0, 0.25, 0.25, 0, 0.9), "objects on 3 of 3 frames, 8 % of the picture: offsets on 3"),
         ((0, 0, 1, 1, 0, 0.9), "objects cover 100 % of the picture: x264's own allocation kept"),
         (None, "no objects seen: x264's own allocation kept"),
     ):
         stream = stream_of(Answers(NONE if box is None else boxes(box)))
         stream.decide([planes()] * 3)
-        assert stream.words("x264") == said
+        assert stream.words("x264") == message
 
 
 @pytest.mark.parametrize("answer", [NONE, boxes((0, 0, 1, 1, 0, 0.9))], ids=["nothing", "everything"])
@@ -220,10 +220,10 @@ def test_the_published_detector_takes_pictures_of_any_size(size):
 
 
 def test_the_published_detector_is_shown_little():
-    for height, width, shown in ((2160, 3840, (192, 320)), (640, 360, (320, 192)), (360, 640, (192, 320)), (20, 20, (32, 32))):
+    for height, width, size in ((2160, 3840, (192, 320)), (640, 360, (320, 192)), (360, 640, (192, 320)), (20, 20, (32, 32))):
         detector = Answers(NONE)
         stream_of(detector, height, width).look(planes(height, width))
-        assert detector.shown[0].shape == (*shown, 3)
+        assert detector.pictures[0].shape == (*size, 3)
 
 
 def test_the_published_numbers_are_those_that_were_measured():

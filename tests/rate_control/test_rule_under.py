@@ -44,14 +44,14 @@ class BrightDetector:
 @pytest.fixture
 def seeing(monkeypatch) -> list[np.ndarray]:
     """The eyes see one object, the bright part of a picture; their features say how many looks there were."""
-    shown: list[np.ndarray] = []
+    pictures: list[np.ndarray] = []
 
     def look(self, rgb):
-        shown.append(rgb)
-        return Look(bright_boxes(rgb), [np.full((1, 2, 3), len(shown), np.float32) for _ in range(4)])
+        pictures.append(rgb)
+        return Look(bright_boxes(rgb), [np.full((1, 2, 3), len(pictures), np.float32) for _ in range(4)])
 
     monkeypatch.setattr(NanoDetEyes, "look", look)
-    return shown
+    return pictures
 
 
 @pytest.fixture

@@ -23,20 +23,20 @@ def logits_of(*orders: list[int], num_classes: int = 10) -> torch.Tensor:
 def test_accuracies_count_the_surest_and_the_five_surest():
     logits = logits_of([3, 1, 4, 5, 9, 2], [6, 5, 3, 8, 9, 7], [2, 7, 1, 8, 4, 0])
     labels = torch.tensor([3, 9, 0])  # first, fifth, sixth
-    found = []
+    losses = []
     for k in (1, 2, 5, 6):
         metric = Accuracy(top_k=k)
         metric.update(logits[None], labels[None])
-        found.append(float(metric.compute()))
-    assert found == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
+        losses.append(float(metric.compute()))
+    assert losses == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
 
 
 def test_the_figures_are_top_1_and_top_5(task):
-    found = []
+    losses = []
     for metric in task.metrics().values():
         metric.update(logits_of([3, 1, 4, 5, 9, 2], num_classes=40), torch.tensor([9]))
-        found.append(float(metric.compute()))
-    assert dict(zip(task.metrics(), found, strict=True)) == {"top-1": 0, "top-5": 1}
+        losses.append(float(metric.compute()))
+    assert dict(zip(task.metrics(), losses, strict=True)) == {"top-1": 0, "top-5": 1}
 
 
 def test_with_fewer_classes_than_five_every_answer_is_among_them():

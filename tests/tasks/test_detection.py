@@ -72,8 +72,8 @@ def test_boxes_decode_as_published():
 def test_a_box_that_a_better_one_of_its_class_covers_is_dropped():
     # Nearly where its neighbour is.
     candidates = moved(candidates_of((1, 1, 0, 0.9), (1, 2, 0, 0.8), (3, 3, 2, 0.7)), (1, 1), right=0.9 / GRID)
-    found = detect(candidates, least_score=0.5, suppress=True)
-    assert found.labels.tolist() == [0, 2] and found.scores.tolist() == pytest.approx([0.9, 0.7])
+    boxes = detect(candidates, least_score=0.5, suppress=True)
+    assert boxes.labels.tolist() == [0, 2] and boxes.scores.tolist() == pytest.approx([0.9, 0.7])
     other_class = candidates.clone()
     other_class[1 * GRID + 2, 4:] = torch.tensor([1e-3, 0.8, 1e-3])
     assert detect(other_class, least_score=0.5, suppress=True).labels.tolist() == [0, 1, 2]
@@ -144,8 +144,8 @@ def test_a_surer_box_half_on_an_object_is_half_a_false_alarm(task):
 
 
 def test_an_object_of_any_class_counts_in_the_metric(task):
-    both, one = candidates_of((1, 1, 0, 0.9), (3, 3, 2, 0.9)), candidates_of((3, 3, 2, 0.9))
-    for prediction, expected in ((both, 1.0), (one, 51 / 101)):  # of 101 recalls, those up to a half
+    both, single = candidates_of((1, 1, 0, 0.9), (3, 3, 2, 0.9)), candidates_of((3, 3, 2, 0.9))
+    for prediction, expected in ((both, 1.0), (single, 51 / 101)):  # of 101 recalls, those up to a half
         metric = task.metric()
         metric.update(prediction, task.labels(both))
         assert float(metric.compute()) == pytest.approx(expected)
@@ -191,17 +191,17 @@ def test_average_precision_is_cocos():
         corners = corners + 0.03 * torch.randn(corners.shape, generator=generator)
         labels = torch.cat([truth.labels, truth.labels, guesses.labels])
         scores, order = torch.rand(len(labels), generator=generator).sort(descending=True)
-        found = Boxes(corners[order], labels[order], scores)
+        predicted = Boxes(corners[order], labels[order], scores)
         for metric in ours.values():
-            metric.update([found], [truth])
+            metric.update([predicted], [truth])
         scale = 500  # COCO's tools think in pixels
         theirs.update(
-            [{"boxes": scale * found.corners, "labels": found.labels, "scores": found.scores}],
+            [{"boxes": scale * predicted.corners, "labels": predicted.labels, "scores": predicted.scores}],
             [{"boxes": scale * truth.corners, "labels": truth.labels}],
         )
-    expected, found = theirs.compute(), {name: float(metric.compute()) for name, metric in ours.items()}
-    assert found == {name: pytest.approx(float(expected[name]), abs=1e-6) for name in ours}
-    assert len(set(found.values())) == 3 and 0.1 < found["map_50"] < 0.9
+    expected, figures = theirs.compute(), {name: float(metric.compute()) for name, metric in ours.items()}
+    assert figures == {name: pytest.approx(float(expected[name]), abs=1e-6) for name in ours}
+    assert len(set(figures.values())) == 3 and 0.1 < figures["map_50"] < 0.9
 
 
 @pytest.mark.parametrize("content", ["missing", "not ONNX", "another layout"])
@@ -229,10 +229,10 @@ def test_boxes_of_a_data_set_make_a_reference(detector):
     """Two objects and a row of padding: half is lost with one of them, and all without a candidate."""
     task = build_task("detection", model=str(detector))
     labels = torch.tensor([[[[0.1, 0.1, 0.4, 0.4, 0], [0.6, 0.5, 0.9, 0.9, 2], [0, 0, 0, 0, -1]]]])
-    one = torch.tensor([[[[0.1, 0.1, 0.4, 0.4, 1.0, 0, 0], [0, 0, 1, 1, 0.2, 0, 0]]]])
-    reference = task.reference(labels, one)
+    candidates = torch.tensor([[[[0.1, 0.1, 0.4, 0.4, 1.0, 0, 0], [0, 0, 1, 1, 0.2, 0, 0]]]])
+    reference = task.reference(labels, candidates)
     assert reference.shape == (1, 1, 3, 7) and reference[0, 0, :, 4:].tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
-    assert float(task.loss(one, reference)) == pytest.approx(0.5, abs=1e-3)
+    assert float(task.loss(candidates, reference)) == pytest.approx(0.5, abs=1e-3)
     assert float(task.loss(reference, reference)) == 0
-    nothing = task.reference(labels[:, :, :0], one)
-    assert float(task.loss(one * 0.3, nothing)) == 0 < float(task.loss(one, nothing))  # a false alarm
+    nothing = task.reference(labels[:, :, :0], candidates)
+    assert float(task.loss(candidates * 0.3, nothing)) == 0 < float(task.loss(candidates, nothing))  # a false alarm

@@ -144,11 +144,11 @@ def test_verdicts_of_one_network_are_not_those_of_another(tmp_path):
     """Equal weights, other graph: two files, each with the network's own verdicts."""
     samples = LadderSamples([make_scene(frames=2, height=32, width=48)], codec=X264(), cache=EncodeCache(tmp_path), qps=(20, 40))
     sample = default_collate([samples[0]])
-    found = []
+    keys = []
     for alpha in (0.0, 0.9):
         task = SegmentationTask(model=str(write_segmenter(tmp_path / f"{alpha}.onnx", "leaky", alpha=alpha)))
-        found.append(JudgedLadders(task, samples).degradation(0, sample))
-    assert len(list((tmp_path / "judged").iterdir())) == 2 and not torch.equal(*found)
+        keys.append(JudgedLadders(task, samples).degradation(0, sample))
+    assert len(list((tmp_path / "judged").iterdir())) == 2 and not torch.equal(*keys)
 
 
 @pytest.mark.parametrize("change", ["clip", "codec", "rate", "map"])

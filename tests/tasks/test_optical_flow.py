@@ -64,9 +64,9 @@ def test_degradation_is_shared_by_the_frames_of_a_pair(task):
 
 def test_two_small_errors_are_worse_than_one_that_is_as_large(task):
     reference = torch.zeros(1, 1, 2, 4, 4)
-    one, two = reference.clone(), reference.clone()
-    one[0, 0, 0, 0, 0], two[0, 0, 0, :2, 0] = 8.0, 4.0
-    assert float(task.loss(two, reference)) > 1.2 * float(task.loss(one, reference))
+    first, second = reference.clone(), reference.clone()
+    first[0, 0, 0, 0, 0], second[0, 0, 0, :2, 0] = 8.0, 4.0
+    assert float(task.loss(second, reference)) > 1.2 * float(task.loss(first, reference))
 
 
 def test_loss_gradient_in_float64(task):

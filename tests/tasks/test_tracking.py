@@ -22,9 +22,9 @@ TRUTH = [boxes((0.1 + 0.02 * t, 0), (0.8 - 0.02 * t, 1)) for t in range(FRAMES)]
 """Two objects that move towards each other by a fifth of their width a frame."""
 
 
-def kept(found: list[Boxes], truth: list[Boxes] = TRUTH) -> float:
+def kept(predicted: list[Boxes], truth: list[Boxes] = TRUTH) -> float:
     metric = IdentitiesKept()
-    metric.update(found, truth)
+    metric.update(predicted, truth)
     return float(metric.compute())
 
 

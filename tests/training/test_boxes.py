@@ -52,12 +52,12 @@ def test_what_one_of_two_sees_is_worth_half(samples, monkeypatch):
     assert (offsets[:, 0, 0] == rule.background - rule.strength).all()
     assert (offsets[:, rows // 2 - 1, columns // 2 - 1] == rule.background - rule.strength / 2).all()
     assert (offsets[:, -1, -1] == rule.background).all()
-    own = offsets[None].float()
-    assert difference(own + 5, own).item() == pytest.approx(0, abs=1e-5)  # x264 takes the 5 back
-    moved = own.clone()
+    decided = offsets[None].float()
+    assert difference(decided + 5, decided).item() == pytest.approx(0, abs=1e-5)  # x264 takes the 5 back
+    moved = decided.clone()
     moved[..., 0, 0] += 3
     cells = rows * columns
-    assert difference(moved, own).item() == pytest.approx(9 * (1 / cells - 1 / cells**2), rel=1e-4)
+    assert difference(moved, decided).item() == pytest.approx(9 * (1 / cells - 1 / cells**2), rel=1e-4)
     monkeypatch.setattr(seeing[0], "objects", None)  # what it saw is stored by now
     assert torch.equal(BoxTeacher(seeing, samples, rule, gop=8).offsets(0), offsets)
 

@@ -39,15 +39,15 @@ def test_a_training_from_a_filled_cache_asks_no_encoder(stage, tiny, trained, tm
 
 def test_losses_do_not_depend_on_processes_nor_on_the_store(tiny, tmp_path):
     words = [*SMALL, "surrogate.width=8", "data.groups=2"]
-    found = []
+    folders = []
     for name, more in {
         "plain": ["data.store_pixels=false"],
         "stored": [],
         "workers": ["data.num_workers=2", "data.cache_workers=2", f"data.cache={tmp_path / 'cache'}"],
     }.items():
         surrogate.run(configure("surrogate", tiny, tmp_path / name, *words, *more))
-        found.append(losses(tmp_path / name))
-    assert found[0] == found[1] == found[2] and len(found[0]) == 3
+        folders.append(losses(tmp_path / name))
+    assert folders[0] == folders[1] == folders[2] and len(folders[0]) == 3
 
 
 def test_a_disk_without_room_for_the_pixels_is_named_before_the_encodes(tiny, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def test_a_mosaic_shows_four_pictures(mosaic_share, monkeypatch):
     monkeypatch.setattr(student_views, "CODED_SHARE", 0.0)
     monkeypatch.setattr(student_views, "PASTED_SHARE", 0.0)
     torch.manual_seed(0)
-    runs = [[torch.full((4, 3, 40, 60), level, dtype=torch.uint8)] for level in (10, 80, 150, 220)]
+    runs = [[torch.full((4, 3, 40, 60), grey, dtype=torch.uint8)] for grey in (10, 80, 150, 220)]
     views = [student_views.render_view(runs, chances=torch.ones(4), size=(32, 48), mosaic_share=mosaic_share) for _ in range(8)]
     assert all(view.shape == (3, 32, 48) and view.dtype == torch.uint8 for view in views)
     corners = torch.stack([view.float().mean(0)[[0, 0, -1, -1], [0, -1, 0, -1]] for view in views])

@@ -23,7 +23,7 @@ def options_of(name: str, **others) -> NetworkOptions:
     return NetworkOptions(layout=name if name in NAMED else None, classes=classes, **others)
 
 
-def found(detector, image) -> np.ndarray:
+def box_of(detector, image) -> np.ndarray:
     (boxes,) = detector.detect(image, least_score=0.3)
     assert len(boxes.labels) == 1 and boxes.labels[0] == LABEL and boxes.scores[0] == pytest.approx(SCORE, abs=0.01)
     return boxes.corners[0]
@@ -33,10 +33,10 @@ def found(detector, image) -> np.ndarray:
 def test_the_box_is_found_where_it_is(name, tmp_path):
     detector = load_detector(write_finder(tmp_path / "net.onnx", name), options=options_of(name))
     assert detector.layout.name == name and detector.num_classes == 3
-    np.testing.assert_allclose(found(detector, picture()), shares(), atol=0.02)
+    np.testing.assert_allclose(box_of(detector, picture()), shares(), atol=0.02)
     # A tall picture, and two at once.
     tall = {"box": (30, 50, 80, 140), "size": (200, 100)}
-    np.testing.assert_allclose(found(detector, picture(**tall)), shares(**tall), atol=0.02)
+    np.testing.assert_allclose(box_of(detector, picture(**tall)), shares(**tall), atol=0.02)
     both = detector.detect(np.stack([picture(), picture(OTHER)]), least_score=0.3)
     for boxes, box in zip(both, (BOX, OTHER), strict=True):
         np.testing.assert_allclose(boxes.corners[0], shares(box), atol=0.02)
@@ -52,9 +52,9 @@ def test_colours_and_range_are_the_layouts_own_unless_they_are_said(name, tmp_pa
     # The same layout, fed in another way, as the user says.
     other = replace(feed, colours=swapped, range=255.0, mean=(90.0, 80.0, 70.0), deviation=(50.0, 60.0, 70.0), resize="stretch")
     write_finder(path, name, feed=other)
-    said = {"colours": swapped, "range": 255.0, "mean": other.mean, "deviation": other.deviation, "resize": "stretch"}
-    detector = load_detector(path, options=options_of(name, **said))
-    np.testing.assert_allclose(found(detector, picture()), shares(), atol=0.02)
+    options = {"colours": swapped, "range": 255.0, "mean": other.mean, "deviation": other.deviation, "resize": "stretch"}
+    detector = load_detector(path, options=options_of(name, **options))
+    np.testing.assert_allclose(box_of(detector, picture()), shares(), atol=0.02)
     assert f"stretched, {swapped.upper()} 0..255, mean 90 80 70" in detector.words
 
 
@@ -62,7 +62,7 @@ def test_colours_and_range_are_the_layouts_own_unless_they_are_said(name, tmp_pa
 def test_half_precision_is_run_as_it_is(name, tmp_path):
     detector = load_detector(write_finder(tmp_path / "net.onnx", name, half=True), options=options_of(name))
     assert detector.file.dtype is np.float16
-    np.testing.assert_allclose(found(detector, picture()), shares(), atol=0.03)
+    np.testing.assert_allclose(box_of(detector, picture()), shares(), atol=0.03)
 
 
 @pytest.mark.parametrize("resize, offset", [("letterbox", (25, 0)), ("letterbox_corner", (0, 0)), ("stretch", (0, 0))])

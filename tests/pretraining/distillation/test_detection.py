@@ -21,18 +21,18 @@ class Repeat(torch.nn.Module):
     def __init__(self, labels: torch.Tensor) -> None:
         super().__init__()
         objectness = labels[:, :1].float()
-        self.known = torch.cat([objectness.logit(), labels[:, 1:].float()], 1)
+        self.candidates = torch.cat([objectness.logit(), labels[:, 1:].float()], 1)
 
     def answers(self, images):
-        return self.known
+        return self.candidates
 
 
 def test_the_trunk_starts_as_the_teachers(distillation):
     student = distillation.new_student()
     images = torch.rand(1, 3, 352, 352)
     expected = distillation.teacher.net.inner.trunk(images.flip(1))
-    for own, other in zip(student.trunk(images), expected, strict=True):
-        torch.testing.assert_close(own, other)
+    for student_features, other in zip(student.trunk(images), expected, strict=True):
+        torch.testing.assert_close(student_features, other)
 
 
 def test_the_loss_is_nothing_for_the_teachers_own_answers_and_moves_neck_and_heads(distillation):
