@@ -52,7 +52,7 @@ class StreamEncoder:
 
     stream: of an encoder before on the same container, which this one goes on with, its parameter sets in its packets.
     mapped: every frame comes with a value per macroblock: an offset on its own rate control (with `ABR`), or a QP (`GivenQPs`).
-    settings: the encoder's own account, known with the first packet. header_bits: parameter sets less the version text, to be
+    settings: what the encoder reports, known with the first packet. header_bits: parameter sets less the version text, to be
     added to the sizes of packets. The encoder lives as long as its container: two passes need a container each.
 
     Raises `CodecError` when FFmpeg refuses the options or fails, and when the encoder would have ignored the map.
@@ -130,7 +130,7 @@ class StreamEncoder:
 
     def _begin(self, packet: av.Packet) -> int:
         """Look at the first packet; returns the bytes of the encoder's text in it."""
-        text, text_bytes = self.codec.account(bytes(packet), self._rate, self.picture)
+        text, text_bytes = self.codec.encoder_settings(bytes(packet), self._rate, self.picture)
         self._started, self.settings = True, text or ""
         self.header_bits = 8 * (len(self._context.extradata or b"") - text_bytes)
         if self.mapped:

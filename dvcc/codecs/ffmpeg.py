@@ -77,12 +77,12 @@ class VideoCodec(Codec):
         """What makes it one of two passes: FFmpeg's options, and parameters."""
 
     @abstractmethod
-    def account(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
+    def encoder_settings(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
         """The encoder's own text about its settings, None without one, and the bytes it takes of the first packet."""
 
     @abstractmethod
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
-        """Raise `CodecError` if the encoder's own account of its settings means that it drops a map or, `exact`, shifts it."""
+        """Raise `CodecError` if what the encoder reports of its settings means that it drops a map or, `exact`, shifts it."""
 
     def mean_qp_of(self, packet: av.Packet) -> tuple[str, float] | None:
         """The type (I, P, B) and the mean QP of the packet's frame, where the encoder says it; None: it has to be decoded."""

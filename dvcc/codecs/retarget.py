@@ -95,7 +95,7 @@ class RetargetedEncoder:
         self.num_encoders = 1
 
     settings = property(
-        lambda self: self._first.settings or self._encoder.settings, doc="The account of the first encoder that coded anything."
+        lambda self: self._first.settings or self._encoder.settings, doc="What the first encoder that coded anything reports."
     )
     header_bits = property(lambda self: self._first.header_bits, doc="Of the first encoder, 0 if it coded nothing.")
 

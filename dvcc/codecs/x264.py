@@ -69,7 +69,7 @@ class X264(VideoCodec):
         """See `VideoCodec`."""
         return {"stats": number.stats, "flags": f"{self.flags}+pass{number.number}"}, {}
 
-    def account(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
+    def encoder_settings(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
         """See `VideoCodec`."""
         return split_settings(packet)
 

@@ -50,7 +50,7 @@ class X265(VideoCodec):
         """See `VideoCodec`. FFmpeg's own flags for passes do nothing here."""
         return {}, {"pass": str(number.number), "stats": number.stats}
 
-    def account(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
+    def encoder_settings(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
         """See `VideoCodec`. What x265 writes into the header of another stream with the same settings, but for the number of the
         pass."""
         options = self.options(rate)
@@ -58,7 +58,7 @@ class X265(VideoCodec):
         return split_settings(header(self, options, picture))[0], 0
 
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
-        """See `VideoCodec`. AQ as weak as 0.005 is refused with none: x265's account of it is the same."""
+        """See `VideoCodec`. AQ as weak as 0.005 is refused with none: x265 reports the same."""
         off = " aq-mode=0 ", " aq-mode=1 aq-strength=0.00 "  # cutree turns the first into the second
         if any(words in settings for words in off):
             raise CodecError(f"x265 would ignore the offsets with AQ off (options {options}): take params={{'aq-mode': 2}}")

@@ -52,10 +52,10 @@ def on_side(listed: Sequence[Listed], split: str) -> list[Listed]:
 
 def of_kinds(listed: Sequence[Listed], kinds: Sequence[str]) -> list[Listed]:
     """Those of some kinds of scenes, all if none is named. Raises `ConfigError` for a kind that none of them is of."""
-    there = sorted({one.kind for one in listed})
-    if unknown := set(kinds) - set(there):
-        raise ConfigError(f"data.kinds names {sorted(unknown)}, and the types of these videos are {there}")
-    return [one for one in listed if not kinds or one.kind in kinds]
+    all_kinds = sorted({row.kind for row in listed})
+    if unknown := set(kinds) - set(all_kinds):
+        raise ConfigError(f"data.kinds names {sorted(unknown)}, and the types of these videos are {all_kinds}")
+    return [row for row in listed if not kinds or row.kind in kinds]
 
 
 def fold_of(listed: Sequence[Listed], folds: int) -> dict[str, int]:

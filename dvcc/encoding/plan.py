@@ -11,7 +11,7 @@ from dvcc._files import replaced
 from dvcc._words import counted
 from dvcc.errors import ConfigError
 from dvcc.media.container import open_container
-from dvcc.media.copied import fate_of_streams
+from dvcc.media.copied import plan_stream_copy
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
 from dvcc.rate_control.abr import AverageBitrate
@@ -94,5 +94,5 @@ class EncodePlan:
             f"passes   {', '.join(self.passes)}",
         ]
         with open_container(self.source.path) as original:
-            left = fate_of_streams(original, self.source, CONTAINERS[self.out.suffix.lower()], self.out.suffix)[1]
+            left = plan_stream_copy(original, self.source, CONTAINERS[self.out.suffix.lower()], self.out.suffix)[1]
         return "\n".join(lines + [f"note     {note}" for note in (*replaced(self.out), *self.source.notes, *left)])

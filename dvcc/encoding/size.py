@@ -11,7 +11,7 @@ from dvcc.encoding.file import EncodeResult
 from dvcc.encoding.plan import EncodePlan
 from dvcc.errors import ConfigError
 from dvcc.media.container import opened_file
-from dvcc.media.copied import fate_of_streams
+from dvcc.media.copied import plan_stream_copy
 from dvcc.media.output import CONTAINERS
 from dvcc.media.source import VideoSource
 
@@ -50,7 +50,7 @@ class SizePlan:
         muxer = CONTAINERS[out.suffix.lower()]
         frames = other = packets = 0
         with opened_file(source.path) as container:
-            carried = {stream.index for stream in fate_of_streams(container, source, muxer, out.suffix)[0]}
+            carried = {stream.index for stream in plan_stream_copy(container, source, muxer, out.suffix)[0]}
             for packet in container.demux():
                 frames += bool(packet.size) and packet.stream.index == source.index
                 if packet.stream.index in carried and packet.size:

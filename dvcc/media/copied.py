@@ -97,7 +97,7 @@ class StreamCopy:
         return []
 
 
-def fate_of_streams(
+def plan_stream_copy(
     original: av.container.InputContainer, source: VideoSource, muxer: str, suffix: str, *, fragmented: bool = False
 ) -> tuple[list[Any], list[str]]:
     """The streams of the opened source that go along with the coded one, and what is left out, one sentence each."""

@@ -19,7 +19,7 @@ import av
 
 from dvcc.errors import ConfigError, DvccError
 from dvcc.media.container import file_url
-from dvcc.media.copied import OWN_TAGS, StreamCopy, fate_of_streams, is_of_the_disk
+from dvcc.media.copied import OWN_TAGS, StreamCopy, is_of_the_disk, plan_stream_copy
 from dvcc.media.corrections import Corrections
 from dvcc.media.decode import OtherPacket
 from dvcc.media.source import VideoSource
@@ -93,7 +93,7 @@ class Output(AbstractBase):
         source = original.streams[self.source.index]
         video.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in OWN_TAGS})
         muxer = container.format.name
-        carried, notes = fate_of_streams(original, self.source, muxer, self.path.suffix, fragmented=self.fragmented)
+        carried, notes = plan_stream_copy(original, self.source, muxer, self.path.suffix, fragmented=self.fragmented)
         if self.source.rotation and muxer != "mpegts":
             video.set_display_rotation(self.source.rotation)
         with contextlib.suppress(av.FFmpegError, ValueError):  # MPEG-TS has none

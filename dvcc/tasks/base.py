@@ -48,7 +48,7 @@ class Task(nn.Module, AbstractBase):
     frames and one more."""
 
     lost_as: str = "0"
-    """In words, what `lost` is."""
+    """In words, what `metric_when_dropped` is."""
 
     def train(self, mode: bool = True) -> Task:
         """A task is a fixed judge: it stays in evaluation mode inside a module that trains."""
@@ -112,7 +112,7 @@ class Task(nn.Module, AbstractBase):
         states of all clips are pooled into one figure instead."""
         return None
 
-    def lost(self, metric: Metric) -> float:
+    def metric_when_dropped(self, metric: Metric) -> float:
         """What is put down, where the bandwidth is strict, for clips that exceed it: the figure of an answer that never arrives.
         metric: one of `metric()`, updated with these clips."""
         return 0.0

@@ -77,7 +77,7 @@ class OpticalFlowTask(Task):
         """The mean end-point error in pixels."""
         return {self.metric_name: EndPointError()}
 
-    def lost(self, metric: Metric) -> float:
+    def metric_when_dropped(self, metric: Metric) -> float:
         """The error of answering no motion."""
         assert isinstance(metric, EndPointError)
         return float(metric.motion / metric.pixels)

@@ -157,9 +157,8 @@ def test_the_range_leads_from_worse_to_better_and_a_lost_answer_is_worse(task, f
     metric.update(task.predict(noisy(frames, 0.01)), task.labels(task.predict(frames)))
     worse, better = task.metric_range
     assert (worse < better) == metric.higher_is_better
-    assert (
-        task.lost(metric) != float(metric.compute()) and (task.lost(metric) < float(metric.compute())) == metric.higher_is_better
-    )
+    dropped, judged = task.metric_when_dropped(metric), float(metric.compute())
+    assert dropped != judged and (dropped < judged) == metric.higher_is_better
 
 
 def test_a_clip_in_parts_is_judged_like_the_whole(task, frames):

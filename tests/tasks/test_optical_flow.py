@@ -34,7 +34,7 @@ def test_a_lost_answer_is_that_of_no_motion(task):
     labels[0, :, 0, 0] = float("nan")
     metric.update(labels + 0.3, labels)
     still.update(torch.zeros_like(labels), labels)
-    assert task.lost(metric) == pytest.approx(5.0) == float(still.compute())
+    assert task.metric_when_dropped(metric) == pytest.approx(5.0) == float(still.compute())
 
 
 @pytest.mark.parametrize("dx, dy", [(3, 0), (-2, 4)])

@@ -89,7 +89,7 @@ class Table:
         kept = [item for item in reached if met(item[0], tolerance)]
         shares = [(_size(kept), self.figure(kept))] if kept else []
         if over:
-            shares.append((_size(over), self.task.lost(merged(self.metric, [state for _, state in over]))))
+            shares.append((_size(over), self.task.metric_when_dropped(merged(self.metric, [state for _, state in over]))))
         defined = [(size, value) for size, value in shares if size and np.isfinite(value)]
         return sum(size * value for size, value in defined) / sum(size for size, _ in defined) if defined else float("nan")
 
