@@ -10,8 +10,10 @@ from dvcc.datasets.base import DataSet, Example
 from dvcc.datasets.camvid import camvid, camvid_sequence
 from dvcc.datasets.cityscapes import cityscapes, cityscapes_sequence
 from dvcc.datasets.coco import coco
+from dvcc.datasets.corpus import corpus
 from dvcc.datasets.folder import folder
 from dvcc.datasets.imagenet import imagenet
+from dvcc.datasets.middlebury import middlebury
 from dvcc.errors import ConfigError
 
 DATASETS = {
@@ -20,8 +22,10 @@ DATASETS = {
     "cityscapes": cityscapes,
     "cityscapes_sequence": cityscapes_sequence,
     "coco": coco,
+    "corpus": corpus,
     "folder": folder,
     "imagenet": imagenet,
+    "middlebury": middlebury,
 }
 
 

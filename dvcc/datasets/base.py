@@ -28,19 +28,22 @@ class Example:
 
     name: unique in its data set, printable. group: what the clip shares with others that are not independent of it (the sequence,
     the video; a picture of its own is its own group): confidence intervals resample groups. read: from a protocol to what `load`
-    returns. source: the file or folder, as `list_videos` would name it: what a network must not have been trained on.
+    returns. source: the file or folder, as `list_videos` would name it: what a network must not have been trained on. files: that
+    are read, which may say how they were coded before.
     """
 
     name: str
     group: str
     read: Callable[[Protocol], tuple[Clip | RGBClip, torch.Tensor | None]]
     source: Path | None = None
+    files: tuple[Path, ...] = ()
 
     def load(self, protocol: Protocol = AS_IT_IS) -> tuple[Clip, torch.Tensor | None]:
         """The clip after `protocol`, and its labels, or None where the data set has none.
 
         Labels: segmentation int64 (T, H, W), 255 is ignored; detection float32 (T, O, 5): left, top, right, bottom as shares
-        0..1 of the sides, then the class number; classification int64 (T,).
+        0..1 of the sides, then the class number; classification int64 (T,); optical flow float32 (T - 1, 2, H, W) in pixels, x
+        then y, NaN where it is not known.
 
         Raises `VideoError` that names it when a file cannot be read or does not fit its labels, and when the protocol's crop is
         larger than the picture.
@@ -119,7 +122,7 @@ def read_pictures(
     if read_labels is None or task is None:
         return clip, None
     labels = fit_labels(read_labels(size), protocol, task=task, size=size)
-    return clip, labels.float() if task == "detection" else labels.long()
+    return clip, labels.float() if task in ("detection", "optical_flow") else labels.long()
 
 
 def printable(path: Path) -> str:

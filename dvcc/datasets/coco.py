@@ -49,7 +49,7 @@ def coco(root: Path) -> DataSet:
         labels = partial(_read_boxes, picture=picture, boxes=boxes[number], listed=size)
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="detection")
         name = printable(picture.relative_to(folder).with_suffix(""))
-        examples.append(Example(name, name, read, picture.parent))
+        examples.append(Example(name, name, read, picture.parent, (picture,)))
     return DataSet("coco", tuple(examples), "detection", len(numbers))
 
 

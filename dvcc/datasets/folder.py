@@ -37,24 +37,26 @@ def folder(root: Path, *, frames: int = 8, stride: int = 3, per_video: int | Non
             continue
         name = printable(inside)
         if is_picture(path):
-            examples.append(Example(name, name, partial(read_pictures, pictures=[path]), path.parent))
+            examples.append(Example(name, name, partial(read_pictures, pictures=[path]), path.parent, (path,)))
         elif path.suffix.lower() in VIDEO_SUFFIXES:
-            for start in _starts(path, frames=frames, stride=stride, per_video=per_video, shots=shots):
-                read = partial(_read_video, path=path, frames=frames, start=start, stride=stride)
-                examples.append(Example(f"{name} from frame {start}", name, read, path))
+            for start in starts_of(path, frames=frames, stride=stride, per_video=per_video, shots=shots):
+                read = partial(read_video, path=path, frames=frames, start=start, stride=stride)
+                examples.append(Example(f"{name} from frame {start}", name, read, path, (path,)))
     if not examples:
         raise ConfigError(f"{root} has nothing to code; expected: {_LAYOUT}")
     return DataSet("folder", tuple(examples))
 
 
-def _starts(path: Path, *, frames: int, stride: int, per_video: int | None, shots: bool) -> list[int]:
+def starts_of(path: Path, *, frames: int, stride: int, per_video: int | None, shots: bool = False) -> list[int]:
+    """Return where the clips of a video begin; [0] for one that cannot be read or is too short."""
     try:
         return [first for first, _, _ in clip_starts(path, frames=frames, stride=stride, per_video=per_video, shots=shots)]
     except VideoError:  # raised again where the example is loaded, and may be skipped
         return [0]
 
 
-def _read_video(protocol: Protocol, *, path: Path, frames: int, start: int, stride: int) -> tuple[Clip | RGBClip, None]:
+def read_video(protocol: Protocol, *, path: Path, frames: int, start: int, stride: int) -> tuple[Clip | RGBClip, None]:
+    """Read what `Example.load_any` returns of a video without labels."""
     clip = read_clip(path, frames=frames, start=start, stride=stride)
     size = (clip.height, clip.width)
     if protocol.rgb:

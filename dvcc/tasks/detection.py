@@ -149,7 +149,7 @@ class DetectionTask(Task):
         lost = (self.loss(prediction, reference) + self.loss(reference, prediction)) / 2
         return (1 - lost).clamp(0, 1)
 
-    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """Boxes, with class and score, over the frame."""
         pixels = (as_float(frame).cpu() * 255).round().to(torch.uint8)
         boxes = self._objects(prediction)

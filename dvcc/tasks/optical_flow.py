@@ -90,11 +90,15 @@ class OpticalFlowTask(Task):
         error, length = (x.norm(dim=-3) for x in (prediction - reference, reference))
         return reduce((error <= (_SAME_SHARE * length).clamp(min=_SAME)).float(), "b ... -> b", "mean")
 
-    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The colours of Baker et al. (IJCV 2011): hue is direction, and the longest vector of the picture has full colour."""
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
+        """The colours of Baker et al. (IJCV 2011): hue is direction, and the longest vector of the reference (of the prediction
+        where there is none) has full colour, longer ones too."""
         from torchvision.utils import flow_to_image
 
-        return flow_to_image(prediction.cpu())
+        reference = prediction if reference is None else reference
+        lengths = prediction.norm(dim=0, keepdim=True)
+        shown = prediction * (reference.norm(dim=0).max() / lengths.clamp(min=1e-9)).clamp(max=1)
+        return flow_to_image(torch.stack([shown, reference]).cpu())[0]  # scaled by the longest vector of both
 
 
 class EndPointError(Metric):

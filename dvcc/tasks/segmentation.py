@@ -110,7 +110,7 @@ class SegmentationTask(Task):
         same = self.labels(prediction) == self.labels(reference)
         return reduce(same.float(), "b ... -> b", "mean")
 
-    def picture(self, frame: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """Class colours, half over the frame."""
         colours = rearrange(_PALETTE[prediction.argmax(0).cpu() % len(_PALETTE)], "h w c -> c h w")
         grey = as_float(frame).cpu().mean(0, keepdim=True) * 255

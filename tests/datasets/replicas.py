@@ -128,13 +128,43 @@ def folder(root: Path) -> Path:
     return root
 
 
+def corpus(root: Path) -> Path:
+    """Two videos of one group on the side that is evaluated, and one that is trained on."""
+    rows = [("a.mp4", "val", "yard", "people"), ("b.mp4", "val", "yard", "driving"), ("c.mp4", "train", "road", "driving")]
+    for seed, (file, *_) in enumerate(rows):
+        (root / file).write_bytes(X264().encode(make_scene(frames=24, seed=seed), CRF(12)).bitstream)
+    lines = ["file\tsplit\tgroup\ttype", *["\t".join(row) for row in rows]]
+    (root / "table.tsv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def middlebury(root: Path) -> Path:
+    """Two pairs whose surfaces move by one pixel, and are not known at the left side."""
+    for name in ("Grove", "Urban"):
+        for i in (0, 1):
+            paint(root / "other-data" / name / f"frame1{i}.png", seed=i)
+        write_flow(root / "other-gt-flow" / name / "flow10.flo")
+    return root
+
+
+def write_flow(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
+    """A true flow of (1, -0.5) pixels."""
+    flow = np.broadcast_to(np.array([1, -0.5], "<f4"), (*size, 2)).copy()
+    flow[:, 0] = 1.7e9
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"PIEH" + np.array(size[::-1], "<i4").tobytes() + flow.tobytes())
+    return path
+
+
 PICTURE = {
     "camvid_sequence": "images/0016E5_07961.png",
     "camvid": "701_StillsRaw_full/Seq05VD_f00000.png",
     "cityscapes": "leftImg8bit/val/munster/munster_000001_000019_leftImg8bit.png",
     "cityscapes_sequence": "leftImg8bit_sequence/val/munster/munster_000001_000004_leftImg8bit.png",
     "coco": "val2017/000000000285.jpg",
+    "corpus": "a.mp4",
     "folder": "site/day 1/tall.JPG",
     "imagenet": "val/n01484850/ILSVRC2012_val_00000001.JPEG",
+    "middlebury": "other-data/Urban/frame10.png",
 }
 """One picture of each, which a default clip shows."""

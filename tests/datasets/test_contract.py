@@ -36,6 +36,8 @@ def test_examples_are_clips_with_labels_of_the_task(name, root):
             assert ((labels[..., :4] >= 0) & (labels[..., :4] <= 1)).all() and set(labels[..., 4].unique().tolist()) <= {0, 1, 2}
         elif data.task == "classification":
             assert labels.dtype == torch.int64 and labels.shape == (clip.num_frames,)
+        elif data.task == "optical_flow":
+            assert labels.dtype == torch.float32 and labels.shape == (clip.num_frames - 1, 2, clip.height, clip.width)
         else:
             assert labels is None and data.num_classes is None
 
@@ -43,7 +45,7 @@ def test_examples_are_clips_with_labels_of_the_task(name, root):
 def test_a_protocol_fits_clip_and_labels(name, root):
     clip, labels = build_dataset(name, root)[0].load(Protocol(resize=(48, 96), crop=(31, 34)))
     assert (clip.height, clip.width) == (30, 34)
-    assert labels is None or labels.ndim != 3 or labels.shape[-1] == 5 or labels.shape[1:] == (30, 34)
+    assert labels is None or labels.ndim < 3 or labels.shape[-1] == 5 or labels.shape[-2:] == (30, 34)
 
 
 def test_a_crop_that_does_not_fit_names_the_example(name, root):

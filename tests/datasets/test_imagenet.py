@@ -52,3 +52,20 @@ def test_pictures_without_class_folders_are_answered(tmp_path):
     paint(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")  # as the published archive unpacks
     with pytest.raises(ConfigError, match=r"val has no pictures named \*/\*; expected: ROOT/val/n01440764/\*\.JPEG, one folder"):
         build_dataset("imagenet", tmp_path)
+
+
+def test_a_table_of_classes_beside_one_folder_of_pictures(tmp_path):
+    for name in ("b.jpg", "a.jpg"):
+        paint(tmp_path / "images" / name)
+    table = tmp_path / "labels.tsv"
+    table.write_text("file\tclass_index\tname\nb.jpg\t7\tcock\na.jpg\t999\ttoilet tissue\n")
+    data = build_dataset("imagenet", tmp_path)
+    assert [(one.name, int(one.load()[1])) for one in data] == [("a.jpg", 999), ("b.jpg", 7)] and data.num_classes == 1000
+    for text, said in (
+        ("file\tclass\nb.jpg\t7\n", "lacks the columns file, class_index: it has file, class"),
+        ("file\tclass_index\nc.jpg\t7\n", "names c.jpg, which is not in"),
+        ("file\tclass_index\nb.jpg\t1000\n", "gives b.jpg the class '1000': classes are 0 to 999"),
+    ):
+        table.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            build_dataset("imagenet", tmp_path)

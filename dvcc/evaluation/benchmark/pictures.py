@@ -12,6 +12,7 @@ from dvcc.datasets import DataSet, Example
 from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.rows import Row
 from dvcc.evaluation.benchmark.sweep import Sweep
+from dvcc.evaluation.benchmark.summary import TOGETHER
 from dvcc.evaluation.statistics import or_none
 from dvcc.evaluation.tables import number
 from dvcc.tasks import Task
@@ -53,10 +54,6 @@ def draw_curves(out: Path, coded: dict[str, list[dict[str, Any]]], rate: str, la
     return drawn
 
 
-_TOGETHER = {"detection": ("mAP", "mAP50", "mAP75"), "classification": ("top-1", "top-5")}
-"""Metrics that the paper draws in one figure."""
-
-
 def draw_panels(out: Path, summary: dict[str, Any], metrics: dict[str, list[str]], task_name: str, label: str) -> list[str]:
     """Draw relative.png and, with labels, absolute.png: a panel for each network with the metrics that the paper draws together.
 
@@ -66,7 +63,7 @@ def draw_panels(out: Path, summary: dict[str, Any], metrics: dict[str, list[str]
     for kind, against in (("relative", "the uncoded answer"), ("absolute", "the labels")):
         figures: dict[str, dict[str, list[Point]]] = {}
         for name, points in summary.items():
-            wanted = [metric for metric in _TOGETHER.get(task_name, ()) if metric in metrics[name]] or metrics[name][:1]
+            wanted = [metric for metric in TOGETHER.get(task_name, ()) if metric in metrics[name]] or metrics[name][:1]
             coded = [point for point in points if point["bits_per_pixel"] is not None and point[kind]]
             lines = {
                 metric: [(p["level"], p[kind][metric]["value"], p[kind][metric]["ci95"]) for p in coded] for metric in wanted
@@ -109,13 +106,14 @@ def draw_strips(
     paths = []
     for name, task in networks.items():
         above = {title: rgb(middle_of(overlay(pixels, task.overlap))) for title, pixels in frames.items()}
-        below, labels = {}, None
+        below, labels, uncoded = {}, None, None
         for title, pixels in frames.items():
             with torch.inference_mode():
                 prediction = task.predict(pixels[:2][None])[0][:1]
             labels = task.labels(prediction) if labels is None else labels
+            uncoded = prediction[0] if uncoded is None else uncoded
             figure = "" if pixels is clip.frames else f", {task.metric_name} {_value(task, prediction, labels)}"
-            answer = task.picture(pixels[0], prediction[0])
+            answer = task.picture(pixels[0], prediction[0], uncoded)
             below[f"{shortened(name)}: {title.partition(',')[0]}{figure}"] = rgb(middle_of(answer))
         path = f"pictures/{name.replace('/', '_')}.png"
         strip({**above, **below}, out / path, columns=len(frames))

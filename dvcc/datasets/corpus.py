@@ -1,0 +1,40 @@
+"""One side of a folder of videos whose table says what belongs together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from dvcc.datasets.base import DataSet, Example, existing, printable
+from dvcc.datasets.folder import read_video, starts_of
+from dvcc.datasets.table import SPLITS, of_kinds, on_side, read_table
+from dvcc.errors import ConfigError
+
+_LAYOUT = "videos and one table ROOT/*.tsv of them with the columns file, split and group"
+
+
+def corpus(
+    root: Path,
+    *,
+    frames: int = 8,
+    stride: int = 3,
+    per_video: int | None = None,
+    split: str = "val",
+    kinds: Sequence[str] = (),
+) -> DataSet:
+    """Clips of the videos of one side, as `folder` cuts them; a group is the table's. kinds: of scenes; () takes all.
+
+    Raises `ConfigError` for a side or a kind that is none, when the table is missing or wrong, or when nothing is on that side.
+    """
+    if not list(existing(root, layout=_LAYOUT).glob("*.tsv")):
+        raise ConfigError(f"{root} has no table; expected: {_LAYOUT}")
+    if split not in SPLITS:
+        raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
+    examples = []
+    for one in of_kinds(on_side(read_table(root), split), kinds):
+        for start in starts_of(one.path, frames=frames, stride=stride, per_video=per_video):
+            read = partial(read_video, path=one.path, frames=frames, start=start, stride=stride)
+            name = printable(one.path.relative_to(root))
+            examples.append(Example(f"{name} from frame {start}", one.group, read, one.path, (one.path,)))
+    return DataSet("corpus", tuple(examples))
