@@ -1,6 +1,7 @@
 """Real encoders behind one contract. A codec is one file and one line here."""
 
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Quality, Quantizer, Rate
+from dvcc.codecs.chain import Chain, coded_once
 from dvcc.codecs.ffmpeg import VideoCodec
 from dvcc.codecs.jpeg import JPEG
 from dvcc.codecs.plain import PLAIN
@@ -20,10 +21,12 @@ __all__ = [
     "VIDEO_CODECS",
     "X264",
     "X265",
+    "Chain",
     "Codec",
     "EncodedClip",
     "Quality",
     "Quantizer",
     "Rate",
     "VideoCodec",
+    "coded_once",
 ]

@@ -2,6 +2,7 @@
 
 from dvcc.config.base import CodecConfig, DataConfig, TaskConfig
 from dvcc.config.evaluation import (
+    FIRST_LEVELS,
     LEVELS,
     RATES,
     BenchmarkConfig,
@@ -24,6 +25,7 @@ from dvcc.config.training import (
 )
 
 __all__ = [
+    "FIRST_LEVELS",
     "LEVELS",
     "RATES",
     "BenchmarkConfig",

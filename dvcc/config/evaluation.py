@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -83,6 +85,10 @@ LEVELS: dict[str, tuple[float, ...]] = {
 _RANGES = {"cqp": (0, MAX_QP), "crf": (0, MAX_QP), "abr": (1, 10**6), "quality": (1, 99), "quantizer": (1, 63)}
 _WHOLE = ("cqp", "quality", "quantizer")
 
+FIRST_LEVELS: dict[str, float] = {"x264": 23, "x265": 28, "jpeg": 75, "av1": 35, "vp9": 35}
+"""Of the first of two codecs, where none is given: what encoders do when nothing is said."""
+_FIRST_RATES = {"x264": "crf", "x265": "crf", "jpeg": "quality", "av1": "quantizer", "vp9": "quantizer"}
+
 
 @dataclass
 class BenchmarkData:
@@ -94,6 +100,7 @@ class BenchmarkData:
     max_clips: int | None = None  # spread over the data set
     clips_per_video: int | None = None  # or of each shot
     shots: bool = False  # look for cuts, so that no clip goes across one
+    split: str = "val"  # of data=corpus: the side that is coded; keep test for tables that are published
     cache: str = "runs/cache"  # of rows: what a sweep has measured, it does not measure again
 
     def __post_init__(self) -> None:
@@ -108,13 +115,27 @@ class JPEGConfig:
     progressive: bool = False
 
 
+_OF_A_SWEEP = frozenset(
+    ("networks", "weights", "jpeg", "pixel_format", "example", "protocol", "rate", "levels", "audit_level", "lose_at_most")
+    + ("skip_bad", "first_codec", "first_level")
+)
+"""Settings that a preset has no use for."""
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is NO_DEFAULT else item.default_factory()
+
+
 @dataclass
 class BenchmarkConfig(Run):
     data: BenchmarkData = field(default_factory=BenchmarkData)
     task: TaskConfig = field(default_factory=TaskConfig)
+    preset: str | None = None  # "paper": many sweeps and one page, see configs/preset; it leaves the keys below alone
     networks: list[str] | None = None  # names as for task.model; None: task.model alone
     weights: dict[str, str] = field(default_factory=dict)  # path by network, where it is not the network's own
     jpeg: JPEGConfig = field(default_factory=JPEGConfig)
+    first_codec: str | None = None  # codec=[x264,jpeg] says it: pictures are coded by it before they are coded by `codec`
+    first_level: float | None = None  # of it: CRF (x264, x265), JPEG quality or quantizer; None: 23, 28, 75 or 35
     pixel_format: str = "yuv420p"  # or "paper": RGB pictures of any size, coded as 4:4:4 where the codec has it
     example: str | None = None  # by name or number (from 0): what is drawn; None: the middle one
     protocol: str = "none"  # or "paper": scale and crop before coding as the Perspective paper does for the task
@@ -127,9 +148,12 @@ class BenchmarkConfig(Run):
 
     def __post_init__(self) -> None:
         at_least(self, bootstrap=0, seed=0, lose_at_most=0.0)
+        if self.preset is not None:
+            self._check_preset()
         if self.protocol not in ("none", "paper"):
             raise ConfigError(f"protocol is none or paper, got {self.protocol!r}")
         self._check_pixel_format()
+        self._check_first()
         words = self.words()
         if not words or not all(isinstance(word, str) for word in words) or len({_file_of(w) for w in words}) < len(words):
             raise ConfigError(f"networks are one or more different names, got {words}: leave it out for task.model alone")
@@ -145,9 +169,31 @@ class BenchmarkConfig(Run):
         if self.codec.name != "jpeg" and (self.jpeg.optimised or self.jpeg.progressive):
             raise ConfigError(f"jpeg.optimised and jpeg.progressive are options of codec=jpeg, not of {self.codec.name}")
 
+    def _check_preset(self) -> None:
+        """A preset brings what is tried: what else is said of that would be ignored."""
+        if self.preset != "paper":
+            raise ConfigError(f"there is no preset {self.preset!r}: choose preset=paper, or leave it out")
+        set_too = [item.name for item in fields(self) if item.name in _OF_A_SWEEP and getattr(self, item.name) != _default(item)]
+        if set_too:
+            raise ConfigError(f"preset=paper brings its own networks, codecs and levels: leave out {', '.join(set_too)}")
+
     def words(self) -> list[str]:
         """The networks as they were given."""
         return [self.task.model] if self.networks is None else self.networks
+
+    def _check_first(self) -> None:
+        """What was coded before, if codec is a list."""
+        if self.first_codec is None:
+            if self.first_level is not None:
+                raise ConfigError("first_level is of the first of two codecs: set codec=[x264,jpeg] or another pair")
+            return
+        if self.first_codec not in FIRST_LEVELS:
+            raise ConfigError(f"there is no codec {self.first_codec!r}: choose one of {', '.join(FIRST_LEVELS)}")
+        if self.pixel_format == "paper":
+            raise ConfigError("pixel_format=paper codes RGB once: take pixel_format=yuv420p for codec=[..]")
+        low, high = _RANGES[_FIRST_RATES[self.first_codec]]
+        if self.first_level is not None and not low <= self.first_level <= high:
+            raise ConfigError(f"first_level of {self.first_codec} goes from {low} to {high}, got {self.first_level:g}")
 
     def _check_levels(self) -> None:
         """All that is wrong with codec, rate and levels, before anything is loaded."""

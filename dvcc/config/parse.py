@@ -67,6 +67,10 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
             raise ConfigError(f"{word!r} is not of the form key=value; dvcc {program} --help lists the keys")
         if name == "task" and ":" in value:  # of one's own: it brings its network, unless task.model says another
             keys[:0] = [f"task.name={value}", f"task.model={OWN}"]
+        elif name == "codec" and value.startswith("["):  # coded by one, then by another
+            first, second = _pair(value)
+            groups.append(f"codec={second}")
+            keys[:0] = [f"first_codec={first}"]
         elif name in _groups():
             _check_choice(name, value)
             groups.append(word)
@@ -116,6 +120,16 @@ def to_yaml(config: Any) -> str:
 
 def _groups() -> list[str]:
     return [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "evaluate"]
+
+
+def _pair(value: str) -> tuple[str, str]:
+    """The two codecs of `[first,second]`. Raises `ConfigError`."""
+    names = [name.strip() for name in value.strip("[]").split(",")]
+    if len(names) != 2 or not value.endswith("]"):
+        raise ConfigError(f"codec={value} is not two codecs, one after the other: write codec=[x264,jpeg]")
+    for name in names:
+        _check_choice("codec", name)
+    return names[0], names[1]
 
 
 def _check_choice(group: str, value: str) -> None:

@@ -70,6 +70,23 @@ def test_pixel_format_paper_is_the_papers_command_on_rgb_of_any_size(tmp_path):
     assert {(row["height"], row["width"]) for row in rows} == {("65", "99")}
 
 
+def test_coded_twice_costs_more_and_the_report_says_how(words, tmp_path):
+    benchmark.run(configure("codec=jpeg", "levels=[90]", *words))
+    once = report_of(tmp_path)["summary"]["psnr"][2]
+    printed = benchmark.run(configure("codec=[x264,jpeg]", "first_level=40", "levels=[90]", *words))
+    twice = report_of(tmp_path)["summary"]["psnr"][2]
+    assert twice["relative"]["PSNR (dB)"]["value"] < once["relative"]["PSNR (dB)"]["value"] - 1
+    assert "CRF(value=40.0) first, then JPEG 4:2:0" in printed
+
+
+def test_pictures_that_were_coded_before_are_named_with_their_quality(tmp_path):
+    folder = write_pictures(tmp_path / "pictures", count=2)
+    for quality in (40, 60):
+        Image.open(folder / "0.png").save(folder / f"{quality}.jpg", quality=quality)
+    words = [f"data.root={folder}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}", "codec=jpeg", "levels=[90]"]
+    assert "2 of 4 files are JPEGs already, of about quality 40 to 60 (median 50): what" in benchmark.run(configure(*words))
+
+
 def count_calls(monkeypatch):
     calls = {"encode": 0, "predict": 0}
     encode, predict = JPEG.encode, ReconstructionTask.predict

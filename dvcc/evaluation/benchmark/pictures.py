@@ -11,8 +11,8 @@ import torch
 from dvcc.datasets import DataSet, Example
 from dvcc.errors import ConfigError
 from dvcc.evaluation.benchmark.rows import Row
-from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.evaluation.benchmark.summary import TOGETHER
+from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.evaluation.statistics import or_none
 from dvcc.evaluation.tables import number
 from dvcc.tasks import Task

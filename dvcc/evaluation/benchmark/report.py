@@ -10,9 +10,10 @@ from typing import Any
 
 from dvcc._files import write_atomic
 from dvcc._words import counted
-from dvcc.codecs import JPEG, X264, Codec
+from dvcc.codecs import JPEG, X264, Chain, Codec
 from dvcc.codecs.plain import PlainCodec
 from dvcc.datasets import DataSet, Example
+from dvcc.evaluation.benchmark.history import coded_before
 from dvcc.evaluation.benchmark.networks import taken_for
 from dvcc.evaluation.benchmark.pictures import draw_curves, draw_panels, draw_strips
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row
@@ -89,6 +90,7 @@ def write_report(
         "rows": len(rows),
         "rows_kept": result.kept,
         "networks": {name: {"given": result.given[name], "taken_for": taken_for(task)} for name, task in networks.items()},
+        "coded_before": coded_before(result.examples),
         "labels_left_out": labels_left_out(result.examples, task_name, networks),
         "labels_merged": {name: list(classes) for name, classes in labelled.items() if classes is not None},
         "labels_compared": any(row.measured.absolute is not None for row in rows),
@@ -194,7 +196,7 @@ def _notes(report: dict[str, Any], sweep: Sweep) -> list[str]:
         lines.append(f"- {report['rows_kept']} of {report['rows']} rows were there already, in {data['cache']}")
     if report["groups"] < LEAST_CLUSTERS:
         lines.append(f"- No intervals: {counted(report['groups'], 'group')} cannot say how others differ; {LEAST_CLUSTERS} can")
-    lines += [f"- {sentence}" for sentence in report["labels_left_out"]]
+    lines += [f"- {sentence}" for sentence in [*report["coded_before"], *report["labels_left_out"]]]
     lines += [f"- {name}: its classes were merged to those of the labels" for name in report["labels_merged"]]
     empty = [name for name, points in report["summary"].items() if points[1]["relative"][report["metric"][name]]["value"] is None]
     lines += [f"- {name} finds nothing in the uncoded pictures: there is nothing to lose, and no curve to draw" for name in empty]
@@ -215,6 +217,8 @@ def _codec_words(codec: Codec) -> str:
         return " ".join(["JPEG", *kinds, "4:2:0"])
     if isinstance(codec, PlainCodec):
         return f"{codec.library} {codec.preset}, GOP {codec.gop}, {codec.pixel_format}"
+    if isinstance(codec, Chain):
+        return f"{_codec_words(codec.first)} at {codec.first_rate} first, then {_codec_words(codec.second)}"
     assert isinstance(codec, X264)
     more = " ".join([codec.flags, *(f"{name}={value}" for name, value in codec.params.items())]).strip()
     return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}, 4:2:0"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from dvcc._files import check_writable
-from dvcc.codecs import JPEG, PLAIN, X264, Codec
-from dvcc.config import LEVELS, RATES, BenchmarkConfig, BenchmarkData
+from dvcc.codecs import CRF, JPEG, PLAIN, X264, Chain, Codec, Quality, Quantizer, Rate
+from dvcc.config import FIRST_LEVELS, LEVELS, RATES, BenchmarkConfig, BenchmarkData
 from dvcc.config.build import build_codec
 from dvcc.config.parse import to_dict
 from dvcc.datasets import DataSet, build_dataset
@@ -26,9 +26,11 @@ from dvcc.evaluation.benchmark.rows import NOISE, RowStore
 from dvcc.evaluation.benchmark.sweep import Sweep
 from dvcc.evaluation.labels import label_classes, labels_apply
 from dvcc.media.protocols import PAPER, Protocol
+from dvcc.networks.sources import assets_folder
 from dvcc.tasks.judging import pooled, refuse_silence
 
 _OPTIONS = {
+    "corpus": ("frames", "stride", "per_video", "split"),
     "folder": ("frames", "stride", "per_video", "shots"),
     "cityscapes_sequence": ("frames", "stride"),
     "camvid_sequence": ("frames", "stride"),
@@ -37,6 +39,11 @@ _OPTIONS = {
 
 def run(config: BenchmarkConfig) -> str:
     """Sweep as configured, write the report, return its table and path."""
+    if config.preset is not None:
+        from dvcc.evaluation.benchmark.paper.run import run_paper
+
+        root = assets_folder() if config.data.root == "assets" else Path(config.data.root)
+        return run_paper(root, out=Path(config.out), cache=Path(config.data.cache), bootstrap=config.bootstrap, seed=config.seed)
     sweep = build_sweep(config)
     if not Path(config.data.root).exists():
         raise ConfigError(f"{config.data.root} does not exist: set data.root to the pictures, videos or data set")
@@ -89,7 +96,7 @@ def run(config: BenchmarkConfig) -> str:
 
 def build_examples(data: BenchmarkData) -> DataSet:
     """The configured data set. Raises `ConfigError` when its files are not where its layout has them."""
-    options = {"frames": data.frames, "stride": data.stride, "per_video": data.clips_per_video, "shots": data.shots}
+    options = {name: getattr(data, name) for name in ("frames", "stride", "shots", "split")} | {"per_video": data.clips_per_video}
     examples = build_dataset(data.name, data.root, **{name: options[name] for name in _OPTIONS.get(data.name, ())})
     return examples if data.max_clips is None else examples.spread(data.max_clips)
 
@@ -114,7 +121,19 @@ def build_sweep(config: BenchmarkConfig) -> Sweep:
         raise ConfigError(
             f"audit_level={config.audit_level:g} is none of the levels {', '.join(f'{level:g}' for level in levels)}"
         )
+    if config.first_codec is not None:
+        codec = Chain(*_first(config.first_codec, config.first_level), codec)
     return Sweep(codec, rate, levels, protocol)
+
+
+def _first(name: str, level: float | None) -> tuple[Codec, Rate]:
+    """The first of two codecs, with its defaults, and its one level."""
+    level = FIRST_LEVELS[name] if level is None else level
+    if name == "jpeg":
+        return JPEG(), Quality(int(level))
+    if name == "x264":
+        return X264(), CRF(level)
+    return PLAIN[name](), CRF(level) if name == "x265" else Quantizer(int(level))
 
 
 def _codec(config: BenchmarkConfig, rate: str) -> Codec:

@@ -15,6 +15,9 @@ from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
 from dvcc.tasks.metric import Metric
 
+TOGETHER = {"detection": ("mAP", "mAP50", "mAP75"), "classification": ("top-1", "top-5")}
+"""Metrics that the paper draws in one figure."""
+
 
 def summarise(
     rows: Sequence[Row],
