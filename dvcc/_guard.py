@@ -1,4 +1,4 @@
-"""How every command line ends: one sentence and status 2 for what a user can mend."""
+"""How every command line ends: one sentence and status 2 for what a user can correct."""
 
 from __future__ import annotations
 

@@ -7,5 +7,5 @@ def counted(count: int, singular: str, plural: str = "") -> str:
 
 
 def direction(higher_is_better: bool) -> str:
-    """Of a metric, in words."""
+    """The direction of a metric, in words."""
     return f"{'higher' if higher_is_better else 'lower'} is better"

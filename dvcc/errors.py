@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Each says what was wrong, the value, and what to do.
+"""Errors that a user can correct. Each says what was wrong, the value, and what to do.
 
 Libraries raise them; only the command lines print them (one sentence, exit status 2).
 """

@@ -82,7 +82,7 @@ def strip(
 
 
 Point = tuple[float, float | None, tuple[float, float] | None]
-"""Of a curve: x, y, and the interval of y; what is None is left out."""
+"""A point of a curve: x, y, and the interval of y; what is None is left out."""
 
 
 def curves(

@@ -52,7 +52,7 @@ def _end_like_ctrl_c() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to mend)."""
+    """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to correct)."""
     words = [_path_or_option(word) for word in (sys.argv[1:] if words is None else words)]
     if words and words[0] in stages.PROGRAMS:
         return stages.run_stage(words[0], words[1:])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dvcc.evaluation.compare.stretch import Stretch
 
 TARGETS = (0.6, 0.8, 1.0, 1.6)
-"""Of the target, for a curve."""
+"""Factors of the target, for a curve."""
 
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
 _WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_reference(stretch, task)
         out = _folder(arguments)
         gop = gop_of_a_second(stretch.fps)
-        # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to mend that.
+        # With offsets x264 keeps the rate; a map can miss it by half, and gets one more encode to correct that.
         ours = chosen if arguments.delivery == "offsets" else "learned_map_corrected"
         targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
         with Progress(console=Console(stderr=True), transient=True) as progress:

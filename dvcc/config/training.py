@@ -52,7 +52,7 @@ class SurrogateModel:
 
 @dataclass
 class LossWeights:
-    """Of the surrogate's losses; 0 switches one off."""
+    """Weights of the surrogate's losses; 0 switches one off."""
 
     l1: float = 10.0
     ssim: float = 1.0  # of 1 - SSIM

@@ -16,7 +16,7 @@ from dvcc.media.pictures import PICTURE_SUFFIXES, read_rgb
 from dvcc.media.protocols import AS_IT_IS, LabelledTask, Protocol, fit_frames, fit_labels
 
 STILL_FPS = Fraction(25)
-"""Of clips of one frame. x264's CRF asks how long a frame is shown, and takes 25 fps as the ordinary case."""
+"""The frame rate of clips of one frame. x264's CRF asks how long a frame is shown, and takes 25 fps as the ordinary case."""
 
 ReadLabels = Callable[[tuple[int, int]], torch.Tensor]
 """From the size (H, W) of the pictures to their labels; raises `VideoError` when the two do not fit."""

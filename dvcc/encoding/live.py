@@ -198,7 +198,7 @@ def _read(
 
 
 def _what_to_do(url: str, form: str | None) -> str:
-    """About a source that cannot be read: a stream is not mended like a file."""
+    """About a source that cannot be read: what to do differs from a file's."""
     how = f", and that it is {form}" if form else "; where FFmpeg does not see what it is, say it with --input-format"
     if url == "-":
         return f"pipe MPEG-TS, Matroska or fragmented mp4, since an mp4 with its index at its end cannot be piped{how}"

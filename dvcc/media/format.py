@@ -12,7 +12,7 @@ import numpy as np
 from dvcc.clip import SWSCALE_MATRIX, Clip, Matrix
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
+"""Planes of one 4:2:0 picture: uint8 (H, W) and twice (H/2, W/2)."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def call_place(place: str, **settings: Any) -> Any:
     except Exception as error:  # a factory's own code can raise anything
         plain = {name: repr(value) if isinstance(value, (str, int, float)) else ".." for name, value in settings.items()}
         words = ", ".join(f"{name}={value}" for name, value in plain.items())  # a network would be pages
-        raise ConfigError(f"{place}({words}) failed ({_reason(error)}): mend it, or name another function") from error
+        raise ConfigError(f"{place}({words}) failed ({_reason(error)}): correct it, or name another function") from error
 
 
 def make_module(place: str) -> nn.Module:

@@ -19,7 +19,7 @@ FLOW_FILE = "optical_flow.safetensors"
 
 STEM_CHANNELS = 24
 LEVEL_CHANNELS = (48, 64, 96, 128)
-"""Of the feature pyramid at 1/4, 1/8, 1/16 and 1/32 of the picture."""
+"""Channels of the feature pyramid at 1/4, 1/8, 1/16 and 1/32 of the picture."""
 
 MATCH_CHANNELS = 45
 """Channels that are compared, the same at every level because the decoder is the same: with them it has 128 inputs."""
@@ -27,13 +27,13 @@ MATCH_CHANNELS = 45
 DECODER_CHANNELS = (80, 64, 64, 32)
 
 RADIUS = 3
-"""Of the search in pixels of a level: 96 pixels of the picture at the coarsest, 12 at the finest."""
+"""Radius of the search in pixels of a level: 96 pixels of the picture at the coarsest, 12 at the finest."""
 
 FINEST, COARSEST = 4, 32
 """Pixels of the picture per position of the finest and of the coarsest level."""
 
 SLOPE = 0.1
-"""Of the leaky ReLUs."""
+"""Slope of the leaky ReLUs below 0."""
 
 _BLOCK = 8  # the side of the squares whose correlations are one matrix product
 

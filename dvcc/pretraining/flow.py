@@ -148,7 +148,7 @@ def train_step(network: FlowNetwork, bank: Bank, config: FlowConfig, *, real: bo
             levels = network.levels(first, second)
         forward, backward = levels[-1].detach().float().chunk(2)
         mask = torch.cat([consistent(forward, backward), consistent(backward, forward)]).float()
-        # What does not come back is hidden, or a failure that only this can mend.
+        # What does not come back is hidden, or a failure that only this can correct.
         for share, estimate in zip(LEVEL_WEIGHTS[1:], levels[1:], strict=True):
             size_here = (estimate.shape[-2], estimate.shape[-1])
             pooled = (F.adaptive_avg_pool2d(x, size_here) for x in (first, second, mask.clamp(min=DOUBTED)))

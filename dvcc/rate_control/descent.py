@@ -24,7 +24,7 @@ from dvcc.tasks.base import Task
 @dataclass(frozen=True)
 class LadderDescent(ClipController):
     """Offsets on two-pass ABR, the same in all frames, that lower the task loss most at equal bits as the surrogate reads them
-    off the clip's own ladder: a mark for a control, which has to foretell them. It spends the ladder and two encodes, and asks
+    off the clip's own ladder: a mark for a control, which has to predict them. It spends the ladder and two encodes, and asks
     the task network about the ladder.
     """
 

@@ -44,7 +44,7 @@ class MacroblockNetwork(nn.Module):
         bits: torch.Tensor,
         mean_bits: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of QPs (M, h, w) and the effective ones of the references: the weights (M, 2, h, w) of these in 0..1, log gain of the
+        """From QPs (M, h, w) and the effective ones of the references: the weights (M, 2, h, w) of these in 0..1, log gain of the
         bits (M, h, w), and bits beyond (M, h, w): for signalling QPs, and for mending a reference that is worse than the
         macroblock is to be."""
         around = F.avg_pool2d(F.pad(qp[:, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]

@@ -27,8 +27,8 @@ class Prediction(NamedTuple):
 
     candidates: what `frames` were drawn from, for a loss that is exact in expectation over the draw: frames
     (2, M, S, 3, H, W) and the chance (M, S, h, w) of the second; None where nothing is drawn. log_error: (M, S, h, w), what
-    `log_coding_error` of the coded frames should be; None where it is not foretold. degradation: (M,), mean degradation to a task
-    (`Task.degradation`) over all frames; None unless the sample has a judged ladder and the surrogate reads it.
+    `log_coding_error` of the coded frames should be; None where nothing predicts it. degradation: (M,), mean degradation to a
+    task (`Task.degradation`) over all frames; None unless the sample has a judged ladder and the surrogate reads it.
     """
 
     log_bits: torch.Tensor

@@ -24,7 +24,7 @@ def transform_bits(residual: torch.Tensor, qps: torch.Tensor, *, intra: bool = F
 
     A coefficient c costs log2(1 + (c / step)^2) / 2, the rate of a Gaussian above its distortion. No entropy coder agrees to
     the bit, but macroblocks can be compared. intra: `residual` is the picture itself; the mean of a block is left out, as
-    its neighbours foretell it.
+    its neighbours predict it.
     """
     height, width = residual.shape[-2:]
     padded = F.pad(residual[:, None], (0, -width % MACROBLOCK, 0, -height % MACROBLOCK), mode="replicate")[:, 0]

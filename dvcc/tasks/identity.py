@@ -92,7 +92,7 @@ def _source(kind: type) -> str:
 
 
 def _versions(task: Task) -> dict[str, str]:
-    """Of the libraries that the network's modules come from, and of onnxruntime where it runs a file."""
+    """Versions of the libraries that the network's modules come from, and of onnxruntime where it runs a file."""
     names = {type(module).__module__.partition(".")[0] for module in task.modules()} | {"torch", "numpy"}
     if any(isinstance(module, OnnxModule) for module in task.modules()):
         names |= {"onnxruntime"}

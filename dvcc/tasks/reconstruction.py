@@ -60,7 +60,7 @@ class ReconstructionTask(Task):
 
 
 class _PSNR(Metric):
-    """Of the squared error of a whole set, frames in 0..1, in dB."""
+    """PSNR in dB of the squared error of a whole set, frames in 0..1."""
 
     squared_error: torch.Tensor
     count: torch.Tensor

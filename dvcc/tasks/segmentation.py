@@ -87,7 +87,7 @@ class SegmentationTask(Task):
 
         A pixel weighs the inverse square root of how many have its label in the reference: the metric averages over classes,
         and a plain mean would let rare ones go for the road. Why not cross-entropy: it is unbounded, so a few pixels decide
-        it. Over encodes of nearly the same map it says the same less often, and it foretells mIoU worse.
+        it. Over encodes of nearly the same map it says the same less often, and it predicts mIoU worse.
         """
         labels = self.labels(reference)
         moved = (prediction.softmax(-3) - reference.softmax(-3)).abs().sum(-3) / 2

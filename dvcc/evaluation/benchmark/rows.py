@@ -24,7 +24,7 @@ UNCODED, NOISE = "uncoded", "noise"
 """Levels beside those of the codec: the pictures themselves, and with noise of one grey level, which no codec can stay below."""
 
 _FORMAT = 3
-"""Of a stored measurement; and of how it is made, as far as that stands in `benchmark/measure.py`."""
+"""Version of the stored measurement, and of how `benchmark/measure.py` makes it."""
 
 
 @dataclass(frozen=True)

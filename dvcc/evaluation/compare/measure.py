@@ -70,7 +70,7 @@ def judge_all(
     """Fill in what `measured` are worth against the uncoded stretch, in blocks of `block` frames; returns `num_shown` frames,
     spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done.
 
-    The uncoded and the coded videos are read side by side. Of a part, the predictions on one of them are held at a time.
+    The uncoded and the coded videos are read side by side. Predictions are held of one video of a part at a time.
     """
     predictions = stretch.num_frames - task.overlap
     places = sorted({int((i + 0.5) * predictions / num_shown) for i in range(num_shown)})

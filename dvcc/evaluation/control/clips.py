@@ -50,7 +50,7 @@ class TestSet:
 
     @cached_property
     def names(self) -> list[ClipName]:
-        """Of all clips, in order; start: the first frame, or the number in the group."""
+        """The names of all clips, in order; start: the first frame, or the number in the group."""
         names: list[ClipName] = []
         if self.data is None:
             for span in self._clips.spans:

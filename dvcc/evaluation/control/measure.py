@@ -67,7 +67,7 @@ class Bench:
         return Looked(agreement, states[0], states[1], uncoded)
 
     def least_kbps(self, index: int) -> float:
-        """Of the coarsest encode of a clip, a flat map of QP 51."""
+        """The bitrate of the coarsest encode of a clip, a flat map of QP 51."""
         clip, _ = self._load(index)
         return self._coarsest(clip).bitrate_kbps
 

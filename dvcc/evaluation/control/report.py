@@ -207,8 +207,8 @@ def _notes_on_training(report: dict[str, Any]) -> list[str]:
 def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> None:
     """One row for the baseline, one for a learned control or the rule: QPs, coded frame, prediction.
 
-    One clip at the middle rate of the baseline, last frame. Of the control, the QPs that it asked for; of
-    ABR, those that it coded. The first column has the uncoded frame and the reference.
+    One clip at the middle rate of the baseline, last frame. The control's QPs are those that it asked for; ABR's are
+    those that it coded. The first column has the uncoded frame and the reference.
     """
     baseline, task = report["baseline"], bench.task
     clip = bench.tests.load(index)[0]

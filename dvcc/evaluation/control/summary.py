@@ -120,7 +120,7 @@ def _by_clip(table: Table, name: str, baseline: str) -> dict[str, Any]:
 
 
 def _share_of_bound(percent: float, percents: list[float], bound: float, bounds: list[float]) -> dict[str, Any]:
-    """Of the gain of the judge's own boxes, in percent."""
+    """The share of the gain of the judge's own boxes, in percent."""
     shares = [100 * ours / best for ours, best in zip(percents, bounds, strict=False) if best]
     return {"share_of_bound": or_none(100 * percent / bound if bound else np.nan), "share_of_bound_ci95": interval95(shares)}
 

@@ -96,7 +96,7 @@ class Table:
     def clip_difference(self, name: str, baseline: str, clip: ClipName) -> float | None:
         """Bits of one clip against the baseline's at equal metric, in percent; None without a figure.
 
-        Of one clip the metric jumps from rate to rate, so every curve is replaced by the nearest one that rises. Where the two
+        The metric of one clip jumps from rate to rate, so every curve is replaced by the nearest one that rises. Where the two
         share no range of the metric that is worth comparing, 0 if they are equal, and infinite either way if not.
         """
         ours, theirs = (self._rising(controller, clip) for controller in (name, baseline))
@@ -122,7 +122,7 @@ class Table:
 
 
 _LEAST_RANGE = 0.02
-"""Of a metric of 0..1 that two curves of a clip must share."""
+"""The least range, of a metric of 0..1, that two curves of a clip must share."""
 
 
 def met(row: Row, tolerance: float) -> bool:

@@ -22,7 +22,7 @@ class Picodet(Layout):
     form = "scores [1, cells, classes] and sides [1, cells, 4 x 8] for every stride (PicoDet)"
     feed = Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD)
     offset: ClassVar[float] = 0.5
-    """Of a cell's centre from its corner, in strides."""
+    """Offset of a cell's centre from its corner, in strides."""
 
     def shaped(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
         if len(answers) < 6 or any(value.ndim != 3 for value in answers):

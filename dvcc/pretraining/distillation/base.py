@@ -20,7 +20,7 @@ class Distillation(AbstractBase):
     """A teacher, and how a student imitates it. Pictures are uint8 RGB (N, 3, H, W)."""
 
     kind: str
-    """Of the student's weights, as `load_weights` wants it."""
+    """The kind of the student's weights, as `load_weights` wants it."""
 
     num_classes: int
     """Of teacher and student."""
