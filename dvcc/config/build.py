@@ -53,7 +53,9 @@ def build_clips(data: DataConfig, videos: Sequence[Path], *, crops_per_clip: int
 
 
 def build_training_clips(data: DataConfig, *, seed: int) -> ClipDataset:
-    """Return the clips of the training side of the configured videos, cropped."""
+    """Return the clips of the training side of the configured videos, cropped. Raises `ConfigError` for another side."""
+    if data.split == "test":
+        raise ConfigError("a training takes the side train of a corpus: leave data.split=test out")
     root, test, exclude = data_root(data.root), data.test, data.exclude
     videos = training_videos(root, test=test, exclude=exclude, name=data.name, fold=data.fold, folds=data.folds, kinds=data.kinds)
     return build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)

@@ -8,6 +8,7 @@ from dvcc.datasets.splits import split_data, training_videos
 from dvcc.datasets.table import on_side, read_table
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.run import build_test_set
+from dvcc.evaluation.surrogate.run import run as evaluate_surrogate
 from tests.videos import write_video
 
 ROWS = ("corpus/a.mp4\ttrain\tstreet-1\tstreet", "corpus/b.mp4\tval\tstreet-2\tstreet", "corpus/c.mp4\tval\tgame\tsport")
@@ -66,6 +67,15 @@ def test_an_evaluation_takes_one_side_and_resamples_groups(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             build_test_set(configure(root, *words).data)
+
+
+def test_sides_that_a_stage_does_not_take_are_refused(tmp_path):
+    words = ["surrogate", "data=corpus", f"data.root={tmp_path}", f"out={tmp_path / 'out'}"]
+    with pytest.raises(ConfigError, match="takes the side train of a corpus: leave data.split=test out"):
+        build_training_clips(parse("train", [*words, "data.split=test"])[1].data, seed=0)
+    for word in ("data.split=test", "data.kinds=[sport]", "data.folds=2"):
+        with pytest.raises(ConfigError, match="all held-out videos: leave data.split, data.kinds and data.folds out"):
+            evaluate_surrogate(parse("evaluate", [*words, "task=reconstruction", word])[1])
 
 
 def test_bad_tables_are_named(tmp_path):

@@ -44,6 +44,8 @@ def run(config: EvaluateSurrogateConfig) -> str:
 
     Raises `ConfigError` when the surrogate was trained for another encoder or rungs, or on a test video.
     """
+    if config.data.split != "val" or config.data.kinds or config.data.folds > 1:
+        raise ConfigError("a surrogate is tested on all held-out videos: leave data.split, data.kinds and data.folds out")
     codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
     surrogate, stored = load_surrogate(config.checkpoint)
     check_surrogate(config.checkpoint, stored, codec=config.codec, rungs=config.data.rungs)
