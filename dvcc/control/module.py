@@ -217,7 +217,7 @@ class ControlModule(L.LightningModule):
         degradation and log error (R, T, h, w)."""
         rungs = Rungs(self.ladders.qps).to(qp.device)
         tables = [table.float().transpose(0, 1) for table in (degradation, log_error)]
-        read = ([rungs.at(table, one.float()).cpu().numpy() for table in tables] for one in qp)
+        read = ([rungs.at(table, qp_map.float()).cpu().numpy() for table in tables] for qp_map in qp)
         gop = self.control.config["gop"]
         return torch.from_numpy(np.stack([analysis_planes(*pair, gop=gop) for pair in read])).to(qp.device)
 

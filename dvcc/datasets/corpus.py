@@ -32,9 +32,9 @@ def corpus(
     if split not in SPLITS:
         raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
     examples = []
-    for one in of_kinds(on_side(read_table(root), split), kinds):
-        for start in starts_of(one.path, frames=frames, stride=stride, per_video=per_video):
-            read = partial(read_video, path=one.path, frames=frames, start=start, stride=stride)
-            name = printable(one.path.relative_to(root))
-            examples.append(Example(f"{name} from frame {start}", one.group, read, one.path, (one.path,)))
+    for row in of_kinds(on_side(read_table(root), split), kinds):
+        for start in starts_of(row.path, frames=frames, stride=stride, per_video=per_video):
+            read = partial(read_video, path=row.path, frames=frames, start=start, stride=stride)
+            name = printable(row.path.relative_to(root))
+            examples.append(Example(f"{name} from frame {start}", row.group, read, row.path, (row.path,)))
     return DataSet("corpus", tuple(examples))

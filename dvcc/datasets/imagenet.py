@@ -50,7 +50,7 @@ def _listed(root: Path) -> DataSet:
         reader = csv.DictReader(text, delimiter="\t")
         if not {"file", "class_index"} <= set(reader.fieldnames or ()):
             raise ConfigError(f"{table} lacks the columns file, class_index: it has {', '.join(reader.fieldnames or ['none'])}")
-        for row in sorted(reader, key=lambda one: one["file"]):
+        for row in sorted(reader, key=lambda entry: entry["file"]):
             picture, number = folder / row["file"], row["class_index"]
             if not picture.is_file():
                 raise ConfigError(f"{table} names {row['file']}, which is not in {folder}: get the picture again")

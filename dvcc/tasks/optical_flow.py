@@ -97,8 +97,8 @@ class OpticalFlowTask(Task):
 
         reference = prediction if reference is None else reference
         lengths = prediction.norm(dim=0, keepdim=True)
-        shown = prediction * (reference.norm(dim=0).max() / lengths.clamp(min=1e-9)).clamp(max=1)
-        return flow_to_image(torch.stack([shown, reference]).cpu())[0]  # scaled by the longest vector of both
+        scaled = prediction * (reference.norm(dim=0).max() / lengths.clamp(min=1e-9)).clamp(max=1)
+        return flow_to_image(torch.stack([scaled, reference]).cpu())[0]  # scaled by the longest vector of both
 
 
 class EndPointError(Metric):
