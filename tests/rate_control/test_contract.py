@@ -293,7 +293,7 @@ def test_a_controller_of_ones_own_has_a_place(means, scene):
         build_rate_controller("tests.rate_control.test_contract:no_controller", means)
     with pytest.raises(ConfigError, match="has no nothing"):
         build_rate_controller("tests.rate_control.test_contract:nothing", means)
-    with pytest.raises(ConfigError, match=r"of_another_name\(means=\.\.\) failed \(TypeError: .*'means'\): mend it"):
+    with pytest.raises(ConfigError, match=r"of_another_name\(means=\.\.\) failed \(TypeError: .*'means'\): correct it"):
         build_rate_controller("tests.rate_control.test_contract:of_another_name", means)
 
 
