@@ -11,7 +11,8 @@ for it. The four ingredients are marked [1] to [4] where they stand. The paper p
 weights: those here are our reading, and no number here is a number of theirs. dvcc itself does not train like this:
 `dvcc/control/README.md` says what it does instead, and `docs/results.md` why.
 
-Score to expect of the first command, on four clips of bikes.mp4 at four targets each: strict mIoU 0.13 and mIoU 0.47, where
+It prints one row for each of three controllers. Score to expect of the first command, on four clips of bikes.mp4 at four targets
+each: strict mIoU 0.13 and mIoU 0.47, where
 two-pass ABR has 0.27 and 0.49 and a flat map 0.13 and 0.45. With a stronger surrogate (`anchored`), 150 steps of this objective
 cost +47 to +55 % BD-rate of mIoU on twelve clips, a constant QP +21 % (docs/results.md).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,10 @@ from dvcc import CRF, X264, Clip
 
 torch.set_num_threads(1)  # make test runs one process per core
 os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start: threads that wait for a core spin, and take it from another test
+
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:  # under nohup, or behind &: what a test starts would inherit it, and not stop
+        signal.signal(_number, lambda *_: None)  # ignored here all the same, and not inherited
 
 ASSETS = Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[2] / "shared" / "assets")
 

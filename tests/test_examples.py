@@ -22,6 +22,31 @@ def example(name: str):
     return module
 
 
+MOST_LINES = {"published_method": 350}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "examples").glob("*.py")))
+def test_an_example_is_short_and_says_what_it_prints(name):
+    text = (ROOT / "examples" / f"{name}.py").read_text()
+    assert len(text.splitlines()) <= MOST_LINES.get(name, 80)
+    head = text.split('"""')[1]
+    assert f"python examples/{name}.py" in head and "print" in head
+
+
+def test_encode_codes_twice_and_says_what_it_cost(tmp_path, capsys):
+    example("encode").main(folder=str(tmp_path))
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("abr2 ") and second.startswith("objects ") and "2 encodes" in second and "kbit/s" in first
+    assert "less x264's: -" in last and (tmp_path / "objects.mp4").stat().st_size > 5000
+
+
+def test_own_controller_is_compared(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")  # as of a script that is run
+    example("own_controller").main([*tiny, "targets_kbps=[100,300]", "stability=0", "workers=1", f"out={tmp_path / 'report'}"])
+    printed = capsys.readouterr().out
+    assert "own_controller:Middle" in printed and (tmp_path / "report" / "report.md").is_file()
+
+
 def test_own_network_trains_a_control_and_compares_it(tiny, tmp_path, capsys, monkeypatch):
     from dvcc.surrogate import training as surrogate
     from tests.training.conftest import configure

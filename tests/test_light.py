@@ -44,3 +44,16 @@ def test_rates_convert_there_and_back():
     assert units.bits_per_pixel(bits, num_frames=8, height=64, width=96) == pytest.approx(
         units.kbps_to_bits_per_pixel(123.0, **size)
     )
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["train", "control", "data.root=missing"], "missing does not exist: set data.root"),
+        (["evaluate", "benchmark", "data.root=.", "task.weights=no.pth"], "no weights at no.pth"),
+    ],
+)
+def test_files_that_are_not_there_are_named_before_torch_is_imported(words, said):
+    code = f"import sys; from dvcc.cli import main; print(main({words!r}), 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["2", "False"] and said in result.stderr

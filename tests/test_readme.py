@@ -12,7 +12,8 @@ import pytest
 
 from dvcc import CRF, X264, QPMap, read_clip
 from dvcc.cli import build_parser, main
-from dvcc.config.parse import COMMANDS, flat_settings, parse
+from dvcc.config.describe import flat_settings
+from dvcc.config.parse import COMMANDS, parse
 from dvcc.networks.sources import CHECKPOINTS, control_path
 from tests.conftest import make_scene
 

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from itertools import takewhile
+from typing import Any, NoReturn
 
 from dvcc import __version__
 from dvcc._guard import guarded
 from dvcc.cli import stages
 
-_COMMANDS = ("compare", "encode", "export", "inspect", "zoo")
+_COMMANDS = ("compare", "completion", "encode", "export", "inspect", "zoo")
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse words; name a mistyped option before argparse can complain of the one that is missing for it."""
+        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        for word in takewhile(lambda word: self._subparsers is None or word.startswith("-"), args or ()):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name != "--" and not any(option.startswith(name) for option in options):
+                self.error(f"there is no option {name}{_meant(name.replace('_', '-'), options)}")
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            self.error(f"{name} is no {value!r}{_meant(str(value), known)}; choose {', '.join(known)}")
+
     def error(self, message: str) -> NoReturn:
         """One sentence instead of argparse's usage block."""
         self.exit(2, f"error: {message}; {self.prog} --help shows what there is\n")
+
+
+def _meant(word: str, known: list[str]) -> str:
+    """Return ": did you mean .." for the nearest known word; "" where none is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:

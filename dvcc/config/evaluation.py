@@ -23,17 +23,17 @@ class EvaluateControlConfig(VideoRun):
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controllers `descent` and `search`
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
-    )
+    )  # rate controllers to compare, or package.module:name of your own
     baseline: str = "abr2"  # the rival: a controller, of which all BD-rates are
-    targets_kbps: list[float] | None = None
-    targets_bpp: list[float] | None = None  # bits per pixel. None of both: found by a sweep of two-pass ABR, `num_targets`
-    num_targets: int = 5
-    rate_factors: list[float] = field(default_factory=lambda: [1.0])  # every target is coded at so many times it, and averaged
+    targets_kbps: list[float] | None = None  # kbit/s
+    targets_bpp: list[float] | None = None  # bits per pixel; None of both: num_targets are found by a sweep
+    num_targets: int = 5  # how many of those, two or more
+    rate_factors: list[float] = field(default_factory=lambda: [1.0])  # multiples of every target; figures are averaged over them
     judged_every: int = 1  # of so many frames one is judged
     reach: float = 1.25  # a target below so many times the bits of QP 51 everywhere is left out; 0: none is
     workers: int | None = None  # processes; None: one per core
     stability: float = 0.9  # least agreement of the network with itself under +-1 noise
-    bootstrap: int = 200
+    bootstrap: int = 200  # resamples for an interval
 
     def __post_init__(self) -> None:
         at_least(self, num_targets=2, bootstrap=0, seed=0, judged_every=1, workers=1)
@@ -52,11 +52,11 @@ class EvaluateControlConfig(VideoRun):
 @dataclass
 class EvaluateSurrogateConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
-    checkpoint: str = "runs/surrogate/surrogate.safetensors"
-    mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])
+    checkpoint: str = "runs/surrogate/surrogate.safetensors"  # file of the surrogate
+    mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])  # of the maps
     maps: int = 16  # per clip and mean QP
     pictured_maps: int = 5  # of these, those whose frames are compared
-    bootstrap: int = 1000
+    bootstrap: int = 1000  # resamples for an interval
 
     def __post_init__(self) -> None:
         at_least(self, maps=3, pictured_maps=2, bootstrap=0, seed=0)
@@ -92,10 +92,10 @@ _FIRST_RATES = {"x264": "crf", "x265": "crf", "jpeg": "quality", "av1": "quantiz
 
 @dataclass
 class BenchmarkData:
-    name: str = "folder"  # or a data set in its official layout, see dvcc/data/datasets
-    root: str = MISSING
+    name: str = "folder"  # folder, or a data set in its official layout
+    root: str = MISSING  # pictures, videos, or the folder of the data set
     frames: int = 8  # of a clip; still pictures are clips of one frame
-    stride: int = 3
+    stride: int = 3  # every so many frames of a video
     size: tuple[int, int] | None = None  # pictures are scaled to it before they are coded; None: as they are
     max_clips: int | None = None  # spread over the data set
     clips_per_video: int | None = None  # or of each shot
@@ -112,7 +112,7 @@ class BenchmarkData:
 @dataclass
 class JPEGConfig:
     optimised: bool = False  # Huffman tables made for the picture
-    progressive: bool = False
+    progressive: bool = False  # coarse to fine instead of baseline
 
 
 _OF_A_SWEEP = frozenset(
@@ -144,7 +144,7 @@ class BenchmarkConfig(Run):
     audit_level: float | None = None  # the level that you use, for the auditor's table; None: the middle one
     lose_at_most: float | None = None  # of the metric, relative to the uncoded pictures (optical flow: pixels); None: 0.02 (0.5)
     skip_bad: bool = False  # leave out pictures that cannot be read, and say how many
-    bootstrap: int = 200
+    bootstrap: int = 200  # resamples for an interval
 
     def __post_init__(self) -> None:
         at_least(self, bootstrap=0, seed=0, lose_at_most=0.0)

