@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -73,12 +73,9 @@ class Clip:
         require("torch", wanted_by="Clip.frames")
         import torch
 
-        frames = np.empty((self.num_frames, 3, self.height, self.width), np.uint8)
-        for t, planes in enumerate(frames):
-            rgb = _to_rgb(self.frame(t), "gbrp", matrix=self.matrix, full_range=self.full_range)
-            for number, plane in enumerate((2, 0, 1)):  # stored as G, B, R
-                planes[number] = _rows(rgb.planes[plane])
-        return torch.from_numpy(frames)
+        frames = (self.frame(t) for t in range(self.num_frames))
+        size = self.num_frames, self.height, self.width
+        return torch.from_numpy(_planar_rgb(frames, size, matrix=self.matrix, full_range=self.full_range))
 
     def rgb(self, t: int) -> np.ndarray:
         """Return the RGB of frame `t`, uint8 (H, W, 3)."""
@@ -156,6 +153,16 @@ def frame_to_rgb(frame: av.VideoFrame, *, matrix: Matrix, full_range: bool, size
     return _to_rgb(frame, "rgb24", matrix=matrix, full_range=full_range, size=size).to_ndarray()
 
 
+def _planar_rgb(frames: Iterable[av.VideoFrame], size: tuple[int, int, int], *, matrix: Matrix, full_range: bool) -> np.ndarray:
+    """uint8 (T, 3, H, W) of yuv420p frames. size: (T, H, W)."""
+    shown = np.empty((size[0], 3, *size[1:]), np.uint8)
+    for planes, frame in zip(shown, frames, strict=True):
+        rgb = _to_rgb(frame, "gbrp", matrix=matrix, full_range=full_range)
+        for number, plane in enumerate((2, 0, 1)):  # stored as G, B, R
+            planes[number] = _rows(rgb.planes[plane])
+    return shown
+
+
 def _to_rgb(
     frame: av.VideoFrame,
     layout: Literal["rgb24", "gbrp"],
@@ -215,8 +222,21 @@ class RGBClip:
 def frames_to_clip(frames: list[av.VideoFrame], fps: Fraction) -> Clip:
     """Decoded yuv420p frames, as they are, with their colour tags."""
     y, u, v = (np.stack([read_plane(frame.planes[i]) for frame in frames]) for i in range(3))
-    tag, full = frames[0].colorspace, frames[0].color_range == ColorRange.JPEG
-    return Clip(y, u, v, fps, MATRIX_OF_TAG.get(int(tag), "bt601"), full)
+    return Clip(y, u, v, fps, *_tags(frames[0]))
+
+
+def _tags(frame: av.VideoFrame) -> tuple[Matrix, bool]:
+    """Matrix, and whether it is of full range."""
+    return MATRIX_OF_TAG.get(int(frame.colorspace), "bt601"), frame.color_range == ColorRange.JPEG
+
+
+def frames_to_rgb(frames: list[av.VideoFrame]) -> np.ndarray:
+    """Convert decoded yuv420p frames, by their colour tags, to uint8 (T, 3, H, W): `frames_to_clip(frames, fps).frames`, with one
+    frame's planes at a time."""
+    matrix, full_range = _tags(frames[0])
+    # A decoded frame says where its chroma lies, and swscale would heed it here and not in a clip.
+    bare = (planar_frame(*map(_rows, frame.planes)) for frame in frames)
+    return _planar_rgb(bare, (len(frames), frames[0].height, frames[0].width), matrix=matrix, full_range=full_range)
 
 
 def frame_to_planar(

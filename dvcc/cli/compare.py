@@ -96,9 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.encoding.plan import check_target
     from dvcc.evaluation.compare.encoding import Work, encode_apart
     from dvcc.evaluation.compare.measure import check_reference, judge_all
-    from dvcc.evaluation.compare.page import Comparison, render
     from dvcc.evaluation.compare.stretch import copy_stretch
-    from dvcc.evaluation.compare.verdict import compare, headline, remarks
     from dvcc.tasks import build_task
 
     if source is not None:
@@ -136,6 +134,10 @@ def run(arguments: argparse.Namespace) -> None:
         for m in measured:
             if m.target_kbps == arguments.target_kbps:
                 write_atomic(out / f"{m.controller}.mp4", m.path.read_bytes())
+    # matplotlib and scipy: no memory of theirs is held beside that of the network.
+    from dvcc.evaluation.compare.page import Comparison, render
+    from dvcc.evaluation.compare.verdict import compare, headline, remarks
+
     names = {"abr2": "two-pass ABR", "control": _NAMES[chosen]}
     baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from dvcc._packaged import require
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.networks.exported import as_list, asked, prepared
 from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, NetworkOptions
 from dvcc.networks.loading import (
     Normalise,
@@ -58,7 +59,7 @@ class ClassificationNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self._size and list(images.shape[-2:]) != self._size:
             images = F.interpolate(images, self._size, mode=self._interpolation, align_corners=False, antialias=True)
-        return self.net(self.normalise(images))
+        return as_list(self.net(self.normalise(images)))[0]
 
 
 def check_classification_net(model: str) -> None:
@@ -197,9 +198,8 @@ class OnnxClassifier(nn.Module):
 def own_classifier(net: nn.Module) -> ClassificationNet:
     """A user's module from pictures (N, 3, H, W), less ImageNet's mean and over its deviation, to logits (N, K). Raises
     `ConfigError` for other answers."""
-    net = net.eval().requires_grad_(False)
-    with torch.no_grad():
-        answers = net(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
+    net = prepared(net)
+    answers = asked(net, torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))[0]
     if answers.ndim != 2 or len(answers) != 2 or answers.shape[1] < 2:
         raise ConfigError(f"{type(net).__name__} gives {list(answers.shape[1:])} for a picture: give logits [classes]")
     return ClassificationNet(net, num_classes=answers.shape[1], size=None)

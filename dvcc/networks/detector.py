@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC as AbstractBase
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -16,8 +17,11 @@ class DetectionNet(nn.Module, AbstractBase):
     score 0..1 of every class. M is fixed for a network and size; what is missing has score 0. Differentiable in the pictures.
 
     suppress: whether several candidates may mean one object, so that non-maximum suppression has to follow. object_score: from
-    which a candidate on an uncoded picture counts as an object.
+    which a candidate on an uncoded picture counts as an object. takes_bytes: whether it takes uint8 pictures 0..255, too, which
+    are a quarter of the memory.
     """
+
+    takes_bytes: ClassVar[bool] = False
 
     def __init__(self, *, num_classes: int, suppress: bool, object_score: float = 0.6) -> None:
         super().__init__()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ from torch import nn
 
 from dvcc.errors import CheckpointError
 from dvcc.networks.detector import DetectionNet
-from dvcc.networks.detectors import LAYOUTS, Detector, candidates_of, recognise, shaped_as
+from dvcc.networks.detectors import LAYOUTS, Detector, candidates_of, outputs_of, recognise, shaped_as
 from dvcc.networks.detectors.base import Size
 from dvcc.networks.feed import OPEN_MULTIPLE, NetworkOptions, Placement, canvas_size
-from dvcc.networks.onnx_file import PROBE, probe_pictures
+from dvcc.networks.onnx_file import PROBE, first_line, probe_pictures
 from dvcc.networks.onnx_torch import OnnxModule
 
 
 class OnnxDetector(DetectionNet):
     """A `Detector` inside a task: its file judges as it is, and a gradient can pass through it."""
+
+    takes_bytes = True
 
     def __init__(self, detector: Detector) -> None:
         layout = detector.layout
@@ -71,13 +74,16 @@ class OwnDetector(DetectionNet):
 
     def __init__(self, net: nn.Module, *, options: NetworkOptions) -> None:
         canvas = canvas_size((0, 0), PROBE, options, multiple=OPEN_MULTIPLE)
-        net = net.eval().requires_grad_(False)
+        net = prepared(net)
         answers = _probe(net, canvas, options)
         what = type(net).__name__
+        outputs = outputs_of(LAYOUTS, answers, canvas)
+        answers = [answers[i] for i in outputs]
         layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=what)
         classes = layout.num_classes(answers, options)
         super().__init__(num_classes=classes, suppress=layout.suppress, object_score=options.score or layout.object_score)
         self.net, self.layout, self.options, self.feed = net, layout, options, layout.feed.changed(options)
+        self._outputs = outputs
         self.fitting = [fitted.name for fitted in shaped_as(LAYOUTS, answers, canvas)]
 
     @property
@@ -96,7 +102,8 @@ class OwnDetector(DetectionNet):
 
     def answers(self, images: torch.Tensor) -> list[torch.Tensor]:
         """What the module itself says of RGB pictures 0..1 (N, 3, H, W)."""
-        return as_list(self.net(self.feed.place(images, *self._canvas(images), torch)))
+        answers = as_list(self.net(self.feed.place(images, *self._canvas(images), torch)))
+        return [answers[i] for i in self._outputs]
 
     def _canvas(self, images: torch.Tensor) -> tuple[Size, Placement]:
         picture = images.shape[-2], images.shape[-1]
@@ -107,9 +114,9 @@ class OwnDetector(DetectionNet):
 @torch.no_grad()
 def _probe(net: nn.Module, canvas: tuple[int, int], options: NetworkOptions) -> list[np.ndarray]:
     pictures = torch.from_numpy(probe_pictures(canvas)) * (options.range or 1)
-    answers = as_list(net(pictures))
+    answers = asked(net, pictures)
     if any(value.ndim < 2 or len(value) != len(pictures) for value in answers):
-        answers = as_list(net(pictures[:1]))
+        answers = asked(net, pictures[:1])
     answers = [value.float() if value.is_floating_point() else value for value in answers]
     if not all(math.isfinite(float(value.sum())) for value in answers):
         raise CheckpointError(f"{type(net).__name__} answers NaN or infinity, so nothing it says can be measured")
@@ -117,8 +124,32 @@ def _probe(net: nn.Module, canvas: tuple[int, int], options: NetworkOptions) -> 
 
 
 def as_list(answer: Any) -> list[torch.Tensor]:
-    """The tensors of what a module gives: one, a tuple, a dict, or torchvision's list of one dict per picture."""
+    """The tensors of what a module gives: one, a tuple, a dict, a dataclass, or torchvision's list of one dict per picture. What
+    is no tensor in them, a loss of None, is left out."""
     if isinstance(answer, torch.Tensor):
         return [answer]
+    if is_dataclass(answer):
+        answer = vars(answer)
     values = answer.values() if isinstance(answer, Mapping) else answer
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return []
     return [tensor for value in values for tensor in as_list(value)]
+
+
+def prepared(net: nn.Module) -> nn.Module:
+    """A user's module as a fixed judge: in evaluation mode, its weights without gradients and in single precision."""
+    return net.eval().requires_grad_(False).float()
+
+
+def asked(net: nn.Module, *pictures: torch.Tensor) -> list[torch.Tensor]:
+    """What a user's module answers to pictures (N, 3, H, W). Raises `CheckpointError` where it raises, or answers no tensor."""
+    shapes = " and ".join(str(tuple(part.shape)) for part in pictures)
+    what = f"{type(net).__name__}, given pictures {shapes},"
+    try:
+        answer = net(*pictures)
+    except Exception as error:  # a module's own code can raise anything
+        raise CheckpointError(f"{what} fails ({type(error).__name__}: {first_line(error)}): mend its forward") from error
+    answers = as_list(answer)
+    if not answers:
+        raise CheckpointError(f"{what} gives a {type(answer).__name__} without a tensor: return a tensor, or several")
+    return answers

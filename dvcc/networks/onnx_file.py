@@ -21,14 +21,16 @@ PROBE = (64, 128)
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
 _MOST_LETTERS = 200  # of what another library says
 _AT_ONCE = 8  # pictures of an open batch: more only takes memory
-_EXTERNAL = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)  # the key of an ONNX tensor that lies in another file
+_EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x80-\xff]*[\x00-\x7f])", re.DOTALL)
+"""The key of an ONNX tensor that lies in another file, and the length of that file's name, seven bits a byte."""
 
 
 class OnnxFile:
     """A network from an ONNX file whose first input is pictures, [N, 3, H, W] or [N, H, W, 3] (or one picture, without N).
 
     A second input of two whole numbers per picture, `orig_target_sizes` of DETR's family, is given the canvas, (width, height)
-    in the order of the exports of RT-DETR, D-FINE and DEIM. threads: of onnxruntime; None: all cores.
+    in the order of the exports of RT-DETR, D-FINE and DEIM. threads: of onnxruntime; None: all cores. outputs: numbers of the
+    outputs that it answers with, in order; all of them, unless a reader of the answers sets others.
 
     Raises `CheckpointError` for a file that is missing, cannot be run, or has another input; `ConfigError` without onnxruntime.
     """
@@ -57,6 +59,7 @@ class OnnxFile:
         else:
             raise self._refused()
         self.output_names = [value.name for value in self._session.get_outputs()]
+        self.outputs = list(range(len(self.output_names)))
         self.one_by_one = self.batch == 1
 
     def canvas(self, picture: tuple[int, int], options: NetworkOptions, *, multiple: int) -> tuple[int, int]:
@@ -106,7 +109,8 @@ class OnnxFile:
         content = self.path.read_bytes()
         total = hashlib.sha256(content)
         for match in _EXTERNAL.finditer(content):
-            name = content[match.end() : match.end() + match[1][0]].decode(errors="replace")
+            length = sum((byte & 127) << (7 * place) for place, byte in enumerate(match[1]))
+            name = content[match.end() : match.end() + length].decode(errors="replace")
             if (beside := self.path.parent / name).is_file():
                 total.update(beside.read_bytes())
         return total.hexdigest()
@@ -122,13 +126,13 @@ class OnnxFile:
         if self._sizes:
             given[self._sizes] = np.array([size[::-1]] * len(canvases), np.int64)
         try:
-            answers = self._session.run(None, given)
+            answers = self._session.run([self.output_names[i] for i in self.outputs], given)
         except Exception as error:  # onnxruntime has a dozen types, none of which is exported
             raise CheckpointError(
                 f"{self.path} cannot be run on pictures of {size[0]}x{size[1]} ({first_line(error)}): "
                 "export it for those that it takes, or set task.size"
             ) from error
-        named = zip(self.output_names, answers, strict=True)
+        named = zip((self.output_names[i] for i in self.outputs), answers, strict=True)
         return [self._checked(name, np.asarray(value)[:count] if self.batch > 1 else np.asarray(value)) for name, value in named]
 
     def _checked(self, name: str, value: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class TorchNet(nn.Module):
         super().__init__()
         self.net, self._inputs = _convert(file)
         self._one_by_one, self._channels_last = file.one_by_one, file.channels_last
-        self._batch, self._without_batch = file.batch, file.without_batch
+        self._batch, self._without_batch, self._outputs = file.batch, file.without_batch, file.outputs
 
     def forward(self, canvases: torch.Tensor) -> list[torch.Tensor]:
         if not self._one_by_one and self._batch <= 1:
@@ -43,7 +43,8 @@ class TorchNet(nn.Module):
         if self._inputs > 1:
             given.append(torch.tensor([canvases.shape[:1:-1]] * len(canvases), device=canvases.device))
         answers = self.net(*given)
-        return list(answers) if isinstance(answers, (tuple, list)) else [answers]
+        every = list(answers) if isinstance(answers, (tuple, list)) else [answers]
+        return [every[i] for i in self._outputs]
 
 
 def _convert(file: OnnxFile) -> tuple[nn.Module, int]:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.networks.exported import as_list
+from dvcc.networks.exported import as_list, asked, prepared
 from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, NetworkOptions, canvas_size
 from dvcc.networks.onnx_file import OnnxFile, shape_words
 from dvcc.networks.onnx_torch import OnnxModule
@@ -66,11 +66,19 @@ class SegmentationNet(nn.Module):
         size = self._fixed if all(self._fixed) else self._options.size
         return f"{form}, {self._feed.words()}, at {f'{size[0]}x{size[1]}' if size else 'the pictures' + chr(39) + ' size'}"
 
+    differentiable = True
+    """Whether a gradient passes through the network."""
+
     def check_trainable(self) -> None:
-        """Raise `ConfigError` for a network that answers labels."""
+        """Raise `ConfigError` for a network that answers labels, or through which no gradient passes."""
         if self._form.kind == "labels":
             raise ConfigError(
                 "the network answers labels (arg-max), so it can be measured but not trained for: export it with its logits"
+            )
+        if not self.differentiable:
+            raise ConfigError(
+                f"no gradient passes through {type(self.net).__name__}, so it can be measured but not trained for: take no_grad, "
+                "detach and rounding out of its forward"
             )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -116,27 +124,36 @@ def own_segmenter(net: nn.Module, *, options: NetworkOptions) -> SegmentationNet
 
     feed = FEED.changed(options)
     canvas = canvas_size((0, 0), PROBE, options, multiple=1)
-    net = net.eval().requires_grad_(False)
-    with torch.no_grad():
-        pictures = torch.from_numpy(feed.place(probe_pictures(canvas), canvas, feed.placement(canvas, canvas), np))
-        answers = [value.float().numpy() if value.is_floating_point() else value.numpy() for value in as_list(net(pictures))]
-    form = form_of(answers, canvas, options, what=type(net).__name__)
-    return SegmentationNet(net, num_classes=form.num_classes, form=form, feed=feed, options=options)
+    net = prepared(net)
+    pictures = torch.from_numpy(feed.place(probe_pictures(canvas), canvas, feed.placement(canvas, canvas), np))
+    answers = asked(net, pictures.requires_grad_())
+    values = [(value.float() if value.is_floating_point() else value).detach().numpy() for value in answers]
+    form = form_of(values, canvas, options, what=type(net).__name__)
+    segmenter = SegmentationNet(net, num_classes=form.num_classes, form=form, feed=feed, options=options)
+    segmenter.differentiable = answers[form.output].requires_grad
+    return segmenter
 
 
 def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: NetworkOptions, *, what: str) -> Form:
-    """What answers to two pictures are: the first that is a map of labels or of two classes or more."""
+    """What answers to two pictures are: the first that is a map of two classes or more, else the first that is one of labels.
+
+    Raises `ConfigError` for maps of different numbers of classes (features beside logits) unless `options.classes` is one of
+    them, `CheckpointError` where there is no map.
+    """
     from dvcc.networks.detectors.fastestdet import is_fastestdet
 
     given = " and ".join(shape_words(value.shape[1:]) for value in answers)
     needed = "segmentation needs logits, probabilities or labels of at least 2 classes, [classes, h, w] or [h, w, classes]"
     words = f"{what} gives {given} for a picture of {canvas[0]}x{canvas[1]}"
+    labels: list[Form] = []
+    maps: list[Form] = []
     for output, value in enumerate(answers):
         if (whole := _labels(value)) is not None and _like(whole.shape[1:], canvas):
             classes = options.classes or _MOST_LABELS
             if int(whole.max()) >= classes:
                 raise ConfigError(f"{words}, with labels up to {int(whole.max())}: set task.classes to how many there are")
-            return Form(output, "labels", None, classes)
+            labels.append(Form(output, "labels", None, classes))
+            continue
         if value.ndim != 4 or value.dtype.kind != "f":
             continue
         for axis in (1, 3):
@@ -149,8 +166,16 @@ def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: Network
                 )
             sums = value.sum(axis)
             probable = value.min() >= -_ROUNDING and bool((abs(sums - 1) < _ROUNDING * 10).all())
-            return Form(output, "probabilities" if probable else "logits", axis, value.shape[axis])
-    raise CheckpointError(f"{words}, but {needed}")
+            maps.append(Form(output, "probabilities" if probable else "logits", axis, value.shape[axis]))
+            break
+    counts = sorted({form.num_classes for form in maps})
+    if len(counts) > 1:
+        maps = [form for form in maps if form.num_classes == options.classes]
+        if not maps:
+            raise ConfigError(f"{words}: set task.classes to how many classes there are, {' or '.join(map(str, counts))}")
+    if not maps and not labels:
+        raise CheckpointError(f"{words}, but {needed}")
+    return (maps or labels)[0]
 
 
 def _labels(value: np.ndarray) -> np.ndarray | None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from einops import einsum, rearrange
+from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -28,6 +30,7 @@ _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the
 _DOUBT = 0.4  # a box below this score does no harm as a false alarm
 _FALSE_ALARM = 0.5  # what a false alarm of score 1 costs, in lost objects
 _MOST_OBJECTS = 40.0  # of a clip that count in a mean over clips
+_RED = (255, 0, 0)  # of the boxes in pictures
 _GRID = 88  # rows and columns of the degradation: finer than macroblocks up to 1408 pixels, and four times FastestDet's 22
 
 
@@ -68,7 +71,8 @@ class DetectionTask(Task):
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Candidates (.., M, 4 + K)."""
         check_rgb(frames, task="detection")
-        return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
+        pictures = rearrange(frames if self.net.takes_bytes else as_float(frames), "... c h w -> (...) c h w")
+        return self.net(pictures).unflatten(0, frames.shape[:-3])
 
     def silence(self) -> str | None:
         """A file or a module of the user's may have been read or fed wrongly."""
@@ -151,15 +155,15 @@ class DetectionTask(Task):
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """Boxes, with class and score, over the frame."""
-        pixels = (as_float(frame).cpu() * 255).round().to(torch.uint8)
+        pixels = super().picture(frame, prediction)
         boxes = self._objects(prediction)
-        if not len(boxes.labels):
-            return pixels
-        from torchvision.utils import draw_bounding_boxes
-
-        corners = boxes.corners.cpu() * torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
-        words = [f"{_name_of(int(label))} {float(score):.2f}" for label, score in zip(boxes.labels, boxes.scores, strict=True)]
-        return draw_bounding_boxes(pixels, corners, words, colors="red", width=2)
+        image = Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
+        pen = ImageDraw.Draw(image)
+        for corners, label, score in zip(*(part.tolist() for part in boxes), strict=True):
+            left, top, right, bottom = (share * side for share, side in zip(corners, image.size * 2, strict=True))
+            pen.rectangle((left, top, right, bottom), outline=_RED, width=2)
+            pen.text((left + 4, top + 2), f"{_name_of(label)} {score:.2f}", fill=_RED)
+        return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w")
 
 
 class DetectionMetric(AveragePrecision):

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.networks.embedding import load_embedding_net
+from dvcc.networks.exported import asked, prepared
+from dvcc.networks.onnx_file import PROBE
 from dvcc.tasks.base import MeanScore, Task
 from dvcc.tasks.metric import Metric
 
@@ -28,6 +30,8 @@ class EmbeddingTask(Task):
         self, *, model: str = "efficientnet_lite0", weights: str | Path | None = None, net: nn.Module | None = None
     ) -> None:
         super().__init__()
+        if net is not None:
+            asked(prepared(net), torch.zeros(1, 3, *PROBE))
         self.net = (net or load_embedding_net(model, weights=weights)).eval().requires_grad_(False)
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:

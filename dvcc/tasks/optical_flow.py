@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.errors import ConfigError
+from dvcc.networks.exported import asked, prepared
+from dvcc.networks.onnx_file import PROBE
 from dvcc.networks.optical_flow import load_flow_net
 from dvcc.pixels import as_float
 from dvcc.tasks.base import Task, check_rgb
@@ -35,6 +37,8 @@ class OpticalFlowTask(Task):
 
     def __init__(self, *, model: str = "ours", weights: str | Path | None = None, net: nn.Module | None = None) -> None:
         super().__init__()
+        if net is not None:
+            asked(prepared(net), torch.zeros(1, 3, *PROBE), torch.zeros(1, 3, *PROBE))
         self.net = (net or load_flow_net(model, weights=weights)).eval().requires_grad_(False)
         self.model = model
 

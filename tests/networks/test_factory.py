@@ -1,12 +1,23 @@
 """Networks and tasks of one's own by package.module:name: found in the current folder, refused in one sentence."""
 
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.tasks import EmbeddingTask, SegmentationTask, Task, build_task, check_model
+from dvcc.tasks import (
+    ClassificationTask,
+    DetectionTask,
+    EmbeddingTask,
+    OpticalFlowTask,
+    SegmentationTask,
+    Task,
+    build_task,
+    check_model,
+)
 
 MODULE = """
 from torch import nn
@@ -125,3 +136,69 @@ def test_other_refusals():
         build_task("reconstruction", model="own_nets:Half")
     with pytest.raises(ConfigError, match="has no Third"):
         check_model("embedding", "own_nets:Third")
+
+
+class Own(nn.Module):
+    """One convolution, in training mode with dropout, and what `tail` makes of its answer."""
+
+    def __init__(self, tail) -> None:
+        super().__init__()
+        self.conv, self.drop, self.tail = nn.Conv2d(3, 4, 4, 4), nn.Dropout(0.9), tail
+        self.train()
+
+    def forward(self, images):
+        return self.tail(self.drop(self.conv(images)))
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+
+
+ANSWERS = {
+    "loss and logits": lambda map: {"loss": None, "logits": map, "name": "x"},
+    "tuple": lambda map: (map, [map]),
+    "dataclass": Output,
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_is_no_tensor_among_the_answers_is_left_out(name):
+    images = torch.rand(2, 3, 32, 48)
+    task = SegmentationTask(net=Own(ANSWERS[name]).double())
+    assert task.predict(images).shape == (2, 4, 32, 48) and torch.equal(task.predict(images), task.predict(images))
+    task.check_trainable()
+
+
+@pytest.mark.parametrize(
+    ("tail", "sentence"),
+    [
+        (lambda map: map.nothing, r"Own, given pictures \(.*, 3, .*\), fails \(AttributeError: .*nothing.*\): mend its forward"),
+        (lambda map: None, r"Own, given pictures .* gives a NoneType without a tensor"),
+        (lambda map: map.detach().numpy(), "gives a ndarray without a tensor: return a tensor"),
+    ],
+)
+def test_a_module_that_fails_is_one_sentence(tail, sentence):
+    for build in (SegmentationTask, DetectionTask, ClassificationTask, EmbeddingTask):
+        with pytest.raises(CheckpointError, match=sentence) as error:
+            build(net=Own(tail))
+        assert "\n" not in str(error.value)
+    with pytest.raises(CheckpointError, match=r"Own, given pictures \(.*\) and \(.*\), fails"):
+        OpticalFlowTask(net=Own(tail))
+
+
+def test_a_module_without_a_gradient_is_measured_and_not_trained_for():
+    task = SegmentationTask(net=Own(torch.Tensor.detach))
+    assert task.predict(torch.rand(2, 3, 32, 48)).shape == (2, 4, 32, 48)
+    with pytest.raises(ConfigError, match="no gradient passes through Own, so it can be measured but not trained for"):
+        task.check_trainable()
+
+
+def test_maps_of_different_numbers_of_classes_are_told_apart_by_their_number():
+    def features_first(map):
+        return {"features": torch.cat([map, map], 1), "labels": map.argmax(1), "logits": map}
+
+    with pytest.raises(ConfigError, match=r"set task\.classes to how many classes there are, 4 or 8"):
+        SegmentationTask(net=Own(features_first))
+    task = SegmentationTask(net=Own(features_first), classes=4)
+    assert task.predict(torch.rand(2, 3, 32, 48)).shape == (2, 4, 32, 48) and task.net.num_classes == 4

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -37,6 +38,18 @@ class _Own(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.bend(self.mix(images)) * self.gain + self.shift
+
+
+@pytest.mark.parametrize("name", ["w.data", "w" * 200 + ".data"])
+def test_weights_beside_a_file_count(name, tmp_path):
+    """An ONNX file names the file that it keeps its weights in; from 128 letters on, the name's length has two bytes."""
+    path = write_segmenter(tmp_path / "a.onnx")
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=name, size_threshold=0)
+    key = task_key(SegmentationTask(model=str(path)))
+    weights = bytearray((tmp_path / name).read_bytes())
+    weights[-1] ^= 1  # a sign or an exponent
+    (tmp_path / name).write_bytes(weights)
+    assert task_key(SegmentationTask(model=str(path))) != key
 
 
 def test_files_of_equal_weights_are_different_networks(tmp_path):

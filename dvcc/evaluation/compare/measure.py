@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
 
-from dvcc.clip import frames_to_clip
+from dvcc.clip import frames_to_rgb
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.evaluation.compare.encoding import Measured
 from dvcc.evaluation.compare.pictures import jpeg
@@ -25,7 +22,6 @@ from dvcc.tasks.judging import PART, merged, pooled, predict_frames, refuse_sile
 from dvcc.tasks.metric import State
 
 _PIXELS_AT_ONCE = 4_000_000  # of a part: a network's logits are eighty bytes and more for every pixel
-_READERS = 2  # threads that decode parts of the encodes while the network judges others
 
 
 @dataclass
@@ -76,23 +72,23 @@ def judge_all(
     places = sorted({int((i + 0.5) * predictions / num_shown) for i in range(num_shown)})
     pictured = {index: PicturedFrame(index) for index in places}
     windows = _windows(stretch, block=block, overlap=task.overlap)
-    streams = [_coded_parts(m.path, m.fps, windows) for m in measured]
+    streams = [_coded_parts(m.path, windows) for m in measured]
     parts: list[tuple[list[State], list[State]]] = [([], []) for _ in measured]
-    with ThreadPoolExecutor(_READERS) as readers:
-        for start, stop in windows:
-            uncoded = stretch.part(start, stop).frames
-            count = stop - start - task.overlap
-            here = [index for index in places if start <= index < start + count]
-            labels = _labels(task, uncoded, {index - start: pictured[index] for index in here})
-            for m, frames, (states, psnr_states) in zip(measured, _next_parts(streams, readers), parts, strict=True):
-                looked_at = {index - start: pictured[index] for index in here if m.target_kbps == shown_target}
-                states.append(_judge(task, frames, labels, looked_at, m.controller))
-                # Frames of the overlap are the next part's.
-                without_overlap = slice(0, len(frames) if stop == stretch.num_frames else count)
-                psnr = ReconstructionTask().metric()
-                psnr.update(frames[without_overlap], uncoded[without_overlap])
-                psnr_states.append(psnr.state)
-            advance(count)
+    for start, stop in windows:
+        uncoded = stretch.part(start, stop).frames
+        count = stop - start - task.overlap
+        here = [index for index in places if start <= index < start + count]
+        labels = _labels(task, uncoded, {index - start: pictured[index] for index in here})
+        # In one thread: what another one decodes ahead lies in a heap of its own, which took 250 MB more at 1080p.
+        for m, frames, (states, psnr_states) in zip(measured, map(next, streams), parts, strict=True):
+            looked_at = {index - start: pictured[index] for index in here if m.target_kbps == shown_target}
+            states.append(_judge(task, frames, labels, looked_at, m.controller))
+            # Frames of the overlap are the next part's.
+            without_overlap = slice(0, len(frames) if stop == stretch.num_frames else count)
+            psnr = ReconstructionTask().metric()
+            psnr.update(frames[without_overlap], uncoded[without_overlap])
+            psnr_states.append(psnr.state)
+        advance(count)
     blocks = [start // block for start, _ in windows]
     for m, (states, psnr_states) in zip(measured, parts, strict=True):
         m.states = [_joined(task, states, blocks, number) for number in sorted(set(blocks))]
@@ -148,18 +144,7 @@ def _windows(stretch: Stretch, *, block: int, overlap: int) -> list[tuple[int, i
     return windows
 
 
-def _next_parts(streams: Sequence[Iterator[torch.Tensor]], readers: ThreadPoolExecutor) -> Iterator[torch.Tensor]:
-    """The next part of every stream, read a little before it is asked for."""
-    waiting: deque[Future[torch.Tensor]] = deque()
-    for stream in streams:
-        waiting.append(readers.submit(next, stream))
-        if len(waiting) > _READERS:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _coded_parts(path: Path, fps: Fraction, windows: Sequence[tuple[int, int]]) -> Iterator[torch.Tensor]:
+def _coded_parts(path: Path, windows: Sequence[tuple[int, int]]) -> Iterator[torch.Tensor]:
     """Decoded RGB of every window, uint8 (T, 3, H, W)."""
     with open_container(path) as container:
         container.streams.video[0].codec_context.thread_count = 1
@@ -170,4 +155,4 @@ def _coded_parts(path: Path, fps: Fraction, windows: Sequence[tuple[int, int]]) 
             held = held[start - first :]
             first = start
             held += [next(frames) for _ in range(stop - start - len(held))]
-            yield frames_to_clip(held, fps).frames
+            yield torch.from_numpy(frames_to_rgb(held))

@@ -14,7 +14,7 @@ from dvcc.networks.detectors.end_to_end import EndToEnd
 from dvcc.networks.detectors.fastestdet import FastestDet
 from dvcc.networks.detectors.gfl import Nanodet, Picodet
 from dvcc.networks.detectors.queries import Detr, RfDetr, RtDetr
-from dvcc.networks.detectors.recognise import recognise, shaped_as
+from dvcc.networks.detectors.recognise import outputs_of, recognise, shaped_as
 from dvcc.networks.detectors.suppressed import Mmdetection, Yolov7
 from dvcc.networks.detectors.torchvision import Torchvision
 from dvcc.networks.detectors.ultralytics import Ultralytics
@@ -64,10 +64,23 @@ def load_detector(
     canvas = file.canvas(PROBE, options, multiple=OPEN_MULTIPLE)
     # How to feed it follows from the layout, which follows from its answers, whose form does not depend on the feed.
     answers = file.probe(probe_pictures(canvas) * (options.range or file.feed(Feed()).range))
+    file.outputs = outputs_of(LAYOUTS, answers, canvas)
+    answers = [answers[i] for i in file.outputs]
     layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=str(path))
     feed = file.feed(layout.feed).changed(options)
     classes, fitting = layout.num_classes(answers, options), shaped_as(LAYOUTS, answers, canvas)
     return Detector(file, layout, feed=feed, options=options, num_classes=classes, fitting=[fitted.name for fitted in fitting])
 
 
-__all__ = ["LAYOUTS", "Boxes", "Detector", "Layout", "candidates_of", "load_detector", "recognise", "select", "shaped_as"]
+__all__ = [
+    "LAYOUTS",
+    "Boxes",
+    "Detector",
+    "Layout",
+    "candidates_of",
+    "load_detector",
+    "outputs_of",
+    "recognise",
+    "select",
+    "shaped_as",
+]

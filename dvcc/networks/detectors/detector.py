@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from dvcc.errors import CheckpointError
 from dvcc.networks.detectors.base import Boxes, Layout, Size, select
 from dvcc.networks.feed import OPEN_MULTIPLE, Feed, NetworkOptions, Placement
 from dvcc.networks.onnx_file import OnnxFile
+
+_SHARES = 2.0
+"""Largest corner, in pixels, of boxes that can be no objects."""
 
 
 class Detector:
@@ -62,7 +66,22 @@ class Detector:
         return [select(candidates, least_score=least_score, suppress=self.layout.suppress) for candidates in per_picture]
 
 
+def _end_of_shares(corners: Any, scores: Any, layout: Layout) -> float | None:
+    """The largest corner where there are objects and all boxes lie in the first two pixels, else None."""
+    if not corners.shape[1] or (corners > _SHARES).any() or (corners < 0).any() or not (scores >= layout.object_score).any():
+        return None
+    return float((corners.detach() if hasattr(corners, "detach") else corners).max())
+
+
 def candidates_of(layout: Layout, answers: Any, canvas: Size, placement: Placement, num_classes: int, xp: Any) -> Any:
-    """Candidates (N, M, 4 + num_classes) of answers of numpy or torch."""
+    """Candidates (N, M, 4 + num_classes) of answers of numpy or torch.
+
+    Raises `CheckpointError` where all objects lie in the first two pixels: such a network answers shares of the sides.
+    """
     corners, scores = layout.decode(answers, canvas, num_classes, xp)
+    if (end := _end_of_shares(corners, scores, layout)) is not None:
+        raise CheckpointError(
+            f"the network's boxes end at {end:.3g}, as shares of the sides do, but layout {layout.name} is "
+            f"{layout.form}: export it with boxes in pixels, or set task.layout"
+        )
     return xp.concat([placement.shares(corners, xp), xp.clip(scores, 0.0, 1.0)], axis=-1)

@@ -36,7 +36,7 @@ def recognise(
         names = " or ".join(layout.name for layout in shaped)
         raise CheckpointError(
             f"{what} {gives(answers, canvas)}: that is the form of {names}, but not its numbers ({_ranges(answers)}); scores lie "
-            f"within 0..1 there. Export it with its post-processing up to the scores, or name it by task.layout"
+            "within 0..1 there, and boxes where the form says. Export it with its post-processing up to boxes and scores"
         )
     forms = "; ".join(f"{layout.name}: {layout.form}" for layout in layouts.values())
     raise CheckpointError(f"{what} {gives(answers, canvas)}, which is no detector's layout that dvcc knows ({forms})")
@@ -45,6 +45,18 @@ def recognise(
 def shaped_as(layouts: Mapping[str, Layout], answers: Sequence[np.ndarray], canvas: Size) -> list[Layout]:
     """The layouts whose form answers have, whatever their values."""
     return [layout for layout in layouts.values() if layout.shaped(answers, canvas)]
+
+
+def outputs_of(layouts: Mapping[str, Layout], answers: Sequence[np.ndarray], canvas: Size) -> list[int]:
+    """Numbers of the answers that count, in order: all; or, where those have no layout's form, without the maps of features or
+    masks beside them, or with the maps last."""
+    flat = [i for i, value in enumerate(answers) if value.ndim <= 3]
+    maps = [i for i, value in enumerate(answers) if value.ndim > 3]
+    every = list(range(len(answers)))
+    for numbers in (every, flat + maps, flat):
+        if numbers and shaped_as(layouts, [answers[i] for i in numbers], canvas):
+            return numbers
+    return every
 
 
 def gives(answers: Sequence[np.ndarray], canvas: Size) -> str:

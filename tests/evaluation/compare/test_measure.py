@@ -1,7 +1,13 @@
 """Judging in parts is judging the whole, and holds a few frames whatever the length."""
 
 import io
+import os
+import pickle
+import subprocess
+import sys
 import weakref
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +25,7 @@ from dvcc.evaluation.compare.stretch import PART, copy_stretch
 from dvcc.rate_control import Means, build_rate_controller
 from dvcc.tasks import DetectionTask, build_task
 from dvcc.tasks.judging import judge, predict_frames
-from tests.conftest import make_scene
+from tests.conftest import make_scene, write_detector
 from tests.evaluation.compare.conftest import stretch_of
 
 
@@ -63,10 +69,10 @@ class Held:
 
 def most_held(frames: int, folder, monkeypatch) -> tuple[int, int]:
     """Frames of the stretch before the encoders, and of all videos before the networks, that are held at once in a comparison."""
-    frames_read, clips, read, whole = Held(), Held(), np.fromfile, measure.frames_to_clip
+    frames_read, clips, read, whole = Held(), Held(), np.fromfile, measure.frames_to_rgb
     stretch = stretch_of(make_scene(frames=frames), folder)
     monkeypatch.setattr(np, "fromfile", lambda *given, **how: frames_read.add(read(*given, **how)))
-    monkeypatch.setattr(measure, "frames_to_clip", lambda some, fps: clips.add(whole(some, fps), len(some)))
+    monkeypatch.setattr(measure, "frames_to_rgb", lambda some: clips.add(whole(some), len(some)))
     part = type(stretch).part
     monkeypatch.setattr(type(stretch), "part", lambda self, *span: clips.add(part(self, *span), span[1] - span[0]))
     control, codec = deploy(ControlNetwork(width=8)), X264(gop=4)
@@ -105,3 +111,33 @@ def test_a_detector_that_finds_nothing_on_the_uncoded_stretch_is_refused(detecto
     with pytest.raises(ConfigError, match=r"finds nothing of score 0\.99 or more .* Set what is wrong by task\.layout"):
         check_reference(stretch, DetectionTask(model=str(detector), score=0.99))
     check_reference(stretch, DetectionTask(model=str(detector), score=0.01))
+
+
+_JUDGING = """
+import pickle, resource, sys
+from pathlib import Path
+from dvcc.evaluation.compare.measure import judge_all
+from dvcc.tasks import build_task
+
+stretch, measured = pickle.loads(Path(sys.argv[1], "work.pickle").read_bytes())
+task = build_task("detection", model=str(Path(sys.argv[1], "net.onnx")))
+pictured = judge_all(stretch, measured, task, block=3, shown_target=100.0, num_shown=1, advance=int)
+print(len(pictured), *sorted({"matplotlib", "scipy", "torchmetrics", "torchvision"} & set(sys.modules)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_judging_eight_encodes_at_1080p_takes_less_than_a_gigabyte(tmp_path):
+    small = make_scene(frames=3, height=108, width=192)
+    clip = replace(small, **{name: getattr(small, name).repeat(10, 1).repeat(10, 2) for name in "yuv"})
+    coded = X264(preset="ultrafast").encode(clip, CRF(36))
+    (tmp_path / "coded.mp4").write_bytes(coded.bitstream)
+    write_detector(tmp_path / "net.onnx")
+    measured = [Measured("abr2", 100.0, tmp_path / "coded.mp4", coded.bits_per_frame, coded.fps, 1, 0.0) for _ in range(8)]
+    (tmp_path / "work.pickle").write_bytes(pickle.dumps((stretch_of(clip, tmp_path), measured)))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-W", "error", "-c", _JUDGING, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert result.returncode == 0, result.stderr
+    shown, megabytes = result.stdout.splitlines()
+    assert shown == "1" and float(megabytes) < 1000  # nothing that draws or trains is imported

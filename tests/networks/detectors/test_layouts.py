@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -137,3 +138,32 @@ def test_a_gradient_passes_through_a_file_that_torch_can_imitate(tmp_path):
     torch.testing.assert_close(trained.detach(), judged, rtol=1e-3, atol=1e-3)
     trained.square().sum().backward()
     assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["ultralytics", "rfdetr"])
+def test_maps_beside_the_answers_are_not_looked_at(name, tmp_path):
+    """Masks, and the feature maps of exports that leave a network's heads in: last or first."""
+    path = write_finder(tmp_path / "net.onnx", name)
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((1, 5, 4, 4), np.float32), "features"))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["features"], ["map"]))
+    outputs = [*model.graph.output, onnx.helper.make_tensor_value_info("map", onnx.TensorProto.FLOAT, None)]
+    for order in (outputs, outputs[::-1]):
+        del model.graph.output[:]
+        model.graph.output.extend(order)
+        onnx.save(model, path)
+        detector = load_detector(path, options=options_of(name))
+        assert detector.layout.name == name
+        np.testing.assert_allclose(box_of(detector, picture()), shares(), atol=0.02)
+
+
+def test_boxes_as_shares_where_pixels_belong_are_refused_once_one_is_seen(tmp_path):
+    path = write_finder(tmp_path / "net.onnx", "end_to_end")
+    model = onnx.load(path)
+    concat = next(node for node in model.graph.node if node.output[0] == "full")
+    model.graph.node.insert(list(model.graph.node).index(concat), onnx.helper.make_node("Div", ["xyxy", "side"], ["share"]))
+    concat.input[0] = "share"
+    onnx.save(model, path)
+    detector = load_detector(path, options=options_of("end_to_end"))
+    with pytest.raises(CheckpointError, match=r"boxes end at 0\.\d+, as shares of the sides do, but layout end_to_end"):
+        detector.detect(picture())
