@@ -94,9 +94,10 @@ def build_plan(config: SurrogateConfig | ControlConfig) -> Plan:
     )
 
 
-def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, rungs: list[int]) -> None:
-    """Raise `ConfigError` when the surrogate at `path` imitates another encoder than `codec`, or needs other rungs."""
-    if stored["surrogate"]["qps"] != list(rungs):
+def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, rungs: list[int] | None) -> None:
+    """Raise `ConfigError` when the surrogate at `path` imitates another encoder than `codec`, or needs other rungs; None for one
+    that reads no ladder."""
+    if rungs is not None and stored["surrogate"]["qps"] != list(rungs):
         raise ConfigError(f"{path} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
     if stored["run"]["codec"] != to_dict(codec):
         raise ConfigError(f"{path} imitates another encoder, {stored['run']['codec']}: set codec.* to it, or train anew")

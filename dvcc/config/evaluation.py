@@ -53,6 +53,9 @@ class EvaluateControlConfig(VideoRun):
 class EvaluateSurrogateConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
     checkpoint: str = "runs/surrogate/surrogate.safetensors"  # file of the surrogate
+    beside: list[str] = field(default_factory=list)  # further surrogates on the same maps, for the table that compares them
+    draws: list[int] = field(default_factory=list)  # descent through frames, its gradient averaged over so many draws of noise
+    second_judge: str | None = None  # task.model that judges the steps of these, too, and had no part in their gradient
     mean_qps: list[int] = field(default_factory=lambda: [20, 28, 36, 44])  # of the maps
     maps: int = 16  # per clip and mean QP
     pictured_maps: int = 5  # of these, those whose frames are compared
@@ -60,6 +63,12 @@ class EvaluateSurrogateConfig(VideoRun):
 
     def __post_init__(self) -> None:
         at_least(self, maps=3, pictured_maps=2, bootstrap=0, seed=0)
+        if self.draws and (min(self.draws) < 1 or sorted(set(self.draws)) != self.draws):
+            raise ConfigError(f"draws are rising numbers from 1, e.g. [1,4,16], got {self.draws}")
+        if self.second_judge is not None and not self.draws:
+            raise ConfigError(f"second_judge={self.second_judge} judges the steps of draws: set draws, e.g. draws=[1,4,16]")
+        if len({self.checkpoint, *self.beside}) <= len(self.beside):
+            raise ConfigError(f"beside are surrogates other than {self.checkpoint}, each once, got {self.beside}")
         if not self.mean_qps or not all(2 <= qp <= MAX_QP for qp in self.mean_qps):
             raise ConfigError(f"mean_qps are QPs from 2 to 51, got {self.mean_qps}")
 

@@ -42,7 +42,7 @@ class TrainerConfig:
 @dataclass
 class SurrogateModel:
     name: str = "anchored"  # anchored composes the clip's ladder; network and structured predict everything
-    width: int = 48  # channels of its layers
+    width: int | None = None  # channels of its layers; None: 48, of structured 24
     flow: str = "ours"  # what aligns frames: ours, raft_small or raft_large
     flow_weights: str | None = None  # file for it; None: its own
 

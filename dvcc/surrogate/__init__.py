@@ -20,6 +20,13 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "network": lambda *, qps, gop, **settings: NetworkSurrogate(gop=gop, **settings),
 }
 
+_WIDTHS = {"structured": 24}
+
+
+def default_width(name: str) -> int:
+    """Channels of the surrogate `name` where none are asked for."""
+    return _WIDTHS.get(name, 48)
+
 
 def build_surrogate(
     name: str, *, qps: Sequence[int], gop: int, width: int, flow: str = "ours", flow_weights: str | None = None
@@ -49,6 +56,7 @@ __all__ = [
     "StructuredSurrogate",
     "Surrogate",
     "build_surrogate",
+    "default_width",
     "load_surrogate",
     "mean_qp",
     "one_hot_qp",

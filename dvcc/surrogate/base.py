@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC as AbstractBase
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -43,6 +43,9 @@ class Prediction(NamedTuple):
         return torch.logsumexp(self.log_bits, dim=1)
 
 
+GroupPredictor = Callable[[torch.Tensor, Sequence[int]], Prediction]
+
+
 class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
     """Predicts what the codec would make of a clip and a QP map, in two steps: the clip, then any number of maps."""
 
@@ -66,6 +69,12 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         straight-through or not) or soft. Differentiable in `qp`. frame_numbers: the frames to predict, by number (None: all);
         with fewer it is faster, and with none, [], there are bits only.
         """
+
+    def group_predictor(self, sample: Sample) -> GroupPredictor:
+        """How a training asks about the N maps of a batched sample: a function of their numbers int64 (K,) and of the frames to
+        predict, which returns a prediction of B x K maps."""
+        analysis, qp = self.analyse(sample), one_hot_qp(sample["qp"])
+        return lambda maps, frames: self.predict(analysis, qp[:, maps].flatten(0, 1), frame_numbers=frames)
 
     def without_pixels(self, analysis: Analysis) -> Analysis:
         """An analysis small enough to keep, good for predictions of bits and degradation only (frame_numbers=[])."""

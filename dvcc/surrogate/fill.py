@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from dvcc.errors import ConfigError
 from dvcc.surrogate.judged import JudgedLadders
-from dvcc.surrogate.samples import LadderSamples, Sample
+from dvcc.surrogate.samples import Clips, LadderSamples, Sample
+from dvcc.surrogate.store import SampleStore
 from dvcc.training.bar import progress_bar
 from dvcc.training.batches import worker_context
 
 T = TypeVar("T")
 
 
-def fill_samples(samples: LadderSamples, *, workers: int) -> None:
-    """Encode, decode and store what `samples` lacks, clip by clip.
+class Storing(Protocol):
+    """Samples that are made once per clip and kept."""
 
-    Raises `ConfigError` when the disk has no room for the pixels.
+    @property
+    def clips(self) -> Clips: ...
+
+    @property
+    def store(self) -> SampleStore: ...
+
+    def is_stored(self, clip: int, /) -> bool: ...
+
+    def paths(self, clip: int, /) -> list[Path]: ...
+
+    def store_clip(self, clip: int, /) -> None: ...
+
+
+def fill_samples(samples: Storing, *, workers: int, to: str = "encode", title: str = "encoding") -> None:
+    """Make and store what `samples` lacks, clip by clip: encodes, decoded pixels, or what is computed of them.
+
+    Raises `ConfigError` when the disk has no room for it.
     """
     missing = [clip for clip in range(len(samples.clips)) if not samples.is_stored(clip)]
     folder = samples.store.folder
     if not missing or folder is None:
         return
     first = missing.pop(0)
-    _store(samples, first)  # tells how large the others are going to be
+    samples.store_clip(first)  # tells how large the others are going to be
     size = sum(path.stat().st_size for path in samples.paths(first))
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -37,8 +55,8 @@ def fill_samples(samples: LadderSamples, *, workers: int) -> None:
             f"decoded samples need {_size(size * len(missing))} more in {folder}, and the disk has {_size(free)} free: "
             f"lower data.max_clips or data.groups, set data.cache to another disk, or set data.store_pixels=false"
         )
-    print(f"{folder}: {len(missing) + 1} clips to encode, about {_size(size * (len(missing) + 1))} decoded")
-    for _ in _run(_Stored(samples), missing, workers=workers, title="encoding"):
+    print(f"{folder}: {len(missing) + 1} clips to {to}, about {_size(size * (len(missing) + 1))}")
+    for _ in _run(_Stored(samples), missing, workers=workers, title=title):
         pass
 
 
@@ -54,11 +72,11 @@ def fill_judged(judged: JudgedLadders, *, workers: int, device: torch.device) ->
 class _Stored(Dataset[int]):
     """Storing as a data set, for a loader's workers."""
 
-    def __init__(self, samples: LadderSamples) -> None:
+    def __init__(self, samples: Storing) -> None:
         self.samples = samples
 
     def __getitem__(self, clip: int) -> int:
-        _store(self.samples, clip)
+        self.samples.store_clip(clip)
         return clip
 
 
@@ -91,10 +109,3 @@ def _run(dataset: Dataset[T], indices: list[int], *, workers: int, title: str) -
 
 def _size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _store(samples: LadderSamples, clip: int) -> None:
-    for group in range(samples.groups):
-        samples.without_pixels(clip * samples.groups + group)
-    if samples.store_pixels:
-        samples.ladder_frames(clip)

@@ -123,6 +123,18 @@ class LadderSamples(Dataset[Sample]):
         stored = self.store.get(self._words(clip, "pixels"), lambda: {"ladder_frames": self._ladder(clip).frames})
         return stored["ladder_frames"][rungs]
 
+    def store_clip(self, clip: int) -> None:
+        """Encode, decode and keep all items of a clip."""
+        for group in range(self.groups):
+            self.without_pixels(clip * self.groups + group)
+        if self.store_pixels:
+            self.ladder_frames(clip)
+
+    def group_words(self, index: int) -> list[object]:
+        """What the maps of an item depend on, for what is made of them."""
+        clip, group = divmod(index, self.groups)
+        return self._words(clip, "maps", group)
+
     def is_stored(self, clip: int) -> bool:
         """Whether all items of a clip can be read from the store."""
         return self.store.folder is not None and all(self.store.has(words) for words in self._entries(clip))

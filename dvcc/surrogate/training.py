@@ -26,8 +26,8 @@ from dvcc.config.parse import to_dict
 from dvcc.errors import ConfigError
 from dvcc.networks.weights import Weights, save_weights
 from dvcc.pixels import as_float
-from dvcc.surrogate import Prediction, Surrogate, build_surrogate, load_surrogate, one_hot_qp
-from dvcc.surrogate.base import log_coding_error, per_macroblock
+from dvcc.surrogate import Prediction, StructuredSurrogate, Surrogate, build_surrogate, default_width, load_surrogate
+from dvcc.surrogate.base import GroupPredictor, log_coding_error, per_macroblock
 from dvcc.surrogate.control_variates import control_variate_loss
 from dvcc.surrogate.data import build_samples
 from dvcc.surrogate.fill import fill_samples
@@ -35,6 +35,7 @@ from dvcc.surrogate.judged import Judge
 from dvcc.surrogate.pictures import SurrogatePictures
 from dvcc.surrogate.samples import Sample
 from dvcc.surrogate.step_samples import StepSamples
+from dvcc.surrogate.structured.layers import LayerSamples
 from dvcc.tasks.base import Task
 from dvcc.training.folder import check_out
 from dvcc.training.record import trained_on, versions
@@ -114,13 +115,12 @@ class SurrogateModule(L.LightningModule):
         if self._judge is not None and self.surrogate.reads_ladder:
             with without_drawing(self.device):
                 batch = self._judge.with_degradation(batch)
-        analysis = self.surrogate.analyse(batch)
-        qp = one_hot_qp(batch["qp"])
-        bits = self.surrogate.predict(analysis, qp.flatten(0, 1), frame_numbers=[])
+        predict = self.surrogate.group_predictor(batch)
+        bits = predict(torch.arange(n, device=self.device), [])
         pictured = batch["shown"][0, : self.maps_with_frames]
         asked = batch["asked"][0].tolist()
         coded_frames = batch["coded_frames"][:, : len(pictured), asked]
-        with_frames = self.surrogate.predict(analysis, qp[:, pictured].flatten(0, 1), frame_numbers=asked)
+        with_frames = predict(pictured, asked)
         losses = bits_losses(bits.log_bits.unflatten(0, (b, n)), batch["coded_bits"])
         uncoded = batch["frames"][:, asked].repeat_interleave(len(pictured), 0)
         losses |= frame_losses(with_frames, coded_frames.flatten(0, 1), uncoded)
@@ -130,7 +130,7 @@ class SurrogateModule(L.LightningModule):
                 real = self._judge.losses(batch)
             losses["cv_task"] = control_variate_loss(real, imitated)
         elif self.task is not None:
-            losses["cv_task"] = self._cv_task(self.task, analysis, qp, batch, self._adjacent(asked[0], qp.shape[2]))
+            losses["cv_task"] = self._cv_task(self.task, predict, batch, self._adjacent(asked[0], batch["qp"].shape[2]))
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         check_finite(total, step=self.global_step, terms=losses)
         copy = (as_float(batch["frames"])[:, None, asked] - as_float(coded_frames)).abs().mean()
@@ -144,11 +144,10 @@ class SurrogateModule(L.LightningModule):
         first = min(frame, num_frames - count)
         return list(range(first, first + count))
 
-    def _cv_task(self, task: Task, analysis: Any, qp: torch.Tensor, batch: Sample, asked: list[int]) -> torch.Tensor:
+    def _cv_task(self, task: Task, predict: GroupPredictor, batch: Sample, asked: list[int]) -> torch.Tensor:
         """L_cv of the task's loss on the predicted frames `asked`, over all maps of a clip: without a ladder to read."""
-        b, n = qp.shape[:2]
-        qp = qp[:, batch["shown"][0]]  # in the order of the coded frames
-        predicted = self.surrogate.predict(analysis, qp.flatten(0, 1), frame_numbers=asked).frames
+        b, n = batch["qp"].shape[:2]
+        predicted = predict(batch["shown"][0], asked).frames  # in the order of the coded frames
         with torch.no_grad():
             reference = task.predict(as_float(batch["frames"][:, asked])).repeat_interleave(n, 0)
             real = task.loss(task.predict(as_float(batch["coded_frames"][:, :, asked].flatten(0, 1))), reference)
@@ -193,12 +192,12 @@ def run(config: SurrogateConfig) -> Path:
     if not config.cache_only:
         check_out(plan)
     L.seed_everything(config.seed, verbose=False)
-    codec = build_codec(config.codec)
+    codec, data = build_codec(config.codec), config.data
     model: dict[str, Any] = {
         "name": config.surrogate.name,
         "qps": list(config.data.rungs),
         "gop": config.codec.gop,
-        "width": config.surrogate.width,
+        "width": config.surrogate.width or default_width(config.surrogate.name),
         "flow": config.surrogate.flow,
         "flow_weights": config.surrogate.flow_weights,
     }
@@ -206,12 +205,11 @@ def run(config: SurrogateConfig) -> Path:
     begun_from: list[dict[str, Any]] = []
     if config.start is not None:
         surrogate, stored = load_surrogate(config.start)
-        check_surrogate(config.start, stored, codec=config.codec, rungs=config.data.rungs)
-        if stored["surrogate"] != model:
+        check_surrogate(config.start, stored, codec=config.codec, rungs=data.rungs if surrogate.reads_ladder else None)
+        if {**stored["surrogate"], "qps": model["qps"]} != model:  # rungs are checked where they matter
             raise ConfigError(f"{config.start} is the surrogate {stored['surrogate']}, and {model} is asked for: set the same")
         begun_from.append(stored)
     task = None
-    data = config.data
     maps = map_settings(data)
     if config.losses.cv_task:
         task = build_task(config.task).requires_grad_(False)
@@ -221,11 +219,17 @@ def run(config: SurrogateConfig) -> Path:
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
     fill_samples(samples, workers=cache_workers(data.cache_workers))
+    looked_at: dict[str, Any] = {"frames": config.losses.frames, "seed": config.seed, "whole": task is not None}
+    seen: StepSamples | LayerSamples
+    if isinstance(surrogate, StructuredSurrogate):
+        seen = LayerSamples(samples, surrogate, **looked_at)
+        fill_samples(seen, workers=cache_workers(data.cache_workers), to="run the layers on", title="layers")
+    else:
+        seen = StepSamples(samples, **looked_at)
     if config.cache_only:
         return Path(data.cache)
     module = build_module(surrogate, config, task)
     out = plan.out
-    seen = StepSamples(samples, frames=config.losses.frames, seed=config.seed, whole=task is not None)
     pictures = SurrogatePictures(lambda: samples[0], out / "pictures", every=config.logger.pictures_every)
     fit(module, seen, plan, callbacks=[pictures])
     path = out / "surrogate.safetensors"

@@ -18,9 +18,10 @@ from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation.surrogate import report as surrogate_report
 from dvcc.evaluation.surrogate import run as evaluation
 from dvcc.evaluation.surrogate.descent import RealLoss, descent_test, task_gradient_at_equal_bits
-from dvcc.evaluation.surrogate.rows import DescentRow, MapRow
-from dvcc.evaluation.surrogate.summary import correlations, summarise_surrogate
+from dvcc.evaluation.surrogate.rows import AveragedRow, Cost, DescentRow, MapRow
+from dvcc.evaluation.surrogate.summary import averaged_shares, compare_surrogates, correlations, summarise_surrogate
 from dvcc.networks.sources import CHECKPOINTS
+from dvcc.networks.weights import Weights, save_weights
 from dvcc.surrogate import build_surrogate, load_surrogate, one_hot_qp, training
 from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
@@ -52,6 +53,17 @@ def configure(tiny, out, *words):
 
 
 @pytest.fixture(scope="module")
+def without_ladder(checkpoint, tmp_path_factory):
+    """A surrogate of the same encoder that has other rungs, and reads none."""
+    torch.manual_seed(0)
+    model = {"name": "structured", "qps": [20, 30], "gop": 8, "width": 8}
+    path = tmp_path_factory.mktemp("structured") / "surrogate.safetensors"
+    about = {**load_surrogate(checkpoint)[1], "surrogate": model}
+    save_weights(path, Weights("surrogate", about, build_surrogate(**model).state_dict()))
+    return path
+
+
+@pytest.fixture(scope="module")
 def result(tiny, checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     return out, evaluation.run(configure(tiny, out, f"checkpoint={checkpoint}"))
@@ -67,7 +79,50 @@ def test_every_file_is_written_and_the_tables_printed(result):
     assert (out / "pictures" / "examples.png").stat().st_size > 10_000
     assert str(out / "report.md") in printed and "rho2_task_activity" in printed and "test.mp4" in printed
     tables = [[line.count("|") for line in table.splitlines() if line[:1] == "|"] for table in printed.split("\n\n")]
-    assert len(tables) == 4 and all(len(set(pipes)) == 1 for pipes in tables)  # a bare pipe would split a cell
+    assert len(tables) == 5 and all(len(set(pipes)) == 1 for pipes in tables)  # a bare pipe would split a cell
+
+
+def test_a_surrogate_beside_is_measured_on_the_same_maps_with_its_cost(checkpoint, without_ladder, tiny, tmp_path):
+    words = [f"beside=[{without_ladder}]", "draws=[1,2]", "second_judge=ssim", "mean_qps=[30]", "maps=3", "pictured_maps=2"]
+    words += ["data.test=[b.mp4]", "data.clips_per_video=1", "bootstrap=0", f"checkpoint={checkpoint}"]
+    out, printed = tmp_path, evaluation.run(configure(tiny, tmp_path, *words))
+    report = json.loads((out / "report.json").read_text())
+    first, second, activity = report["compared"]
+    assert (first["surrogate"], second["surrogate"]) == (str(checkpoint), str(without_ladder))
+    assert first["size_error_median"] == report["summary"]["size_error_median"] != second["size_error_median"]
+    assert activity["rho2_bits"] == report["summary"]["rho2_bits_activity"]
+    assert (first["num_encodes"], second["num_encodes"]) == (4, 1)  # all rungs; the frame types
+    assert all(row[name] > 0 for row in (first, second) for name in ("encodes", "analysis", "one_map"))
+    own, other = (read_rows(out / name) for name in ("rows.csv", "rows-beside-1.csv"))
+    assert [row["real_log_bits"] for row in own] == [row["real_log_bits"] for row in other]
+    assert {(row["draws"], row["judge"]) for row in report["averaged"]} == {(1, 0), (1, 1), (2, 0), (2, 1)}
+    assert "second judge" in printed and "activity only" in printed
+
+
+def test_shares_and_gains_of_rows_made_by_hand():
+    cases = [(1, 0, 0.5), (1, 0, 1.5), (4, 0, 0.5), (4, 1, float("nan")), (4, 1, 0.9)]
+    shares = averaged_shares([AveragedRow("a", 0, 30, draws, judge, 1.0, step) for draws, judge, step in cases])
+    assert [(row["draws"], row["judge"], row["cases"], row["share"]) for row in shares] == [
+        (1, 0, 2, 0.5),
+        (4, 0, 1, 1.0),
+        (4, 1, 1, 1.0),
+    ]
+    shown = {"psnr": 33.0, "copy_psnr": 30.0, "second_psnr": 34.0, "ssim": 0.9, "second_ssim": 0.92, "mean_qp": 36}
+    maps = [row("a", i, **shown) for i in range(4)] + [row("a", 9, **{**shown, "mean_qp": 20, "psnr": 50.0, "ssim": 0.91})]
+    (one, activity) = compare_surrogates({"x": maps}, {"x": Cost(1, 0.5, 1.0, 2.0)})
+    assert one["gain_share"] == pytest.approx(3 / 4) and one["ssim_short"] == pytest.approx(0.02)
+    assert one["frame_error_median"] == 0.1 and one["one_map"] == 2.0 and "gain_share" not in activity
+
+
+def test_pictures_show_the_map_of_every_row(scene_sample, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(surrogate_report, "strip", lambda panels, path, **words: drawn.update(panels=panels, **words))
+    clip, _, sample = scene_sample
+    surrogate = build_surrogate("anchored", qps=tuple(range(16, 50, 4)), gop=8, width=8).eval()
+    test = evaluation.TestClip(clip, "a", 0, sample, tuple(range(16, 50, 4)))
+    surrogate_report.draw_examples(surrogate, test, X264(), tmp_path / "examples.png")
+    assert len(drawn["panels"]) == 4 * drawn["columns"] and set(drawn["qp"]) <= set(drawn["panels"])
+    assert drawn["qp"]["5/25/45: QP map"][0].tolist() == [5] * 3 + [25] * 3 + [45] * 2
 
 
 def test_the_summary_has_the_fixed_figures_with_intervals(result):
@@ -99,6 +154,9 @@ def test_a_test_video_that_was_trained_on_is_refused(tiny, checkpoint, tmp_path)
     [
         ("codec.gop=4", "another encoder"),
         ("codec.preset=fast", "another encoder"),
+        ("beside=[a,a]", r"beside are surrogates other than .*each once"),
+        ("draws=[4,1]", r"draws are rising numbers from 1"),
+        ("second_judge=ssim", r"judges the steps of draws: set draws"),
         ("codec.preset=fastt", "no preset 'fastt': choose one of"),
     ],
 )
@@ -193,7 +251,7 @@ def test_soft_qps_have_the_level_as_their_mean():
 
 def row(video: str, index: int, **values: float | str) -> MapRow:
     base = MapRow(
-        video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, index, index, -index, 10 + index, -index, 30 + (index % 2), 30.0
+        video, 0, 30, "mixed", 10 + index, 0.0, 0, 0, 0, index, index, -index, 10 + index, -index, 30 + (index % 2), 30.0, 0.1
     )
     return replace(base, **values)
 

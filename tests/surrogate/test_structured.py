@@ -8,7 +8,7 @@ from dvcc.surrogate import build_surrogate, one_hot_qp
 from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.structured.deblocking import clipping, deblock, thresholds
 from dvcc.surrogate.structured.entropy import COUNTED, Counted, EntropyModel, count_levels, luma_bands
-from dvcc.surrogate.structured.motion import block_motion, sample, sampling_grid, upsample
+from dvcc.surrogate.structured.motion import block_motion, moved, upsample
 from dvcc.surrogate.structured.planes import ResidualCoder
 from dvcc.surrogate.structured.prediction import IntraModes, rgb_difference, to_planes
 from dvcc.surrogate.structured.transform import basis, chroma_qp, nested_basis, quantise, to_blocks, to_plane
@@ -197,14 +197,14 @@ def test_motion_is_found_to_the_quarter():
     torch.testing.assert_close(halves[:, ::2, ::2], luma)
     for x, y in ((5.0, -3.0), (-18.0, 12.0), (2.25, -0.5)):
         vectors = torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, 12, 20)
-        moved = sample(halves[:, None], sampling_grid(vectors), scale=2)[:, 0]
-        fields = block_motion(moved, luma)
-        found = sample(halves[:, None], sampling_grid(fields.vectors[:, 0]), scale=2)[:, 0]
-        assert (found - moved)[:, 24:-24, 24:-24].abs().mean() < 0.1 * (luma - moved)[:, 24:-24, 24:-24].abs().mean()
+        target = moved(halves[:, None], vectors, scale=2)[:, 0]
+        fields = block_motion(target, luma)
+        found = moved(halves[:, None], fields.vectors[:, 0], scale=2)[:, 0]
+        assert (found - target)[:, 24:-24, 24:-24].abs().mean() < 0.1 * (luma - target)[:, 24:-24, 24:-24].abs().mean()
     errors = []
     for qp in (0.0, 51.0):
-        chosen = sample(halves[:, None], sampling_grid(fields.at(torch.full((1, 6, 10), qp))), scale=2)[:, 0]
-        errors.append(float((chosen - moved).abs().mean()))
+        chosen = moved(halves[:, None], fields.at(torch.full((1, 6, 10), qp)), scale=2)[:, 0]
+        errors.append(float((chosen - target).abs().mean()))
     assert errors[0] < errors[1]  # vectors that cost bits are for fine quantisers
 
 
@@ -212,10 +212,10 @@ def test_more_and_larger_levels_cost_more_bits():
     levels = torch.zeros(1, 2, 2, 4, 64)
     levels[0, 0, 0, 0, 0], levels[0, 1, 1, 2, 63] = 1, 4
     counts = count_levels(levels, luma_bands(8), 4)
-    assert counts[0, :, 0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0] and counts[0, :, 1, 1].tolist() == [0, 0, 0, 1, 0, 0, 0, 2]
+    assert counts[0, 0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0] and counts[0, 1, 1].tolist() == [0, 0, 0, 1, 0, 0, 0, 2]
     model, grid = EntropyModel(8), torch.zeros(1, 2, 2)
     full = torch.zeros(1, COUNTED, 2, 2)
-    full[:, :8] = counts
+    full[:, :8] = counts.movedim(-1, 1)
     bits = model.macroblocks(Counted(full, 30 + grid, torch.tensor([1]), grid, grid, grid))[0]
     assert bits[0, 1] < bits[0, 0] < bits[1, 1] and bits[0, 1] < 2
 
@@ -226,6 +226,51 @@ def test_blocks_with_little_left_are_dropped_between_frames_only():
     kind, side = torch.tensor([1]), torch.zeros(1, 1, 1).long()
     inter, intra = (coder.luma(residual, qp, kind, 0 * qp + own, side + 8 * own) for own in (0, 1))
     assert intra.levels.sum() == 4 and inter.levels.sum() == 0 and not inter.plane.any()
+
+
+def test_macroblocks_are_coded_each_as_it_would_be_alone():
+    """Only the transform that is chosen is quantised: as if all were, and one taken."""
+    torch.manual_seed(2)
+    residual = 0.05 * torch.randn(2, 48, 64, dtype=torch.float64)
+    coder, qp = ResidualCoder().double(), (20 + 20 * torch.rand(2, 3, 4, dtype=torch.float64)).requires_grad_()
+    kind, side = torch.tensor([1, 2]), torch.tensor([0, 4, 8, 16]).repeat(6).view(2, 3, 4)
+    intra = (side > 0).double()
+    mixed = coder.luma(residual, qp, kind, intra, side)
+    (gradient,) = torch.autograd.grad(mixed.plane.square().sum(), qp)
+    for s in (0, 4, 8, 16):
+        alone = coder.luma(residual, qp, kind, intra, torch.full_like(side, s))
+        here = side == s
+        assert torch.equal(mixed.counts.movedim(1, -1)[here], alone.counts.movedim(1, -1)[here])
+        assert torch.equal(mixed.levels[here], alone.levels[here])
+        pixels = here.repeat_interleave(16, 1).repeat_interleave(16, 2)
+        torch.testing.assert_close(mixed.plane[pixels], alone.plane[pixels], rtol=0, atol=1e-15)
+        (other,) = torch.autograd.grad(alone.plane.square().sum(), qp)
+        torch.testing.assert_close(gradient[here], other[here], rtol=1e-12, atol=0)
+
+
+def test_motion_and_modes_are_what_they_are_sample_by_sample():
+    torch.manual_seed(3)
+    plane = torch.rand(1, 32, 48, dtype=torch.float64)
+    halves = upsample(plane)
+    taps = torch.tensor([1, -5, 20, 20, -5, 1], dtype=torch.float64) / 32
+    torch.testing.assert_close(halves[0, 20, 21], (plane[0, 10, 8:14] * taps).sum())
+    torch.testing.assert_close(halves[0, 21, 21], taps @ plane[0, 8:14, 8:14] @ taps)
+    vectors = torch.randint(-16, 17, (1, 2, 4, 6)).double() / 4
+    got = moved(halves[:, None], vectors, scale=2)[0, 0]
+    for y, x in ((9, 13), (17, 30), (30, 5)):
+        v, u = (2 * (p + vectors[0, k, y // 8, x // 8]) for p, k in ((y, 1), (x, 0)))
+        v, u = v.clamp(0, 63), u.clamp(0, 95)
+        top, left = v.floor().long().clamp(max=62), u.floor().long().clamp(max=94)
+        corners = halves[0, top : top + 2, left : left + 2]
+        weights = torch.stack([1 - (v - top), v - top])[:, None] * torch.stack([1 - (u - left), u - left])
+        torch.testing.assert_close(got[y, x], (corners * weights).sum())
+    for side in (4, 8, 16):
+        modes = IntraModes(side).double()
+        choice = torch.randint(0, len(modes.weights), (1, 32 // side, 48 // side))
+        wanted = torch.rand(choice.shape) < 0.6
+        every = modes(plane).gather(3, choice[..., None, None].expand(-1, -1, -1, 1, side**2))[..., 0, :] * wanted[..., None]
+        got = modes.chosen(plane, choice, where=wanted)
+        torch.testing.assert_close(to_blocks(got, macroblock=side, side=side)[..., 0, :], every)
 
 
 def test_colours_there_and_back():

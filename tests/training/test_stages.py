@@ -13,7 +13,7 @@ from dvcc.control import training as control
 from dvcc.control.deployed.runtime import load_control
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogate import Prediction, judged, load_surrogate, one_hot_qp
+from dvcc.surrogate import Prediction, judged, load_surrogate
 from dvcc.surrogate import training as surrogate
 from dvcc.tasks import TASKS, build_task
 from tests.training.conftest import configure, losses, samples_of
@@ -75,12 +75,12 @@ def test_l_cv_of_the_task_compares_each_map_with_itself(tiny, tmp_path, monkeypa
     class Codec:
         reads_ladder = False
 
-        def predict(self, analysis, qp, *, frame_numbers):
-            frames = [real[tuple(qp_map.argmax(-1).flatten().tolist())][frame_numbers] for qp_map in qp]
-            return Prediction(torch.zeros(len(qp), 4), torch.stack(frames).float() / 255)
+    def predict(maps, shown):
+        frames = [real[tuple(qp.flatten().tolist())][shown] for qp in batch["qp"][0, maps]]
+        return Prediction(torch.zeros(len(maps), 4), torch.stack(frames).float() / 255)
 
     module = surrogate.build_module(Codec(), config)
-    left = module._cv_task(build_task("reconstruction", model="psnr", weights=None), None, one_hot_qp(batch["qp"]), batch, [0, 2])
+    left = module._cv_task(build_task("reconstruction", model="psnr", weights=None), predict, batch, [0, 2])
     assert float(left) == pytest.approx(0, abs=1e-4)
 
 

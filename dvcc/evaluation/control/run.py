@@ -120,7 +120,8 @@ def _build_controllers(
     controls: dict[str, Control] = {}
     if {"descent", "search"} & set(config.controllers):
         surrogate, stored = load_surrogate(config.surrogate)
-        check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+        rungs = config.data.rungs if surrogate.reads_ladder else None
+        check_surrogate(config.surrogate, stored, codec=config.codec, rungs=rungs)
         means = replace(means, surrogate=surrogate.requires_grad_(False))
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")

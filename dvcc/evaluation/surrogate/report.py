@@ -14,8 +14,14 @@ import torch
 
 from dvcc._files import write_atomic
 from dvcc.codecs import Codec
-from dvcc.evaluation.surrogate.rows import DescentRow, MapRow, TestClip
-from dvcc.evaluation.surrogate.summary import by_band, correlations, summarise_surrogate
+from dvcc.evaluation.surrogate.rows import DescentRow, Found, MapRow, TestClip
+from dvcc.evaluation.surrogate.summary import (
+    averaged_shares,
+    by_band,
+    compare_surrogates,
+    correlations,
+    summarise_surrogate,
+)
 from dvcc.evaluation.tables import csv_text, markdown_table, number
 from dvcc.pixels import as_float
 from dvcc.qp import QPMap
@@ -33,8 +39,7 @@ _PERCENT |= {"descent_share_frames", "descent_share_random"}
 def write_surrogate_report(
     out: Path,
     about: dict[str, Any],
-    maps: Sequence[MapRow],
-    steps: Sequence[DescentRow],
+    found: Found,
     surrogate: Surrogate,
     pictured: TestClip,
     codec: Codec,
@@ -43,17 +48,67 @@ def write_surrogate_report(
     seed: int,
 ) -> str:
     """Write every file; returns the tables and the path of report.md, for the terminal."""
+    maps, steps = found.maps, found.steps
     summary = summarise_surrogate(maps, steps, bootstrap=bootstrap, seed=seed)
     bands, groups = by_band(maps), correlations(maps)
-    report = {"summary": summary, "bands": _plain(bands), "correlations": _plain(groups), **about}
+    compared = compare_surrogates({about["config"]["checkpoint"]: maps, **found.beside}, found.costs)
+    averaged = averaged_shares(found.averaged)
+    report = {
+        "summary": summary,
+        "compared": _plain(compared),
+        "averaged": _plain(averaged),
+        "bands": _plain(bands),
+        "correlations": _plain(groups),
+        **about,
+    }
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_atomic(out / "rows.csv", csv_text([asdict(row) for row in maps]))
     write_atomic(out / "descent.csv", csv_text([asdict(row) for row in steps]))
+    for k, rows in enumerate(found.beside.values(), 1):
+        write_atomic(out / f"rows-beside-{k}.csv", csv_text([asdict(row) for row in rows]))
+    if found.averaged:
+        write_atomic(out / "averaged.csv", csv_text([asdict(row) for row in found.averaged]))
     _draw_curves(maps, out / "curves.png")
     draw_examples(surrogate, pictured, codec, out / "pictures" / "examples.png")
-    tables = f"{_summary_table(summary)}\n{_band_table(bands)}\n{_type_table(bands)}\n{_video_table(maps, groups, steps)}"
+    parts = [_compared_table(compared), _averaged_table(averaged), _summary_table(summary), _band_table(bands)]
+    parts += [_type_table(bands), _video_table(maps, groups, steps)]
+    tables = "\n".join(part for part in parts if part)
     write_atomic(out / "report.md", f"# The surrogate against the codec\n\n{tables}\n{_notes(about, maps)}")
     return f"{tables}report: {out / 'report.md'}"
+
+
+_COMPARED = {
+    "size_error_median": ("size error, median", ".1%"),
+    "size_error_p90": ("90th percentile", ".1%"),
+    "frame_error_median": ("of a frame", ".1%"),
+    "gain_share": ("PSNR gain over copying at QP 36 and up, of a second encode's", ".0%"),
+    "ssim_short": ("SSIM below a second encode's, at most", ".4f"),
+    "rho2_bits": ("rho2 bits", ".3f"),
+    "rho2_task": ("rho2 task", ".3f"),
+    "rho2_task_frames": ("through frames", ".3f"),
+    "num_encodes": ("encodes", "d"),
+    "encodes": ("s of real encodes", ".2f"),
+    "analysis": ("s of analysis", ".2f"),
+    "one_map": ("s a map", ".2f"),
+}
+
+
+def _compared_table(compared: Sequence[dict[str, Any]]) -> str:
+    """One surrogate a row; the last one knows no codec but the texture of the clip."""
+    body = [
+        [row["surrogate"], *("-" if row.get(name) is None else number(row[name], spec) for name, (_, spec) in _COMPARED.items())]
+        for row in compared
+    ]
+    return markdown_table(["surrogate", *(title for title, _ in _COMPARED.values())], body)
+
+
+def _averaged_table(averaged: Sequence[dict[str, Any]]) -> str:
+    """Nothing where nothing was averaged."""
+    if not averaged:
+        return ""
+    judges = ("the gradient's task", "second judge")
+    body = [[str(row["draws"]), judges[row["judge"]], f"{row['share']:.0%} of {row['cases']}"] for row in averaged]
+    return markdown_table(["draws of noise", "judge", "real loss fell"], body)
 
 
 def _summary_table(summary: dict[str, Any]) -> str:
@@ -117,6 +172,7 @@ def _notes(about: dict[str, Any], maps: Sequence[MapRow]) -> str:
         "the first is chance to any predictor: a perfect one would reach about the square root of its rho2.",
         "- Task: loss and gradient are read off the judged ladder, as a control learns them; figures named frames: of the "
         "predicted frames, through the task network.",
+        "- First table: seconds of processor on one clip; the activity-only predictor is the map's mean weighted by texture.",
         "- Descent: share of (clip, mean QP) where a step of 2 QPs (root mean square) against the surrogate's gradient of the "
         "task loss, at equal bits, lowered the real loss at equal real bits; beside it a random step of that size.",
         "- Intervals: bootstrap over videos; none for fewer than three.",
@@ -164,23 +220,26 @@ def _draw_curves(maps: Sequence[MapRow], path: Path) -> None:
 
 @torch.no_grad()
 def draw_examples(surrogate: Surrogate, test: TestClip, codec: Codec, path: Path) -> None:
-    """Rows: QP 0, 35, 51, and thirds of QP 5, 25 and 45. Columns: input, really coded, predicted, difference; last frame."""
+    """Rows: QP 0, 35, 51, and thirds of QP 5, 25 and 45. Columns: map, input, really coded, predicted, difference; last frame."""
     grid = QPMap.uniform(0, like=test.clip).values.shape
     mixed = np.repeat(np.array(MIXED_QPS), -(-grid[2] // 3))[: grid[2]]
     maps = {f"QP {qp}": np.full(grid, qp) for qp in PICTURED_QPS}
     maps["/".join(map(str, MIXED_QPS))] = np.broadcast_to(mixed, grid)
     panels: dict[str, np.ndarray] = {}
+    drawn: dict[str, np.ndarray] = {}
     for name, values in maps.items():
         coded = as_float(codec.encode(test.clip, QPMap(values)).frames)[-1]
         predicted = surrogate(test.sample, one_hot_qp(torch.from_numpy(values.astype(np.int64)))[None]).frames[0, -1]
         psnr = -10 * torch.log10((predicted - coded).square().mean().clamp(min=1e-6))
+        drawn[f"{name}: QP map"] = values[-1]
         panels |= {
+            f"{name}: QP map": rgb(test.sample["frames"][0, -1]),
             f"{name}: input": rgb(test.sample["frames"][0, -1]),
             f"{name}: really coded": rgb(coded),
             f"{name}: predicted, {psnr:.1f} dB": rgb(predicted),
             f"{name}: 4 x (predicted - coded)": rgb(amplified_difference(predicted, coded)),
         }
-    strip(panels, path)
+    strip(panels, path, qp=drawn, columns=5)
 
 
 def _plain(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""What is measured of a surrogate: one row per map, one per descent, and the clip that both are about."""
+"""What `evaluate.py surrogate` measures, a row each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dvcc.clip import Clip
@@ -16,7 +17,8 @@ class MapRow:
     against the really coded frames, of the prediction, of the input (copy), of the flat map of the nearest rung, and of a
     second real encode, of nearly the same map; NaN for maps whose frames were not looked at. second_log_bits,
     second_task_loss: of that encode. predicted_task_loss: as a control learns from it, off the judged ladder where the
-    surrogate reads one; frames_task_loss: of the predicted frames.
+    surrogate reads one; frames_task_loss: of the predicted frames. frame_error: median over frames of
+    |predicted / real - 1| of their bits.
     """
 
     video: str
@@ -35,6 +37,7 @@ class MapRow:
     second_task_loss: float
     map_mean: float
     activity_qp: float
+    frame_error: float
     psnr: float = float("nan")
     copy_psnr: float = float("nan")
     nearest_psnr: float = float("nan")
@@ -56,6 +59,42 @@ class DescentRow:
     gradient: float
     gradient_of_frames: float
     random: float
+
+
+@dataclass(frozen=True)
+class AveragedRow:
+    """A step along the gradient through predicted frames, averaged over `draws` of noise, as a judge sees it: real losses of the
+    flat map and of the step, at equal real bits. judge: 0 is the task that the gradient is of, 1 the second judge."""
+
+    video: str
+    start: int
+    mean_qp: int
+    draws: int
+    judge: int
+    flat: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of processor on one clip: of the real encodes that a surrogate needs (and how many), of its analysis, and of one
+    map with all of its frames."""
+
+    num_encodes: int
+    encodes: float
+    analysis: float
+    one_map: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """All rows of a run. beside: maps of the other surrogates by path. costs: of all surrogates by path."""
+
+    maps: Sequence[MapRow]
+    steps: Sequence[DescentRow]
+    averaged: Sequence[AveragedRow]
+    beside: Mapping[str, Sequence[MapRow]]
+    costs: Mapping[str, Cost]
 
 
 @dataclass(frozen=True, eq=False)

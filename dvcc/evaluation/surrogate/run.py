@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,17 @@ from torch.utils.data import default_collate
 from dvcc._files import check_writable
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
-from dvcc.config import EvaluateSurrogateConfig
+from dvcc.config import DataConfig, EvaluateSurrogateConfig
 from dvcc.config.build import build_clips, build_codec, build_task, check_surrogate, data_root
 from dvcc.config.parse import to_dict
 from dvcc.datasets.clips import ClipDataset
 from dvcc.datasets.splits import split_data
+from dvcc.datasets.table import choose
 from dvcc.errors import ConfigError
-from dvcc.evaluation.surrogate.descent import RealLoss, descent_test
+from dvcc.evaluation.surrogate.cost import measure_cost
+from dvcc.evaluation.surrogate.descent import RealLoss, averaged_descent, descent_test
 from dvcc.evaluation.surrogate.report import write_surrogate_report
-from dvcc.evaluation.surrogate.rows import DescentRow, MapRow, TestClip
+from dvcc.evaluation.surrogate.rows import AveragedRow, DescentRow, Found, MapRow, TestClip
 from dvcc.pixels import as_float
 from dvcc.qp import QPMap
 from dvcc.surrogate import Surrogate, load_surrogate, one_hot_qp
@@ -44,22 +47,22 @@ def run(config: EvaluateSurrogateConfig) -> str:
 
     Raises `ConfigError` when the surrogate was trained for another encoder or rungs, or on a test video.
     """
-    if config.data.split != "val" or config.data.kinds or config.data.folds > 1:
-        raise ConfigError("a surrogate is tested on all held-out videos: leave data.split, data.kinds and data.folds out")
     codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
-    surrogate, stored = load_surrogate(config.checkpoint)
-    check_surrogate(config.checkpoint, stored, codec=config.codec, rungs=config.data.rungs)
-    surrogate.eval().requires_grad_(False)
+    loaded = {path: _load(path, config) for path in (config.checkpoint, *config.beside)}
+    surrogate, stored = loaded[config.checkpoint]
     torch.set_flush_denormal(True)
     task = build_task(config.task).eval().requires_grad_(False)
-    data = config.data
-    _, videos = split_data(data.name, data_root(data.root), test=data.test, exclude=data.exclude)
-    if not videos:
-        raise ConfigError(f"data={data.name} has no videos to test on: take data=folder or data=cityscapes_sequence")
-    refuse_training_videos(config.checkpoint, stored, videos)
+    videos = held_out(config.data)
+    for path, (_, of_path) in loaded.items():
+        refuse_training_videos(path, of_path, videos)
+    judges = [task]
+    if config.second_judge is not None:
+        second = build_task(replace(config.task, model=config.second_judge, weights=None))
+        judges.append(second.eval().requires_grad_(False))
     check_writable(config.out)
-    clips = list(load_clips(build_clips(data, videos), codec, cache, rungs=data.rungs))
-    maps, steps = [], []
+    clips = list(load_clips(build_clips(config.data, videos), codec, cache, rungs=config.data.rungs))
+    maps: dict[str, list[MapRow]] = {path: [] for path in loaded}
+    steps, averaged = [], []
     with Progress(transient=True) as progress:
         bar = progress.add_task("encoding and judging", total=len(clips) * len(config.mean_qps))
         for test in clips:
@@ -71,9 +74,16 @@ def run(config: EvaluateSurrogateConfig) -> str:
                 rng = np.random.default_rng([config.seed, *video, test.start, mean_qp])
                 group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
                 coded = [[cache.encode(codec, test.clip, qp_map) for qp_map in (qp, jittered(qp, rng))] for qp in group]
-                maps += compare_group(surrogate, test, group, coded, real, mean_qp=mean_qp, num_pictures=config.pictured_maps)
+                losses = [(real(x), real(y)) for x, y in coded]
+                for path, (model, _) in loaded.items():
+                    count = config.pictured_maps
+                    maps[path] += compare_group(model, test, group, coded, real, losses, mean_qp=mean_qp, num_pictures=count)
                 descent = descent_test(surrogate, test.sample, real, mean_qp=mean_qp, rng=rng)
                 steps.append(DescentRow(test.video, test.start, mean_qp, **asdict(descent)))
+                if config.draws:
+                    reals = [real, *(RealLoss(judge, test.clip, codec, cache) for judge in judges[1:])]
+                    steps_of = averaged_descent(surrogate, test.sample, reals, mean_qp=mean_qp, draws=config.draws)
+                    averaged += [AveragedRow(test.video, test.start, mean_qp, *words) for words in steps_of]
                 progress.advance(bar)
     about = {
         "config": to_dict(config),
@@ -81,9 +91,32 @@ def run(config: EvaluateSurrogateConfig) -> str:
         "trained_on": stored["trained_on"],
         "versions": versions(),
     }
+    first = clips[0]
+    costs = {path: measure_cost(model, first.sample, first.clip, codec, first.rungs) for path, (model, _) in loaded.items()}
+    rows = Found(maps.pop(config.checkpoint), steps, averaged, maps, costs)
     return write_surrogate_report(
-        Path(config.out), about, maps, steps, surrogate, clips[0], codec, bootstrap=config.bootstrap, seed=config.seed
+        Path(config.out), about, rows, surrogate, first, codec, bootstrap=config.bootstrap, seed=config.seed
     )
+
+
+def held_out(data: DataConfig) -> list[Path]:
+    """The videos to test on; of a corpus those of `data.split`, and of the training side a fold. Raises `ConfigError` where there
+    are none."""
+    root = data_root(data.root)
+    _, videos = split_data(data.name, root, test=data.test, exclude=data.exclude)
+    if data.name == "corpus":
+        videos = [row.path for row in choose(root, data.split, kinds=data.kinds, folds=data.folds, fold=data.fold)]
+    if not videos:
+        raise ConfigError(f"data={data.name} has no videos to test on: take data=folder or data=cityscapes_sequence")
+    return videos
+
+
+def _load(path: str, config: EvaluateSurrogateConfig) -> tuple[Surrogate, dict[str, Any]]:
+    """The surrogate at `path`, ready to be asked, and its config. Raises `ConfigError` for one of another encoder or ladder."""
+    surrogate, stored = load_surrogate(path)
+    rungs = config.data.rungs if surrogate.reads_ladder else None
+    check_surrogate(path, stored, codec=config.codec, rungs=rungs)
+    return surrogate.eval().requires_grad_(False), stored
 
 
 def load_clips(clips: ClipDataset, codec: Codec, cache: EncodeCache, *, rungs: Sequence[int]) -> Iterator[TestClip]:
@@ -101,12 +134,13 @@ def compare_group(
     group: Sequence[QPMap],
     coded: Sequence[Sequence[EncodedClip]],
     real: RealLoss,
+    losses: Sequence[tuple[float, float]],
     *,
     mean_qp: int,
     num_pictures: int,
 ) -> list[MapRow]:
     """One row per map; frames are compared for the first `num_pictures`, of which the first is flat. coded: of every map its
-    encode and that of nearly the same map."""
+    encode and that of nearly the same map; losses: of these, real."""
     rows = []
     weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
     analysis = surrogate.analyse(test.sample)
@@ -131,13 +165,14 @@ def compare_group(
                 in_i,
                 in_p,
                 in_b,
-                real(first),
+                losses[index][0],
                 imitated,
                 of_frames,
                 float(np.log(second.bits)),
-                real(second),
+                losses[index][1],
                 float(qp.values.mean()),
                 float((weights * values).sum() / weights.sum()),
+                float(error.expm1().abs().median()),
                 **fidelity,
             )
         )
@@ -149,8 +184,8 @@ def _fidelity(test: TestClip, predicted: torch.Tensor, first: EncodedClip, secon
     nearest = min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))
     others = {"copy_": test.sample["frames"][0], "nearest_": test.sample["ladder_frames"][0, nearest], "second_": second.frames}
     coded = as_float(first.frames)
-    fidelity = {}
+    found = {}
     for name, frames in {"": predicted, **{name: as_float(x) for name, x in others.items()}}.items():
-        fidelity[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
-        fidelity[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
-    return fidelity
+        found[f"{name}psnr"] = float(-10 * torch.log10((frames - coded).square().mean().clamp(min=_MSE_FLOOR)))
+        found[f"{name}ssim"] = float(ssim(frames, coded, 11).mean())
+    return found

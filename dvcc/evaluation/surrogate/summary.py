@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from dvcc.evaluation.statistics import cluster_samples, interval95, or_none
-from dvcc.evaluation.surrogate.rows import DescentRow, MapRow
+from dvcc.evaluation.surrogate.rows import AveragedRow, Cost, DescentRow, MapRow
 
 COARSE_QP = 36
 """From here on coding is strong enough for a gain over copying the input to mean something."""
@@ -31,6 +32,41 @@ def summarise_surrogate(maps: Sequence[MapRow], steps: Sequence[DescentRow], *, 
         interval = interval95(values)
         summary[f"{name}_ci95"] = None if interval is None else list(interval)
     return summary
+
+
+def compare_surrogates(maps: Mapping[str, Sequence[MapRow]], costs: Mapping[str, Cost]) -> list[dict[str, Any]]:
+    """The figures of every surrogate by name, on the same maps, with its cost; last the activity-only predictor, which has only
+    correlations."""
+    table: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
+    for name, rows in maps.items():
+        groups, bands = correlations(rows), by_band(rows)
+        coarse = [row for row in rows if row.mean_qp >= COARSE_QP and np.isfinite(row.psnr)]
+        gain, second = (_mean(getattr(row, of) - row.copy_psnr for row in coarse) for of in ("psnr", "second_psnr"))
+        short = [band["second_ssim"] - band["ssim"] for band in bands if np.isfinite(band["ssim"])]
+        table.append(
+            {
+                "surrogate": name,
+                "size_error_median": _size_error(rows, 50),
+                "size_error_p90": _size_error(rows, 90),
+                "frame_error_median": _median(row.frame_error for row in rows),
+                "gain_share": gain / second if second > 0 else float("nan"),
+                "ssim_short": max(short, default=float("nan")),
+                **{f"rho2_{of}": _median(entry[of] for entry in groups) for of in ("bits", "task", "task_frames")},
+                **asdict(costs[name]),
+            }
+        )
+    activity = {f"rho2_{of}": _median(entry[f"{of}_activity"] for entry in groups) for of in ("bits", "task")}
+    return [*table, {"surrogate": "activity only", **activity}]
+
+
+def averaged_shares(rows: Sequence[AveragedRow]) -> list[dict[str, Any]]:
+    """How often a step lowered the real loss, by draws of noise and judge."""
+    table = []
+    for draws, judge in sorted({(row.draws, row.judge) for row in rows}):
+        fell = [row.step < row.flat for row in rows if (row.draws, row.judge) == (draws, judge) and np.isfinite(row.step)]
+        table.append({"draws": draws, "judge": judge, "cases": len(fell), "share": _share(fell)})
+    return table
 
 
 def by_band(maps: Sequence[MapRow]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from einops import repeat
 from torch import nn
 from torch.nn import functional as F
 
@@ -11,6 +10,10 @@ from dvcc.surrogate.ladder import FRAME_TYPES
 from dvcc.surrogate.transform import quantizer_step
 
 _FOLD = 4
+_FOLDED = _FOLD**2 + 2 * (_FOLD // 2) ** 2
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Luma (N, H, W) and chroma (N, 2, H/2, W/2)."""
 
 
 class PlaneCorrection(nn.Module):
@@ -18,36 +21,54 @@ class PlaneCorrection(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        folded = _FOLD**2 + 2 * (_FOLD // 2) ** 2
-        self.head = nn.Conv2d(3 * folded + 2 + len(FRAME_TYPES), width, 1)
+        self.head = nn.Conv2d(3 * _FOLDED + 2 + len(FRAME_TYPES), width, 1)
         self.body = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(3)])
-        self.tail = nn.Conv2d(width, folded, 3, padding=1)
+        self.tail = nn.Conv2d(width, _FOLDED, 3, padding=1)
         for parameter in self.tail.parameters():  # the layers' own answer to begin with
             nn.init.zeros_(parameter)
 
-    def forward(
-        self, coded: tuple[torch.Tensor, ...], predicted: tuple[torch.Tensor, ...], source: tuple[torch.Tensor, ...],
-        qp: torch.Tensor, kind: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Luma (N, H, W) and chroma (N, 2, H/2, W/2) to be added to the `coded`; each of the three is such a pair of planes.
+    def forward(self, coded: Pair, predicted: Pair, source: Pair, qp: torch.Tensor, kind: torch.Tensor) -> Pair:
+        """What is to be added to the `coded` planes.
 
         qp: (N, h, w); kind: int64 (N,), frame types.
         """
-        step = quantizer_step(qp.detach())[:, None] + 2 / 255
-        base, prediction, own = (_folded(*planes) for planes in (coded, predicted, source))
-        scale = F.interpolate(step, base.shape[-2:], mode="nearest")
-        maps = torch.stack([(qp - 32) / 10, F.pad(qp[..., 1:] - qp[..., :-1], (1, 0)) / 10], 1)
-        types = repeat(F.one_hot(kind, len(FRAME_TYPES)).to(base), "n k -> n k h w", h=qp.shape[1], w=qp.shape[2])
-        maps = F.interpolate(torch.cat([maps, types], 1), base.shape[-2:], mode="nearest")
-        differences = [((x - base) / scale).clamp(-4, 4) for x in (own, prediction)]
-        x = self.head(torch.cat([2 * base - 1, *differences, maps], 1))
+        step = quantizer_step(qp.detach()) + 2 / 255
+        first, second = _differences(source, coded, step), _differences(predicted, coded, step)
+        luma, chroma = (torch.stack(planes, 1) for planes in zip(coded, first, second, strict=True))
+        x = self._first(luma, chroma, qp, kind)
         for layer in self.body:
             x = x + layer(F.silu(x))
-        residual = self.tail(F.silu(x)) * scale
+        residual = self.tail(F.silu(x))
+        residual = (_by_macroblock(residual) * step[:, None, :, None, :, None]).view_as(residual)
         luma, chroma = residual.split([_FOLD**2, residual.shape[1] - _FOLD**2], 1)
         return F.pixel_shuffle(luma, _FOLD)[:, 0], F.pixel_shuffle(chroma, _FOLD // 2)
 
+    def _first(self, luma: torch.Tensor, chroma: torch.Tensor, qp: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        """The head: coded planes and two differences, luma (N, 3, H, W) and chroma (N, 3, 2, H/2, W/2), folded to a quarter of
+        the size as it is read; QPs and frame types on the grid of macroblocks."""
+        weight, half = self.head.weight[..., 0, 0], _FOLD // 2
+        of_planes, of_maps = weight[:, : 3 * _FOLDED].unflatten(1, (3, _FOLDED)), weight[:, 3 * _FOLDED :]
+        scale = weight.new_tensor([2.0, 1.0, 1.0])[:, None]  # planes are shown from -1 to 1
+        of_luma, of_chroma = (of_planes * scale).split([_FOLD**2, _FOLDED - _FOLD**2], 2)
+        x = F.conv2d(luma, of_luma.unflatten(2, (_FOLD, _FOLD)), stride=_FOLD)
+        x = x + F.conv2d(chroma.flatten(1, 2), of_chroma.unflatten(2, (2, half, half)).flatten(1, 2), stride=half)
+        before = F.pad(qp[..., 1:] - qp[..., :-1], (1, 0))
+        maps = torch.stack([(qp - 32) / 10, before / 10], 1)
+        assert self.head.bias is not None
+        constant = self.head.bias - of_planes[:, 0].sum(1) + of_maps[:, 2:].T[kind]  # (N, width)
+        shift = F.conv2d(maps, of_maps[:, :2, None, None]) + constant[:, :, None, None]
+        return (_by_macroblock(x) + shift[:, :, :, None, :, None]).view_as(x)
 
-def _folded(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-    """(N, 24, H/4, W/4)."""
-    return torch.cat([F.pixel_unshuffle(luma[:, None], _FOLD), F.pixel_unshuffle(chroma, _FOLD // 2)], 1)
+
+def _by_macroblock(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, h, 4, w, 4) of what is folded, (N, C, 4h, 4w)."""
+    return x.unflatten(2, (-1, _FOLD)).unflatten(4, (-1, _FOLD))
+
+
+def _differences(planes: Pair, base: Pair, step: torch.Tensor) -> Pair:
+    """`planes` less `base`, in steps (N, h, w), within -4 and 4."""
+    luma, chroma = ((x - y) for x, y in zip(planes, base, strict=True))
+    height, width = step.shape[1:]
+    luma = luma.unflatten(1, (height, -1)).unflatten(3, (width, -1)) / step[:, :, None, :, None]
+    chroma = chroma.unflatten(2, (height, -1)).unflatten(4, (width, -1)) / step[:, None, :, None, :, None]
+    return luma.clamp(-4, 4).flatten(3).flatten(1, 2), chroma.clamp(-4, 4).flatten(4).flatten(2, 3)

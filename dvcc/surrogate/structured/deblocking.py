@@ -5,7 +5,10 @@ All vertical edges of a picture are filtered at once, then all horizontal ones; 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+from einops import rearrange
 
 _SOFT = 0.15  # of a threshold: how far around it a decision is in between
 
@@ -31,49 +34,74 @@ def deblock(
 
     qp: (M, H/side, W/side). strength_x: (M, H/side, W/side), 0..4, of the edge left of every block; strength_y: above it.
     """
-    plane = _filtered(plane, qp, strength_x, side)
-    plane, qp, strength_y = (x.transpose(-1, -2) for x in (plane, qp, strength_y))
-    return _filtered(plane, qp, strength_y, side).transpose(-1, -2)
-
-
-def _filtered(plane: torch.Tensor, qp: torch.Tensor, strength: torch.Tensor, side: int) -> torch.Tensor:
-    """Vertical edges."""
     half = side // 2
-    width = plane.shape[-1]
-    groups = plane[..., half : width - half].unflatten(-1, (-1, side))  # around every edge but the frame's own
-    p, q = groups[..., :half].flip(-1), groups[..., half:]  # from the edge outwards
+    # Samples at one distance from their edge lie together: (side, M, h, side, edges) with rows of a block before the edges.
+    inside = plane[..., half : plane.shape[-1] - half]
+    taps = rearrange(inside, "m (h i) (e t) -> t m h i e", i=side, t=side).contiguous()
+    taps = _filtered(taps, _Edges.between(qp, strength_x, dim=2, side=side), side)
+    middle = rearrange(taps, "t m h i e -> m (h i) (e t)")
+    plane = torch.cat([plane[..., :half], middle, plane[..., plane.shape[-1] - half :]], -1)
+    inside = plane[:, half : plane.shape[1] - half]
+    taps = rearrange(inside, "m (e t) (w i) -> t m e w i", i=side, t=side)
+    taps = _filtered(taps, _Edges.between(qp, strength_y, dim=1, side=side), side)
+    middle = rearrange(taps, "t m e w i -> m (e t) (w i)")
+    return torch.cat([plane[:, :half], middle, plane[:, plane.shape[1] - half :]], 1)
 
-    def of_edges(x: torch.Tensor) -> torch.Tensor:
-        return x.repeat_interleave(side, 1)
 
-    mean_qp = of_edges((qp[..., 1:] + qp[..., :-1]) / 2)
-    bs = of_edges(strength[..., 1:])
-    alpha, beta = thresholds(mean_qp)
-    p0, p1, q0, q1 = p[..., 0], p[..., 1], q[..., 0], q[..., 1]
+class _Edges(NamedTuple):
+    """Of all edges in one direction: thresholds, limits of a change, whether they are filtered, and strongly; broadcast to
+    samples along an edge."""
 
-    def below(x: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid((limit - x.abs()) / (_SOFT * limit + 1e-4))
+    alpha: torch.Tensor
+    beta: torch.Tensor
+    limit: torch.Tensor
+    on: torch.Tensor
+    strong: torch.Tensor
 
-    gate = below(p0 - q0, alpha) * below(p1 - p0, beta) * below(q1 - q0, beta) * (bs > 0.5)
-    smooth_p, smooth_q = (below(x[..., min(2, half - 1)] - x[..., 0], beta) if side == 8 else gate.new_ones(()) for x in (p, q))
-    limit = clipping(mean_qp, bs) + (smooth_p + smooth_q if side == 8 else 1.0) / 255 * 0.5
-    delta = torch.clamp((4 * (q0 - p0) + p1 - q1) / 8, -limit, limit)
-    strong = gate * (bs > 3.5)
-    weak = gate - strong
-    close = below(p0 - q0, alpha / 4 + 2 / 255) if side == 8 else gate.new_zeros(())
-    sides = []
-    for near, far, smooth, sign in ((p, q, smooth_p, 1), (q, p, smooth_q, -1)):
-        a, b, other, beyond = near[..., 0], near[..., 1], far[..., 0], far[..., 1]
-        short = (2 * b + a + beyond) / 4
-        if side == 8:
-            long = smooth * close
-            c = near[..., 2]
-            first = long * (c + 2 * b + 2 * a + 2 * other + beyond) / 8 + (1 - long) * short
-            second = b + strong * long * ((c + b + a + other) / 4 - b)
-            third = c + strong * long * ((2 * near[..., 3] + 3 * c + b + a + other) / 8 - c)
-            rest = [second, third, near[..., 3]]
-        else:
-            first, rest = short, [b]
-        sides.append(torch.stack([a + strong * (first - a) + sign * weak * delta, *rest], -1))
-    middle = torch.cat([sides[0].flip(-1), sides[1]], -1).flatten(-2)
-    return torch.cat([plane[..., :half], middle, plane[..., width - half :]], -1)
+    @staticmethod
+    def between(qp: torch.Tensor, strength: torch.Tensor, *, dim: int, side: int) -> _Edges:
+        """Between blocks (M, h, w) and those before them along `dim`."""
+        count = qp.shape[dim] - 1
+        mean_qp = (qp.narrow(dim, 1, count) + qp.narrow(dim, 0, count)) / 2
+        bs = strength.narrow(dim, 1, count)
+        axis = 2 if dim == 2 else 3  # of samples along an edge
+        found = (*thresholds(mean_qp), clipping(mean_qp, bs), (bs > 0.5).to(qp), (bs > 3.5).to(qp))
+        return _Edges(*(x.unsqueeze(axis) for x in found))
+
+
+def _filtered(taps: torch.Tensor, edges: _Edges, side: int) -> torch.Tensor:
+    """Samples (side, ..) across edges, after the filter."""
+    half = side // 2
+    p, q = taps[:half].flip(0).unbind(0), taps[half:].unbind(0)  # from the edge outwards
+    alpha, beta = edges.alpha, edges.beta
+    soft_alpha, soft_beta = (1 / (_SOFT * limit + 1e-4) for limit in (alpha, beta))
+
+    def below(x: torch.Tensor, limit: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid((limit - x.abs()) * scale)
+
+    across = p[0] - q[0]
+    gate = below(across, alpha, soft_alpha) * below(p[1] - p[0], beta, soft_beta) * below(q[1] - q[0], beta, soft_beta) * edges.on
+    if side == 8:
+        smooth_p, smooth_q = (below(x[2] - x[0], beta, soft_beta) for x in (p, q))
+        limit = edges.limit + (smooth_p + smooth_q) * (0.5 / 255)
+    else:
+        smooth_p = smooth_q = across
+        limit = edges.limit + 0.5 / 255
+    delta = torch.clamp((p[1] - q[1] - 4 * across) / 8, -limit, limit)
+    change = (gate - gate * edges.strong) * delta
+    sides = [[p[0] + change, *p[1:]], [q[0] - change, *q[1:]]]
+    if bool(edges.strong.any()):
+        strong = gate * edges.strong
+        narrow = alpha / 4 + 2 / 255
+        close = below(across, narrow, 1 / (_SOFT * narrow + 1e-4)) if side == 8 else across
+        for result, near, far, smooth in zip(sides, (p, q), (q, p), (smooth_p, smooth_q), strict=True):
+            a, b, other, beyond = near[0], near[1], far[0], far[1]
+            first = (2 * b + a + beyond) / 4
+            if side == 8:
+                long = smooth * close
+                c = near[2]
+                first = first + long * ((c + 2 * b + 2 * a + 2 * other + beyond) / 8 - first)
+                result[1] = b + strong * long * ((c + b + a + other) / 4 - b)
+                result[2] = c + strong * long * ((2 * near[3] + 3 * c + b + a + other) / 8 - c)
+            result[0] = result[0] + strong * (first - a)
+    return torch.stack([*reversed(sides[0]), *sides[1]])

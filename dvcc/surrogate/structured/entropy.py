@@ -29,11 +29,11 @@ def luma_bands(side: int) -> torch.Tensor:
 
 
 def count_levels(levels: torch.Tensor, bands: torch.Tensor, count: int) -> torch.Tensor:
-    """(M, 2 count, h, w) of levels >= 0 (M, h, w, blocks, K): how many are not 0 in every band, then what they are beyond 1, in
-    doublings. Differentiable: between 0 and 1 a level counts as a part of one."""
+    """(.., 2 count) of levels >= 0 (.., blocks, K): how many are not 0 in every band, then what they are beyond 1, in doublings.
+    Differentiable: between 0 and 1 a level counts as a part of one."""
     inside = F.one_hot(bands, count).to(levels)
     there, beyond = levels.clamp(max=1), torch.log2(levels.clamp(min=1))
-    return torch.cat([einsum(x.sum(-2), inside, "m h w k, k b -> m b h w") for x in (there, beyond)], 1)
+    return torch.cat([x.sum(-2) @ inside for x in (there, beyond)], -1)
 
 
 class Counted(NamedTuple):

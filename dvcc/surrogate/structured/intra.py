@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -35,11 +35,7 @@ class Intra:
 
     def unflatten(self, sizes: tuple[int, int]) -> Intra:
         """The first axis as two."""
-        return self._map(lambda x: x.unflatten(0, sizes))
-
-    def at(self, clips: torch.Tensor, frames: torch.Tensor) -> Intra:
-        """Of frames (M,) of clips (M,)."""
-        return self._map(lambda x: x[clips, frames])
+        return self.each(lambda x: x.unflatten(0, sizes))
 
     def side(self, qp: torch.Tensor) -> torch.Tensor:
         """int64 (M, h, w): of the blocks that cost least at QPs (M, h, w)."""
@@ -47,7 +43,8 @@ class Intra:
         bits = torch.tensor([_MODE_BITS[s] for s in TRANSFORMS], device=qp.device)[:, None, None]
         return torch.tensor(TRANSFORMS, device=qp.device)[(self.costs + bits * price[:, None]).argmin(1)]
 
-    def _map(self, change: Any) -> Intra:
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Intra:
+        """With every tensor changed."""
         return Intra(**{item.name: change(getattr(self, item.name)) for item in fields(self)})
 
 
@@ -98,10 +95,13 @@ class IntraPrediction(nn.Module):
     def predict(
         self, luma: torch.Tensor, chroma: torch.Tensor, intra: Intra, side: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predictions of luma and chroma from the neighbours in these planes, blocks of `side` int64 (M, h, w)."""
-        pixels = side.repeat_interleave(16, -2).repeat_interleave(16, -1)
-        result = self._modes(8).chosen(luma, intra.modes_8)
-        for other, modes in ((4, intra.modes_4), (16, intra.modes_16)):
-            result = torch.where(pixels == other, self._modes(other).chosen(luma, modes), result)
+        """Predictions of luma and chroma from the neighbours in these planes, blocks of `side` int64 (M, h, w); luma is 0 where
+        that is no side of a block."""
+        result = torch.zeros_like(luma)
+        for one, modes in ((4, intra.modes_4), (8, intra.modes_8), (16, intra.modes_16)):
+            here = side == one
+            if bool(here.any()):
+                blocks = here.repeat_interleave(16 // one, -2).repeat_interleave(16 // one, -1)
+                result = result + self._modes(one).chosen(luma, modes, where=blocks)
         of_chroma = self.of_chroma.chosen(chroma.flatten(0, 1), intra.modes_chroma.flatten(0, 1))
         return result, of_chroma.view_as(chroma)

@@ -21,30 +21,27 @@ _SWEEPS = 3
 
 def upsample(plane: torch.Tensor) -> torch.Tensor:
     """(M, H, W) to (M, 2H, 2W): half pixels by the standard's six taps (8.4.2.2.1), the border repeated."""
-    for _ in range(2):  # rows, then columns: transposed twice
-        p = F.pad(plane[:, None], (2, 3, 0, 0), mode="replicate")[:, 0]
-        n = plane.shape[-1]
-        taps = [p[..., k : k + n] for k in range(6)]
-        half = (20 * (taps[2] + taps[3]) - 5 * (taps[1] + taps[4]) + taps[0] + taps[5]) / 32
-        plane = torch.stack([plane, half], -1).flatten(-2).transpose(-1, -2)
+    for dim, padding in ((1, (0, 0, 2, 3)), (2, (2, 3, 0, 0))):
+        padded, count = F.pad(plane[:, None], padding, mode="replicate")[:, 0], plane.shape[dim]
+        outer, middle, inner = (padded.narrow(dim, k, count) + padded.narrow(dim, 5 - k, count) for k in range(3))
+        half = torch.add(torch.add(outer, middle, alpha=-5), inner, alpha=20) / 32
+        plane = torch.stack([plane, half], dim + 1).flatten(dim, dim + 1)
     return plane
 
 
-def sampling_grid(vectors: torch.Tensor) -> torch.Tensor:
-    """(M, H, W, 2) for `torch.nn.functional.grid_sample` of a plane of any resolution, of vectors (M, 2, H/8, W/8) in pixels."""
-    flow = vectors.repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)
-    height, width = flow.shape[-2:]
-    x = torch.arange(width, dtype=flow.dtype, device=flow.device) + flow[:, 0]
-    y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None] + flow[:, 1]
-    return torch.stack([x, y], -1)
-
-
-def sample(plane: torch.Tensor, places: torch.Tensor, *, scale: float) -> torch.Tensor:
-    """(M, C, H', W'): bilinear values of `plane` (M, C, ..) at `places` (M, H', W', 2) in pixels, each `scale` samples of the
-    plane. The border is repeated."""
-    height, width = plane.shape[-2:]
-    size = torch.tensor([width - 1, height - 1], dtype=places.dtype, device=places.device).clamp(min=1)
-    return F.grid_sample(plane, places * (2 * scale / size) - 1, padding_mode="border", align_corners=True)
+def moved(plane: torch.Tensor, vectors: torch.Tensor, *, scale: float) -> torch.Tensor:
+    """What `plane` (M, C, ..) shows of every block of 8 pixels moved by vectors (M, 2, H/8, W/8) in pixels: bilinear, the border
+    repeated. scale: samples of the plane per pixel of luma; 2 of its half pixels makes (M, C, H, W), 0.5 of chroma half of it."""
+    step = max(1, round(1 / scale))  # pixels of luma from one of the result to the next
+    size = torch.tensor([plane.shape[-1] - 1, plane.shape[-2] - 1], dtype=plane.dtype, device=plane.device).clamp(min=1)
+    unit = 2 * scale / size  # of a pixel, where the plane goes from -1 to 1
+    h, w = vectors.shape[-2:]
+    x, y = (torch.arange(0, n * BLOCK, step, dtype=plane.dtype, device=plane.device) * unit[k] - 1 for k, n in enumerate((w, h)))
+    still = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).view(h, BLOCK // step, -1)
+    # A row of blocks is the same for each of its lines: added as whole lines, which is what makes it fast.
+    lines = (vectors.movedim(1, -1) * unit).repeat(1, 1, 1, BLOCK // step).flatten(2)[:, :, None]
+    places = (still + lines).view(len(vectors), len(y), len(x), 2)
+    return F.grid_sample(plane, places, padding_mode="border", align_corners=True)
 
 
 class Fields(NamedTuple):

@@ -60,69 +60,73 @@ class ResidualCoder(nn.Module):
         self, residual: torch.Tensor, qp: torch.Tensor, kind: torch.Tensor, intra: torch.Tensor, side: torch.Tensor
     ) -> CodedResidual:
         """intra: (M, h, w), 0 or 1. side: int64 (M, h, w), of the transform, 0 for whichever of 4 and 8 is cheaper."""
-        whole = bool((side == 16).any())
-        inter = bool((side == 0).any())
-        coded: dict[int, CodedResidual] = {}
-        costs = {}
-        for s in TRANSFORMS if whole else TRANSFORMS[:2]:
-            matrix = getattr(self, "nested_16" if s == 16 else f"basis_{s}")
-            bands = getattr(self, f"bands_{s}")
-            coefficients = to_blocks(residual, macroblock=16, side=s) @ matrix.T
-            if inter and s != 16:
-                costs[s] = _cost(coefficients, qp)
-            levels, kept = quantise(coefficients, qp, self._dead(kind, intra, 0, bands), noise=self.noise)
-            if inter and s == 8:
-                keep = self._kept(levels.detach(), intra)
-                levels, kept = levels * keep, kept * keep
-            plane = to_plane(kept @ matrix, macroblock=16, side=s)
-            coded[s] = CodedResidual(plane, count_levels(levels, bands, BANDS), levels.detach().clamp(max=1).sum(-1))
-        if inter:
-            side = torch.where(side == 0, torch.where(costs[4] < costs[8], 4, 8), side)
-        return _choose(coded, side)
+        grid = side.shape
+        pixels = to_blocks(residual, macroblock=16, side=16).flatten(0, 2)[:, 0]  # a macroblock a row
+        side, qp, own = side.flatten(), qp.flatten(), intra.flatten()
+        frame = torch.arange(grid[0], device=side.device).repeat_interleave(grid[1] * grid[2])
+        coefficients: dict[int, torch.Tensor] = {}
+        if bool((side == 0).any()):
+            for s in TRANSFORMS[:2]:
+                coefficients[s] = split(pixels, s) @ getattr(self, f"basis_{s}").T
+            costs = [_cost(coefficients[s], qp) for s in TRANSFORMS[:2]]
+            side = torch.where(side == 0, torch.where(costs[0] < costs[1], 4, 8), side)
+        order, parts = [], []
+        for s in TRANSFORMS:  # each where it was chosen
+            rows = (side == s).nonzero()[:, 0]
+            if len(rows):
+                matrix = getattr(self, "nested_16" if s == 16 else f"basis_{s}")
+                found = coefficients[s][rows] if s in coefficients else split(pixels[rows], s) @ matrix.T
+                parts.append(self._coded(found, matrix, s, qp[rows], kind[frame[rows]], own[rows]))
+                order.append(rows)
+        back = torch.cat(order).argsort()
+        plane, counts, levels = (torch.cat(part)[back] for part in zip(*parts, strict=True))
+        plane = to_plane(plane.unflatten(0, grid)[..., None, :], macroblock=16, side=16)
+        return CodedResidual(plane, counts.unflatten(0, grid).movedim(-1, 1), levels.unflatten(0, grid))
+
+    def _coded(
+        self, coefficients: torch.Tensor, matrix: torch.Tensor, side: int, qp: torch.Tensor, kind: torch.Tensor, own: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of macroblocks (n, blocks, K) of luma: what is decoded (n, 256), counts (n, ..), levels that are not 0 (n, 4)."""
+        bands = getattr(self, f"bands_{side}")
+        levels, kept = quantise(coefficients, qp, self._dead(kind, own, 0, bands), noise=self.noise)
+        if side == 8 and not bool(own.all()):
+            keep = self._kept(levels.detach(), own)
+            levels, kept = levels * keep, kept * keep
+        not_zero = levels.detach().clamp(max=1).sum(-1)
+        if side == 4:  # of each quarter of the macroblock
+            not_zero = not_zero.unflatten(-1, (2, 2, 2, 2)).sum((-3, -1)).flatten(-2)
+        decoded = to_plane((kept @ matrix)[:, None, None], macroblock=16, side=side).flatten(1)
+        return decoded, count_levels(levels, bands, BANDS), not_zero.expand(-1, 4)
 
     def chroma(self, residual: torch.Tensor, qp: torch.Tensor, kind: torch.Tensor, intra: torch.Tensor) -> CodedResidual:
         """residual: (M, 2, H/2, W/2); qp: luma's."""
-        blocks = to_blocks(residual, macroblock=8, side=8)  # M 2 h w 1 K
-        coefficients = torch.cat([blocks[:, 0], blocks[:, 1]], 3) @ self.nested_8.T
-        levels, kept = quantise(coefficients, chroma_qp(qp), self._dead(kind, intra, 1, self.bands_chroma), noise=self.noise)
+        blocks = to_blocks(residual, macroblock=8, side=8)[..., 0, :].movedim(1, 3)  # M h w 2 K
+        dead = self._dead(kind[:, None, None].expand(qp.shape), intra, 1, self.bands_chroma)
+        levels, kept = quantise(blocks @ self.nested_8.T, chroma_qp(qp), dead, noise=self.noise)
         plane = to_plane((kept @ self.nested_8).movedim(3, 1)[..., None, :], macroblock=8, side=8)
-        return CodedResidual(plane, count_levels(levels, self.bands_chroma, 2), levels.detach().clamp(max=1).sum(-1))
+        counts = count_levels(levels, self.bands_chroma, 2).movedim(-1, 1)
+        return CodedResidual(plane, counts, levels.detach().clamp(max=1).sum(-1))
 
     def _dead(self, kind: torch.Tensor, intra: torch.Tensor, plane: int, bands: torch.Tensor) -> torch.Tensor:
-        """(M, h, w, 1, K)."""
-        zones = self.dead_zone[kind, :, plane]
-        inter_zone, intra_zone = (zones[:, k][:, bands][:, None, None, None] for k in range(2))
-        weight = intra[..., None, None]
-        return inter_zone + weight * (intra_zone - inter_zone)
+        """(.., 1, K), of macroblocks with frame types and intra (..)."""
+        zones = self.dead_zone[:, :, plane][:, :, bands].flatten(0, 1)
+        return zones[2 * kind + (intra > 0)][..., None, :]
 
     def _kept(self, levels: torch.Tensor, intra: torch.Tensor) -> torch.Tensor:
-        """0 or 1, (M, h, w, blocks, 1): x264 codes no block of which little would be left."""
-        score = (self.score * levels.clamp(max=1)).sum(-1) + 9 * (levels - 1).clamp(min=0).sum(-1)
+        """0 or 1, (n, blocks, 1): x264 codes no block of which little would be left."""
+        # 9 for every level beyond 1
+        score = levels.clamp(max=1) @ self.score + 9 * (levels - 1).clamp(min=0).sum(-1)
         keep = score >= _ONE_BLOCK
         keep = keep & ((score * keep).sum(-1, keepdim=True) >= _ALL_BLOCKS)
         return (keep | (intra[..., None] > 0))[..., None].to(levels)
 
 
+def split(macroblocks: torch.Tensor, side: int) -> torch.Tensor:
+    """(n, 256) to (n, blocks, side^2)."""
+    return to_blocks(macroblocks.unflatten(1, (16, 16)), macroblock=16, side=side)[:, 0, 0]
+
+
 def _cost(coefficients: torch.Tensor, qp: torch.Tensor) -> torch.Tensor:
-    """(M, h, w): bits of Gaussian coefficients, for a choice between transforms."""
-    step = quantizer_step(qp)[..., None, None]
-    return torch.log2(1 + (coefficients / step).detach().square()).sum((-2, -1))
-
-
-def _choose(coded: dict[int, CodedResidual], side: torch.Tensor) -> CodedResidual:
-    result = coded[8]
-    counts, plane, levels = result.counts, result.plane, result.levels
-    pixels = side.repeat_interleave(16, -2).repeat_interleave(16, -1)
-    for s, other in coded.items():
-        if s == 8:
-            continue
-        quarter = other.levels
-        if s == 4:  # of each quarter of the macroblock
-            quarter = quarter.unflatten(-1, (2, 2, 2, 2)).sum((-3, -1)).flatten(-2)
-        else:
-            quarter = quarter.expand(-1, -1, -1, 4)
-        here = side == s
-        plane = torch.where(pixels == s, other.plane, plane)
-        counts = torch.where(here[:, None], other.counts, counts)
-        levels = torch.where(here[..., None], quarter, levels)
-    return CodedResidual(plane, counts, levels)
+    """(n,): bits of Gaussian coefficients (n, blocks, K), for a choice between transforms."""
+    step = quantizer_step(qp.detach())[:, None, None]
+    return torch.log2(1 + (coefficients.detach() / step).square()).sum((-2, -1))

@@ -49,10 +49,19 @@ class IntraModes(nn.Module):
         """(N, H/side, W/side, modes, side^2) of a plane (N, H, W): every block from what is around it in this same plane."""
         return einsum(self._around(plane), self.weights, "n h w k, m p k -> n h w m p")
 
-    def chosen(self, plane: torch.Tensor, modes: torch.Tensor) -> torch.Tensor:
-        """(N, H, W): the predictions with `modes` int64 (N, H/side, W/side)."""
-        index = modes[..., None, None].expand(-1, -1, -1, 1, self.side**2)
-        blocks = self(plane).gather(3, index)[..., 0, :]
+    def chosen(self, plane: torch.Tensor, modes: torch.Tensor, *, where: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, H, W): the predictions with `modes` int64 (N, H/side, W/side). where: bool, of as many blocks; the others are 0."""
+        around = self._around(plane).flatten(0, 2)
+        index = modes.flatten()
+        inside = torch.ones_like(index) if where is None else where.flatten()
+        order, parts = [], []
+        for mode, matrix in enumerate(self.weights):
+            rows = ((index == mode) & (inside > 0)).nonzero()[:, 0]
+            order.append(rows)
+            parts.append(around[rows] @ matrix.T)
+        outside = (inside == 0).nonzero()[:, 0]
+        parts.append(plane.new_zeros(len(outside), self.side**2))
+        blocks = torch.cat(parts)[torch.cat([*order, outside]).argsort()].unflatten(0, modes.shape)
         return rearrange(blocks, "n h w (i j) -> n (h i) (w j)", i=self.side)
 
     def _around(self, plane: torch.Tensor) -> torch.Tensor:

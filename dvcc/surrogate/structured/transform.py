@@ -94,5 +94,5 @@ def quantise(
     step = quantizer_step(qp)[..., None, None]
     size = torch.relu(coefficients.abs() / step - dead_zone)
     rounded = (size + torch.rand_like(size) - 0.5).clamp(min=0) if noise else size.round()
-    levels = size + (rounded - size).detach()
+    levels = size + (rounded - size).detach() if torch.is_grad_enabled() else rounded
     return levels, coefficients.sign() * levels * step

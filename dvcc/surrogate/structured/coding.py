@@ -1,0 +1,198 @@
+"""One frame coded as an encoder codes it: predicted, transformed, quantised, deblocked. Choices are made without gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dvcc.surrogate.ladder import FRAME_TYPES
+from dvcc.surrogate.structured.deblocking import deblock
+from dvcc.surrogate.structured.entropy import Counted
+from dvcc.surrogate.structured.intra import Intra, IntraPrediction
+from dvcc.surrogate.structured.motion import moved, upsample
+from dvcc.surrogate.structured.planes import CodedResidual, ResidualCoder
+from dvcc.surrogate.structured.transform import chroma_qp
+from dvcc.surrogate.transform import quantizer_step
+from dvcc.units import MACROBLOCK
+
+INTRA = FRAME_TYPES.index("I")
+_INTRA_COST = 0.35
+"""Of quantiser steps, mean absolute error that a prediction from the own frame must save over one from others: its modes cost."""
+
+_MUCH_INTRA = 0.1  # of the macroblocks of a P or B frame
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Luma (M, H, W) and chroma (M, 2, H/2, W/2)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A coded frame of M maps: planes, and the prediction that they came from."""
+
+    luma: torch.Tensor
+    chroma: torch.Tensor
+    predicted: Pair
+
+    @cached_property
+    def halves(self) -> torch.Tensor:
+        """(M, 2H, 2W): half pixels of luma, which only a reference needs."""
+        return upsample(self.luma)
+
+
+class Frame(NamedTuple):
+    """What is coded: planes of M maps, their frame types int64 (M,), and what was found for them before.
+
+    places: int64 (M,) twice, of the past and of the future reference in the list of coded frames, -1 for none. vectors: to them,
+    (M, 2, H/8, W/8) twice.
+    """
+
+    luma: torch.Tensor
+    chroma: torch.Tensor
+    kind: torch.Tensor
+    intra: Intra
+    places: tuple[torch.Tensor, torch.Tensor]
+    vectors: tuple[torch.Tensor, torch.Tensor]
+
+
+class FrameCoder(nn.Module):
+    """Codes frames one after another, each predicted from itself or from those coded before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.residual = ResidualCoder()
+        self.intra = IntraPrediction()
+
+    def forward(self, frame: Frame, qp: torch.Tensor, coded: list[Coded]) -> tuple[Coded, Counted]:
+        """Code one frame at QPs (M, h, w); also returns what its bits are counted from. All M are I frames, or none is."""
+        if bool((frame.kind[:1] == INTRA).all()):
+            return self._intra_frame(frame, qp)
+        predicted, error, motion = _inter(frame, coded)
+        intra = frame.intra
+        step = quantizer_step(qp.detach())
+        own = (intra.error + _INTRA_COST * step < error).to(frame.luma)
+        pixels = _each(own, MACROBLOCK) > 0
+        predicted = (
+            torch.where(pixels, intra.luma, predicted[0]),
+            torch.where(pixels[:, None, ::2, ::2], intra.chroma, predicted[1]),
+        )
+        side = torch.where(own > 0, intra.side(qp), 0)
+        # A cut, or much that is new: then what the neighbours really are matters, as in an I frame.
+        much = own.mean((1, 2)) > _MUCH_INTRA
+        if bool(much.any()):
+            closer = self._from_coarse(frame, predicted, qp, own, side)
+            inside = pixels & much[:, None, None]
+            predicted = (
+                torch.where(inside, closer[0], predicted[0]),
+                torch.where(inside[:, None, ::2, ::2], closer[1], predicted[1]),
+            )
+        return self._reconstruct(frame, predicted, qp, own, side, motion)
+
+    def _intra_frame(self, frame: Frame, qp: torch.Tensor) -> tuple[Coded, Counted]:
+        side, own = frame.intra.side(qp), torch.ones_like(qp)
+        predicted = self.intra.predict(frame.luma, frame.chroma, frame.intra, side)
+        predicted = self._from_coarse(frame, predicted, qp, own, side)
+        height, width = frame.luma.shape[1:]
+        still = frame.luma.new_zeros(len(qp), 2, height // 8, width // 8)
+        return self._reconstruct(frame, predicted, qp, own, side, still)
+
+    def _from_coarse(self, frame: Frame, predicted: Pair, qp: torch.Tensor, own: torch.Tensor, side: torch.Tensor) -> Pair:
+        """Predictions from the neighbours in what comes of coding with `predicted`: nearly those that a decoder has."""
+        coded = self._residuals(frame, predicted, qp, own, side)
+        luma, chroma = ((plane + one.plane).clamp(0, 1) for plane, one in zip(predicted, coded, strict=True))
+        return self.intra.predict(luma, chroma, frame.intra, side)
+
+    def _residuals(
+        self, frame: Frame, predicted: Pair, qp: torch.Tensor, own: torch.Tensor, side: torch.Tensor
+    ) -> tuple[CodedResidual, CodedResidual]:
+        luma = self.residual.luma(frame.luma - predicted[0], qp, frame.kind, own, side)
+        return luma, self.residual.chroma(frame.chroma - predicted[1], qp, frame.kind, own)
+
+    def _reconstruct(
+        self, frame: Frame, predicted: Pair, qp: torch.Tensor, own: torch.Tensor, side: torch.Tensor, motion: torch.Tensor
+    ) -> tuple[Coded, Counted]:
+        luma, chroma = self._residuals(frame, predicted, qp, own, side)
+        strengths = _strengths(luma.levels, own, motion)
+        fine = _each(qp, 2)
+        y = deblock((predicted[0] + luma.plane).clamp(0, 1), qp=fine, strength_x=strengths[0], strength_y=strengths[1], side=8)
+        uv = (predicted[1] + chroma.plane).clamp(0, 1).flatten(0, 1)
+        twice = [x.repeat_interleave(2, 0) for x in (chroma_qp(fine), *strengths)]
+        uv = deblock(uv, qp=twice[0], strength_x=twice[1], strength_y=twice[2], side=4).unflatten(0, (-1, 2))
+        difference = torch.log2(1 + _vector_steps(motion)).sum(1)
+        counts = torch.cat([luma.counts, chroma.counts], 1)
+        small = (side == 4).to(frame.luma)
+        return Coded(y, uv, predicted), Counted(counts, qp, frame.kind, difference, own, small)
+
+
+def _each(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Every value of (.., h, w) as a square of so many."""
+    return x.repeat_interleave(side, -2).repeat_interleave(side, -1)
+
+
+def _inter(frame: Frame, coded: list[Coded]) -> tuple[Pair, torch.Tensor, torch.Tensor]:
+    """Predicted planes, mean absolute error (M, h, w) of luma, and the vectors (M, 2, H/8, W/8) of what was chosen: of both
+    references and their mean the best for every block of 8."""
+    rows = torch.arange(len(frame.luma), device=frame.luma.device)
+    options: list[Pair] = []
+    for source, vector in zip(frame.places, frame.vectors, strict=True):
+        if not bool((source >= 0).any()):
+            continue
+        used = sorted({int(s) for s in source.clamp(min=0)})
+        halves, chroma = coded[used[0]].halves, coded[used[0]].chroma
+        if len(used) > 1:  # clips of other frame types
+            which = torch.searchsorted(torch.tensor(used, device=source.device), source.clamp(min=0))
+            halves = torch.stack([coded[k].halves for k in used], 1)[rows, which]
+            chroma = torch.stack([coded[k].chroma for k in used], 1)[rows, which]
+        of_luma, of_chroma = moved(halves[:, None], vector, scale=2)[:, 0], moved(chroma, vector, scale=0.5)
+        if options:  # a frame without this reference takes the other one twice
+            there = (source >= 0)[:, None, None]
+            of_luma = torch.where(there, of_luma, options[0][0])
+            of_chroma = torch.where(there[..., None], of_chroma, options[0][1])
+        options.append((of_luma, of_chroma))
+    chosen, motion = options[0], frame.vectors[0]
+    error = _block_error(frame.luma, chosen[0])
+    if len(options) > 1:
+        both = (options[0][0] + options[1][0]) / 2, (options[0][1] + options[1][1]) / 2
+        for candidate, vector in ((options[1], frame.vectors[1]), (both, frame.vectors[0])):
+            other = _block_error(frame.luma, candidate[0])
+            better = other < error
+            error = torch.minimum(error, other)
+            motion = torch.where(better[:, None], vector, motion)
+            fine = _each(better, 4)
+            chosen = (
+                torch.where(_each(fine, 2), candidate[0], chosen[0]),
+                torch.where(fine[:, None], candidate[1], chosen[1]),
+            )
+    return chosen, F.avg_pool2d(error[:, None], 2)[:, 0], motion
+
+
+def _block_error(luma: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """(M, H/8, W/8): mean absolute error, without gradient: a choice."""
+    return F.avg_pool2d((luma - predicted.detach()).abs()[:, None], 8)[:, 0]
+
+
+def _vector_steps(motion: torch.Tensor) -> torch.Tensor:
+    """(M, 2, h, w): what the vectors of a macroblock differ by from those of the one before, in quarter pixels."""
+    mean = F.avg_pool2d(motion, 2)
+    return 4 * F.pad(mean[..., 1:] - mean[..., :-1], (1, 0)).abs()
+
+
+def _strengths(levels: torch.Tensor, intra: torch.Tensor, motion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Strengths (M, H/8, W/8) of the edges to the left of blocks of 8, and above: 4 and 3 for intra at and within a macroblock, 2
+    with levels, 1 between unlike vectors (8.7.2.1)."""
+    m, h, w, _ = levels.shape
+    coded = levels.view(m, h, w, 2, 2).movedim(3, 2).reshape(m, 2 * h, 2 * w) > 0.5
+    own = intra.repeat_interleave(2, -2).repeat_interleave(2, -1) > 0
+    found = []
+    for dim in (-1, -2):
+        before = [x.roll(1, dim) for x in (coded, own)]
+        moved = ((motion - motion.roll(1, dim)).abs() >= 1).any(1)
+        strength = torch.where(coded | before[0], 2, torch.where(moved, 1, 0))
+        outer = torch.arange(strength.shape[dim], device=levels.device) % 2 == 0
+        outer = outer if dim == -1 else outer[:, None]
+        found.append(torch.where(own | before[1], torch.where(outer, 4, 3), strength).to(levels))
+    return found[0], found[1]
