@@ -37,6 +37,7 @@ def test_planes_say_what_a_macroblock_has_lost_beside_the_others():
 
 def test_a_control_learns_from_an_analysis_and_codes_with_one(tiny, trained, tmp_path, monkeypatch):
     """The offsets that it is taught are those of a descent; deployed, it reads what the task has lost in a real encode."""
+    monkeypatch.setattr("dvcc.control.descent._STEPS", 10)  # enough to be a descent
     words = ["task=reconstruction", f"surrogate={trained}", "teacher.surrogate=0", "teacher.ladder=1", "control.analysis=true"]
     words += ["trainer.max_steps=40", "learning_rate=0.03", "control.blur_sigma=0", f"data.cache={tmp_path}/cache"]
     config = configure("control", [*tiny, "data.crops_per_clip=1", "data.max_clips=2"], tmp_path, *words)
