@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,10 @@ def installed(wheel, tmp_path_factory) -> Path:
     """The folder of an environment with the wheel and its core dependencies, at the versions of the lock."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
-    pip("--python", folder / "bin" / "python", "install", "-c", ROOT / "requirements.lock", wheel)
+    locked = re.findall(r"^[\w.-]+==[^\\\n]+", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    versions = folder / "versions.txt"  # without hashes: pip asks for one of the wheel itself where any is given
+    versions.write_text("\n".join(locked))
+    pip("--python", folder / "bin" / "python", "install", "-c", versions, wheel)
     return folder
 
 

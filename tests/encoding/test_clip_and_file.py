@@ -71,7 +71,9 @@ def test_offsets_are_decided_once_for_all_passes(tmp_path, monkeypatch):
     decided = []
     original = ControlStream.decide
     monkeypatch.setattr(
-        ControlStream, "decide", lambda self, small, *more: decided.append(len(small)) or original(self, small, *more)
+        ControlStream,
+        "decide",
+        lambda self, small, *more, **planes: decided.append(len(small)) or original(self, small, *more, **planes),
     )
     result = controller_of("learned_corrected").encode(read_clip(write_source(tmp_path / "in.mp4")), 60.0)
     assert result.num_encodes == 4 and sum(decided) == 34

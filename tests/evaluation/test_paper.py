@@ -162,7 +162,7 @@ def test_without_any_data_one_sentence_says_so(root, said, tmp_path):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["preset=papers"], "there is no preset 'papers': choose preset=paper"),
+        (["preset=papers"], "takes no preset=papers: did you mean preset=paper?"),
         (["preset=paper", "networks=[student]"], "leave out networks"),
         (["preset=paper", "levels=[3]", "rate=cqp"], "leave out rate, levels"),
     ],

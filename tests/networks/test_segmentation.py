@@ -31,6 +31,7 @@ def test_torchvisions_networks_have_random_weights_too():
 
 def test_unknown_names_list_the_choices():
     with pytest.raises(
-        ConfigError, match="no segmentation model 'unet': choose one of student, espnetv2, efficientvit_b0.*fcn_resnet50"
+        ConfigError,
+        match="no segmentation model 'unet': choose one of student, espnetv2, espnetv2_s1, efficientvit_b0.*fcn_resnet50",
     ):
         load_segmentation_net("unet")
