@@ -16,11 +16,15 @@ Piece = tuple[int, float]
 """Frames, and the time in seconds of the first."""
 
 
-def coded_packets(frames: int, *, bframes: int = 0, fps: int = 25, said_fps: int | None = None, gop: int = 10) -> io.BytesIO:
-    """A little scene in an mp4 in memory; said_fps: what the stream itself says of its rate."""
+def coded_packets(
+    frames: int, *, bframes: int = 0, fps: int = 25, said_fps: int | None = None, gop: int = 10, form: str = ""
+) -> io.BytesIO:
+    """A little scene in a file in memory; said_fps: what the stream itself says of its rate; form: matroska, or mp4 in fragments;
+    otherwise an mp4 with its index."""
     buffer = io.BytesIO()
     clip = make_scene(frames, 64, 96)
-    with av.open(buffer, "w", format="mp4") as container:
+    fragments = {"movflags": "frag_keyframe+empty_moov"} if form == "mp4" else {}
+    with av.open(buffer, "w", format=form or "mp4", options=fragments) as container:
         options = {"qp": "10", "preset": "ultrafast", "bf": str(bframes), "g": str(gop), "x264-params": "scenecut=0"}
         stream = container.add_stream("libx264", rate=said_fps or fps, options=options)
         stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"

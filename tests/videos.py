@@ -37,12 +37,13 @@ def write_video(
     options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
     colour: dict[str, int] | None = None,
+    form: dict[str, str] | None = None,
     seed: int = 0,
 ) -> Path:
     """A little scene of (H, W) in `pix_fmt`, coded nearly without loss; times: in milliseconds (None: 25 fps); sizes: of several
-    video streams; data: with an attached file."""
+    video streams; data: with an attached file; form: options of the muxer."""
     clip = make_scene(frames, size[0] + size[0] % 2, size[1] + size[1] % 2, seed=seed)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=form or {}) as container:
         container.metadata.update(metadata or {})
         default = {"qp": "10", "preset": "ultrafast"} if codec == "libx264" else {}
         sound = container.add_stream(audio, rate=48000) if audio and sound_first else None

@@ -19,6 +19,7 @@ class Damage:
     pictureless: int = 0  # later packets that gave no picture
     missing: float = 0.0  # seconds that the file speaks of after its last packet
     unread: int = 0  # bytes that FFmpeg does not get to
+    truncated: bool = False  # the file ends before its format says that it does
     resized: int = 0  # frames of another size than the first, and scaled to it
     stopped: str = ""  # why reading stopped before the end
     corrections: Corrections = field(default_factory=Corrections)
@@ -35,6 +36,8 @@ class Damage:
         parts = [f"{counted(count, what)} {how}" for count, what, how in counts if count]
         if self.missing:
             parts.append(f"the last {self.missing:.1f} s that the file speaks of are not there")
+        elif self.truncated:
+            parts.append("the file is truncated: its end is not there")
         if self.unread:
             parts.append(f"the last {self.unread / 1000:.0f} kB of the file are not read as its video")
         return ", ".join(parts + ([f"reading stopped early ({self.stopped})"] if self.stopped else []))

@@ -43,3 +43,12 @@ def drop_times(packet: av.Packet, *, last: float, reordering: float) -> None:
     packet.dts = None
     if packet.pts is not None and packet.time_base and abs(float(packet.pts * packet.time_base) - last) > reordering:
         packet.pts = None
+
+
+def to_be_shown(packet: av.Packet) -> av.Packet:
+    """The same packet without the mark that its picture is not to be shown."""
+    copy = av.Packet(packet.size)  # of bytes it would be Python's memory, which a decoder's thread must not free
+    copy.update(bytes(packet))
+    copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    copy.stream, copy.is_keyframe = packet.stream, packet.is_keyframe
+    return copy

@@ -160,9 +160,9 @@ def _lost(frame: av.VideoFrame, picture: VideoFormat) -> list[str]:
 
 def _length(container: av.container.InputContainer, stream: av.VideoStream, fps: Fraction, timeline: Timeline) -> int | None:
     """About how many frames: as the container counts them, or by its duration unless a broken clock made that too long."""
-    if stream.frames:
+    if stream.frames and container.format.name != "avi":  # written into a pipe, it says any number
         return stream.frames
-    frames = _by_duration(container, stream, fps)
+    frames = stream.frames or _by_duration(container, stream, fps)
     bytes_of_frame = timeline.mean_bytes
     if frames and container.size > 0 and bytes_of_frame and frames > _MOST_LONGER * container.size / bytes_of_frame:
         return max(1, round(container.size / bytes_of_frame))

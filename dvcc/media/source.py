@@ -18,6 +18,7 @@ from dvcc.errors import VideoError
 from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
+from dvcc.media.ending import is_truncated, unread_bytes
 from dvcc.media.format import Planes, SourceFrame, VideoFormat
 from dvcc.media.rates import is_gap
 from dvcc.media.timestamps import STREAM_GAP, Timeline
@@ -88,8 +89,12 @@ class VideoSource:
             yield SourceFrame(self._planes(frame, damage), gaps.without(ticks))
         if gaps.last is None:
             raise nothing_in(self.path)
-        damage.lossy, damage.unread = timeline.lossy, timeline.unread
-        damage.missing = _missing(container, timeline, self.picture)
+        damage.lossy, name = timeline.lossy, container.format.name
+        if container.size > 0 and self.path.is_file():
+            damage.unread = unread_bytes(self.path, name, timeline.read_to)
+            damage.truncated = is_truncated(self.path, name, timeline.mean_bytes)
+        if name != "avi" or damage.truncated:  # written into a pipe, it says any length
+            damage.missing = _missing(container, timeline, self.picture)
 
     def _timed(
         self, container: av.container.InputContainer, frames: Iterator[av.VideoFrame], damage: Damage

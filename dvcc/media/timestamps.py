@@ -23,8 +23,9 @@ from dvcc.media.arrivals import MEASURED, Arrivals
 from dvcc.media.clocks import StreamClock, is_untimed
 from dvcc.media.corrections import Corrections
 from dvcc.media.losses import Losses
-from dvcc.media.packets import drop_times, duration_of, end_of, move, set_time, time_of
+from dvcc.media.packets import drop_times, duration_of, end_of, move, set_time, time_of, to_be_shown
 from dvcc.media.rates import is_gap, rate_of
+from dvcc.media.reordering import NO_DECODING_TIMES, DecodingTimes
 
 STREAM_GAP, FILE_GAP = 3600.0, 86400.0
 """Seconds: the longest gap that is kept in a container whose clock may restart, and in another."""
@@ -37,10 +38,9 @@ _WRAP = 2**33 / 90000  # seconds: the clock of MPEG-2 systems
 _MOST_HELD = 4000  # packets: of a file whose video ends long before the rest
 _AUDIO_SLACK = 1.0  # seconds by which packets of audio or subtitles may miss the end of those before
 _NEAR, _NEAR_SPARSE = 3.0, 30.0  # seconds around the video in which a packet of audio, or subtitles, may be
+_FRAGMENTS = "mov,mp4,m4a,3gp,3g2,mj2"  # the format that may have them
 _RESTARTING = ("flv", "live_flv", "rtsp", "rtp", "sdp")  # whose clocks restart, though FFmpeg has no flag for it
 _CLOCK_RESTARTS: int = Flags.ts_discont.value  # type: ignore[assignment]  # the stub's mistake
-_NO_INDEX = ("flv", "live_flv")  # nothing but packets, whose places are exact
-_LEAST_UNREAD, _MOST_UNREAD = 2000, 0.01  # bytes, share of the file
 
 
 class Timeline:
@@ -74,8 +74,12 @@ class Timeline:
         self._offsets = [0.0]
         self._ended = False
         self._error: Exception | None = None
+        self._decoding = DecodingTimes() if container.format.name in NO_DECODING_TIMES else None
         self._has_dts = False  # of the video
-        self._read_to = 0
+        self._number = 0  # of packets of the video that were read
+        # What an mp4's edit list leaves out is in its index. In fragments FFmpeg marks those whose clock restarts, too.
+        self._indexed = container.streams[index].frames if container.format.name == _FRAGMENTS else 2**62
+        self.read_to = 0  # bytes of the file, as far as packets say
         self.reached: float | None = None  # seconds, as stored: where the last packet of any stream ends
         self._losses = Losses()
         self._look_ahead(MEASURED if clock else _FOLLOWERS + 1 if quick else _AT_FIRST)
@@ -131,13 +135,6 @@ class Timeline:
         self._losses.close()
         return self._losses.count
 
-    @property
-    def unread(self) -> int:
-        """Bytes of the file after the last packet, where they are no index: FFmpeg ends at what it takes for the end."""
-        size = self._container.size
-        unread = size - self._read_to if self._container.format.name in _NO_INDEX and self._read_to else 0
-        return unread if unread > max(_LEAST_UNREAD, _MOST_UNREAD * size) else 0
-
     def _pull(self) -> bool:
         """Hold one more packet; False after the last."""
         if self._ended:
@@ -151,9 +148,16 @@ class Timeline:
             self._ended, self._error = True, None if ends_so else error
         if not self._ended:
             packet = self._held[-1]
+            if packet.stream.index == self._index and packet.size:
+                self._number += 1
+                if packet.is_discard and self._number > self._indexed:
+                    packet = self._held[-1] = to_be_shown(packet)
             if self._arrivals is not None and packet.stream.index == self._index and packet.size:
                 self._arrivals.stamp(packet)
-            self._read_to = max(self._read_to, (packet.pos or 0) + packet.size)
+            self.read_to = max(self.read_to, (packet.pos or 0) + packet.size)
+            if packet.stream.index == self._index and self._decoding is not None:
+                clock = self._clock(self._index)
+                self._decoding.correct(packet, step=clock.typical, reordering=clock.reordering)
             self._has_dts |= packet.stream.index == self._index and packet.dts is not None
             if (end := end_of(packet)) is not None:
                 self.reached = end if self.reached is None else max(self.reached, end)

@@ -4,6 +4,7 @@ import av
 import pytest
 
 from dvcc.media.damage import Damage
+from dvcc.media.ending import is_truncated
 from dvcc.media.probe import open_video
 from tests.streams import coded_packets, write_pieces
 
@@ -48,10 +49,54 @@ def test_a_complete_file_of_any_container_is_whole_and_a_cut_one_is_not(make_vid
     path = make_video(f"in.{suffix}", frames=40, codec=codec, audio=audio, options=options)
     frames, damage = read(path)
     assert frames == 40 and not str(damage) and not damage.corrections.sentences()
-    if suffix in ("mkv", "webm", "flv"):  # which say how long they are, or where a picture ends
-        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    if suffix not in ("mp4", "mov", "3gp", "hevc"):  # nothing can be read of the first three, and the last has no mark
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10 | 1])
         frames, damage = read(path)
-        assert 0 < frames < 40 and "not there" in str(damage)
+        assert 0 < frames < 40 and (str(damage) if suffix in ("h264", "ivf") else "not there" in str(damage))
+
+
+OTHER_ENDINGS = [
+    ("ogv", "libvpx", "yuv420p"),
+    ("gif", "gif", "rgb8"),
+    ("mpg", "libx264", "yuv420p"),
+    ("mjpeg", "mjpeg", "yuvj420p"),
+    ("y4m", "rawvideo", "yuv420p"),
+    ("mp4", "libx264", "yuv420p"),
+]
+
+
+@pytest.mark.parametrize("place", [0.6, 0.97, 1.0])
+@pytest.mark.parametrize(("suffix", "codec", "pix_fmt"), OTHER_ENDINGS)
+def test_a_truncated_file_is_said_by_how_its_container_ends(make_video, suffix, codec, pix_fmt, place):
+    form = {"movflags": "frag_keyframe+empty_moov"} if suffix == "mp4" else {}
+    path = make_video(f"in.{suffix}", codec=codec, pix_fmt=pix_fmt, options={"g": "3"} if codec == "libx264" else {}, form=form)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * place)])
+    frames, damage = read(path)
+    assert damage.truncated == (place < 1) and bool(str(damage)) == (place < 1) and 0 < frames <= 12
+
+
+@pytest.mark.parametrize("length", [188, 192, 204])
+def test_a_transport_stream_ends_with_a_whole_packet_of_any_length(tmp_path, length):
+    path, packet = tmp_path / "in.ts", b"\x47" + bytes(187)
+    whole = (bytes(length == 192 and 4) + packet + bytes(16 * (length == 204))) * 30
+    for cut in (0, 1, 100):
+        path.write_bytes(whole[: len(whole) - cut])
+        assert is_truncated(path, "mpegts", 0) == (cut > 0)
+    path.write_bytes(b"nothing of the kind" * 100)
+    assert not is_truncated(path, "mpegts", 0) and not is_truncated(tmp_path / "none.ts", "mpegts", 0)
+
+
+def test_lengths_that_an_avi_of_a_pipe_cannot_know_are_no_loss(make_video):
+    path = make_video("in.avi", codec="mpeg4", frames=40)
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff" * 4
+    for field in (b"avih", b"strh"):  # frames in the file, and of the stream
+        at = data.index(field) + 8 + {b"avih": 16, b"strh": 32}[field]
+        data[at : at + 4] = (2**30).to_bytes(4, "little")
+    path.write_bytes(data)
+    frames, damage = read(path)
+    assert frames == 40 and not str(damage) and 20 < open_video(path).num_frames < 1000
 
 
 def test_pictures_before_the_first_key_frame_are_counted(tmp_path):
@@ -85,10 +130,11 @@ def test_recordings_put_behind_one_another_have_lost_nothing(tmp_path):
         assert frames == 50 and not str(damage)
 
 
-def test_what_ffmpeg_takes_for_the_end_is_said(make_video, tmp_path):
-    """It reads the first of two FLV files that were put behind one another."""
-    whole, joined = make_video("in.flv", frames=40, audio="aac"), tmp_path / "joined.flv"
-    joined.write_bytes(2 * whole.read_bytes())
+@pytest.mark.parametrize(("suffix", "files"), [("flv", 1), ("mkv", 2)])
+def test_what_ffmpeg_takes_for_the_end_is_said(make_video, tmp_path, suffix, files):
+    """Of files that were put behind one another it reads one FLV file, and two of Matroska."""
+    whole, joined = make_video(f"in.{suffix}", frames=40, audio="aac"), tmp_path / f"joined.{suffix}"
+    joined.write_bytes((files + 1) * whole.read_bytes())
     frames, damage = read(joined)
-    assert frames == 40 and damage.unread == pytest.approx(whole.stat().st_size, rel=0.05)
+    assert frames == 40 * files and damage.unread == pytest.approx(whole.stat().st_size, rel=0.05)
     assert "kB of the file are not read" in str(damage) and not read(whole)[1].unread

@@ -12,6 +12,7 @@ from dvcc import read_clip
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.media.corrections import Corrections
 from dvcc.media.damage import Damage
+from dvcc.media.packets import move
 from dvcc.media.probe import open_video, probe
 from tests.streams import coded_packets, piece, set_time, write_pieces
 
@@ -240,3 +241,27 @@ def test_thousands_of_pauses_cost_no_more_than_one(tmp_path):
     assert time.process_time() - began < 3  # of a processor; the sum of all gaps for each took minutes
     corrections.gaps.append((10**9, 5))
     assert corrections.with_gaps(10**9) == 10**9 + 3 * 29_999 + 5
+
+
+@pytest.mark.parametrize("bframes", [0, 3])
+@pytest.mark.parametrize("form", ["matroska", "mp4"])
+def test_files_put_behind_one_another_are_shown_one_after_the_other(tmp_path, form, bframes):
+    """Of a second Matroska file FFmpeg gives times of decoding that do not rise; of a fragmented mp4 it hides a part."""
+    part, path = coded_packets(24, bframes=bframes, form=form), tmp_path / f"in.{form}"
+    path.write_bytes(part.getvalue() + part.getvalue())
+    shown, coded, corrections = times_of(path)
+    assert shown == coded == [40 * t for t in range(48)]
+    assert corrections.joined == 1 and not corrections.outliers
+
+
+def test_what_an_edit_list_hides_stays_hidden(tmp_path):
+    path = tmp_path / "in.mp4"
+    with av.open(coded_packets(30, gop=15)) as coded, av.open(str(path), "w", options={"avoid_negative_ts": "0"}) as container:
+        video = container.add_stream_from_template(coded.streams.video[0])
+        for packet in coded.demux(video=0):
+            if packet.size:
+                move(packet, -0.2)
+                packet.stream = video
+                container.mux(packet)
+    shown, _, corrections = times_of(path)
+    assert shown == [40 * t for t in range(25)] and not corrections.joined

@@ -1,0 +1,176 @@
+"""Whether a file ends where its format says so: most containers mark their end, or say how long their last piece is; and what of
+it FFmpeg does not get to, as the last of three files that were put behind one another."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+_TAIL = 1 << 17  # bytes: longer than the last piece of any container that is looked at from its end
+_TS_PACKETS = (188, 192, 204)  # bytes: as broadcast, as Blu-ray discs have it, with error correction
+_TS_SYNC = 0x47
+_BOXES = (b"moof", b"mdat", b"moov", b"ftyp", b"styp", b"sidx", b"free", b"skip", b"wide", b"mfra", b"uuid", b"emsg", b"prft")
+_LEAST_UNREAD, _MOST_UNREAD = 2000, 0.01  # bytes, share of the file
+_EBML = b"\x1a\x45\xdf\xa3"  # begins a Matroska file
+_NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
+_ASF_HEADER, _ASF_DATA, _ASF_IDS = 30, 16, 24  # bytes: header object, identifier, identifier and size
+
+
+def is_truncated(path: Path, form: str, picture_bytes: float) -> bool:
+    """Whether the file at `path`, in FFmpeg's format `form`, ends before it says that it does.
+
+    False where its format has no such mark, as a raw stream, or where that cannot be made out. picture_bytes: of a packet of the
+    video, which all have one size in a format of uncompressed pictures.
+    """
+    looks_at = _ENDINGS.get(form)
+    if looks_at is None and form != "yuv4mpegpipe":
+        return False
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return _y4m(file, size, picture_bytes) if looks_at is None else looks_at(file, size)
+    except (OSError, struct.error):
+        return False
+
+
+def unread_bytes(path: Path, form: str, read_to: int) -> int:
+    """Bytes of the file at `path` behind the place `read_to`, where they are pictures and no index: FFmpeg ends at what it takes
+    for the end."""
+    size = path.stat().st_size
+    if form == "flv":
+        return size - read_to if read_to and size - read_to > max(_LEAST_UNREAD, _MOST_UNREAD * size) else 0
+    if form != "matroska,webm" or not read_to:
+        return 0
+    with path.open("rb") as file:
+        file.seek(read_to)
+        while piece := file.read(_TAIL):
+            if (place := piece.find(_EBML)) >= 0:
+                return size - file.tell() + len(piece) - place
+            if len(piece) == _TAIL:
+                file.seek(1 - len(_EBML), os.SEEK_CUR)
+    return 0
+
+
+def _tail(file: BinaryIO, size: int, length: int = _TAIL) -> bytes:
+    file.seek(max(0, size - length))
+    return file.read(length)
+
+
+def _transport(file: BinaryIO, size: int) -> bool:
+    """A part of a packet after whole ones."""
+    tail = _tail(file, size, 8 * max(_TS_PACKETS))
+    for length in _TS_PACKETS:
+        for begin in range(length):
+            syncs = tail[begin::length]
+            if len(syncs) > 4 and set(syncs) == {_TS_SYNC}:
+                after = 4 if length == 192 else 0  # its packets begin with a time stamp
+                return (len(tail) - begin + after) % length != 0
+    return False
+
+
+def _ogg(file: BinaryIO, size: int) -> bool:
+    """The last page says that it is the last of its stream, and is whole."""
+    tail = _tail(file, size)
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27:
+        return at >= 0
+    lengths = tail[at + 27 : at + 27 + tail[at + 26]]
+    return not tail[at + 5] & 4 or len(tail) < at + 27 + tail[at + 26] + sum(lengths)
+
+
+def _gif(file: BinaryIO, size: int) -> bool:
+    return not _tail(file, size, 64).rstrip(b"\0\r\n").endswith(b";")
+
+
+def _motion_jpeg(file: BinaryIO, size: int) -> bool:
+    """The last picture has no end."""
+    tail = _tail(file, size, 1 << 24)
+    return tail.rfind(b"\xff\xd8\xff") > tail.rfind(b"\xff\xd9")
+
+
+def _riff(file: BinaryIO, size: int) -> bool:
+    """A piece longer than the file. What is written into a pipe says no length."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name != b"RIFF" or length in (0, 0xFFFFFFFF):
+            return False
+        at += 8 + length + length % 2
+    return at > size + 1
+
+
+def _asf(file: BinaryIO, size: int) -> bool:
+    file.seek(_ASF_DATA)
+    (header,) = struct.unpack("<Q", file.read(8))
+    file.seek(header + _ASF_DATA)
+    (length,) = struct.unpack("<Q", file.read(8))
+    return length > _ASF_IDS and header + length > size
+
+
+def _boxes(file: BinaryIO, size: int) -> bool:
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, name = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            (length,) = struct.unpack(">Q", file.read(8))
+        if name not in _BOXES or length < 8:  # something else behind the file, or a box up to its end
+            return False
+        at += length
+    return at != size
+
+
+def _nut(file: BinaryIO, size: int) -> bool:
+    """An index ends it, and says its own length."""
+    if size < 12:
+        return True
+    (length,) = struct.unpack(">Q", _tail(file, size, 12)[:8])
+    file.seek(max(0, size - length) if length <= size else 0)
+    return file.read(8) != _NUT_INDEX
+
+
+def _flash(file: BinaryIO, size: int) -> bool:
+    """Every tag is followed by its length."""
+    (length,) = struct.unpack(">I", _tail(file, size, 4))
+    if length + 4 > size:
+        return True
+    file.seek(size - 4 - length)
+    _, *data = file.read(4)
+    return 11 + int.from_bytes(data) != length
+
+
+def _program(file: BinaryIO, size: int) -> bool:
+    """The last packet goes up to the end of the file."""
+    tail = _tail(file, size)
+    ended = tail.rstrip(b"\0").endswith(b"\0\0\1\xb9")
+    at = len(tail)
+    while not ended and (at := tail.rfind(b"\0\0\1", 0, at)) >= 0:
+        if len(tail) >= at + 6 and tail[at + 3] >= 0xBB:
+            ended = at + 6 + int.from_bytes(tail[at + 4 : at + 6]) == len(tail)
+    return not ended
+
+
+def _y4m(file: BinaryIO, size: int, picture_bytes: float) -> bool:
+    head = file.read(4096)
+    begin = head.find(b"\n") + 1
+    frame = head.find(b"\n", begin) + 1 - begin + round(picture_bytes)
+    return frame > 0 and (size - begin) % frame != 0
+
+
+_ENDINGS: dict[str, Callable[[BinaryIO, int], bool]] = {
+    "mpegts": _transport,
+    "ogg": _ogg,
+    "gif": _gif,
+    "mjpeg": _motion_jpeg,
+    "jpeg_pipe": _motion_jpeg,
+    "avi": _riff,
+    "asf": _asf,
+    "mov,mp4,m4a,3gp,3g2,mj2": _boxes,
+    "nut": _nut,
+    "flv": _flash,
+    "mpeg": _program,
+}
