@@ -114,7 +114,7 @@ def test_a_detector_that_finds_nothing_on_the_uncoded_stretch_is_refused(detecto
 
 
 _JUDGING = """
-import pickle, resource, sys
+import pickle, sys
 from pathlib import Path
 from dvcc.evaluation.compare.measure import judge_all
 from dvcc.tasks import build_task
@@ -123,10 +123,12 @@ stretch, measured = pickle.loads(Path(sys.argv[1], "work.pickle").read_bytes())
 task = build_task("detection", model=str(Path(sys.argv[1], "net.onnx")))
 pictured = judge_all(stretch, measured, task, block=3, shown_target=100.0, num_shown=1, advance=int)
 print(len(pictured), *sorted({"matplotlib", "scipy", "torchmetrics", "torchvision"} & set(sys.modules)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) / 1024)  # ru_maxrss would count the process that started this one
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="tells its memory in no file")
 def test_judging_eight_encodes_at_1080p_takes_less_than_a_gigabyte(tmp_path):
     small = make_scene(frames=3, height=108, width=192)
     clip = replace(small, **{name: getattr(small, name).repeat(10, 1).repeat(10, 2) for name in "yuv"})
