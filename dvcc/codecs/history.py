@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -11,20 +13,6 @@ from dvcc.codecs.bitstream import CodedStream
 from dvcc.errors import VideoError
 
 _FRAMES = 16  # of a video that are looked at
-
-# Table K.1 of the JPEG standard, row by row: the quantisation of luma at libjpeg's quality 50.
-_LUMA = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61),
-        *(12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56),
-        *(14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77),
-        *(24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101),
-        *(72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
 
 
 def jpeg_quality(path: Path) -> int | None:
@@ -38,11 +26,22 @@ def jpeg_quality(path: Path) -> int | None:
         return None
     if not tables:
         return None
-    stored = np.sort(np.array(tables[min(tables)]))  # without an order: Pillow's has changed with its versions
-    qualities = np.arange(1, 101)
-    scales = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
-    candidates = np.clip((_LUMA * scales[:, None] + 50) // 100, 1, 255)
-    return int(qualities[np.abs(np.sort(candidates) - stored).sum(1).argmin()])
+    return 1 + int(np.abs(_luma_tables() - np.array(tables[min(tables)])).sum(1).argmin())
+
+
+@lru_cache
+def _luma_tables() -> np.ndarray:
+    """(100, 64): luma's quantisation at libjpeg's qualities 1 to 100."""
+    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    tables = []
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
+        file.seek(0)
+        tables.append(JpegImageFile(file).quantization[0])
+    return np.array(tables)
 
 
 def mean_qp(path: Path) -> float | None:

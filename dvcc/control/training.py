@@ -93,10 +93,9 @@ def _surrogate(config: ControlConfig) -> tuple[Surrogate | None, dict[str, Any]]
             )
         return None, {}
     surrogate, stored = load_surrogate(config.surrogate)
-    rungs = config.data.rungs if surrogate.reads_ladder else None
-    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=rungs)
     if not surrogate.reads_ladder:
         raise ConfigError(f"{config.surrogate} reads no ladder, and a control learns from one: train surrogate.name=anchored")
+    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
     return surrogate, stored
 
 

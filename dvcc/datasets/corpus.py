@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvcc.datasets.base import DataSet, Example, existing, printable
 from dvcc.datasets.folder import read_video, starts_of
-from dvcc.datasets.table import SPLITS, of_kinds, on_side, read_table
+from dvcc.datasets.table import choose
 from dvcc.errors import ConfigError
 
 _LAYOUT = "videos and one table ROOT/*.tsv of them with the columns file, split and group"
@@ -29,10 +29,8 @@ def corpus(
     """
     if not list(existing(root, layout=_LAYOUT).glob("*.tsv")):
         raise ConfigError(f"{root} has no table; expected: {_LAYOUT}")
-    if split not in SPLITS:
-        raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
     examples = []
-    for row in of_kinds(on_side(read_table(root), split), kinds):
+    for row in choose(root, split, kinds=kinds):
         for start in starts_of(row.path, frames=frames, stride=stride, per_video=per_video):
             read = partial(read_video, path=row.path, frames=frames, start=start, stride=stride)
             name = printable(row.path.relative_to(root))

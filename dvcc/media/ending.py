@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,13 +26,12 @@ def is_truncated(path: Path, form: str, picture_bytes: float) -> bool:
     False where its format has no such mark, as a raw stream, or where that cannot be made out. picture_bytes: of a packet of the
     video, which all have one size in a format of uncompressed pictures.
     """
-    looks_at = _ENDINGS.get(form)
-    if looks_at is None and form != "yuv4mpegpipe":
+    looks_at = partial(_y4m, picture_bytes=picture_bytes) if form == "yuv4mpegpipe" else _ENDINGS.get(form)
+    if looks_at is None:
         return False
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return _y4m(file, size, picture_bytes) if looks_at is None else looks_at(file, size)
+            return looks_at(file, os.fstat(file.fileno()).st_size)
     except (OSError, struct.error):
         return False
 

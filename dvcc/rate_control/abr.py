@@ -11,7 +11,7 @@ from dvcc.codecs import ABR, X264, VideoCodec
 from dvcc.codecs.passes import Destination, encode
 from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source
-from dvcc.rate_control.base import R, RateController, best_within, corrected_kbps, needs_correction
+from dvcc.rate_control.base import R, RateController, encode_near
 from dvcc.rate_control.kept_maps import KeptMaps
 from dvcc.rate_control.objects import Objects
 from dvcc.rate_control.offsets import begin_offsets
@@ -45,11 +45,9 @@ class AverageBitrate(RateController):
                 rate = streamed(kbps) if self.vbv else ABR(kbps, passes=self.passes)
                 return encode(self.codec, source, rate, into, maps)
 
-            candidates = [encode_at(target_kbps)]
-            if self.corrected and needs_correction(candidates[0], target_kbps):
-                candidates.append(encode_at(corrected_kbps(target_kbps, candidates[0], target_kbps)))
+            coded = encode_near(encode_at, target_kbps, corrected=self.corrected)
         into.decided = generator.words() if generator else ""
-        return best_within(candidates, target_kbps)
+        return coded
 
 
 def streamed(target_kbps: float) -> ABR:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from dvcc.clip import Clip
 from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
@@ -15,10 +14,12 @@ from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import ClipSource
 from dvcc.pixels import as_float
 from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import ClipController, add_encode_cost, corrected_kbps, largest_within, needs_correction
+from dvcc.rate_control.base import ClipController, add_encode_cost, encode_near
 from dvcc.rate_control.offsets import LearnedOffsets
-from dvcc.surrogate.base import log_coding_error, per_macroblock
+from dvcc.surrogate.base import log_coding_error
+from dvcc.surrogate.judged import macroblock_degradation
 from dvcc.tasks.base import Task
+from dvcc.tasks.judging import check_finite
 
 
 @dataclass(frozen=True)
@@ -37,24 +38,20 @@ class AnalysedControl(ClipController):
         """See `ClipController.encode_clip`."""
         plain = self.codec.encode(clip, ABR(target_kbps))
         offsets = self._offsets(clip, self.planes(clip, plain), target_kbps)
-        candidates = [self.codec.encode(clip, ABR(target_kbps, offsets=offsets))]
-        if self.corrected and needs_correction(candidates[0], target_kbps):
-            asked = corrected_kbps(target_kbps, candidates[0], target_kbps)
-            candidates.append(self.codec.encode(clip, ABR(asked, offsets=offsets)))
-        return add_encode_cost(largest_within(candidates, target_kbps), candidates, others=plain.num_encodes)
+        coded = encode_near(
+            lambda kbps: self.codec.encode(clip, ABR(kbps, offsets=offsets)), target_kbps, corrected=self.corrected
+        )
+        return add_encode_cost(coded, [plain, coded])
 
     @torch.no_grad()
     def planes(self, clip: Clip, coded: EncodedClip) -> np.ndarray:
         """Return what the control sees of an analysis encode of `clip`, float32 (T, 3, h, w), see `analysis_planes`."""
-        uncoded, frames = as_float(clip.frames), as_float(coded.frames)
         if clip.digest not in self._uncoded:  # a comparison encodes a clip at many targets, one after the other
             self._uncoded.clear()
-            self._uncoded[clip.digest] = self.task.predict(uncoded)[None]
-        degradation = self.task.degradation(self.task.predict(frames)[None], self._uncoded[clip.digest])[0]
-        if degradation.shape[-2:] != uncoded.shape[-2:]:
-            degradation = F.interpolate(degradation[:, None], uncoded.shape[-2:])[:, 0]
-        error = log_coding_error(frames, uncoded)
-        return analysis_planes(per_macroblock(degradation).numpy(), error.numpy(), gop=self.codec.gop)
+            self._uncoded[clip.digest] = check_finite(self.task, self.task.predict(as_float(clip.frames)))
+        degradation = macroblock_degradation(self.task, coded.frames, self._uncoded[clip.digest])
+        error = log_coding_error(as_float(coded.frames), as_float(clip.frames))
+        return analysis_planes(degradation.numpy(), error.numpy(), gop=self.codec.gop)
 
     def _offsets(self, clip: Clip, planes: np.ndarray, target_kbps: float) -> QPOffsets:
         source = ClipSource(clip)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC as AbstractBase
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -81,6 +81,15 @@ def largest_within(candidates: Sequence[R], target_kbps: float) -> R:
     """The candidate that spends most without exceeding the target, or the cheapest if all exceed it."""
     within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
     return max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
+
+
+def encode_near(encode_at: Callable[[float], R], target_kbps: float, *, corrected: bool) -> R:
+    """What `encode_at` makes of a target bitrate; `corrected`: once more with another where that misses it (`needs_correction`),
+    and the better of the two, with the encodes of both charged to it."""
+    candidates = [encode_at(target_kbps)]
+    if corrected and needs_correction(candidates[0], target_kbps):
+        candidates.append(encode_at(corrected_kbps(target_kbps, candidates[0], target_kbps)))
+    return best_within(candidates, target_kbps)
 
 
 def best_within(candidates: Sequence[R], target_kbps: float) -> R:

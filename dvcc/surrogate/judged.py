@@ -30,11 +30,17 @@ def judge_ladder(task: Task, sample: Sample) -> torch.Tensor:
     """(B, R, T, h, w): degradation to `task` in every macroblock of every rung of a batched sample."""
     clips = []
     for frames, ladder in zip(sample["frames"], sample["ladder_frames"], strict=True):
-        reference = check_finite(task, task.predict(as_float(frames)))[None]
-        degradation = torch.cat([task.degradation(task.predict(as_float(rung))[None], reference) for rung in ladder])
-        size = frames.shape[-2:]
-        clips.append(degradation if degradation.shape[-2:] == size else F.interpolate(degradation, size))
-    return per_macroblock(torch.stack(clips))
+        reference = check_finite(task, task.predict(as_float(frames)))
+        clips.append(torch.stack([macroblock_degradation(task, rung, reference) for rung in ladder]))
+    return torch.stack(clips)
+
+
+@torch.no_grad()
+def macroblock_degradation(task: Task, coded: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """(T, h, w): degradation to `task` in each macroblock of coded frames (T, 3, H, W), whose uncoded prediction is given."""
+    degradation = task.degradation(task.predict(as_float(coded))[None], reference[None])
+    size = coded.shape[-2:]
+    return per_macroblock((degradation if degradation.shape[-2:] == size else F.interpolate(degradation, size))[0])
 
 
 class JudgedLadders:

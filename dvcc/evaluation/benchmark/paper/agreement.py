@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
 from dvcc.evaluation.benchmark.paper.result import Result
 from dvcc.evaluation.benchmark.rows import UNCODED
@@ -38,22 +39,17 @@ def agreement(result: Result) -> Agreement | None:
     if len(names) < 3:
         return Agreement(over_levels, None, over_all)
     by_level = np.array([[spearman(own[:, k, b], lost[:, k, b]) for k in range(own.shape[1])] for b in draws])
-    known = np.isfinite(by_level)
-    counts = known.sum(1)
-    mean = np.where(counts > 0, np.where(known, by_level, 0).sum(1) / np.maximum(counts, 1), np.nan)
+    finite = np.isfinite(by_level)
+    counts = finite.sum(1)
+    mean = np.where(counts > 0, np.where(finite, by_level, 0).sum(1) / np.maximum(counts, 1), np.nan)
     return Agreement(over_levels, mean, over_all)
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Return the rank correlation of two series of one length; equal values share a rank. NaN where a side does not vary, or for
     fewer than three pairs that are known."""
-    known = np.isfinite(a) & np.isfinite(b)
-    a, b = _ranks(a[known]), _ranks(b[known])
+    pairs = np.isfinite(a) & np.isfinite(b)
+    a, b = rankdata(a[pairs]), rankdata(b[pairs])
     if len(a) < 3 or not (a.std() and b.std()):
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    below = (values[:, None] > values).sum(1)
-    return below + ((values[:, None] == values).sum(1) - 1) / 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from dvcc.codecs import Codec, Rate, coded_once
 from dvcc.datasets import DataSet, Example, build_dataset
-from dvcc.errors import CheckpointError, ConfigError, DvccError
+from dvcc.errors import ConfigError, DvccError
 from dvcc.evaluation.benchmark.measure import Clock, measure
 from dvcc.evaluation.benchmark.paper.result import Level, Result, make_curves
 from dvcc.evaluation.benchmark.paper.studies import Study
@@ -21,10 +21,10 @@ from dvcc.tasks import Task, build_task
 def find_examples(study: Study, assets: Path) -> DataSet:
     """Return the study's subset. Raises `ConfigError` or `VideoError` where its files are not there."""
     material = study.material
-    found = build_dataset(material.data, assets / material.root, **material.options)
+    examples = build_dataset(material.data, assets / material.root, **material.options)
     if study.first is not None:
-        found = coded_before(found, *study.first)
-    return found.spread(material.count)
+        examples = coded_before(examples, *study.first)
+    return examples.spread(material.count)
 
 
 def coded_before(data: DataSet, codec: Codec, rate: Rate) -> DataSet:
@@ -47,7 +47,7 @@ def find_networks(study: Study) -> tuple[dict[str, Task], dict[str, str]]:
     for name in study.networks:
         try:
             networks[name] = build_task(study.material.task, model=name).eval()
-        except (CheckpointError, ConfigError, DvccError) as error:
+        except DvccError as error:
             missing[name] = str(error)
     return networks, missing
 
@@ -69,7 +69,7 @@ def run_study(study: Study, assets: Path, store: RowStore, *, bootstrap: int, se
     curves, metrics = make_curves(
         rows, networks, task, levels, labelled=labelled, blocks=study.material.blocks, bootstrap=bootstrap, seed=seed
     )
-    result = Result(
+    return Result(
         study,
         levels,
         curves,
@@ -80,7 +80,6 @@ def run_study(study: Study, assets: Path, store: RowStore, *, bootstrap: int, se
         len({row.example if study.material.blocks else row.group for row in rows}),
         missing,
     )
-    return result
 
 
 def _kilobytes(rows: list[Row]) -> dict[float | str, float]:

@@ -64,13 +64,13 @@ def run_paper(assets: Path, *, out: Path, cache: Path, bootstrap: int, seed: int
 
 def _not_here(studies: tuple[Study, ...], assets: Path) -> dict[str, str]:
     """Why the data of a study cannot be had."""
-    found = {}
+    reasons = {}
     for study in studies:
         try:
             find_examples(study, assets)
         except DvccError as error:
-            found[study.name] = str(error)
-    return found
+            reasons[study.name] = str(error)
+    return reasons
 
 
 def _machine() -> str:
