@@ -1,5 +1,6 @@
 # make demo   the whole path on real video, in about eleven minutes on two CPU cores
-# make test   the tests
+# make test   the tests, in less than ten minutes on two CPU cores
+# make test-slow   the tests of ten seconds and more, which `make test` leaves out
 # make lint   ruff and mypy
 # make docs   these pages as a site, in site/; a warning is an error
 # make wheel-check   only the test that installs the wheel into an environment of its own, without torch
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := resolution=demo
 
-.PHONY: demo test wheel-check lint docs lock clean
+.PHONY: demo test test-slow wheel-check lint docs lock clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit("dvcc needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -29,6 +30,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 wheel-check: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 0 tests/test_wheel.py

@@ -182,6 +182,7 @@ def test_a_full_disk_leaves_nothing_behind(video, checkpoint, tmp_path):
     refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="cannot write coded.npz", preexec=_small_disk)
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk_is_one_sentence(video, tmp_path):
     words = ["data=folder", "data.root=.", "data.test=[none.mp4]", "data.frames=4", "data.stride=1", "data.size=[64,96]"]
     (tmp_path / "none.mp4").write_bytes(video.read_bytes())

@@ -47,6 +47,7 @@ def test_own_controller_is_compared(tiny, tmp_path, capsys, monkeypatch):
     assert "own_controller:Middle" in printed and (tmp_path / "report" / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_own_network_trains_a_control_and_compares_it(tiny, tmp_path, capsys, monkeypatch):
     from dvcc.surrogate import training as surrogate
     from tests.training.conftest import configure

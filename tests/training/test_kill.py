@@ -43,6 +43,7 @@ def rows(out: Path) -> int:
     return path.read_text().count("\n") - 1 if path.is_file() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["surrogate", "control"])
 def test_a_killed_run_goes_on_to_the_same_losses(stage, server, tiny, trained, tmp_path):
     words = [*tiny, f"trainer.max_steps={STEPS}", "trainer.checkpoint_every=2", "data.crops_per_clip=1", "task=reconstruction"]

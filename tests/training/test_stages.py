@@ -28,7 +28,7 @@ def test_surrogate_run_leaves_weights_log_config_and_pictures(trained):
     assert config["surrogate"]["qps"] == [16, 26, 36, 46] and config["run"]["seed"] == 0 and "ffmpeg" in config
 
 
-@pytest.mark.parametrize("name", ["anchored", "network"])
+@pytest.mark.parametrize("name", ["anchored", pytest.param("network", marks=pytest.mark.slow)])
 def test_overfitting_one_clip_lowers_the_loss(name, tiny, tmp_path):
     words = ["data.max_clips=1", "data.crops_per_clip=1", "data.groups=2", "trainer.max_steps=80", "learning_rate=0.006"]
     surrogate.run(configure("surrogate", tiny, tmp_path, f"surrogate.name={name}", "surrogate.width=16", *words))
