@@ -9,3 +9,8 @@ def counted(count: int, singular: str, plural: str = "") -> str:
 def direction(higher_is_better: bool) -> str:
     """The direction of a metric, in words."""
     return f"{'higher' if higher_is_better else 'lower'} is better"
+
+
+def decibels(psnr: float) -> str:
+    """A PSNR with two places, and a dash where nothing defines it."""
+    return "-" if psnr != psnr else f"{psnr:.2f}"

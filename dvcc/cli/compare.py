@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from dvcc._files import check_writable, replaced, write_atomic
 from dvcc._packaged import require
-from dvcc._words import counted, direction
+from dvcc._words import counted
+from dvcc.cli import objects
+from dvcc.cli.compared import directions, finite, row, table
 from dvcc.clip import Clip
 from dvcc.errors import ConfigError
 from dvcc.media.clips import read_clip
@@ -24,7 +26,7 @@ from dvcc.qp import Delivery
 from dvcc.units import gop_of_a_second
 
 if TYPE_CHECKING:
-    from dvcc.evaluation.compare.encoding import Measured
+    from dvcc.control.eyes.painting import Rule
     from dvcc.evaluation.compare.stretch import Stretch
 
 TARGETS = (0.6, 0.8, 1.0, 1.6)
@@ -62,6 +64,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
         "trained control",
     )
+    objects.add_words(parser)
     parser.add_argument(
         "--delivery",
         choices=get_args(Delivery),
@@ -97,11 +100,14 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.evaluation.compare.encoding import Work, encode_apart
     from dvcc.evaluation.compare.measure import check_reference, judge_all
     from dvcc.evaluation.compare.stretch import copy_stretch
+    from dvcc.evaluation.compare.viewed import ObjectRegions
+    from dvcc.rate_control.objects import load_objects
     from dvcc.tasks import build_task
 
     if source is not None:
         check_target(source, arguments.target_kbps)
     control = None if checkpoint is None else load_control(checkpoint)
+    looking = load_objects(**objects.options(arguments)) if arguments.task == "detection" else None
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
     with tempfile.TemporaryDirectory(prefix="dvcc-") as temporary:
@@ -111,6 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(
                 f"{arguments.task} needs more than {counted(task.overlap, 'frame')}, and the stretch has {stretch.num_frames}"
             )
+        regions = None if looking is None else ObjectRegions(looking, stretch)
         check_reference(stretch, task)
         out = _folder(arguments)
         gop = gop_of_a_second(stretch.fps)
@@ -119,7 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
         targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
         with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("encoding", total=2 * len(targets))
-            work = Work(stretch, targets, ours, checkpoint, gop, folder)
+            work = Work(stretch, targets, ours, checkpoint, gop, folder, objects.options(arguments))
             measured = encode_apart(work, lambda: progress.advance(bar))
             bar = progress.add_task("judging", total=stretch.num_frames - task.overlap)
             pictured_frames = judge_all(
@@ -129,6 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
                 block=gop,
                 shown_target=arguments.target_kbps,
                 num_shown=_NUM_SHOWN,
+                regions=regions,
                 advance=lambda done: progress.advance(bar, done),
             )
         for m in measured:
@@ -141,8 +149,11 @@ def run(arguments: argparse.Namespace) -> None:
     names = {"abr2": "two-pass ABR", "control": _NAMES[chosen]}
     baseline, controlled = ([m for m in measured if m.controller == name] for name in names)
     verdict = compare(baseline, controlled, task, target_kbps=arguments.target_kbps, block=gop)
-    how = _rule() if checkpoint is None or control is None else _trained(arguments, checkpoint, control.config, gop)
+    how = _trained(arguments, checkpoint, control.config, gop) if control is not None and checkpoint is not None else ""
+    how = how or (_rule(arguments, looking.rule) if looking is not None else "")
     facts = _facts(arguments, stretch, start, gop, model, (names["control"], how))
+    if regions is not None:
+        facts.append(("PSNR inside, outside", regions.words()))
     sentences = remarks(verdict, measured, task, names, arguments.target_kbps)
     comparison = Comparison(
         title=Path(arguments.video).name,
@@ -158,20 +169,21 @@ def run(arguments: argparse.Namespace) -> None:
         first_frame=start,
         fps=float(stretch.fps),
         size=(stretch.height, stretch.width),
+        sides=regions is not None,
     )
     write_atomic(out / "index.html", render(comparison))
     figures = {
         "metric": task.metric_name,
         "higher_is_better": comparison.higher_is_better,
-        "rows": [_row(m) for m in measured],
-        "verdict": {name: _finite(value) for name, value in asdict(verdict).items()},
+        "rows": [row(m) for m in measured],
+        "verdict": {name: finite(value) for name, value in asdict(verdict).items()},
         "headline": comparison.headline,
         "remarks": sentences,
         "facts": dict(facts),
     }
     write_atomic(out / "compare.json", json.dumps(figures, indent=1))
-    print(_table(measured, names, task.metric_name))
-    print(_directions(task.metric_name, higher_is_better=comparison.higher_is_better))
+    print(table(measured, names, task.metric_name, sides=regions is not None))
+    print(directions(task.metric_name, higher_is_better=comparison.higher_is_better))
     print(comparison.headline)
     print(f"page: {out / 'index.html'}")
 
@@ -240,11 +252,12 @@ def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, 
     )
 
 
-def _rule() -> str:
-    from dvcc.control.eyes.painting import load_rule
-
-    rule = load_rule()
-    return f"offsets on two-pass ABR, finer where {rule.detector} sees objects; the numbers of checkpoints/objects.json"
+def _rule(arguments: argparse.Namespace, rule: Rule) -> str:
+    changed = [
+        f"--{word.replace('_', '-')} {getattr(arguments, word)}" for word in objects.given(arguments) if word != "detector"
+    ]
+    words = f"offsets on two-pass ABR, finer where {rule.detector} sees objects; the numbers of checkpoints/objects.json"
+    return f"{words}, but for {' '.join(changed)}" if changed else words
 
 
 def _controller(arguments: argparse.Namespace) -> str:
@@ -252,7 +265,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     chosen = arguments.controller
     if chosen is None:
         learned = arguments.task != "detection" or arguments.checkpoint or arguments.delivery == "map"
-        return "learned" if learned else "objects"
+        chosen = "learned" if learned and not objects.given(arguments) else "objects"
     if chosen == "objects":
         if arguments.task != "detection":
             raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned")
@@ -260,40 +273,5 @@ def _controller(arguments: argparse.Namespace) -> str:
             raise ConfigError(
                 "--controller objects takes neither --checkpoint nor --delivery map: leave them out, or choose learned"
             )
+    objects.check(arguments, chosen)
     return str(chosen)
-
-
-def _row(measured: Measured) -> dict[str, Any]:
-    return {
-        "controller": measured.controller,
-        "target_kbps": measured.target_kbps,
-        "achieved_kbps": measured.bitrate_kbps,
-        "metric": _finite(measured.metric),
-        "psnr": _finite(measured.psnr),
-        "encodes": measured.num_encodes,
-        "seconds": measured.seconds,
-        "bits_per_frame": measured.bits_per_frame.tolist(),
-    }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def _directions(metric: str, *, higher_is_better: bool) -> str:
-    """Which way each metric of the table is better."""
-    better = {metric: higher_is_better, "PSNR (dB)": True}
-    return "; ".join(f"{name}: {direction(higher)}" for name, higher in better.items())
-
-
-def _table(measured: list[Measured], names: dict[str, str], metric: str) -> str:
-    rows = [["rate controller", "asked", "kbit/s", metric, "PSNR (dB)", "encodes", "seconds"]]
-    for m in measured:
-        figures = [f"{m.target_kbps:.4g}", f"{m.bitrate_kbps:.1f}", f"{m.metric:.4f}", f"{m.psnr:.2f}"]
-        rows.append([names[m.controller], *figures, str(m.num_encodes), f"{m.seconds:.1f}"])
-    if metric == rows[0][4]:
-        rows = [row[:3] + row[4:] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    return "\n".join("  ".join(line) for line in lines)

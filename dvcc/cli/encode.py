@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
+from dvcc.cli import objects
 from dvcc.cli.closing import closing, missed_rate, missed_size, say, say_decided
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
@@ -52,23 +53,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
         "trained network; abr: the encoder's own decisions",
     )
-    parser.add_argument(
-        "--detector",
-        metavar="FILE",
-        help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus)",
-    )
-    parser.add_argument("--layout", metavar="NAME", help="of --detector: that of its answers, where they fit several")
-    parser.add_argument(
-        "--classes",
-        metavar="A,B",
-        help="of objects: which count, by COCO's names, as person,car, or by numbers where --detector has others (default: all)",
-    )
-    parser.add_argument(
-        "--strength",
-        metavar="QPS",
-        type=float,
-        help="of objects: QPs from the background to a sure object, 0 to 40 (default: 16)",
-    )
+    objects.add_words(parser)
     parser.add_argument(
         "--delivery",
         choices=get_args(Delivery),
@@ -153,7 +138,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     chosen = arguments.controller
     if chosen is None:
         seen = arguments.task == "detection" and arguments.checkpoint is None and arguments.delivery == "offsets"
-        chosen = "objects" if seen or arguments.detector is not None else "learned"
+        chosen = "objects" if seen or objects.given(arguments) else "learned"
     if chosen != "learned":
         if arguments.checkpoint is not None:
             raise ConfigError(
@@ -163,11 +148,7 @@ def _controller(arguments: argparse.Namespace) -> str:
             raise ConfigError(f"--delivery map is for --controller learned, not for {chosen}: leave it out")
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
-    given = [word for word in ("detector", "layout", "classes", "strength") if getattr(arguments, word) is not None]
-    if chosen != "objects" and given:
-        raise ConfigError(f"--{given[0]} is for --controller objects, and this is {chosen}: leave it out")
-    if arguments.layout is not None and arguments.detector is None:
-        raise ConfigError("--layout is of the answers of --detector: give both or neither")
+    objects.check(arguments, chosen)
     return str(chosen)
 
 
@@ -176,8 +157,7 @@ def _control(arguments: argparse.Namespace, controller: str, checkpoint: Path | 
     if controller == "objects":
         from dvcc.rate_control.objects import load_objects
 
-        classes = None if arguments.classes is None else [name.strip() for name in arguments.classes.split(",")]
-        return load_objects(classes, arguments.strength, detector=arguments.detector, layout=arguments.layout)
+        return load_objects(**objects.options(arguments))
     if checkpoint is None:
         return None
     from dvcc.control.deployed.runtime import load_control

@@ -1,4 +1,4 @@
-"""`dvcc export`: the QPs that a trained control decides, for another encoder."""
+"""`dvcc export`: the QPs that the rule of objects or a trained control decides, for another encoder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from dvcc._files import open_atomic, replaced
 from dvcc._words import counted
+from dvcc.cli import objects
+from dvcc.cli.closing import say_decided
 from dvcc.codecs.passes import MappedFrame, Maps
 from dvcc.errors import ConfigError, VideoError
 from dvcc.export import FORMATS
@@ -27,11 +29,22 @@ from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """The words of `dvcc export`."""
-    parser = commands.add_parser("export", help="write the QPs that a trained control decides, for another encoder")
+    parser = commands.add_parser("export", help="write the QPs that objects or a control decide, for another encoder")
     parser.add_argument("video", help="a video file, which the other encoder is going to code")
     parser.add_argument("--format", choices=list(FORMATS), default="npz", help="which program's (default: npz, dvcc's own)")
     parser.add_argument("--target-kbps", metavar="KBPS", type=float, required=True, help="bitrate to aim at, kbit/s")
-    parser.add_argument("--task", metavar="TASK", help=f"the published control for it: {', '.join(published_controls())}")
+    parser.add_argument(
+        "--task",
+        metavar="TASK",
+        help=f"what the video is for, unless --checkpoint says it: {', '.join(published_controls())}",
+    )
+    parser.add_argument(
+        "--controller",
+        choices=("objects", "learned"),
+        help="objects, the default for detection where offsets are written: bits go to where a small detector sees objects; "
+        "learned, the default else: a trained network",
+    )
+    objects.add_words(parser)
     parser.add_argument("--delivery", choices=get_args(Delivery), help=_deliveries())
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument("--gop", metavar="N", type=int, help="frames per GOP (default: one second)")
@@ -51,10 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.gop is not None and not 1 <= arguments.gop <= LONGEST_GOP:
         raise ConfigError(f"--gop goes from 1 to {LONGEST_GOP} frames, got {arguments.gop}")
     written = FORMATS[arguments.format]
-    delivery: Delivery = arguments.delivery or written.takes[0]
-    if delivery not in written.takes:
-        raise ConfigError(f"{arguments.format} does not take --delivery {delivery}: use --delivery {written.takes[0]}")
-    checkpoint = control_path(arguments.task, arguments.checkpoint)
+    controller, delivery = _chosen(arguments)
+    checkpoint = control_path(arguments.task, arguments.checkpoint) if controller == "learned" else None
     out = Path(arguments.out or f"{Path(arguments.video).stem}{written.suffix}")
     if written.misread and out.suffix == written.misread:
         raise ConfigError(f"{arguments.format} would take {out} for another layout: give a name that ends in {written.suffix}")
@@ -65,23 +76,26 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out {out} is the video itself: give another name")
     gop = arguments.gop or gop_of_a_second(source.picture.fps)
 
-    from dvcc.control.deployed.runtime import load_control  # onnxruntime: only once the words and the video are known to be good
+    # onnxruntime: only once the words and the video are known to be good
+    from dvcc.control.deployed.runtime import Control, load_control
     from dvcc.encoding.plan import check_target
     from dvcc.encoding.presets import default_threads, obedient_codec
     from dvcc.encoding.report import progress_bar
     from dvcc.rate_control.learned import LearnedMap
-    from dvcc.rate_control.offsets import LearnedOffsets
+    from dvcc.rate_control.objects import load_objects
+    from dvcc.rate_control.offsets import begin_offsets
 
     check_target(source, arguments.target_kbps)
 
-    control = load_control(checkpoint)
+    control = load_objects(**objects.options(arguments)) if checkpoint is None else load_control(checkpoint)
     codec = obedient_codec("x264", "medium", delivery, gop=gop, threads=default_threads("x264"))
     damage, given = Damage(), (source, arguments.target_kbps)
+    offsets = begin_offsets(control, *given, codec)
     for note in replaced(out):
         print(f"note     {note}", file=sys.stderr)
     with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
-        generate: Maps = LearnedOffsets(control, *given, codec).generate
-        if delivery == "map":
+        generate: Maps = offsets.generate
+        if isinstance(control, Control) and delivery == "map":
             generate = LearnedMap(control, codec).generator(*given, Path(folder), progress).generate
         extent, times = _Extent(progress), _Times(source.picture)
         maps = by_gop(generate(times(source.frames(damage))), gop, delivery)
@@ -90,6 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
     for note in (*source.notes, *damage.corrections.sentences(), *filter(None, [str(times)])):
         print(f"note     {note}", file=sys.stderr)
+    say_decided(offsets.words())
     what = "QPs" if delivery == "map" else "offsets"
     print(
         f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "
@@ -99,6 +114,29 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"damage: {damage_text}; the other encoder may conceal it in another way")
     print(f"lost: {written.loses}")
     print(f"use: {command}")
+
+
+def _chosen(arguments: argparse.Namespace) -> tuple[str, Delivery]:
+    """What decides, and as what it is written. Raises `ConfigError` for words that do not go together."""
+    takes = FORMATS[arguments.format].takes
+    controller, delivery = arguments.controller, arguments.delivery
+    if controller is None:
+        seen = arguments.task == "detection" and arguments.checkpoint is None and (delivery or takes[0]) == "offsets"
+        controller = "objects" if seen or objects.given(arguments) else "learned"
+    objects.check(arguments, controller)
+    if controller == "objects":
+        if arguments.checkpoint is not None:
+            raise ConfigError("--checkpoint is a trained control, and --controller objects takes none: leave one of the two out")
+        if arguments.task not in (None, "detection"):
+            raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned")
+        if delivery == "map" or "offsets" not in takes:
+            able = ", ".join(name for name, form in FORMATS.items() if "offsets" in form.takes)
+            raise ConfigError(f"--controller objects decides offsets and no map: choose --format among {able}, or learned")
+        return controller, "offsets"
+    delivery = delivery or takes[0]
+    if delivery not in takes:
+        raise ConfigError(f"{arguments.format} does not take --delivery {delivery}: use --delivery {takes[0]}")
+    return controller, delivery
 
 
 def by_gop(decided: Iterator[MappedFrame], gop: int, delivery: Delivery) -> Iterator[QPMap | QPOffsets]:

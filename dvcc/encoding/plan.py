@@ -34,7 +34,8 @@ def check_target(source: VideoSource, target_kbps: float) -> None:
 class EncodePlan:
     """A source, where to, at which bitrate (kbit/s on average over the video), by which rate controller.
 
-    Raises `ConfigError` for a target that no encode can have, `ConfigError` or `DvccError` for an output that cannot be written.
+    Raises `ConfigError` for a target that no encode can have, or zones of another shape, `ConfigError` or `DvccError` for an
+    output that cannot be written.
     """
 
     source: VideoSource
@@ -45,6 +46,9 @@ class EncodePlan:
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
         check_target(self.source, self.target_kbps)
+        control = self.controller.control
+        if isinstance(control, Objects) and control.zones is not None:
+            control.zones.check_shape(self.picture, quarter_turns=units.quarter_turns(self.source.rotation))
         self._check_room()
 
     def _check_room(self) -> None:

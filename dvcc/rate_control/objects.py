@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from dvcc.networks.detectors import Detector, load_detector
 from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.sources import CHECKPOINTS
+from dvcc.rate_control.zones import Zones, load_zones
 
 _MOST_STRENGTH = 40.0
 _LARGEST_SIDE = 2**14
@@ -35,11 +37,12 @@ class Looks(Protocol):
 
 @dataclass(frozen=True)
 class Objects:
-    """A detector, the rule, and the class numbers that count (None: all)."""
+    """A detector, the rule, the class numbers that count (None: all), and zones that always or never do."""
 
     detector: Looks
     rule: Rule
     labels: tuple[int, ...] | None = None
+    zones: Zones | None = None
 
 
 def load_objects(
@@ -48,26 +51,42 @@ def load_objects(
     *,
     detector: str | None = None,
     layout: str | None = None,
+    zones: str | Path | None = None,
+    max_background_offset: int | None = None,
 ) -> Objects:
     """The published rule with its detector, or with another one.
 
     classes: what counts, by COCO's names, or by the number of a class of a detector that has others (None: all). strength: QPs
     between the background and a sure object (None: the rule's), of which the background keeps its share; 0 changes nothing.
-    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one. layout: of its answers, where they fit several. Raises
-    `ConfigError` for an unknown name or a strength outside 0..40, `CheckpointError` for a file that is no detector.
+    detector: an ONNX file, or a name of `dvcc zoo` whose weights are one. layout: of its answers, where they fit several. zones:
+    a PNG picture, see `load_zones`. max_background_offset: largest offset of the background in whole QPs, 0 to 40; a sure object
+    keeps its own. Raises `ConfigError` for an unknown name, zones that cannot be read or numbers out of range, `CheckpointError`
+    for a file that is no detector.
     """
+    painted = None if zones is None else load_zones(zones)
     rule = load_rule()
     if strength is not None:
         if not 0 <= strength <= _MOST_STRENGTH:
             raise ConfigError(f"the strength goes from 0 to {_MOST_STRENGTH:g} QPs, got {strength:g}")
         rule = replace(rule, strength=strength, background=rule.background * strength / rule.strength)
+    if max_background_offset is not None:
+        rule = with_background(rule, max_background_offset)
     if detector is None:
         looking = load_detector(CHECKPOINTS / rule.detector, options=NetworkOptions(layout="nanodet"), threads=1)
     else:
         looking = load_detector(detector, options=NetworkOptions(layout=layout), threads=1)
         rule = rule_of(looking, rule)
     labels = None if classes is None else tuple(class_number(name, looking.num_classes) for name in classes)
-    return Objects(looking, rule, labels)
+    return Objects(looking, rule, labels, painted)
+
+
+def with_background(rule: Rule, most: int) -> Rule:
+    """`rule` with an offset of the background of at most `most` QPs, and the same offset of a sure object. Raises `ConfigError`
+    outside 0..40."""
+    if not 0 <= most <= _MOST_STRENGTH:
+        raise ConfigError(f"the largest offset of the background goes from 0 to {_MOST_STRENGTH:g} QPs, got {most}")
+    over = max(0.0, rule.background - most)
+    return replace(rule, background=rule.background - over, strength=rule.strength - over)
 
 
 def rule_of(detector: Detector, rule: Rule) -> Rule:
@@ -128,6 +147,7 @@ class ObjectStream:
         self.every = objects.rule.every(height, width)
         self.seen, self.painted = Seen(), list[np.ndarray]()
         self._size = shown_size(height, width, side=objects.rule.side)
+        self._zones = None if objects.zones is None else objects.zones.on_grid(height, width, quarter_turns=quarter_turns)
         self._last: Boxes | None = None
         self._speeds = np.zeros((0, 4), np.float32)
         self._number = 0
@@ -142,6 +162,14 @@ class ObjectStream:
             boxes = picked(boxes, np.isin(boxes.labels, self.objects.labels))
         return turned(boxes, self.quarter_turns)
 
+    def paint(self, boxes: Boxes) -> np.ndarray:
+        """float32 (h, w), 0..1: how much every macroblock of a picture with these objects counts."""
+        values = paint(boxes, self.height, self.width, self.objects.rule)
+        if self._zones is not None:
+            always, never = self._zones
+            values[always], values[never] = 1, 0
+        return values
+
     def decide(self, pictures: Sequence[Planes]) -> np.ndarray:
         """int8 (T, h, w): offsets for the T pictures of a whole GOP, or of a piece of a long one."""
         moments = self.moments(len(pictures))
@@ -152,7 +180,7 @@ class ObjectStream:
         for start, stop in pairwise(moments):
             boxes += [*between(looks[start], looks[stop], stop - start), looks[stop]]
         self._last = boxes[-1]
-        self.painted = [paint(frame_boxes, self.height, self.width, self.objects.rule) for frame_boxes in boxes[-len(pictures) :]]
+        self.painted = [self.paint(frame_boxes) for frame_boxes in boxes[-len(pictures) :]]
         offsets = offsets_of_gop(self.painted, self.objects.rule)
         for values, decided in zip(self.painted, offsets, strict=True):
             self.seen.add(values, decided)
@@ -168,7 +196,7 @@ class ObjectStream:
             self._last = boxes
         assert self._last is not None
         moved = self._last._replace(corners=np.clip(self._last.corners + self._speeds * since, 0, 1))
-        painted = paint(moved, self.height, self.width, self.objects.rule)
+        painted = self.paint(moved)
         offsets = offsets_of(painted, self.objects.rule)
         self._number += 1
         self.painted = [painted]
@@ -180,12 +208,13 @@ class ObjectStream:
         seen, kept = self.seen, f"{encoder}'s own allocation kept"
         if not seen.occupied:
             return f"no objects seen: {kept}"
+        what = "objects and zones" if self._zones is not None and self._zones[0].any() else "objects"
         covered = seen.covered / seen.occupied
         share = f"{100 * covered:.0f} % of the picture"
         if not seen.moved and covered > self.objects.rule.fade_from:
-            return f"objects cover {share}: {kept}"
+            return f"{what} cover {share}: {kept}"
         done = f"offsets on {seen.moved}" if seen.moved else kept
-        return f"objects on {seen.occupied} of {seen.frames} frames, {share}: {done}"
+        return f"{what} on {seen.occupied} of {seen.frames} frames, {share}: {done}"
 
     def moments(self, num_frames: int) -> list[int]:
         """Which pictures of a GOP are looked at, its last among them. After another GOP, whose last one was, about one in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -182,8 +182,10 @@ class RuleUnder:
 
 
 def begin_objects(objects: Objects, source: Source) -> ObjectStream:
-    """Return the rule of objects at the first frame of a video."""
+    """Return the rule of objects at the first frame of a video. Raises `ConfigError` where its zones have another shape."""
     picture = source.picture
+    if objects.zones is not None:
+        objects.zones.check_shape(picture, quarter_turns=quarter_turns(source.rotation))
     return ObjectStream(
         objects,
         height=picture.height,
@@ -204,6 +206,12 @@ def reduced_frame(source: Source, frame: SourceFrame) -> np.ndarray:
     return reduced_planes(*frame.planes, matrix=source.matrix, full_range=source.picture.full_range)
 
 
+@overload
+def begin_offsets(control: Control | Objects, source: Source, target_kbps: float, codec: VideoCodec) -> OffsetGenerator: ...
+@overload
+def begin_offsets(
+    control: Control | Objects | None, source: Source, target_kbps: float, codec: VideoCodec
+) -> OffsetGenerator | None: ...
 def begin_offsets(
     control: Control | Objects | None, source: Source, target_kbps: float, codec: VideoCodec
 ) -> OffsetGenerator | None:

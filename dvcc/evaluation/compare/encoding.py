@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from dvcc.control.deployed.runtime import load_control
 from dvcc.errors import DvccError
 from dvcc.evaluation.compare.stretch import Stretch
 from dvcc.rate_control import Means, RateController, build_rate_controller
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.objects import load_objects
 
 if TYPE_CHECKING:
     from dvcc.tasks.metric import State
@@ -31,7 +33,7 @@ class Measured:
 
     controller: its name. path: of the coded mp4. bits_per_frame: as in `EncodedClip`. seconds: of wall clock for all its
     `num_encodes`. states, psnr_states: of the task's metric and of PSNR, one of every block (GOP) of the stretch. metric, psnr
-    (dB): of the whole.
+    (dB): of the whole. psnr_inside, psnr_outside (dB): where there are objects, and elsewhere; NaN where nobody looked.
     """
 
     controller: str
@@ -45,6 +47,8 @@ class Measured:
     psnr_states: list[State] = field(default_factory=list)
     metric: float = float("nan")
     psnr: float = float("nan")
+    psnr_inside: float = float("nan")
+    psnr_outside: float = float("nan")
 
     @property
     def num_frames(self) -> int:
@@ -60,7 +64,7 @@ class Measured:
 @dataclass(frozen=True)
 class Work:
     """What is encoded: a stretch at `targets_kbps`, by two-pass ABR and by `controller` (with the control at `checkpoint`, if it
-    needs one), in GOPs of `gop` frames, into files in `folder`."""
+    needs one), in GOPs of `gop` frames, into files in `folder`. rule: for `load_objects`, where `controller` is objects."""
 
     stretch: Stretch
     targets_kbps: Sequence[float]
@@ -68,6 +72,7 @@ class Work:
     checkpoint: Path | None
     gop: int
     folder: Path
+    rule: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_all(
@@ -122,7 +127,10 @@ def _work(connection: Connection, work: Work) -> None:
     try:
         control = None if work.checkpoint is None else load_control(work.checkpoint)
         means = Means(X264(gop=work.gop), control)
-        controllers = {"abr2": build_rate_controller("abr2", means), "control": build_rate_controller(work.controller, means)}
+        ours = build_rate_controller(work.controller, means)
+        if work.rule:
+            ours = AverageBitrate(means.codec, control=load_objects(**work.rule))
+        controllers = {"abr2": build_rate_controller("abr2", means), "control": ours}
         connection.send(encode_all(work.stretch, work.targets_kbps, controllers, work.folder, lambda: connection.send(None)))
     except Exception as error:
         connection.send(error)

@@ -16,6 +16,7 @@ from dvcc.codecs.bitstream import CodedStream
 from dvcc.evaluation.compare.encoding import Measured
 from dvcc.evaluation.compare.pictures import jpeg
 from dvcc.evaluation.compare.stretch import Stretch
+from dvcc.evaluation.compare.viewed import ObjectRegions
 from dvcc.media.container import open_container
 from dvcc.tasks import ReconstructionTask, Task
 from dvcc.tasks.judging import PART, merged, pooled, predict_frames, refuse_silence
@@ -62,9 +63,11 @@ def judge_all(
     shown_target: float,
     num_shown: int,
     advance: Callable[[int], object],
+    regions: ObjectRegions | None = None,
 ) -> list[PicturedFrame]:
     """Fill in what `measured` are worth against the uncoded stretch, in blocks of `block` frames; returns `num_shown` frames,
-    spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done.
+    spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done. regions: inside and outside of
+    which PSNR is measured, too.
 
     The uncoded and the coded videos are read side by side. Predictions are held of one video of a part at a time.
     """
@@ -74,20 +77,22 @@ def judge_all(
     windows = _windows(stretch, block=block, overlap=task.overlap)
     streams = [_coded_parts(m.path, windows) for m in measured]
     parts: list[tuple[list[State], list[State]]] = [([], []) for _ in measured]
+    inside: list[list[State]] = [[] for _ in measured]
     for start, stop in windows:
         uncoded = stretch.part(start, stop).frames
         count = stop - start - task.overlap
         here = [index for index in places if start <= index < start + count]
         labels = _labels(task, uncoded, {index - start: pictured[index] for index in here})
+        # Frames of the overlap are the next part's.
+        without_overlap = slice(0, stop - start if stop == stretch.num_frames else count)
+        seen = None if regions is None else regions.of(range(start, stop)[without_overlap])
         # In one thread: what another one decodes ahead lies in a heap of its own, which took 250 MB more at 1080p.
-        for m, frames, (states, psnr_states) in zip(measured, map(next, streams), parts, strict=True):
+        for m, frames, (states, psnr_states), inside_states in zip(measured, map(next, streams), parts, inside, strict=True):
             looked_at = {index - start: pictured[index] for index in here if m.target_kbps == shown_target}
             states.append(_judge(task, frames, labels, looked_at, m.controller))
-            # Frames of the overlap are the next part's.
-            without_overlap = slice(0, len(frames) if stop == stretch.num_frames else count)
-            psnr = ReconstructionTask().metric()
-            psnr.update(frames[without_overlap], uncoded[without_overlap])
-            psnr_states.append(psnr.state)
+            psnr_states.append(_squared_error(frames[without_overlap], uncoded[without_overlap]))
+            if seen is not None:
+                inside_states.append(_squared_error(frames[without_overlap], uncoded[without_overlap], where=seen))
         advance(count)
     blocks = [start // block for start, _ in windows]
     for m, (states, psnr_states) in zip(measured, parts, strict=True):
@@ -96,7 +101,30 @@ def judge_all(
         m.metric, m.psnr = pooled(task.metric(), m.states), pooled(ReconstructionTask().metric(), m.psnr_states)
         if m.target_kbps == shown_target:
             _read_back(m, pictured)
+    if regions is not None:
+        for m, (_, psnr_states), inside_states in zip(measured, parts, inside, strict=True):
+            _tell_apart(m, psnr_states, inside_states)
     return list(pictured.values())
+
+
+def _squared_error(frames: torch.Tensor, uncoded: torch.Tensor, *, where: torch.Tensor | None = None) -> State:
+    """The state of PSNR for frames uint8 (T, 3, H, W), or for the pixels bool (T, H, W) of them."""
+    psnr = ReconstructionTask().metric()
+    if where is None:
+        psnr.update(frames, uncoded)
+    else:
+        psnr.update(*(pictures.permute(0, 2, 3, 1)[where] for pictures in (frames, uncoded)))
+    return psnr.state
+
+
+def _tell_apart(measured: Measured, whole: Sequence[State], inside: Sequence[State]) -> None:
+    """PSNR inside and outside, of the states of the whole frames and of what is inside."""
+    outside: list[State] = [
+        {name: all_of_it[name] - some[name] for name in some}  # type: ignore[operator]  # sums, no lists
+        for all_of_it, some in zip(whole, inside, strict=True)
+    ]
+    psnr = ReconstructionTask().metric
+    measured.psnr_inside, measured.psnr_outside = pooled(psnr(), inside), pooled(psnr(), outside)
 
 
 def _labels(task: Task, uncoded: torch.Tensor, pictured: Mapping[int, PicturedFrame]) -> torch.Tensor:

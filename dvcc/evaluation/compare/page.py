@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from dvcc._words import direction
+from dvcc._words import decibels, direction
 from dvcc.evaluation.compare.encoding import Measured
 from dvcc.evaluation.compare.measure import PicturedFrame
 from dvcc.evaluation.compare.pictures import JPEG_QUALITY, WIDEST
@@ -29,7 +29,8 @@ _MAP = matplotlib.colormaps["viridis_r"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page shows. names: of "abr2" and "control". facts: (what, value) of how it was measured."""
+    """What the page shows. names: of "abr2" and "control". facts: (what, value) of how it was measured. sides: whether PSNR is
+    told apart inside and outside the objects."""
 
     title: str
     names: dict[str, str]
@@ -44,6 +45,7 @@ class Comparison:
     first_frame: int
     fps: float
     size: tuple[int, int]
+    sides: bool = False
 
 
 def render(comparison: Comparison) -> str:
@@ -57,6 +59,7 @@ def render(comparison: Comparison) -> str:
     rows, columns = macroblock_grid(height, width)
     return template.render(
         c=comparison,
+        decibels=decibels,
         style=folder.joinpath("page.css").read_text("utf-8"),
         script=folder.joinpath("page.js").read_text("utf-8"),
         main=main,

@@ -14,19 +14,24 @@ import pytest
 import torch
 from PIL import Image
 
+from dvcc._words import decibels
 from dvcc.codecs import CRF, X264
 from dvcc.control.deployed.onnx_export import deploy
+from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork
 from dvcc.errors import ConfigError
 from dvcc.evaluation.compare import measure
 from dvcc.evaluation.compare.encoding import Measured, encode_all
 from dvcc.evaluation.compare.measure import check_reference, judge_all
 from dvcc.evaluation.compare.stretch import PART, copy_stretch
+from dvcc.evaluation.compare.viewed import ObjectRegions
 from dvcc.rate_control import Means, build_rate_controller
+from dvcc.rate_control.objects import Objects
 from dvcc.tasks import DetectionTask, build_task
 from dvcc.tasks.judging import judge, predict_frames
 from tests.conftest import make_scene, write_detector
 from tests.evaluation.compare.conftest import stretch_of
+from tests.rate_control.test_objects import NONE, Answers, boxes
 
 
 @pytest.mark.parametrize("name, model", [("segmentation", "student"), ("optical_flow", "ours")])
@@ -49,6 +54,19 @@ def test_parts_and_blocks_give_the_figure_of_the_whole(name, model, tmp_path):
             assert int(np.argmin(distance)) == frame.index and min(distance) < 3
         np.testing.assert_array_equal(frame.qp["abr2"], coded.realised_qp().values[frame.index])
         assert frame.bits["abr2"] == coded.bits_per_frame[frame.index] and frame.types["abr2"] in "IPB"
+
+
+def test_where_nothing_is_seen_all_is_outside(tmp_path):
+    clip, task = make_scene(frames=5), build_task("reconstruction", model="psnr")
+    coded, stretch = X264(gop=4).encode(clip, CRF(36)), stretch_of(clip, tmp_path)
+    (tmp_path / "coded.mp4").write_bytes(coded.bitstream)
+    for answer, inside in ((NONE, False), (boxes((0, 0, 1, 1, 0, 0.9)), True)):
+        regions = ObjectRegions(Objects(Answers(answer), load_rule()), stretch)
+        measured = Measured("abr2", 100.0, tmp_path / "coded.mp4", coded.bits_per_frame, coded.fps, 1, 0.0)
+        judge_all(stretch, [measured], task, block=4, shown_target=100.0, num_shown=1, advance=int, regions=regions)
+        seen, other = (measured.psnr_inside, measured.psnr_outside)[:: 1 if inside else -1]
+        assert seen == pytest.approx(measured.psnr) and decibels(other) == "-"
+        assert regions.words().endswith(f"{100 * inside} % of the pixels")
 
 
 class Held:

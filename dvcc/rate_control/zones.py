@@ -1,0 +1,83 @@
+"""Zones of a picture that always or never count, whatever a detector sees there: a PNG picture that a person paints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvcc.errors import ConfigError, VideoError
+from dvcc.media.container import open_container
+from dvcc.media.format import VideoFormat
+from dvcc.units import MACROBLOCK, macroblock_grid
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PAINT = "paint a PNG picture white where all counts, black where nothing does, and grey where the detector decides"
+_BLACK, _WHITE = 63, 192  # grey levels up to which a pixel is black, and from which it is white
+_COLOURED, _MOST_COLOURED = 32, 0.01  # between a pixel's red, green and blue; share of such pixels
+_OTHER_SHAPE = 0.05  # relative difference of the sides' ratio
+
+
+@dataclass(frozen=True, eq=False)
+class Zones:
+    """What a person painted. path: of the picture. kinds: int8 (H, W) of the upright picture, at a size of its own: 1 always
+    counts, -1 never does, 0 is left to the detector."""
+
+    path: Path
+    kinds: np.ndarray
+
+    def check_shape(self, picture: VideoFormat, *, quarter_turns: int = 0) -> None:
+        """Raise `ConfigError` where the sides have another ratio than those of a video, as it is stored and as it is shown."""
+        height, width = self.kinds.shape
+        aspect = float(picture.pixel_aspect or 1)
+        sides = (picture.height, picture.width), (picture.height, picture.width * aspect)
+        upright = [pair if quarter_turns % 2 == 0 else pair[::-1] for pair in sides]
+        if all(abs(width / height / (w / h) - 1) > _OTHER_SHAPE for h, w in upright):
+            h, w = upright[0]
+            raise ConfigError(
+                f"{self.path} is {width}x{height} and the video {w:.0f}x{h:.0f}, which is another shape: paint the zones over a "
+                "frame of this video, at any size"
+            )
+
+    def on_grid(self, height: int, width: int, *, quarter_turns: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """bool (ceil(H/16), ceil(W/16)), twice: the macroblocks of a stored H x W picture that always count, and those that never
+        do: what covers most of each. quarter_turns: by which a player turns the stored picture anticlockwise."""
+        stored = np.rot90(self.kinds, -quarter_turns)
+        places = [((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip((height, width), stored.shape, strict=True)]
+        pixels = stored[places[0]][:, places[1]]
+        starts = [np.arange(count) * MACROBLOCK for count in macroblock_grid(height, width)]
+
+        def pixels_of(kind: int) -> np.ndarray:
+            return np.add.reduceat(np.add.reduceat((pixels == kind).astype(np.int32), starts[0], 0), starts[1], 1)
+
+        always, never, left = map(pixels_of, (1, -1, 0))
+        return (always > 0) & (always >= np.maximum(never, left)), never > np.maximum(always, left)
+
+
+def load_zones(path: str | Path) -> Zones:
+    """Read zones from a PNG picture of any size: white always counts, black never does, grey and transparent pixels are left to
+    the detector.
+
+    Raises `ConfigError` where it cannot be read, is no PNG, has colours, or neither white nor black.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the zones {path} cannot be read ({error.strerror or error}): {_PAINT}") from error
+    if not data.startswith(_PNG):
+        raise ConfigError(f"{path} is no PNG picture: for zones, {_PAINT}")
+    try:
+        with open_container(data, name=str(path)) as container:
+            rgba = next(container.decode(video=0)).to_ndarray(format="rgba").astype(np.int16)
+    except (VideoError, OSError, ValueError, StopIteration, EOFError) as error:
+        raise ConfigError(f"{path} cannot be read as a picture: check that the file is complete") from error
+    colours, painted = rgba[..., :3], rgba[..., 3] >= 128
+    if (painted & (np.ptp(colours, axis=2) > _COLOURED)).mean() > _MOST_COLOURED:
+        raise ConfigError(f"{path} has colours, which say nothing here: {_PAINT}")
+    grey = colours.mean(2)
+    kinds = (painted & (grey >= _WHITE)).astype(np.int8) - (painted & (grey <= _BLACK))
+    if not kinds.any():
+        raise ConfigError(f"{path} has neither white nor black, so that nothing would change: {_PAINT}")
+    return Zones(path, kinds.astype(np.int8))
