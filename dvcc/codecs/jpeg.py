@@ -13,6 +13,7 @@ from dvcc._packaged import require
 from dvcc.clip import Clip, RGBClip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
 from dvcc.errors import CodecError
+from dvcc.media.packets import packet_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def _mux(images: list[bytes], clip: Clip | RGBClip) -> bytes:
         stream = container.add_stream("mjpeg", rate=clip.fps)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuvj420p"
         for t, image in enumerate(images):
-            packet = av.Packet(image)
+            packet = packet_of(image)
             packet.stream, packet.pts, packet.dts = stream, t, t
             packet.duration, packet.time_base, packet.is_keyframe = 1, 1 / Fraction(clip.fps), True
             container.mux(packet)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 
 import av
 from av.format import Flags
@@ -20,17 +22,30 @@ def is_untimed(container: av.container.InputContainer) -> bool:
     return bool(form.flags & _NO_TIMESTAMPS) or form.name in _UNTIMED or form.name.endswith("_pipe")
 
 
+def filled(times: list[float | None]) -> list[float]:
+    """The times from the first to the last that is known, the others at equal steps between them: MPEG-PS stamps the first of
+    several pictures."""
+    known = [(place, time) for place, time in enumerate(times) if time is not None]
+    between = [
+        time + (after_time - time) * step / (after - place)
+        for (place, time), (after, after_time) in pairwise(known)
+        for step in range(after - place)
+    ]
+    return between + [time for _, time in known[-1:]]
+
+
 @dataclass
 class StreamClock:
-    """last, end: corrected time of the last packet, and its end, seconds; offset: what is added; steps: the last ones; typical:
-    their median; waited: video packets while the next packet had no time."""
+    """last, end: corrected time of the last packet, and its end, seconds; unstamped: packets without a time since then; offset:
+    what is added; steps: the last ones; typical: their median; waited: video packets while the next packet had no time."""
 
     last: float | None = None
     end: float = 0.0
+    unstamped: int = 0
     offset: float = 0.0
     steps: deque[float] = field(default_factory=lambda: deque(maxlen=_STEPS))
     typical: float = 0.0
-    waited: int = 0  # video packets while its next one had no time
+    waited: int = 0
 
     @property
     def reordering(self) -> float:
@@ -40,11 +55,26 @@ class StreamClock:
     @property
     def limit(self) -> float:
         """Seconds up to which a step needs no second look."""
-        return _IRREGULAR * self.typical + 0.002
+        return _IRREGULAR * self.typical * (1 + self.unstamped) + 0.002
+
+    @property
+    def next(self) -> float:
+        """Seconds from the last packet at which the next one is expected."""
+        return self.typical * (1 + self.unstamped)
+
+    def advance(self, now: float, *, gap: bool) -> None:
+        """The next packet is at `now`; gap: after a pause."""
+        if self.last is not None and not gap:
+            self.steps.append((now - self.last) / (1 + self.unstamped))
+            self.typical = median(self.steps) if len(self.steps) > 4 else self.typical
+        self.last, self.unstamped = now, 0
 
     def is_outlier(self, now: float, after: list[float]) -> bool:
-        """Whether the times `after` the one of `now` go on from the last as if that were not there."""
+        """Whether the times `after` the one of `now` go on from the last as if that were not there; a step back that none follows
+        is one, too."""
         assert self.last is not None
+        if not after:
+            return now <= self.last
         for place, follower in enumerate(after, start=2):
             if self.last < follower <= self.last + place * self.limit:
                 return not self.last < now < follower

@@ -8,7 +8,11 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import av
+
+from dvcc.media.packets import packet_of
 
 _TAIL = 1 << 17  # bytes: longer than the last piece of any container that is looked at from its end
 _TS_PACKETS = (188, 192, 204)  # bytes: as broadcast, as Blu-ray discs have it, with error correction
@@ -17,6 +21,10 @@ _BOXES = (b"moof", b"mdat", b"moov", b"ftyp", b"styp", b"sidx", b"free", b"skip"
 _LEAST_UNREAD, _MOST_UNREAD = 2000, 0.01  # bytes, share of the file
 _EBML = b"\x1a\x45\xdf\xa3"  # begins a Matroska file
 _NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
+_START, _HAS_LENGTHS = b"\0\0\1", b"\1"  # what begins a unit; what begins the parameter sets where units have lengths instead
+_BEFORE_PICTURE = {"h264": (6, 7, 8, 9, 14, 15), "hevc": (32, 33, 34, 35, 39)}
+"""Types of units that stand in front of a picture: parameter sets, delimiters, messages."""
+_AFTER = 256  # bytes put behind a picture
 _ASF_HEADER, _ASF_DATA, _ASF_IDS = 30, 16, 24  # bytes: header object, identifier, identifier and size
 
 
@@ -52,6 +60,34 @@ def unread_bytes(path: Path, form: str, read_to: int) -> int:
             if len(piece) == _TAIL:
                 file.seek(1 - len(_EBML), os.SEEK_CUR)
     return 0
+
+
+def is_cut_picture(stream: Any, packet: av.Packet | None) -> bool:
+    """Whether an H.264 or HEVC stream without lengths of packets, of which `packet` is the last one, ends within a picture where
+    no decoder tells.
+
+    It ends in what stands before a picture. Or a part of a picture of HEVC is decoded differently with different bytes behind it;
+    a whole one says where it ends. FFmpeg tells the same of H.264.
+    """
+    name, parameters = stream.codec_context.name, stream.codec_context.extradata or b""
+    data = b"" if packet is None else bytes(packet)
+    if name not in _BEFORE_PICTURE or parameters.startswith(_HAS_LENGTHS) or _START not in data:
+        return False
+    last = data[data.rindex(_START) + len(_START) :]
+    if last and (last[0] & 0x1F if name == "h264" else last[0] >> 1 & 0x3F) in _BEFORE_PICTURE[name]:
+        return True
+    return name == "hevc" and _decoded(parameters + data, b"\x55") != _decoded(parameters + data, b"\xaa")
+
+
+def _decoded(data: bytes, after: bytes) -> list[bytes]:
+    """The picture of a packet of HEVC with some bytes behind it; none where it is refused, which damage counts."""
+    decoder = av.CodecContext.create("hevc", "r")
+    decoder.thread_count, decoder.options = 1, {"flags": "+output_corrupt"}  # the pictures that it refers to are not there
+    try:
+        frames = [*decoder.decode(packet_of(data + _AFTER * after)), *decoder.decode(None)]
+        return [bytes(plane) for frame in frames for plane in frame.planes]
+    except av.FFmpegError:
+        return []
 
 
 def _tail(file: BinaryIO, size: int, length: int = _TAIL) -> bytes:

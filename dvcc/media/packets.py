@@ -45,10 +45,20 @@ def drop_times(packet: av.Packet, *, last: float, reordering: float) -> None:
         packet.pts = None
 
 
+def packet_of(data: bytes) -> av.Packet:
+    """A packet of `data`, without times.
+
+    PyAV's own packet of bytes is Python's memory: a thread of a decoder that frees it waits for Python, which may be waiting for
+    the decoder.
+    """
+    packet = av.Packet(len(data))
+    packet.update(data)
+    return packet
+
+
 def to_be_shown(packet: av.Packet) -> av.Packet:
     """The same packet without the mark that its picture is not to be shown."""
-    copy = av.Packet(packet.size)  # of bytes it would be Python's memory, which a decoder's thread must not free
-    copy.update(bytes(packet))
+    copy = packet_of(bytes(packet))
     copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
     copy.stream, copy.is_keyframe = packet.stream, packet.is_keyframe
     return copy

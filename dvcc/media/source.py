@@ -18,7 +18,7 @@ from dvcc.errors import VideoError
 from dvcc.media.container import MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
-from dvcc.media.ending import is_truncated, unread_bytes
+from dvcc.media.ending import is_cut_picture, is_truncated, unread_bytes
 from dvcc.media.format import Planes, SourceFrame, VideoFormat
 from dvcc.media.rates import is_gap
 from dvcc.media.timestamps import STREAM_GAP, Timeline
@@ -85,23 +85,25 @@ class VideoSource:
     ) -> Iterator[SourceFrame]:
         """The same of `frames` that the open `container` gives."""
         gaps = _Gaps(self, damage)
-        for frame, ticks in self._timed(container, frames, damage):
+        for frame, ticks in self._timed(container, timeline, frames, damage):
             yield SourceFrame(self._planes(frame, damage), gaps.without(ticks))
         if gaps.last is None:
             raise nothing_in(self.path)
         damage.lossy, name = timeline.lossy, container.format.name
         if container.size > 0 and self.path.is_file():
             damage.unread = unread_bytes(self.path, name, timeline.read_to)
-            damage.truncated = is_truncated(self.path, name, timeline.mean_bytes)
+            is_cut = is_truncated(self.path, name, timeline.mean_bytes)
+            damage.truncated = is_cut or is_cut_picture(container.streams[self.index], timeline.last_packet)
         if name != "avi" or damage.truncated:  # written into a pipe, it says any length
             damage.missing = _missing(container, timeline, self.picture)
 
     def _timed(
-        self, container: av.container.InputContainer, frames: Iterator[av.VideoFrame], damage: Damage
+        self, container: av.container.InputContainer, timeline: Timeline, frames: Iterator[av.VideoFrame], damage: Damage
     ) -> Iterator[tuple[av.VideoFrame, int]]:
         """Frames with rising times in ticks of the time base, from where the file begins."""
         packed = container.format.name == "avi"  # it has no times to show a frame at, only an order of packets
-        clock = _Clock(self, damage, start=Fraction(container.start_time or 0, av.time_base), count=not packed)
+        start, count = Fraction(container.start_time or 0, av.time_base), not packed and not timeline.is_sparse
+        clock = _Clock(self, damage, start=start, count=count)
         for number, frame in enumerate(frames):
             refuse_interlaced(self.path, frame)
             damage.frames += frame.is_corrupt
@@ -231,7 +233,7 @@ def refuse_interlaced(path: str | Path, frame: av.VideoFrame) -> None:
 
 def _missing(container: av.container.InputContainer, timeline: Timeline, picture: VideoFormat) -> float:
     """Seconds that the file speaks of after its last packet, 0 where that is not to be known."""
-    if container.duration is None or timeline.corrections.joined or timeline.reached is None:
+    if container.duration is None or timeline.corrections.joined or timeline.reached is None or timeline.is_sparse:
         return 0.0
     late = 0 if "matroska" in container.format.name else container.start_time or 0  # whose length counts from 0
     end = (late + container.duration) / av.time_base

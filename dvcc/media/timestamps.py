@@ -20,7 +20,7 @@ import av
 from av.format import Flags
 
 from dvcc.media.arrivals import MEASURED, Arrivals
-from dvcc.media.clocks import StreamClock, is_untimed
+from dvcc.media.clocks import StreamClock, filled, is_untimed
 from dvcc.media.corrections import Corrections
 from dvcc.media.losses import Losses
 from dvcc.media.packets import drop_times, duration_of, end_of, move, set_time, time_of, to_be_shown
@@ -47,7 +47,8 @@ class Timeline:
     """Packets of an open container with corrected time stamps, in the order of the file: iterate once.
 
     index: of the video stream that decides. quick: look at fewer packets before the first is passed on, as live streams need.
-    clock: the time of a packet of the video is when it arrives, whatever the container says.
+    clock: the time of a packet of the video is when it arrives, whatever the container says. is_sparse: most packets of the video
+    have no time, as in MPEG-PS the pictures after the first of a pack.
     Every packet passes, those of other streams with the offset of the video around them.
     """
 
@@ -77,6 +78,7 @@ class Timeline:
         self._decoding = DecodingTimes() if container.format.name in NO_DECODING_TIMES else None
         self._has_dts = False  # of the video
         self._number = 0  # of packets of the video that were read
+        self.last_packet: av.Packet | None = None  # of the video
         # What an mp4's edit list leaves out is in its index. In fragments FFmpeg marks those whose clock restarts, too.
         self._indexed = container.streams[index].frames if container.format.name == _FRAGMENTS else 2**62
         self.read_to = 0  # bytes of the file, as far as packets say
@@ -93,14 +95,18 @@ class Timeline:
             num_video += bool(packet.stream.index == self._index and packet.size)
         if self._arrivals is not None:
             self._arrivals.settle(self._video_held())
-        keys = [key for key in map(self._video_time, self._video_held()) if key is not None]
+        times = [self._video_time(packet) for packet in self._video_held()]
+        keys = [key for key in times if key is not None]
+        self.is_sparse = 2 * len(keys) < len(times)
+        if self.is_sparse:
+            keys = filled(times)
         steps = [after - before for before, after in pairwise(keys) if after > before]
         clock = self._clock(self._index)
         clock.typical = median(steps) if steps else 0.04
         sizes = [packet.size for packet in self._video_held()]
         self.mean_bytes = sum(sizes) / len(sizes) if sizes else 0.0
         # Times of decoding have no holes where pictures come out of order, as times of presentation have at both ends.
-        if not self._has_dts or len(keys) < len(sizes) or len(steps) < len(keys) - 1:
+        if not self.is_sparse and (not self._has_dts or len(keys) < len(sizes) or len(steps) < len(keys) - 1):
             keys = [float(p.pts * p.time_base) for p in self._video_held() if p.pts is not None and p.time_base]
         self.picture_times = sorted(keys)
 
@@ -149,7 +155,7 @@ class Timeline:
         if not self._ended:
             packet = self._held[-1]
             if packet.stream.index == self._index and packet.size:
-                self._number += 1
+                self._number, self.last_packet = self._number + 1, packet
                 if packet.is_discard and self._number > self._indexed:
                     packet = self._held[-1] = to_be_shown(packet)
             if self._arrivals is not None and packet.stream.index == self._index and packet.size:
@@ -175,6 +181,7 @@ class Timeline:
         key, clock = self._video_time(packet), self._clock(self._index)
         if key is None or self.untimed:
             move(packet, clock.offset)
+            clock.unstamped += 1
             return True
         patient = not self._ended and len(self._held) < _MOST_HELD
         all_followers = [k for k in map(self._video_time, self._video_held()[1 : 1 + _REORDERED]) if k is not None]
@@ -204,11 +211,9 @@ class Timeline:
                 if not self._catches_up(key + ahead, all_followers, clock):
                     packet.pts = None
         move(packet, clock.offset)
-        if clock.last is not None and not is_gap(now - clock.last, clock.typical):
-            clock.steps.append(now - clock.last)
-            clock.typical = median(clock.steps) if len(clock.steps) > 4 else clock.typical
-        self._losses.add(packet, 0.0 if clock.last is None else now - clock.last, clock.typical)
-        clock.last = now
+        step = 0.0 if clock.last is None else now - clock.last
+        self._losses.add(packet, step, clock.next)
+        clock.advance(now, gap=is_gap(step, clock.next))
         return True
 
     def _catches_up(self, seconds: float, followers: list[float], clock: StreamClock) -> bool:
@@ -233,7 +238,7 @@ class Timeline:
             if self._wraps and 0 < delta + _WRAP <= limit:
                 offset = clock.offset + _WRAP
             else:
-                offset = clock.last + clock.typical - key
+                offset = clock.last + clock.next - key
             self._offsets.append(offset)
         clock.offset = offset
         self.corrections.joined += 1

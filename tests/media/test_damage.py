@@ -1,10 +1,13 @@
 """Damage is said when and only when something is missing."""
 
+from types import SimpleNamespace
+
 import av
 import pytest
 
 from dvcc.media.damage import Damage
-from dvcc.media.ending import is_truncated
+from dvcc.media.ending import is_cut_picture, is_truncated
+from dvcc.media.packets import packet_of
 from dvcc.media.probe import open_video
 from tests.streams import coded_packets, write_pieces
 
@@ -49,10 +52,47 @@ def test_a_complete_file_of_any_container_is_whole_and_a_cut_one_is_not(make_vid
     path = make_video(f"in.{suffix}", frames=40, codec=codec, audio=audio, options=options)
     frames, damage = read(path)
     assert frames == 40 and not str(damage) and not damage.corrections.sentences()
-    if suffix not in ("mp4", "mov", "3gp", "hevc"):  # nothing can be read of the first three, and the last has no mark
+    if suffix not in ("mp4", "mov", "3gp"):  # of which nothing can be read
         path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10 | 1])
         frames, damage = read(path)
         assert 0 < frames < 40 and (str(damage) if suffix in ("h264", "ivf") else "not there" in str(damage))
+
+
+@pytest.mark.parametrize("params", ["bframes=0", "wpp=0:aud=1"])
+@pytest.mark.parametrize(("suffix", "piece"), [("hevc", 1), ("ts", 188)])
+def test_a_part_of_a_picture_is_told_from_a_whole_one(make_video, suffix, piece, params):
+    """HEVC's decoder does not, and neither does a transport stream that ends with a whole packet."""
+    options = {"preset": "ultrafast", "crf": "4", "x265-params": f"log-level=none:{params}"}
+    path = make_video(f"in.{suffix}", frames=8, codec="libx265", size=(96, 160), options=options)
+    data = path.read_bytes()
+    last = data.rindex(b"\0\0\1")
+    for cut in (last + 200, (last + len(data)) // 2, len(data) - 4):
+        path.write_bytes(data[: cut // piece * piece])
+        frames, damage = read(path)
+        assert frames and damage.truncated and "the file is truncated: its end is not there" in str(damage), cut
+    path.write_bytes(data)
+    assert read(path)[0] == 8 and not str(read(path)[1])
+
+
+@pytest.mark.parametrize(("begin", "is_cut"), [(b"\0\0\0\1", True), (b"\1", False)])
+def test_the_length_of_a_packet_is_no_start_of_parameter_sets(begin, is_cut):
+    """As of one with 263 bytes in mp4 and Matroska, whose parameter sets begin with 1."""
+    stream = SimpleNamespace(codec_context=SimpleNamespace(name="h264", extradata=begin))
+    assert is_cut_picture(stream, packet_of((263).to_bytes(4) + bytes(263))) == is_cut
+    assert not is_cut_picture(stream, None)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("hevc", "libx265"), ("h264", "libx264")])
+def test_a_raw_stream_that_ends_before_a_picture_is_cut_and_after_one_is_not(make_video, suffix, codec):
+    path = make_video(f"in.{suffix}", frames=8, codec=codec, options={"preset": "ultrafast", "g": "4", "bf": "0"})
+    data = path.read_bytes()
+    units = [at for at in range(len(data)) if data.startswith(b"\0\0\1", at)]
+    kinds = [data[at + 3] & 31 if suffix == "h264" else data[at + 3] >> 1 & 63 for at in units]
+    second = [at for at, kind in zip(units, kinds, strict=True) if kind == (7 if suffix == "h264" else 32)][1]  # key frame
+    for cut, is_cut in ((second, False), (second + 12, True)):
+        path.write_bytes(data[:cut].rstrip(b"\0") if not is_cut else data[:cut])
+        frames, damage = read(path)
+        assert frames == 4 and damage.truncated == is_cut, (cut, str(damage))
 
 
 OTHER_ENDINGS = [

@@ -10,6 +10,7 @@ import pytest
 
 from dvcc import read_clip
 from dvcc.codecs.bitstream import CodedStream
+from dvcc.media.clocks import StreamClock
 from dvcc.media.corrections import Corrections
 from dvcc.media.damage import Damage
 from dvcc.media.packets import move
@@ -265,3 +266,20 @@ def test_what_an_edit_list_hides_stays_hidden(tmp_path):
                 container.mux(packet)
     shown, _, corrections = times_of(path)
     assert shown == [40 * t for t in range(25)] and not corrections.joined
+
+
+@pytest.mark.parametrize("bframes", [0, 3])
+def test_pictures_after_the_first_of_a_pack_have_no_stamp_in_a_program_stream(make_video, bframes):
+    """And none of them is wrong."""
+    options = {"preset": "ultrafast", "qp": "50", "bf": str(bframes), "g": "12"}
+    path = make_video("in.mpg", frames=80, options=options, form={"muxrate": "2000000"})
+    with av.open(str(path)) as container:
+        stamped = [packet.dts is not None for packet in container.demux(video=0) if packet.size]
+    assert sum(stamped) < 0.4 * len(stamped)
+    ms, _, corrections = times_of(path)
+    assert ms == [40 * t for t in range(80)] and open_video(path).picture.fps == 25 and not corrections.sentences()
+
+
+def test_a_repeated_stamp_that_none_follows_is_wrong_alone():
+    assert StreamClock(last=1.0, typical=0.04).is_outlier(1.0, [])
+    assert not StreamClock(last=1.0, typical=0.04).is_outlier(60.0, [])
