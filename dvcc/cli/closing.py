@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from dvcc.codecs.stats import EncodeStats
 
 _MISSED = 0.03  # of the target
+_HIGHEST_QP = 51  # of H.264 and HEVC in 8 bits
 
 
 def say_decided(decided: str) -> None:
@@ -36,8 +38,12 @@ def missed_rate(target_kbps: float, stats: EncodeStats, *, buffered: bool = Fals
         return []
     if buffered and 0 < off * stats.seconds <= 1:
         return [f"the bitrate is {off:.0%} above the target: in {stats.seconds:.1f} s the buffer of a second counts"]
-    why = "has nothing left to take away" if off > 0 else "has no use for more, or too few frames to spend it on"
-    return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: the encoder {why}"]
+    why = "the encoder has no use for more, or too few frames to spend it on"
+    if off > 0:
+        why = "the encoder misses it by this much where a video is short or uneven"
+        if min(stats.mean_qps.values(), default=0.0) > _HIGHEST_QP - 1:
+            why = f"{stats.codec.name} has nothing left to take away, and {ceil(stats.bitrate_kbps)} is about the least here"
+    return [f"the bitrate is {abs(off):.0%} {'above' if off > 0 else 'below'} the target: {why}"]
 
 
 def missed_size(size: int, out: Path) -> list[str]:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import av
 import pytest
 
+from dvcc import X265
 from dvcc.cli.closing import missed_rate
 from dvcc.encoding.live import encode_live, live_codec
 from dvcc.errors import ConfigError, DvccError, VideoError
@@ -92,10 +93,13 @@ def test_sound_of_a_transport_stream_is_carried(make_video, tmp_path, control, n
 
 @pytest.mark.parametrize(("seconds", "reason"), [(1.6, "the buffer of a second counts"), (60.0, "nothing left to take away")])
 def test_why_a_stream_is_above_its_target(seconds, reason):
-    stats = SimpleNamespace(num_frames=40, bitrate_kbps=69.0, seconds=seconds)
+    lowest = {"I": 51.0, "P": 50.6}
+    stats = SimpleNamespace(num_frames=40, bitrate_kbps=68.8, seconds=seconds, mean_qps=lowest, codec=X265())
     (note,) = missed_rate(60, stats, buffered=True)
     assert note.startswith("the bitrate is 15% above the target") and reason in note
-    assert "nothing left" in missed_rate(60, stats)[0]
+    assert missed_rate(60, stats)[0].endswith("x265 has nothing left to take away, and 69 is about the least here")
+    stats.mean_qps = {"I": 51.0, "P": 30.0}
+    assert "short or uneven" in missed_rate(60, stats)[0] and not missed_rate(67, stats)
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.ts"])
