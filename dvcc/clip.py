@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
@@ -258,6 +258,17 @@ def frame_to_planar(
     return frame.reformat(width, height, "yuv420p", interpolation=scaler, threads=1, **source), matrix, full_range
 
 
+def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Degrees anticlockwise by which a player turns a frame, 0..359, and whether it mirrors it, left and right, after that."""
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].astype(float)
+    if a * d - b * c >= 0:
+        return frame.rotation % 360, False
+    return round(np.degrees(np.arctan2(-b, -a))) % 360, True
+
+
 def convert_frames(
     frames: Iterator[av.VideoFrame], fps: Fraction, size: tuple[int, int] | None = None, rgb_matrix: Matrix = "bt601"
 ) -> Clip:
@@ -266,7 +277,8 @@ def convert_frames(
     planes: tuple[list, list, list] = ([], [], [])
     matrix, full_range = rgb_matrix, False
     for frame in frames:
-        turns = quarter_turns(frame.rotation)
+        degrees, mirrored = orientation(frame)
+        turns = quarter_turns(degrees)
         height, width = size or (frame.height, frame.width)
         if size and turns % 2:
             height, width = width, height
@@ -274,7 +286,7 @@ def convert_frames(
         for store, plane in zip(planes, frame.planes, strict=True):
             pixels = read_plane(plane)[: height // 2 if plane.height < height else height - height % 2]
             pixels = pixels[:, : width // 2 if plane.width < width else width - width % 2]
-            store.append(np.rot90(pixels, turns))
+            store.append(np.rot90(pixels, turns)[:, :: -1 if mirrored else 1])
     if not planes[0]:
         raise VideoError("no frame could be decoded")
     if any(y.shape != planes[0][0].shape for y in planes[0]):

@@ -34,6 +34,7 @@ def write_video(
     sound_first: bool = False,
     data: bool = False,
     rotation: int = 0,
+    mirrored: bool = False,
     options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
     colour: dict[str, int] | None = None,
@@ -54,8 +55,8 @@ def write_video(
             stream.codec_context.time_base = Fraction(1, 1000)
             for name, value in (colour or {}).items():
                 setattr(stream.codec_context, name, value)
-            if rotation:
-                stream.set_display_rotation(rotation)
+            if rotation or mirrored:
+                stream.set_display_rotation(rotation, hflip=mirrored)
         sound = container.add_stream(audio, rate=48000) if audio and sound is None else sound
         if data:
             container.add_attachment("font.ttf", "application/x-truetype-font", b"no font")

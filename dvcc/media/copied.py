@@ -104,6 +104,8 @@ def plan_stream_copy(
     carried, notes = [], []
     if source.rotation and muxer == "mpegts":
         notes.append(f"the rotation by {source.rotation} degrees cannot be stored in MPEG-TS: players will not turn it")
+    if source.mirrored and muxer == "mpegts":
+        notes.append("that players mirror it cannot be stored in MPEG-TS")
     lost = ["tags"] * any(tag.lower() not in OWN_TAGS for tag in original.metadata) + ["chapters"] * bool(original.chapters())
     if lost and muxer == "mpegts":
         notes.append(f"{' and '.join(lost)} cannot be stored in MPEG-TS and are left out")

@@ -94,8 +94,8 @@ class Output(AbstractBase):
         video.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in OWN_TAGS})
         muxer = container.format.name
         carried, notes = plan_stream_copy(original, self.source, muxer, self.path.suffix, fragmented=self.fragmented)
-        if self.source.rotation and muxer != "mpegts":
-            video.set_display_rotation(self.source.rotation)
+        if (self.source.rotation or self.source.mirrored) and muxer != "mpegts":
+            video.set_display_rotation(self.source.rotation, hflip=self.source.mirrored)
         with contextlib.suppress(av.FFmpegError, ValueError):  # MPEG-TS has none
             container.set_chapters(original.chapters())
         for stream in carried:

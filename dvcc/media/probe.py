@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 
-from dvcc.clip import SWSCALE_MATRIX, Matrix, frame_to_planar
+from dvcc.clip import SWSCALE_MATRIX, Matrix, frame_to_planar, orientation
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.container import MEND_FILE, opened_file
 from dvcc.media.damage import Damage
@@ -25,6 +25,7 @@ ASSUMED_FPS = Fraction(25)
 
 _LEAST_SIDE = 16
 _MOST_LONGER = 10  # times the frames that the size of a file lets expect
+_LISTS = ("hls", "dash", "concat")  # of other files, whose size says nothing
 _UNTAGGED = 2  # FFmpeg's number for a colour property that nobody has said anything about
 _HDR = (16, 18)  # FFmpeg's numbers of the transfer curves of SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG)
 _IS_420 = ("yuv420", "yuvj420", "nv12", "nv21", "p010", "yuva420", "gray")
@@ -88,10 +89,11 @@ def probe(
     if clock:
         rate_notes = [f"the time of a picture is when it arrives, at about {float(rate):.3g} fps"]
     picture, matrix = _picture(chosen, first, rate, by_number=by_number)
-    notes += rate_notes + _lost(first, picture)
+    notes += rate_notes + _lost(chosen, first, picture)
     length = _length(container, chosen, picture.fps, timeline)
-    rotation = first.rotation % 360
-    source = VideoSource(Path(path), chosen.index, picture, matrix, length, rotation, tuple(notes), by_number=by_number)
+    rotation, mirrored = orientation(first)
+    more = {"by_number": by_number, "mirrored": mirrored}
+    source = VideoSource(Path(path), chosen.index, picture, matrix, length, rotation, tuple(notes), **more)
     return Probed(source, chain([first], frames), timeline)
 
 
@@ -142,7 +144,7 @@ def _picture(stream: av.VideoStream, frame: av.VideoFrame, fps: Fraction, *, by_
     return picture, matrix
 
 
-def _lost(frame: av.VideoFrame, picture: VideoFormat) -> list[str]:
+def _lost(stream: av.VideoStream, frame: av.VideoFrame, picture: VideoFormat) -> list[str]:
     notes = []
     if (frame.height, frame.width) != (picture.height, picture.width):
         notes.append(f"4:2:0 needs even sides: {frame.width}x{frame.height} is cut to {picture.width}x{picture.height}")
@@ -151,7 +153,7 @@ def _lost(frame: av.VideoFrame, picture: VideoFormat) -> list[str]:
         notes.append(f"{bits} bits per sample become 8")
     if int(frame.color_trc) in _HDR:
         notes.append("HDR in 8 bits shows bands, and its mastering data are left out")
-    if any(component.is_alpha for component in components):
+    if any(component.is_alpha for component in components) or stream.metadata.get("alpha_mode") == "1":  # of WebM, beside it
         notes.append("transparency is left out")
     if not frame.format.name.startswith(_IS_420):
         notes.append(f"{frame.format.name} becomes 4:2:0")
@@ -163,7 +165,7 @@ def _length(container: av.container.InputContainer, stream: av.VideoStream, fps:
     if stream.frames and container.format.name != "avi":  # written into a pipe, it says any number
         return stream.frames
     frames = stream.frames or _by_duration(container, stream, fps)
-    bytes_of_frame = timeline.mean_bytes
+    bytes_of_frame = 0 if container.format.name in _LISTS else timeline.mean_bytes
     if frames and container.size > 0 and bytes_of_frame and frames > _MOST_LONGER * container.size / bytes_of_frame:
         return max(1, round(container.size / bytes_of_frame))
     return frames

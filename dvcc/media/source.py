@@ -38,7 +38,8 @@ class VideoSource:
     num_frames: about, as the file says or its length suggests, None if it does not. rotation: degrees by which a player turns it,
     anticlockwise. notes: what is not kept of it, one sentence each. quarter_turns: by which `frames` turns what is stored,
     anticlockwise; `picture` and `rotation` are of what that gives. by_number: the time of a frame is its number over the rate,
-    whatever the file says.
+    whatever the file says. mirrored: whether a player mirrors it, left and right, after it has turned it. flips: whether `frames`
+    does so with what is stored.
     """
 
     path: Path
@@ -50,14 +51,17 @@ class VideoSource:
     notes: tuple[str, ...]
     quarter_turns: int = 0
     by_number: bool = False
+    mirrored: bool = False
+    flips: bool = False
 
     def upright(self) -> VideoSource:
-        """The same video with its pictures turned as a player shows them."""
+        """The same video with its pictures turned and mirrored as a player shows them."""
         turns, picture = quarter_turns(self.rotation), self.picture
         if turns % 2:
             aspect = picture.pixel_aspect and 1 / picture.pixel_aspect
             picture = replace(picture, height=picture.width, width=picture.height, pixel_aspect=aspect)
-        return replace(self, picture=picture, rotation=0, quarter_turns=(self.quarter_turns + turns) % 4)
+        turns = (self.quarter_turns + turns) % 4
+        return replace(self, picture=picture, rotation=0, mirrored=False, quarter_turns=turns, flips=self.mirrored)
 
     def __str__(self) -> str:
         length = f", about {counted(self.num_frames, 'frame')}" if self.num_frames else ""
@@ -124,9 +128,10 @@ class VideoSource:
         planar, _, _ = frame_to_planar(frame, None if same else (height, width))
         y, u, v = (np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in planar.planes)
         stored = y[:height, :width], u[: height // 2, : width // 2], v[: height // 2, : width // 2]
-        if not self.quarter_turns:
+        if not self.quarter_turns and not self.flips:
             return stored
-        turned_y, turned_u, turned_v = (np.ascontiguousarray(np.rot90(plane, self.quarter_turns)) for plane in stored)
+        turned = (np.rot90(plane, self.quarter_turns)[:, :: -1 if self.flips else 1] for plane in stored)
+        turned_y, turned_u, turned_v = map(np.ascontiguousarray, turned)
         return turned_y, turned_u, turned_v
 
 

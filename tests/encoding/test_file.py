@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dvcc import CRF, X264, X265, read_clip
+from dvcc.clip import orientation
 from dvcc.codecs.bitstream import inspect_bitstream
 from dvcc.control.deployed.onnx_export import deploy
 from dvcc.encoding.file import encode_video
@@ -170,12 +171,12 @@ def test_moments_sound_and_tags_are_kept(make_video, tmp_path, name):
         assert (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)) == (1, 2, 1, 1)
 
 
-@pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_a_turned_video_stays_turned(make_video, tmp_path, control, rotation):
-    path, out = make_video("turned.mp4", size=(96, 160), rotation=rotation), tmp_path / "out.mp4"
+@pytest.mark.parametrize(("rotation", "mirrored"), [(90, False), (180, False), (270, False), (0, True), (90, True)])
+def test_a_turned_or_mirrored_video_stays_so(make_video, tmp_path, control, rotation, mirrored):
+    path, out = make_video("turned.mp4", size=(96, 160), rotation=rotation, mirrored=mirrored), tmp_path / "out.mp4"
     encode_video(plan_of(path, out, control))
-    seen = [next(av.open(str(p)).decode(video=0)).rotation % 360 for p in (path, out)]
-    assert seen[0] == seen[1] != 0
+    seen = [orientation(next(av.open(str(p)).decode(video=0))) for p in (path, out)]
+    assert seen[0] == seen[1] == (rotation, mirrored)
 
 
 def test_chapters_are_kept_and_read_again(make_video, tmp_path):

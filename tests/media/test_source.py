@@ -100,14 +100,33 @@ def test_packets_of_other_streams_say_theirs_when_the_file_is_closed(make_video)
     assert len(kept) > 5 and {other.index for other in kept} == {1}
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_an_upright_video_is_what_a_player_shows(make_video, rotation):
-    path = make_video("turned.mp4", frames=3, size=(64, 96), rotation=rotation)
+def test_an_upright_video_is_what_a_player_shows(make_video, rotation, mirrored):
+    path = make_video("turned.mp4", frames=3, size=(64, 96), rotation=rotation, mirrored=mirrored)
+    stored, shown = (next(source.frames()).planes[0] for source in (open_video(path), open_video(path).upright()))
+    np.testing.assert_array_equal(shown, np.rot90(stored, rotation // 90)[:, :: -1 if mirrored else 1])
     source, clip = open_video(path).upright(), read_clip(path)
     assert (source.picture.height, source.picture.width, source.rotation) == (clip.height, clip.width, 0)
     for frame, planes in zip(source.frames(), zip(clip.y, clip.u, clip.v, strict=True), strict=True):
         for plane, expected in zip(frame.planes, planes, strict=True):
             np.testing.assert_array_equal(plane, expected)
+
+
+def test_what_a_selfie_and_a_drawing_have_is_not_lost_without_a_word(make_video):
+    assert (
+        "transparency is left out"
+        in open_video(
+            make_video("in.webm", codec="libvpx-vp9", pix_fmt="yuva420p", options={"deadline": "realtime", "auto-alt-ref": "0"})
+        ).notes
+    )
+    assert open_video(make_video("mirrored.mp4", mirrored=True)).rotation == 0  # FFmpeg says 180
+
+
+def test_a_list_of_files_is_as_long_as_they_are(make_video, tmp_path):
+    path = make_video("list.m3u8", frames=60, options={"g": "10", "preset": "ultrafast"}, form={"hls_time": "1"})
+    assert len(list(tmp_path.glob("*.ts"))) > 1
+    assert open_video(path).num_frames == pytest.approx(60, abs=3) and sum(1 for _ in open_video(path).frames()) == 60
 
 
 def test_words_of_no_encoding_do_no_harm(make_video):
