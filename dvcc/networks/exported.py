@@ -75,11 +75,11 @@ class OwnDetector(DetectionNet):
     def __init__(self, net: nn.Module, *, options: NetworkOptions) -> None:
         canvas = canvas_size((0, 0), PROBE, options, multiple=OPEN_MULTIPLE)
         net = prepared(net)
-        answers = _probe(net, canvas, options)
+        answers, names = _probe(net, canvas, options)
         what = type(net).__name__
-        outputs = outputs_of(LAYOUTS, answers, canvas)
+        outputs = outputs_of(LAYOUTS, answers, canvas, names)
         answers = [answers[i] for i in outputs]
-        layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=what)
+        layout = recognise(LAYOUTS, answers, canvas, options=options, what=what)
         classes = layout.num_classes(answers, options)
         super().__init__(num_classes=classes, suppress=layout.suppress, object_score=options.score or layout.object_score)
         self.net, self.layout, self.options, self.feed = net, layout, options, layout.feed.changed(options)
@@ -112,28 +112,35 @@ class OwnDetector(DetectionNet):
 
 
 @torch.no_grad()
-def _probe(net: nn.Module, canvas: tuple[int, int], options: NetworkOptions) -> list[np.ndarray]:
+def _probe(net: nn.Module, canvas: tuple[int, int], options: NetworkOptions) -> tuple[list[np.ndarray], list[str]]:
+    """Answers to two pictures, and their names."""
     pictures = torch.from_numpy(probe_pictures(canvas)) * (options.range or 1)
-    answers = asked(net, pictures)
-    if any(value.ndim < 2 or len(value) != len(pictures) for value in answers):
-        answers = asked(net, pictures[:1])
-    answers = [value.float() if value.is_floating_point() else value for value in answers]
+    named = asked_by_name(net, pictures)
+    if any(value.ndim < 2 or len(value) != len(pictures) for _, value in named):
+        named = asked_by_name(net, pictures[:1])
+    answers = [value.float() if value.is_floating_point() else value for _, value in named]
     if not all(math.isfinite(float(value.sum())) for value in answers):
         raise CheckpointError(f"{type(net).__name__} answers NaN or infinity, so nothing it says can be measured")
-    return [value.numpy() for value in answers]
+    return [value.numpy() for value in answers], [name for name, _ in named]
 
 
 def as_list(answer: Any) -> list[torch.Tensor]:
     """The tensors of what a module gives: one, a tuple, a dict, a dataclass, or torchvision's list of one dict per picture. What
     is no tensor in them, a loss of None, is left out."""
+    return [tensor for _, tensor in _by_name(answer)]
+
+
+def _by_name(answer: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
+    """The same, each with its key; "" where it has none."""
     if isinstance(answer, torch.Tensor):
-        return [answer]
+        return [(name, answer)]
     if is_dataclass(answer):
         answer = vars(answer)
-    values = answer.values() if isinstance(answer, Mapping) else answer
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(answer, Mapping):
+        return [pair for key, value in answer.items() for pair in _by_name(value, str(key))]
+    if isinstance(answer, str) or not isinstance(answer, Iterable):
         return []
-    return [tensor for value in values for tensor in as_list(value)]
+    return [pair for value in answer for pair in _by_name(value)]
 
 
 def prepared(net: nn.Module) -> nn.Module:
@@ -143,13 +150,18 @@ def prepared(net: nn.Module) -> nn.Module:
 
 def asked(net: nn.Module, *pictures: torch.Tensor) -> list[torch.Tensor]:
     """What a user's module answers to pictures (N, 3, H, W). Raises `CheckpointError` where it raises, or answers no tensor."""
+    return [tensor for _, tensor in asked_by_name(net, *pictures)]
+
+
+def asked_by_name(net: nn.Module, *pictures: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """The same, each with its name."""
     shapes = " and ".join(str(tuple(part.shape)) for part in pictures)
     what = f"{type(net).__name__}, given pictures {shapes},"
     try:
         answer = net(*pictures)
     except Exception as error:  # a module's own code can raise anything
         raise CheckpointError(f"{what} fails ({type(error).__name__}: {first_line(error)}): mend its forward") from error
-    answers = as_list(answer)
+    answers = _by_name(answer)
     if not answers:
         raise CheckpointError(f"{what} gives a {type(answer).__name__} without a tensor: return a tensor, or several")
     return answers

@@ -28,9 +28,10 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x80-\xff]*[\x00-\x7f])", re.DOT
 class OnnxFile:
     """A network from an ONNX file whose first input is pictures, [N, 3, H, W] or [N, H, W, 3] (or one picture, without N).
 
-    A second input of two whole numbers per picture, `orig_target_sizes` of DETR's family, is given the canvas, (width, height)
-    in the order of the exports of RT-DETR, D-FINE and DEIM. threads: of onnxruntime; None: all cores. outputs: numbers of the
-    outputs that it answers with, in order; all of them, unless a reader of the answers sets others.
+    Inputs beside it that say how a picture lies on the canvas are given that it fills it: `orig_target_sizes` of DETR's family,
+    (width, height) in the order of the exports of RT-DETR, D-FINE and DEIM; DETR's `pixel_mask`; PaddleDetection's `im_shape`
+    (height, width) and `scale_factor`. threads: of onnxruntime; None: all cores. outputs: numbers of the outputs that it answers
+    with, in order; all of them, unless a reader of the answers sets others.
 
     Raises `CheckpointError` for a file that is missing, cannot be run, or has another input; `ConfigError` without onnxruntime.
     """
@@ -42,11 +43,11 @@ class OnnxFile:
         inputs = self._session.get_inputs()
         self.takes = [f"{value.name} {shape_words(_sides(value.shape))}" for value in inputs]
         pictures = [value for value in inputs if len(value.shape) in (3, 4) and value.type in _TYPES]
-        sizes = [value for value in inputs if len(value.shape) == 2 and value.type == "tensor(int64)"]
-        if len(pictures) != 1 or len(pictures) + len(sizes) != len(inputs) or len(sizes) > 1:
+        beside = [value for value in inputs if value not in pictures]
+        if len(pictures) != 1 or not all(map(_says_size, beside)):
             raise self._refused()
-        self._input = pictures[0]
-        self._sizes = sizes[0].name if sizes else None
+        self._input, self._beside = pictures[0], beside
+        self.input_names = [value.name for value in inputs]
         self.dtype = _TYPES[self._input.type]
         shape = _sides(self._input.shape)
         self.batch = shape[0] if len(shape) == 4 else 1
@@ -87,8 +88,13 @@ class OnnxFile:
         return [np.concatenate(answers) if answers[1:] else answers[0] for answers in zip(*parts, strict=True)]
 
     def run_each(self, canvases: np.ndarray) -> list[list[np.ndarray]]:
-        """Answers to every picture by itself, for a network whose answers have no axis of pictures."""
-        return [self._run(canvases[i : i + 1]) for i in range(len(canvases))]
+        """Answers to every picture by itself, for a network whose answers have no axis of pictures; where it takes several, to
+        the picture and as many copies of it."""
+        return [self._run(canvases[i : i + 1], cut=False) for i in range(len(canvases))]
+
+    def beside(self, count: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """What its inputs beside the pictures are given for `count` canvases of a size (height, width), by name."""
+        return {value.name: _size_said(value, count, size) for value in self._beside}
 
     def probe(self, canvases: np.ndarray) -> list[np.ndarray]:
         """Answers to two pictures. A file that says it takes many, and cannot, is run picture by picture from then on."""
@@ -115,7 +121,8 @@ class OnnxFile:
                 total.update(beside.read_bytes())
         return total.hexdigest()
 
-    def _run(self, canvases: np.ndarray) -> list[np.ndarray]:
+    def _run(self, canvases: np.ndarray, *, cut: bool = True) -> list[np.ndarray]:
+        """cut: leave the answers to what fills up a fixed batch out."""
         count, size = len(canvases), canvases.shape[2:]
         if self.batch > count:
             canvases = np.concatenate([canvases, np.repeat(canvases[-1:], self.batch - count, 0)])
@@ -123,17 +130,16 @@ class OnnxFile:
         if self.dtype is np.uint8:
             pictures = np.rint(np.clip(pictures, 0, 255))
         given = {self._input.name: np.ascontiguousarray(pictures[0] if self.without_batch else pictures, self.dtype)}
-        if self._sizes:
-            given[self._sizes] = np.array([size[::-1]] * len(canvases), np.int64)
         try:
-            answers = self._session.run([self.output_names[i] for i in self.outputs], given)
+            answers = self._session.run([self.output_names[i] for i in self.outputs], given | self.beside(len(canvases), size))
         except Exception as error:  # onnxruntime has a dozen types, none of which is exported
             raise CheckpointError(
                 f"{self.path} cannot be run on pictures of {size[0]}x{size[1]} ({first_line(error)}): "
                 "export it for those that it takes, or set task.size"
             ) from error
         named = zip((self.output_names[i] for i in self.outputs), answers, strict=True)
-        return [self._checked(name, np.asarray(value)[:count] if self.batch > 1 else np.asarray(value)) for name, value in named]
+        cut = cut and self.batch > 1
+        return [self._checked(name, np.asarray(value)[:count] if cut else np.asarray(value)) for name, value in named]
 
     def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
         if value.dtype.kind != "f":
@@ -151,6 +157,22 @@ class OnnxFile:
             f"{self.path} takes {' and '.join(self.takes) or 'nothing'}: "
             "export it with one input of pictures, [1 or N, 3, H, W] or [1 or N, H, W, 3]"
         )
+
+
+def _says_size(value: Any) -> bool:
+    """Whether an input tells how pictures lie on the canvas."""
+    rank, whole = len(value.shape), value.type == "tensor(int64)"
+    return (rank == 2 and (whole or value.name in ("im_shape", "scale_factor"))) or (rank == 3 and whole)
+
+
+def _size_said(value: Any, count: int, size: tuple[int, int]) -> np.ndarray:
+    """That they fill it. size: height and width of the canvas."""
+    if len(value.shape) == 3:
+        rows, columns = (side or own for side, own in zip(_sides(value.shape)[1:], size, strict=True))
+        return np.ones((count, rows, columns), np.int64)
+    if value.type == "tensor(int64)":
+        return np.array([size[::-1]] * count, np.int64)
+    return np.array([(1, 1) if value.name == "scale_factor" else size] * count, np.float32)
 
 
 def _open(path: Path, threads: int | None) -> Any:

@@ -24,7 +24,8 @@ class TorchNet(nn.Module):
 
     def __init__(self, file: OnnxFile) -> None:
         super().__init__()
-        self.net, self._inputs = _convert(file)
+        self.net = _convert(file)
+        self._input_names, self._beside = file.input_names, file.beside
         self._one_by_one, self._channels_last = file.one_by_one, file.channels_last
         self._batch, self._without_batch, self._outputs = file.batch, file.without_batch, file.outputs
 
@@ -39,16 +40,15 @@ class TorchNet(nn.Module):
         if self._batch > len(canvases):
             canvases = torch.cat([canvases, canvases[-1:].expand(self._batch - len(canvases), -1, -1, -1)])
         pictures = canvases.permute(0, 2, 3, 1) if self._channels_last else canvases
-        given: list[torch.Tensor] = [pictures[0] if self._without_batch else pictures]
-        if self._inputs > 1:
-            given.append(torch.tensor([canvases.shape[:1:-1]] * len(canvases), device=canvases.device))
-        answers = self.net(*given)
+        beside = self._beside(len(canvases), (canvases.shape[2], canvases.shape[3]))
+        given = {name: torch.from_numpy(value).to(canvases.device) for name, value in beside.items()}
+        shown = pictures[0] if self._without_batch else pictures
+        answers = self.net(*(given.get(name, shown) for name in self._input_names))
         every = list(answers) if isinstance(answers, (tuple, list)) else [answers]
         return [every[i] for i in self._outputs]
 
 
-def _convert(file: OnnxFile) -> tuple[nn.Module, int]:
-    """The module, and how many inputs it has."""
+def _convert(file: OnnxFile) -> nn.Module:
     require("onnx2torch", wanted_by="a gradient through an ONNX file", extra="detection")
     import onnx
     from onnx2torch import convert
@@ -58,14 +58,12 @@ def _convert(file: OnnxFile) -> tuple[nn.Module, int]:
             warnings.simplefilter("ignore")  # what it is unsure of, the comparison with onnxruntime decides
             graph = onnx.load(file.path)
             _to_float(graph)
-            net = convert(graph).eval().requires_grad_(False)
+            return convert(graph).eval().requires_grad_(False)
     except Exception as error:  # protobuf, onnx and onnx2torch each raise their own
         raise CheckpointError(
             f"{file.path} can be measured but not trained for: onnx2torch has no converter for it ({first_line(error)}); "
             "export it with opset 17 or lower and without post-processing, or give the torch module itself"
         ) from error
-    initializers = {tensor.name for tensor in graph.graph.initializer}
-    return net, sum(value.name not in initializers for value in graph.graph.input)
 
 
 Read = Callable[[Sequence[Any], Any], Any]

@@ -27,12 +27,14 @@ Kind = Literal["logits", "probabilities", "labels"]
 
 
 class Form(NamedTuple):
-    """What answers to two pictures are. output: which of them counts. channels: the axis of the classes, None for labels."""
+    """What answers to two pictures are. output: which of them counts. channels: the axis of the classes, None for labels. single:
+    whether there is one channel, for the second of two classes."""
 
     output: int
     kind: Kind
     channels: int | None
     num_classes: int
+    single: bool = False
 
 
 class SegmentationNet(nn.Module):
@@ -63,6 +65,7 @@ class SegmentationNet(nn.Module):
     def words(self) -> str:
         """For a report."""
         form = self._form.kind if self._form.channels in (None, 1) else f"{self._form.kind} with the classes last"
+        form += " of one class and the rest, in one channel" if self._form.single else ""
         size = self._fixed if all(self._fixed) else self._options.size
         return f"{form}, {self._feed.words()}, at {f'{size[0]}x{size[1]}' if size else 'the pictures' + chr(39) + ' size'}"
 
@@ -91,6 +94,9 @@ class SegmentationNet(nn.Module):
             answer = _one_hot(answer, self.num_classes)
         elif self._form.channels == 3:
             answer = answer.permute(0, 3, 1, 2)
+        if self._form.single:
+            rest = torch.zeros_like(answer) if self._form.kind == "logits" else 1 - answer
+            answer = torch.cat([rest, answer], 1)
         mode = "nearest" if self._form.kind == "labels" else "bilinear"
         if (placement.height, placement.width) != canvas:  # a letterbox: without its bars
             answer = _resize(answer, canvas, mode)
@@ -135,7 +141,8 @@ def own_segmenter(net: nn.Module, *, options: NetworkOptions) -> SegmentationNet
 
 
 def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: NetworkOptions, *, what: str) -> Form:
-    """What answers to two pictures are: the first that is a map of two classes or more, else the first that is one of labels.
+    """What answers to two pictures are: the first that is a map of two classes or more, else the first that is one of labels,
+    else the first of one channel, which is a class against the rest.
 
     Raises `ConfigError` for maps of different numbers of classes (features beside logits) unless `options.classes` is one of
     them, `CheckpointError` where there is no map.
@@ -143,10 +150,11 @@ def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: Network
     from dvcc.networks.detectors.fastestdet import is_fastestdet
 
     given = " and ".join(shape_words(value.shape[1:]) for value in answers)
-    needed = "segmentation needs logits, probabilities or labels of at least 2 classes, [classes, h, w] or [h, w, classes]"
+    needed = "segmentation needs logits, probabilities or labels, [classes, h, w] or [h, w, classes]"
     words = f"{what} gives {given} for a picture of {canvas[0]}x{canvas[1]}"
     labels: list[Form] = []
     maps: list[Form] = []
+    single: list[Form] = []
     for output, value in enumerate(answers):
         if (whole := _labels(value)) is not None and _like(whole.shape[1:], canvas):
             classes = options.classes or _MOST_LABELS
@@ -158,8 +166,12 @@ def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: Network
             continue
         for axis in (1, 3):
             grid = value.shape[2:] if axis == 1 else value.shape[1:3]
-            if value.shape[axis] < 2 or not _like(grid, canvas):
+            if not _like(grid, canvas):
                 continue
+            if value.shape[axis] == 1:
+                kind: Kind = "probabilities" if value.min() >= -_ROUNDING and value.max() <= 1 + _ROUNDING else "logits"
+                single.append(Form(output, kind, axis, 2, single=True))
+                break
             if axis == 1 and value.shape[1] > 6 and is_fastestdet(value):
                 raise CheckpointError(
                     f"{words}: that is FastestDet's layout, boxes and probabilities, and {needed}: choose task=detection"
@@ -173,9 +185,9 @@ def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: Network
         maps = [form for form in maps if form.num_classes == options.classes]
         if not maps:
             raise ConfigError(f"{words}: set task.classes to how many classes there are, {' or '.join(map(str, counts))}")
-    if not maps and not labels:
+    if not maps and not labels and not single:
         raise CheckpointError(f"{words}, but {needed}")
-    return (maps or labels)[0]
+    return (maps or labels or single)[0]
 
 
 def _labels(value: np.ndarray) -> np.ndarray | None:

@@ -45,7 +45,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
-_FED = ("classification", "detection", "segmentation")
+_FED = ("classification", "detection", "embedding", "segmentation")
 """Tasks whose networks can be files or modules that are fed in other ways."""
 
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import nn
 
 from dvcc.errors import ConfigError
-from dvcc.pixels import as_float
+from dvcc.pixels import as_bytes, as_float
 from dvcc.tasks.metric import Metric, State
 
 SURE = 60.0
@@ -131,7 +131,7 @@ class Task(nn.Module, AbstractBase):
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """uint8 (3, H, W): the prediction (of one frame, without leading dimensions) drawn for a report; the frame itself where
         there is nothing to draw. reference: a prediction beside which it is shown, whose scale it is drawn in."""
-        return (as_float(frame).cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+        return as_bytes(frame)
 
 
 class MeanScore(Metric):

@@ -14,7 +14,7 @@ from torch import nn
 from dvcc.networks.classification import load_classification_net, own_classifier
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.loading import refuse_options
-from dvcc.pixels import as_float
+from dvcc.pixels import as_bytes
 from dvcc.tasks.base import SURE, MeanScore, Task
 from dvcc.tasks.metric import Metric
 
@@ -74,7 +74,7 @@ class ClassificationTask(Task):
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
         """The surest class and its probability, written on the frame."""
-        pixels = (as_float(frame).cpu() * 255).round().to(torch.uint8)
+        pixels = as_bytes(frame)
         probability, label = prediction.softmax(-1).max(-1)
         image = Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
         words = f"{_name_of(int(label), len(prediction))} {float(probability):.2f}"

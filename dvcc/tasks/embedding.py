@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from dvcc.networks.embedding import load_embedding_net
 from dvcc.networks.exported import asked, prepared
+from dvcc.networks.feed import NetworkOptions
+from dvcc.networks.loading import refuse_options
 from dvcc.networks.onnx_file import PROBE
 from dvcc.tasks.base import MeanScore, Task
 from dvcc.tasks.metric import Metric
@@ -19,20 +21,27 @@ class EmbeddingTask(Task):
     """Predictions are features (.., D, h, w) on a grid over the frame, 1x1 of a network that gives one vector; the embedding of a
     frame is their mean.
 
-    model: "efficientnet_lite0", its features before the classes, or a convolutional classifier of timm. net: in its place, a
-    module of your own from RGB 0..1 (N, 3, H, W) to (N, D) or (N, D, h, w). Raises what `load_embedding_net` does.
+    model: "efficientnet_lite0", its features before the classes, a convolutional classifier of timm, or an ONNX file, fed as the
+    options say. net: in its place, a module of your own from RGB 0..1 (N, 3, H, W) to (N, D) or (N, D, h, w). Raises what
+    `load_embedding_net` does.
     """
 
     metric_name = "cosine similarity"
     metric_range = (0.7, 0.98)
 
     def __init__(
-        self, *, model: str = "efficientnet_lite0", weights: str | Path | None = None, net: nn.Module | None = None
+        self,
+        *,
+        model: str = "efficientnet_lite0",
+        weights: str | Path | None = None,
+        net: nn.Module | None = None,
+        options: NetworkOptions | None = None,
     ) -> None:
         super().__init__()
         if net is not None:
+            refuse_options(type(net).__name__, options)
             asked(prepared(net), torch.zeros(1, 3, *PROBE))
-        self.net = (net or load_embedding_net(model, weights=weights)).eval().requires_grad_(False)
+        self.net = (net or load_embedding_net(model, weights=weights, options=options)).eval().requires_grad_(False)
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (.., D, h, w)."""

@@ -14,6 +14,7 @@ from dvcc.pixels import as_float
 from dvcc.tasks.base import MeanScore, Task, check_rgb
 from dvcc.tasks.metric import Metric
 
+_AT_ONCE = 1 << 15  # pixels whose error is summed
 _MSE_FLOOR = 1e-6  # 60 dB: beyond it a better picture earns nothing
 _WINDOW = 11
 
@@ -73,14 +74,23 @@ class _PSNR(Metric):
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:
         """Both float 0..1, or both uint8 0..255, which is exact and takes a tenth of the time."""
         if prediction.dtype == labels.dtype == torch.uint8:
-            difference = np.subtract(prediction.cpu().numpy(), labels.cpu().numpy(), dtype=np.int16).ravel()
-            self.squared_error += int(np.einsum("i,i->", difference, difference, dtype=np.int64)) / 255**2
+            self.squared_error += _squared_error(prediction.cpu().numpy(), labels.cpu().numpy()) / 255**2
         else:
             self.squared_error += (prediction - labels).double().square().sum()
         self.count += prediction.numel()
 
     def compute(self) -> torch.Tensor:
         return -10 * torch.log10(self.squared_error / self.count)
+
+
+def _squared_error(a: np.ndarray, b: np.ndarray) -> int:
+    """The sum over all pixels of uint8 arrays, a little at a time: what a core keeps near is twice as fast."""
+    flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+    total = 0.0  # whole numbers below 2^53
+    for start in range(0, flat_a.size, _AT_ONCE):
+        difference = np.subtract(flat_a[start : start + _AT_ONCE], flat_b[start : start + _AT_ONCE], dtype=np.float64)
+        total += float(difference @ difference)
+    return int(total)
 
 
 def _mean_ssim(prediction: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,8 @@ _TAILS = {
     "nhwc": "out = Transpose<perm = [0, 2, 3, 1]>(map)",
     "argmax": "out = ArgMax<axis = 1, keepdims = 1>(map)",
     "nan": "out = Log(map)",
+    "one": "out = Sub(red, green)",
+    "one_sigmoid": "logit = Sub(red, green)   out = Sigmoid(logit)",
     "leaky": "out = LeakyRelu<alpha = ALPHA>(map)",
     "asymmetric": """out = Resize<mode = "linear", coordinate_transformation_mode = "asymmetric">(map, none, scales)""",
     "infinite": "out = Div(map, zero)",
@@ -45,12 +47,16 @@ segmenter ({kind}[{batch}, 3, {sides}] picture) => ({output})
   map = Conv<strides = [{stride}, {stride}]>(picture, weight)
   {_TAILS[form].replace("ALPHA", str(alpha))}
 }}"""
+    if form.startswith("one"):
+        text = text.replace("(picture, weight)\n", "(picture, weight)\n  red, green, blue = Split<axis = 1>(map, parts)\n")
     model = parser.parse_model(text)
     model.graph.output[0].type.tensor_type.ClearField("shape")
     rng = np.random.default_rng(seed)
     weight = (rng.normal(0, 0.05, (CLASSES, 3, stride, stride)) + 0.5 * np.eye(3)[:, :, None, None]).astype(np.float32)
     values = {"weight": weight, "none": np.zeros(0, np.float32), "zero": np.zeros(1, np.float32)}
     values["scales"] = np.array([1, 1, 2, 2], np.float32)
+    if form.startswith("one"):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 1]), "parts"))
     used = {name for node in model.graph.node for name in node.input}
     for name, value in values.items():
         if name in used:

@@ -42,6 +42,24 @@ def test_every_form_is_judged_as_onnxruntime_answers_it(form, tmp_path):
         torch.testing.assert_close(logits.softmax(1), upscaled(answer), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["one", "one_sigmoid"])
+def test_one_channel_is_a_class_against_the_rest(form, tmp_path):
+    """A U-Net for roads, cracks or people: a logit, or a probability, of one class."""
+    path = write_segmenter(tmp_path / "net.onnx", form)
+    task = SegmentationTask(model=str(path))
+    answer = by_onnxruntime(path)
+    logits = task.predict(FRAMES)
+    assert logits.shape == (2, 2, 64, 96) and "of one class and the rest, in one channel" in task.net.words
+    threshold = 0.5 if form == "one_sigmoid" else 0
+    assert torch.equal(task.labels(logits), (upscaled(answer)[:, 0] > threshold).long())
+    assert 0 < task.labels(logits).float().mean() < 1
+    if form == "one_sigmoid":
+        torch.testing.assert_close(logits.softmax(1)[:, 1:], upscaled(answer), rtol=1e-3, atol=1e-5)
+    images = FRAMES.clone().requires_grad_()
+    task.predict(images).square().mean().backward()
+    assert images.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("half, opset", [(True, 17), (False, 22), (False, 11)])
 def test_any_opset_and_half_precision_are_measured(half, opset, tmp_path):
     path = write_segmenter(tmp_path / "net.onnx", half=half, opset=opset)

@@ -1,12 +1,16 @@
 """Embeddings: vectors or grids, their cosine similarity, and degradation where features have moved."""
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
-from dvcc.errors import ConfigError
+from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.classification import ClassificationNet
+from dvcc.networks.feed import NetworkOptions
 from dvcc.tasks import EmbeddingTask, build_task
+from tests.networks.segmenters import write_segmenter
+from tests.networks.test_onnx import write
 
 
 class Patches(nn.Module):
@@ -37,6 +41,30 @@ def test_a_vector_is_a_grid_of_one_cell():
     prediction = task.predict(frames)
     assert prediction.shape == (2, 3, 12, 1, 1)
     assert task.degradation(prediction, task.predict(frames.flip(-1))).shape == (2, 3, 1, 1)
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_an_onnx_file_answers_as_onnxruntime_runs_it(grid, tmp_path):
+    """As re-identification and faces are exported: a vector of a picture of one size, fed as the options say."""
+    write(tmp_path / "net.onnx", pooled=not grid)
+    task = build_task("embedding", model=str(tmp_path / "net.onnx"), options=NetworkOptions(mean=(0, 0, 0), deviation=(1, 1, 1)))
+    frames = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    prediction = task.predict(frames)
+    assert prediction.shape == (2, 3, 4, *((16, 16) if grid else (1, 1))) and "RGB 0..1" in task.net.words
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    given = nn.functional.interpolate(frames[0, :1], (16, 16), mode="bilinear", align_corners=False)
+    (expected,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+    torch.testing.assert_close(prediction[0, 0].reshape(expected.shape), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+    task.check_trainable()
+    images = frames.clone().requires_grad_()
+    task.loss(task.predict(images), task.predict(frames.square())).sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_a_file_that_gives_no_vector_is_refused(tmp_path):
+    path = write_segmenter(tmp_path / "net.onnx", "argmax")
+    with pytest.raises(CheckpointError, match=r"net\.onnx gives .* but an embedding needs \[D\] or \[D, h, w\]"):
+        build_task("embedding", model=str(path))
 
 
 def test_a_model_without_a_grid_of_features_is_refused(monkeypatch, classifier):

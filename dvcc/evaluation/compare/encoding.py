@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from dvcc import units
-from dvcc._processes import fresh_processes
+from dvcc._processes import cores, fresh_processes
 from dvcc.codecs import X264
 from dvcc.control.deployed.runtime import load_control
 from dvcc.errors import DvccError
@@ -25,6 +25,9 @@ from dvcc.rate_control.objects import load_objects
 
 if TYPE_CHECKING:
     from dvcc.tasks.metric import State
+
+CONTROLLERS = ("abr2", "control")
+"""Names of the two that are compared."""
 
 
 @dataclass
@@ -88,7 +91,7 @@ def encode_all(
         for name, controller in controllers.items():
             began = time.perf_counter()
             coded = controller.encode(stretch, target)
-            seconds, path = time.perf_counter() - began, folder / f"{len(measured)}.mp4"
+            seconds, path = time.perf_counter() - began, folder / f"{name}-{len(measured)}.mp4"
             path.write_bytes(coded.bitstream)
             measured.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
             advance()
@@ -96,41 +99,57 @@ def encode_all(
 
 
 def encode_apart(work: Work, advance: Callable[[], object]) -> list[Measured]:
-    """What `encode_all` makes of the work, in a process of its own; `advance` is called after each encode.
+    """What `encode_all` makes of the work, in processes of their own, one for each controller where there are two cores.
+    `advance` is called after each encode.
 
     The encoder's pictures and PyTorch are then never in one process, and what the one held is free when the other begins.
-    Raises what `encode_all` does, and `DvccError` when the process is killed.
+    Raises what `encode_all` does, and `DvccError` when a process is killed.
     """
+    shares = [(name,) for name in CONTROLLERS] if cores() > 1 else [CONTROLLERS]
     context = fresh_processes(__name__)
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(there, work), daemon=True)  # type: ignore[attr-defined]
-    process.start()
-    there.close()
+    running: dict[Connection, Any] = {}
+    measured: list[Measured] = []
     try:
-        while True:
-            answer = here.recv()
-            if isinstance(answer, BaseException):
-                raise answer
-            if answer is not None:
-                measured: list[Measured] = answer
-                return measured
-            advance()
+        for names in shares:
+            here, there = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(there, work, names), daemon=True)  # type: ignore[attr-defined]
+            process.start()
+            there.close()
+            running[here] = process
+        while running:
+            for ready in wait(list(running)):
+                here = cast(Connection, ready)
+                answer = here.recv()
+                if isinstance(answer, BaseException):
+                    raise answer
+                if answer is None:
+                    advance()
+                else:
+                    measured += answer
+                    running.pop(here).join()
     except EOFError:
         raise DvccError("the process that encodes was killed, for want of memory perhaps: give fewer --seconds") from None
     finally:
-        process.terminate()
-        process.join()
+        for process in running.values():
+            process.terminate()
+            process.join()
+    return sorted(measured, key=lambda m: (m.target_kbps, CONTROLLERS.index(m.controller)))
 
 
-def _work(connection: Connection, work: Work) -> None:
+def _work(connection: Connection, work: Work, names: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interruption, and ends this process
     try:
         control = None if work.checkpoint is None else load_control(work.checkpoint)
         means = Means(X264(gop=work.gop), control)
-        ours = build_rate_controller(work.controller, means)
-        if work.rule:
-            ours = AverageBitrate(means.codec, control=load_objects(**work.rule))
-        controllers = {"abr2": build_rate_controller("abr2", means), "control": ours}
+        controllers = {name: _controller(name, work, means) for name in names}
         connection.send(encode_all(work.stretch, work.targets_kbps, controllers, work.folder, lambda: connection.send(None)))
     except Exception as error:
         connection.send(error)
+
+
+def _controller(name: str, work: Work, means: Means) -> RateController:
+    if name == "abr2":
+        return build_rate_controller("abr2", means)
+    if work.rule:
+        return AverageBitrate(means.codec, control=load_objects(**work.rule))
+    return build_rate_controller(work.controller, means)

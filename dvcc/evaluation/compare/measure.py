@@ -14,7 +14,7 @@ import torch
 from dvcc.clip import frames_to_rgb
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.evaluation.compare.encoding import Measured
-from dvcc.evaluation.compare.pictures import jpeg
+from dvcc.evaluation.compare.pictures import jpeg, scaled_to_page
 from dvcc.evaluation.compare.stretch import Stretch
 from dvcc.evaluation.compare.viewed import ObjectRegions
 from dvcc.media.container import open_container
@@ -145,7 +145,10 @@ def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, pictured: Map
 
 
 def _show(frame: PicturedFrame, name: str, task: Task, picture: torch.Tensor, prediction: torch.Tensor) -> None:
-    frame.pictures[name], frame.seen[name] = jpeg(picture), jpeg(task.picture(picture, prediction))
+    """A prediction for every pixel is drawn on all of them; others on the picture as the page has it, where words can be read."""
+    shown = scaled_to_page(picture)
+    dense = prediction.shape[-2:] == picture.shape[-2:]
+    frame.pictures[name], frame.seen[name] = jpeg(shown), jpeg(task.picture(picture if dense else shown, prediction))
 
 
 def _read_back(measured: Measured, pictured: Mapping[int, PicturedFrame]) -> None:

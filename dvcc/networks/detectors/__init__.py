@@ -15,9 +15,11 @@ from dvcc.networks.detectors.fastestdet import FastestDet
 from dvcc.networks.detectors.gfl import Nanodet, Picodet
 from dvcc.networks.detectors.queries import Detr, RfDetr, RtDetr
 from dvcc.networks.detectors.recognise import outputs_of, recognise, shaped_as
-from dvcc.networks.detectors.suppressed import Mmdetection, Yolov7
+from dvcc.networks.detectors.suppressed import BatchedNms, FlatNms, Mmdetection, Paddle, Yolov7
+from dvcc.networks.detectors.tensorflow import Tensorflow
 from dvcc.networks.detectors.torchvision import Torchvision
-from dvcc.networks.detectors.ultralytics import Ultralytics
+from dvcc.networks.detectors.ultralytics import Ultralytics, UltralyticsRows
+from dvcc.networks.detectors.yolo_nas import YoloNas
 from dvcc.networks.detectors.yolov5 import Yolov5, YoloxDecoded
 from dvcc.networks.detectors.yolox import Yolox
 from dvcc.networks.feed import OPEN_MULTIPLE, Feed, NetworkOptions
@@ -25,6 +27,8 @@ from dvcc.networks.onnx_file import PROBE, OnnxFile, is_onnx, probe_pictures
 
 LAYOUTS: dict[str, Layout] = {
     "ultralytics": Ultralytics(),
+    "ultralytics_rows": UltralyticsRows(),
+    "yolo_nas": YoloNas(),
     "yolov5": Yolov5(),
     "yolox": Yolox(),
     "yolox_decoded": YoloxDecoded(),
@@ -39,6 +43,10 @@ LAYOUTS: dict[str, Layout] = {
     "torchvision": Torchvision(),
     "mmdetection": Mmdetection(),
     "yolov7_end2end": Yolov7(),
+    "batched_nms": BatchedNms(),
+    "flat_nms": FlatNms(),
+    "paddle": Paddle(),
+    "tensorflow": Tensorflow(),
 }
 """Every layout by its name for `task.layout`."""
 
@@ -64,9 +72,9 @@ def load_detector(
     canvas = file.canvas(PROBE, options, multiple=OPEN_MULTIPLE)
     # How to feed it follows from the layout, which follows from its answers, whose form does not depend on the feed.
     answers = file.probe(probe_pictures(canvas) * (options.range or file.feed(Feed()).range))
-    file.outputs = outputs_of(LAYOUTS, answers, canvas)
+    file.outputs = outputs_of(LAYOUTS, answers, canvas, file.output_names)
     answers = [answers[i] for i in file.outputs]
-    layout = recognise(LAYOUTS, answers, canvas, named=options.layout, what=str(path))
+    layout = recognise(LAYOUTS, answers, canvas, options=options, what=str(path))
     feed = file.feed(layout.feed).changed(options)
     classes, fitting = layout.num_classes(answers, options), shaped_as(LAYOUTS, answers, canvas)
     return Detector(file, layout, feed=feed, options=options, num_classes=classes, fitting=[fitted.name for fitted in fitting])

@@ -34,7 +34,8 @@ class Layout(AbstractBase):
     name: for `task.layout`. form: in words. feed: how its networks are fed as a rule. suppress: whether several candidates may
     mean one object. object_score: from which a candidate counts as an object. batched: whether the answers have an axis of
     pictures; if not, each picture is run by itself. named_only: whether answers of this form could be another layout's too, so
-    that a user has to name it.
+    that a user has to name it. outputs: how exporters name the outputs of this form, in order, where others stand beside them.
+    advice: what to set where answers have the form, but not the numbers.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,8 @@ class Layout(AbstractBase):
     object_score: ClassVar[float] = 0.4
     batched: ClassVar[bool] = True
     named_only: ClassVar[bool] = False
+    outputs: ClassVar[tuple[str, ...]] = ()
+    advice: ClassVar[str] = ""
 
     @abstractmethod
     def shaped(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
@@ -52,6 +55,10 @@ class Layout(AbstractBase):
     @abstractmethod
     def plausible(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
         """Whether answers of this form have values as this layout's: scores within 0..1, boxes where boxes can be."""
+
+    def of_classes(self, answers: Sequence[np.ndarray], classes: int | None) -> Sequence[np.ndarray]:
+        """The answers without what follows the scores of so many classes, where it has a place in this form."""
+        return answers
 
     @abstractmethod
     def num_classes(self, answers: Sequence[np.ndarray], options: NetworkOptions) -> int:
@@ -95,6 +102,13 @@ def one_hot(labels: Any, scores: Any, num_classes: int, xp: Any, *, what: str) -
         raise CheckpointError(f"{what} answers class {most}, and {num_classes} classes were taken for granted: set task.classes")
     classes = xp.arange(num_classes, device=labels.device)
     return (labels[..., None] == classes) * scores[..., None]
+
+
+def one_hot_from_one(labels: Any, scores: Any, num_classes: int, xp: Any) -> Any:
+    """Scores (.., M, K) of labels (.., M) that count from 1; of 80 classes, they are COCO's numbers 1..90."""
+    numbers = 91 if num_classes == 80 else num_classes + 1
+    hot = one_hot(labels, scores, numbers, xp, what="the network")
+    return of_coco(hot) if numbers == 91 else hot[..., 1:]
 
 
 def of_coco(scores: Any) -> Any:

@@ -15,6 +15,9 @@ from dvcc.networks.onnx_file import OnnxFile
 _SHARES = 2.0
 """Largest corner, in pixels, of boxes that can be no objects."""
 
+_ROUNDING = 0.01
+"""How far above 1 a score of half precision may lie."""
+
 
 class Detector:
     """Pictures to boxes.
@@ -70,15 +73,25 @@ def _end_of_shares(corners: Any, scores: Any, layout: Layout) -> float | None:
     """The largest corner where there are objects and all boxes lie in the first two pixels, else None."""
     if not corners.shape[1] or (corners > _SHARES).any() or (corners < 0).any() or not (scores >= layout.object_score).any():
         return None
-    return float((corners.detach() if hasattr(corners, "detach") else corners).max())
+    return _largest(corners)
+
+
+def _largest(values: Any) -> float:
+    return float((values.detach() if hasattr(values, "detach") else values).max())
 
 
 def candidates_of(layout: Layout, answers: Any, canvas: Size, placement: Placement, num_classes: int, xp: Any) -> Any:
     """Candidates (N, M, 4 + num_classes) of answers of numpy or torch.
 
-    Raises `CheckpointError` where all objects lie in the first two pixels: such a network answers shares of the sides.
+    Raises `CheckpointError` where all objects lie in the first two pixels: such a network answers shares of the sides; and for
+    scores above 1.
     """
     corners, scores = layout.decode(answers, canvas, num_classes, xp)
+    if scores.shape[1] and (most := _largest(scores)) > 1 + _ROUNDING:
+        raise CheckpointError(
+            f"the network's scores go up to {most:.3g}, and those of layout {layout.name} lie within 0..1: export it with the "
+            "sigmoid or softmax of its scores, or set task.layout"
+        )
     if (end := _end_of_shares(corners, scores, layout)) is not None:
         raise CheckpointError(
             f"the network's boxes end at {end:.3g}, as shares of the sides do, but layout {layout.name} is "

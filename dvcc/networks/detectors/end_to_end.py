@@ -14,7 +14,8 @@ _ROWS = 300
 
 
 class EndToEnd(Layout):
-    """[1, N, 6]: corners in pixels of the canvas, score, class number; rows of score 0 fill up."""
+    """[1, N, 6]: corners in pixels of the canvas, score, class number; rows of score 0 fill up. Key points or coefficients of
+    masks may follow."""
 
     name = "end_to_end"
     form = "[1, N, 6], corners, score, class (YOLOv10, YOLO26, nms=True)"
@@ -22,7 +23,7 @@ class EndToEnd(Layout):
     suppress = False
 
     def shaped(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
-        return len(answers) == 1 and answers[0].ndim == 3 and answers[0].shape[2] == 6
+        return len(answers) == 1 and answers[0].ndim == 3 and answers[0].shape[2] >= 6
 
     def plausible(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
         rows = answers[0]

@@ -18,23 +18,24 @@ class RfDetr(Layout):
     every class for a sigmoid. 91 classes are COCO's numbers."""
 
     name = "rfdetr"
+    outputs = ("pred_boxes", "logits")
     form = "boxes [1, N, 4], logits [1, N, classes] (RF-DETR)"
     feed = _FEED
     suppress = False
 
     def shaped(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
-        return _order(answers) is not None
+        return boxes_and_classes(answers) is not None
 
     def plausible(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
-        boxes, logits = (answers[i] for i in _order(answers) or ())
+        boxes, logits = (answers[i] for i in boxes_and_classes(answers) or ())
         return within(boxes) and not within(logits) and not _mostly_nothing(logits)
 
     def num_classes(self, answers: Sequence[np.ndarray], options: NetworkOptions) -> int:
-        _, logits = (answers[i] for i in _order(answers) or ())
+        _, logits = (answers[i] for i in boxes_and_classes(answers) or ())
         return of_coco(logits).shape[-1]
 
     def decode(self, answers: Sequence[Any], canvas: Size, num_classes: int, xp: Any) -> tuple[Any, Any]:
-        boxes, logits = (answers[i] for i in _order(answers) or ())
+        boxes, logits = (answers[i] for i in boxes_and_classes(answers) or ())
         return corners_of(boxes, xp) * sides_of(canvas, boxes, xp), of_coco(sigmoid(logits, xp))
 
 
@@ -45,15 +46,15 @@ class Detr(RfDetr):
     form = "boxes [1, N, 4], logits [1, N, classes + 1], the last for no object (DETR)"
 
     def plausible(self, answers: Sequence[np.ndarray], canvas: Size) -> bool:
-        boxes, logits = (answers[i] for i in _order(answers) or ())
+        boxes, logits = (answers[i] for i in boxes_and_classes(answers) or ())
         return within(boxes) and not within(logits) and _mostly_nothing(logits)
 
     def num_classes(self, answers: Sequence[np.ndarray], options: NetworkOptions) -> int:
-        _, logits = (answers[i] for i in _order(answers) or ())
+        _, logits = (answers[i] for i in boxes_and_classes(answers) or ())
         return of_coco(logits[..., :-1]).shape[-1]
 
     def decode(self, answers: Sequence[Any], canvas: Size, num_classes: int, xp: Any) -> tuple[Any, Any]:
-        boxes, logits = (answers[i] for i in _order(answers) or ())
+        boxes, logits = (answers[i] for i in boxes_and_classes(answers) or ())
         return corners_of(boxes, xp) * sides_of(canvas, boxes, xp), of_coco(softmax(logits, xp)[..., :-1])
 
 
@@ -84,8 +85,8 @@ def _mostly_nothing(logits: np.ndarray) -> bool:
     return bool((logits.argmax(-1) == logits.shape[-1] - 1).mean() > 0.5)
 
 
-def _order(answers: Sequence[Any]) -> tuple[int, int] | None:
-    """Where boxes and logits are; None where they are not these."""
+def boxes_and_classes(answers: Sequence[Any]) -> tuple[int, int] | None:
+    """Where boxes [1, N, 4] and a value of every class [1, N, classes] are; None where they are not these."""
     if len(answers) != 2 or any(value.ndim != 3 for value in answers) or answers[0].shape[1] != answers[1].shape[1]:
         return None
     if answers[0].shape[2] == 4:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dvcc.networks.detectors.base import Layout, Size, fixed_rows, of_coco, one_hot, within
+from dvcc.networks.detectors.base import Layout, Size, fixed_rows, one_hot_from_one, within
 from dvcc.networks.feed import Feed, NetworkOptions
 
 _ROWS = 100
@@ -36,9 +36,7 @@ class Torchvision(Layout):
 
     def decode(self, answers: Sequence[Any], canvas: Size, num_classes: int, xp: Any) -> tuple[Any, Any]:
         boxes, labels, scores = (answers[i] for i in _order(answers) or ())
-        numbers = 91 if num_classes == 80 else num_classes + 1
-        hot = one_hot(labels, scores, numbers, xp, what="the network")
-        hot = of_coco(hot) if numbers == 91 else hot[..., 1:]
+        hot = one_hot_from_one(labels, scores, num_classes, xp)
         return fixed_rows(boxes[None], _ROWS, xp), fixed_rows(hot[None], _ROWS, xp)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +23,9 @@ def work(tmp_path):
     return partial(Work, stretch_of(make_scene(frames=6), tmp_path), [60.0, 120.0], gop=4, folder=tmp_path / "apart")
 
 
-def test_another_process_gives_the_same_encodes(work, tmp_path):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_other_processes_give_the_same_encodes(cores, work, tmp_path, monkeypatch):
+    monkeypatch.setattr("dvcc.evaluation.compare.encoding.cores", lambda: cores)
     done = []
     apart = encode_apart(work(controller="abr1", checkpoint=None), lambda: done.append(1))
     means = Means(X264(gop=4))
@@ -41,11 +44,13 @@ def test_what_goes_wrong_there_is_said_here(work, tmp_path):
 
 def test_a_process_that_is_killed_is_one_sentence(work):
     def kill():
-        (child,) = _children()
-        os.kill(child, signal.SIGKILL)
+        for child in _children():
+            os.kill(child, signal.SIGKILL)
 
+    many = replace(work(controller="abr1", checkpoint=None), targets_kbps=[60.0 + i for i in range(20)])
     with pytest.raises(DvccError, match="was killed, for want of memory perhaps"):
-        encode_apart(work(controller="abr1", checkpoint=None), kill)
+        encode_apart(many, kill)
+    assert not _children()
 
 
 def _children() -> list[int]:

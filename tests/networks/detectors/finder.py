@@ -112,12 +112,38 @@ _HEADS["mmdetection"] = """
 _HEADS["yolov7_end2end"] = """
   label = Add(none, label_value)   out = Concat<axis = 1>(none, xyxy, label, score)"""
 _HEADS["yolox_decoded"] = _HEADS["yolov5"]
+_HEADS["ultralytics_rows"] = """
+  full = Concat<axis = 1>(xywh, hot)   row = Unsqueeze(full, one)   out = Concat<axis = 1>(rows7, row)"""
+_HEADS["yolo_nas"] = """
+  row = Unsqueeze(xyxy, one)   boxes = Concat<axis = 1>(row, corners4)   first = Unsqueeze(hot, one)
+  scores = Concat<axis = 1>(first, zeros3)"""
+# What is not counted is no box, whatever it says.
+_HEADS["batched_nms"] = """
+  row = Unsqueeze(xyxy, one)   boxes = Concat<axis = 1>(row, corners4)   scores = Concat<axis = 1>(score, sure_row)
+  counts = Cast<to = 7>(any)   ones = Sub(counts, counts)   first = Add(ones, label_int)
+  classes = Concat<axis = 1>(first, first)"""
+_HEADS["flat_nms"] = """
+  label = Add(none, label_value)   out = Concat<axis = 1>(none, xyxy, score, label)"""
+_HEADS["paddle"] = """
+  scale = Concat<axis = 1>(scale_factor, scale_factor)   found = Div(xyxy, scale)   label = Add(none, label_value)
+  row = Concat<axis = 1>(label, score, found)   out = Concat<axis = 0>(row, no_row)   flat = Reshape(any, one)
+  count = Cast<to = 6>(flat)"""
+_HEADS["tensorflow"] = """
+  share = Div(xyxy, side)   turned = Gather<axis = 1>(share, y_first)   row = Unsqueeze(turned, one)
+  detection_boxes = Concat<axis = 1>(row, zeros4)   detection_scores = Concat<axis = 1>(score, none)
+  label = Add(none, next_label)   detection_classes = Concat<axis = 1>(label, unit_row)
+  raw = Concat<axis = 1>(row, halves4, halves4)   num_detections = Reshape(any, one)"""
 _OUTPUTS = {
     "deim": "int64[1, 2] labels, float[1, 2, 4] boxes, float[1, 2] scores",
     "rfdetr": "float[1, 2, 4] boxes, float[1, 2, 3] logits",
     "detr": "float[1, 3, 4] boxes, float[1, 3, 4] logits",
     "mmdetection": "float[1, 2, 5] dets, int64[1, 2] labels",
     "torchvision": "float[2, 4] boxes, int64[2] labels, float[2] scores",
+    "yolo_nas": "float[1, 2, 4] boxes, float[1, 2, 3] scores",
+    "batched_nms": "int64[1, 1] counts, float[1, 2, 4] boxes, float[1, 2] scores, int64[1, 2] classes",
+    "paddle": "float[n, 6] out, int32[1] count",
+    "tensorflow": "float[1, 2, 4] detection_boxes, float[1, 2] detection_classes, float[1, 2] detection_scores, "
+    "float[1] num_detections, float[1, 3, 4] raw",
     "picodet": ", ".join([*(f"float[1, n{i}, 3] s{i}" for i in range(4)), *(f"float[1, n{i}, 32] d{i}" for i in range(4))]),
 }
 
@@ -160,6 +186,12 @@ def _constants(feed: Feed) -> dict[str, np.ndarray]:
         "zeros4": np.zeros((1, 1, 4)),
         "halves4": np.full((1, 1, 4), 0.5),
         "halves7": np.array([[[0.5, 0.5, 0.5, 0.5, 0, 0, 0]]]),
+        "corners4": np.array([[[10, 10, 30, 30]]]),
+        "zeros3": np.zeros((1, 1, 3)),
+        "sure_row": np.full((1, 1), 0.8),
+        "no_row": np.array([[-1, 0, 0, 0, 0, 0]]),
+        "next_label": LABEL + 1.0,
+        "unit_row": np.ones((1, 1)),
         "cold3": np.full((1, 1, 3), -9.0),
         "nothing": np.array([[[-9, -9, -9, 9]]]),
         "cold8": np.array([[[0], [0], [0], [0], [0], [0], [0], [0]]] * 1).repeat(3, 2),
@@ -173,6 +205,7 @@ def _constants(feed: Feed) -> dict[str, np.ndarray]:
         values |= {f"coarse{name}": np.zeros((1, 4, width))}
     floats = {name: np.asarray(value, np.float32) for name, value in values.items()}
     whole = {"one": [1], "two": [2], "zero_": [0], "one_": [1], "two_": [2], "four_": [4], "flat_shape": [1, 32]}
+    whole |= {"y_first": [1, 0, 3, 2]}
     whole |= {"grid_shape": [1, 8, 2, 2], "flat_two": [2], "label_pair": [LABEL + 1, 0], "label_int": [[LABEL]]}
     return floats | {name: np.asarray(value, np.int64) for name, value in whole.items()}
 
@@ -183,7 +216,11 @@ def write_finder(path: Path, layout: str, *, feed: Feed | None = None, half: boo
     from onnx import numpy_helper, parser
 
     head = _HEADS[layout]
-    inputs = f"float[1, 3, {SIDE}, {SIDE}] picture" + (", int64[1, 2] orig_target_sizes" if layout == "deim" else "")
+    inputs = f"float[1, 3, {SIDE}, {SIDE}] picture"
+    if layout == "deim":
+        inputs += ", int64[1, 2] orig_target_sizes"
+    if layout == "paddle":
+        inputs = f"float[1, 2] im_shape, {inputs}, float[1, 2] scale_factor"
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
 finder ({inputs}) => ({_OUTPUTS.get(layout, "float out")})
 {{{_FIND}{head}
