@@ -62,13 +62,6 @@ def bd_rate(
     return BDRate(float(value), points, overlap, monotone, "")
 
 
-def bd_rate_percent(
-    anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
-) -> float:
-    """The figure of `bd_rate` alone."""
-    return bd_rate(anchor_rates, anchor_metric, rates, metric).percent
-
-
 def bd_metric(
     anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
 ) -> float:

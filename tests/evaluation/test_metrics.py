@@ -3,32 +3,32 @@
 import numpy as np
 import pytest
 
-from dvcc.evaluation.statistics import bd_metric, bd_rate, bd_rate_percent, cluster_samples, interval95
+from dvcc.evaluation.statistics import bd_metric, bd_rate, cluster_samples, interval95
 
 RATES = [10.0, 20.0, 40.0, 80.0, 160.0]
 QUALITY = [30.0, 33.0, 36.0, 39.0, 42.0]
 
 
 def test_the_same_curve_at_other_rates_is_its_factor():
-    assert bd_rate_percent(RATES, QUALITY, [0.8 * r for r in RATES], QUALITY) == pytest.approx(-20, abs=0.1)
-    assert bd_rate_percent(RATES, QUALITY, [1.5 * r for r in RATES], QUALITY) == pytest.approx(50, abs=0.1)
-    assert bd_rate_percent(RATES, QUALITY, RATES, QUALITY) == pytest.approx(0, abs=1e-9)
+    assert bd_rate(RATES, QUALITY, [0.8 * r for r in RATES], QUALITY).percent == pytest.approx(-20, abs=0.1)
+    assert bd_rate(RATES, QUALITY, [1.5 * r for r in RATES], QUALITY).percent == pytest.approx(50, abs=0.1)
+    assert bd_rate(RATES, QUALITY, RATES, QUALITY).percent == pytest.approx(0, abs=1e-9)
 
 
 def test_order_of_points_does_not_matter():
     order = [3, 0, 4, 1, 2]
     shuffled = [RATES[i] for i in order], [QUALITY[i] for i in order]
-    assert bd_rate_percent(*shuffled, [0.8 * r for r in RATES], QUALITY) == pytest.approx(-20, abs=0.1)
+    assert bd_rate(*shuffled, [0.8 * r for r in RATES], QUALITY).percent == pytest.approx(-20, abs=0.1)
 
 
 def test_a_dip_does_not_break_it_and_no_overlap_is_nan():
     dented = [30.0, 33.0, 32.9, 39.0, 42.0]
-    assert np.isfinite(bd_rate_percent(RATES, QUALITY, RATES, dented))
-    assert np.isnan(bd_rate_percent(RATES, QUALITY, RATES, [q + 50 for q in QUALITY]))
-    assert np.isnan(bd_rate_percent(RATES, QUALITY, RATES, [30.0] * 5))
+    assert np.isfinite(bd_rate(RATES, QUALITY, RATES, dented).percent)
+    assert np.isnan(bd_rate(RATES, QUALITY, RATES, [q + 50 for q in QUALITY]).percent)
+    assert np.isnan(bd_rate(RATES, QUALITY, RATES, [30.0] * 5).percent)
     assert bd_rate(RATES, QUALITY, RATES, dented).monotone == 1 and bd_rate(RATES, QUALITY, RATES, dented).points == 4
     for rates, quality in (([], []), ([10.0], [30.0])):
-        assert np.isnan(bd_rate_percent(RATES, QUALITY, rates, quality)) and np.isnan(bd_metric(RATES, QUALITY, rates, quality))
+        assert np.isnan(bd_rate(RATES, QUALITY, rates, quality).percent) and np.isnan(bd_metric(RATES, QUALITY, rates, quality))
 
 
 def test_a_bd_rate_needs_four_points_and_a_third_of_the_range_and_says_what_it_lacks():

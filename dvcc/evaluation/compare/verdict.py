@@ -11,7 +11,7 @@ import numpy as np
 from dvcc import units
 from dvcc._words import counted
 from dvcc.evaluation.compare.encoding import Measured
-from dvcc.evaluation.statistics import bd_metric, bd_rate_percent, cluster_samples, interval95
+from dvcc.evaluation.statistics import BDRate, bd_metric, bd_rate, cluster_samples, interval95
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
 
@@ -28,7 +28,8 @@ class Verdict:
     """Control less baseline, in units of the metric, as it is (not turned so that more is better).
 
     at_target: at what both took of the target; equal_rate: averaged over the bitrates that both reach, NaN if there are none in
-    common; bd_rate: percent of the baseline's bits at equal metric, NaN likewise. Intervals are of 95 %, over resampled GOPs of
+    common; bd_rate: percent of the baseline's bits at equal metric, NaN where it stands on too little. bd_points, bd_overlap,
+    bd_reason: as in `BDRate`; bd_monotone_share: of the curves of all resamples. Intervals are of 95 %, over resampled GOPs of
     this stretch, None where there are too few.
     """
 
@@ -38,6 +39,10 @@ class Verdict:
     equal_rate_interval: Interval
     bd_rate: float
     bd_rate_interval: Interval
+    bd_points: int
+    bd_overlap: float
+    bd_monotone_share: float
+    bd_reason: str
     blocks: int
     common_kbps: tuple[float, float] | None
 
@@ -48,24 +53,39 @@ def compare(baseline: Sequence[Measured], control: Sequence[Measured], task: Tas
     place = [m.target_kbps for m in baseline].index(target_kbps)
     sign = 1 if task.metric().higher_is_better else -1
 
-    def figures(drawn: Sequence[int]) -> tuple[float, float, float]:
+    def figures(drawn: Sequence[int]) -> tuple[float, float, BDRate]:
         curves = [_curve(side, task, drawn, block) for side in (baseline, control)]
         (rates, metric), (own_rates, own_metric) = curves
         turned = [sign * value for value in metric], [sign * value for value in own_metric]
         return (
             own_metric[place] - metric[place],
             bd_metric(rates, metric, own_rates, own_metric),
-            bd_rate_percent(rates, turned[0], own_rates, turned[1]),
+            bd_rate(rates, turned[0], own_rates, turned[1]),
         )
 
     samples = cluster_samples([str(i) for i in range(blocks)], count=_RESAMPLES, seed=0) if blocks >= _LEAST_BLOCKS else []
-    columns = list(zip(*(figures(drawn) for drawn in samples), strict=True)) or [(), (), ()]
+    resampled = [figures(drawn) for drawn in samples]
+    columns = list(zip(*((a, b, basis.percent) for a, b, basis in resampled), strict=True)) or [(), (), ()]
     intervals = [interval95(column) for column in columns]
-    (at_target, equal_rate, bd_rate) = figures(range(blocks))
+    at_target, equal_rate, whole = figures(range(blocks))
+    monotone = [basis.monotone for *_, basis in (*resampled, (0, 0, whole))]
     ends = [[m.bitrate_kbps for m in side] for side in (baseline, control)]
     low, high = max(map(min, ends)), min(map(max, ends))
     common = (low, high) if low < high else None
-    return Verdict(at_target, intervals[0], equal_rate, intervals[1], bd_rate, intervals[2], blocks, common)
+    return Verdict(
+        at_target=at_target,
+        at_target_interval=intervals[0],
+        equal_rate=equal_rate,
+        equal_rate_interval=intervals[1],
+        bd_rate=whole.percent,
+        bd_rate_interval=intervals[2],
+        bd_points=whole.points,
+        bd_overlap=whole.overlap,
+        bd_monotone_share=sum(monotone) / (2 * len(monotone)),
+        bd_reason=whole.reason,
+        blocks=blocks,
+        common_kbps=common,
+    )
 
 
 def _curve(side: Sequence[Measured], task: Task, drawn: Sequence[int], block: int) -> tuple[list[float], list[float]]:
@@ -115,13 +135,21 @@ def remarks(
             f"Of {target_kbps:g} kbit/s asked for, {names[m.controller]} took {m.bitrate_kbps:.1f} "
             f"({m.bitrate_kbps / target_kbps - 1:+.0%}): compare at equal bitrate, by the curve."
         )
+    basis = (
+        f"{verdict.bd_points} points, {verdict.bd_overlap:.0%} overlap, {verdict.bd_monotone_share:.0%} of the curves monotone"
+    )
     if math.isfinite(verdict.bd_rate):
-        interval = verdict.bd_rate_interval
-        doubt = "; the curves of many resamples share no value, so there is no interval, and little weight in this"
+        interval, doubt = verdict.bd_rate_interval, ""
         if interval is not None:
-            doubt = f" (95 % interval {interval[0]:+.0f} to {interval[1]:+.0f} %)"
+            doubt = f", 95 % interval {interval[0]:+.0f} to {interval[1]:+.0f} %"
             doubt += ", which is not significant" if interval[0] <= 0 <= interval[1] else ""
-        lines.append(f"For equal {task.metric_name} the {names['control']} takes {verdict.bd_rate:+.1f} % bits (BD-rate){doubt}.")
+        elif verdict.blocks >= _LEAST_BLOCKS:
+            doubt = ", no interval, as many resamples have no BD-rate, and little weight in this"
+        lines.append(
+            f"For equal {task.metric_name} the {names['control']} takes {verdict.bd_rate:+.1f} % bits (BD-rate; {basis}{doubt})."
+        )
+    elif verdict.blocks >= _LEAST_VERDICT:
+        lines.append(f"There is no BD-rate: {verdict.bd_reason} ({basis}).")
     lines.append(
         "All of it is about this one stretch of one video. It says nothing of other videos, and neighbouring GOPs look alike, "
         "so the intervals are rather too narrow."

@@ -49,11 +49,19 @@ def test_a_steady_gain_is_found_and_said_to_be_better():
     assert verdict.bd_rate == pytest.approx(100 * (10**-0.1 - 1), abs=0.5)
     assert "PSNR (dB) is 1.000 higher" in sentence and sentence.endswith("better than two-pass ABR here.")
     assert any("-20.6 % bits" in note for note in notes) and "not significant" not in " ".join(notes)
+    assert "(BD-rate; 4 points, " in " ".join(notes) and "100% of the curves monotone, 95 % interval" in " ".join(notes)
 
 
 def test_a_loss_is_said_to_be_worse():
     _, sentence, _ = sentences_of(side("abr2", 1), side("control", 0))
     assert "1.000 lower" in sentence and sentence.endswith("worse than two-pass ABR here.")
+
+
+def test_without_a_bd_rate_it_is_said_why():
+    """Curves that share less than a third of the metric's range."""
+    verdict, _, notes = sentences_of(side("abr2", 0), side("control", 4))
+    assert np.isnan(verdict.bd_rate) and verdict.bd_overlap < 1 / 3
+    assert any(note.startswith("There is no BD-rate: the curves share ") and "(4 points, " in note for note in notes)
 
 
 def test_more_bits_are_no_gain():
