@@ -77,9 +77,12 @@ def _rows(rows: Any, num_classes: int, xp: Any) -> tuple[Any, Any]:
 
 
 def _cells_first(answer: np.ndarray, canvas: Size) -> bool:
-    """Whether the cells of a canvas are the second axis of an answer, and not the third."""
+    """Whether the cells of a canvas are the second axis of an answer, and not the third. As many classes as cells are possible,
+    too: then its columns are boxes in pixels, and scores."""
     counts = {len(grid(canvas, strides)) for strides in _STRIDES}
-    return answer.shape[1] in counts and answer.shape[2] not in counts
+    if answer.shape[1] not in counts or answer.shape[2] in counts:
+        return False
+    return not (in_pixels(answer[:, :4].swapaxes(1, 2)) and within(answer[:, 4:]))
 
 
 def _masks(answers: Sequence[Any]) -> int:

@@ -96,14 +96,29 @@ def test_rows_in_place_of_columns_are_named_when_columns_are_asked_for(tmp_path)
     """[1, 8400, 84]: YOLOv8 transposed, which no shape tells from YOLOv5."""
 
     def change(graph):
-        add(graph, "Concat", ["out", *["more"] * 2], "all", axis=1)
+        add(graph, "Concat", ["out", "more"], "all", axis=1)
         replace_output(graph, "all")
 
-    more = np.tile(np.array([20, 20, 10, 10, 0, 0, 0], np.float32), (1, 166, 1))  # 335 rows and more: 336 cells of 128x128
+    more = np.tile(np.array([20, 20, 10, 10, 0, 0, 0], np.float32), (1, 333, 1))  # 336 cells of 128x128
     path = changed(tmp_path / "net.onnx", "ultralytics_rows", change, more=more)
     with pytest.raises(ConfigError, match=r"more than one layout could mean: set .*task\.layout=ultralytics_rows for .*yolov5"):
         load_detector(path)
+    with pytest.raises(CheckpointError, match=r"task\.layout=ultralytics is .*layouts that fit: ultralytics_rows, yolov5"):
+        load_detector(path, options=NetworkOptions(layout="ultralytics"))
     found(load_detector(path, options=NetworkOptions(layout="ultralytics_rows")))
+
+
+def test_as_many_columns_as_cells_are_columns_where_they_hold_boxes(tmp_path):
+    """[1, 84, 16] of 80 classes at 64x64, which has 84 cells; here 336 of 128x128."""
+
+    def change(graph):
+        add(graph, "Concat", ["out", "classes"], "wide", axis=1)
+        replace_output(graph, "wide")
+
+    path = changed(tmp_path / "net.onnx", "ultralytics", change, classes=np.zeros((1, 329, 3), np.float32))
+    detector = load_detector(path)
+    assert detector.layout.name == "ultralytics" and detector.num_classes == 332
+    found(detector)
 
 
 def test_heads_before_their_grid_are_refused(tmp_path):
