@@ -123,6 +123,11 @@ def test_what_a_selfie_and_a_drawing_have_is_not_lost_without_a_word(make_video)
     assert open_video(make_video("mirrored.mp4", mirrored=True)).rotation == 0  # FFmpeg says 180
 
 
+def test_a_moving_avif_is_more_than_its_still(make_video):
+    source = open_video(make_video("in.avif", codec="libsvtav1", options={"preset": "12"}))
+    assert sum(1 for _ in source.frames()) == 12 and source.notes == ("video stream 0 is left out (stream 1 is coded)",)
+
+
 def test_a_list_of_files_is_as_long_as_they_are(make_video, tmp_path):
     path = make_video("list.m3u8", frames=60, options={"g": "10", "preset": "ultrafast"}, form={"hls_time": "1"})
     assert len(list(tmp_path.glob("*.ts"))) > 1
