@@ -38,13 +38,14 @@ def write_video(
     options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
     colour: dict[str, int] | None = None,
+    muxer: str | None = None,
     form: dict[str, str] | None = None,
     seed: int = 0,
 ) -> Path:
     """A little scene of (H, W) in `pix_fmt`, coded nearly without loss; times: in milliseconds (None: 25 fps); sizes: of several
-    video streams; data: with an attached file; form: options of the muxer."""
+    video streams; data: with an attached file; muxer: FFmpeg's, if not by the name; form: its options."""
     clip = make_scene(frames, size[0] + size[0] % 2, size[1] + size[1] % 2, seed=seed)
-    with av.open(str(path), "w", options=form or {}) as container:
+    with av.open(str(path), "w", format=muxer, options=form or {}) as container:
         container.metadata.update(metadata or {})
         default = {"qp": "10", "preset": "ultrafast"} if codec == "libx264" else {}
         sound = container.add_stream(audio, rate=48000) if audio and sound_first else None

@@ -17,7 +17,7 @@ from dvcc.media.packets import packet_of
 _TAIL = 1 << 17  # bytes: longer than the last piece of any container that is looked at from its end
 _TS_PACKETS = (188, 192, 204)  # bytes: as broadcast, as Blu-ray discs have it, with error correction
 _TS_SYNC = 0x47
-_BOXES = (b"moof", b"mdat", b"moov", b"ftyp", b"styp", b"sidx", b"free", b"skip", b"wide", b"mfra", b"uuid", b"emsg", b"prft")
+_BOXES = b"moof mdat moov ftyp styp sidx free skip wide mfra uuid emsg prft meta".split()
 _LEAST_UNREAD, _MOST_UNREAD = 2000, 0.01  # bytes, share of the file
 _EBML = b"\x1a\x45\xdf\xa3"  # begins a Matroska file
 _NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
@@ -127,6 +127,27 @@ def _motion_jpeg(file: BinaryIO, size: int) -> bool:
     return tail.rfind(b"\xff\xd8\xff") > tail.rfind(b"\xff\xd9")
 
 
+def _loki_jpeg(file: BinaryIO, size: int) -> bool:
+    return not _tail(file, size, 16).endswith(b"DONE")
+
+
+def _obu(file: BinaryIO, size: int) -> bool:
+    """A unit of AV1 that is longer than the file."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(10)
+        if not head[0] & 2:  # without a length
+            return False
+        begin = 1 + (head[0] >> 2 & 1)
+        parts = [byte & 0x7F for byte in head[begin:]]
+        last = next((place for place, byte in enumerate(head[begin:]) if byte < 0x80), None)
+        if last is None:
+            return len(head) < 10
+        at += begin + last + 1 + sum(part << 7 * place for place, part in enumerate(parts[: last + 1]))
+    return at > size
+
+
 def _riff(file: BinaryIO, size: int) -> bool:
     """A piece longer than the file. What is written into a pipe says no length."""
     at = 0
@@ -203,6 +224,9 @@ _ENDINGS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "gif": _gif,
     "mjpeg": _motion_jpeg,
     "jpeg_pipe": _motion_jpeg,
+    "mpjpeg": _motion_jpeg,
+    "smjpeg": _loki_jpeg,
+    "obu": _obu,
     "avi": _riff,
     "asf": _asf,
     "mov,mp4,m4a,3gp,3g2,mj2": _boxes,

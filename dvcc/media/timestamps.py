@@ -36,6 +36,7 @@ _AT_FIRST = 50  # video packets looked at before the first is passed on, for the
 _AT_FIRST_BYTES = 16_000_000
 _WRAP = 2**33 / 90000  # seconds: the clock of MPEG-2 systems
 _MOST_HELD = 4000  # packets: of a file whose video ends long before the rest
+_ENDS_SO = ("mpjpeg", "smjpeg")  # with an error, though nothing is missing
 _AUDIO_SLACK = 1.0  # seconds by which packets of audio or subtitles may miss the end of those before
 _NEAR, _NEAR_SPARSE = 3.0, 30.0  # seconds around the video in which a packet of audio, or subtitles, may be
 _FRAGMENTS = "mov,mp4,m4a,3gp,3g2,mj2"  # the format that may have them
@@ -98,8 +99,7 @@ class Timeline:
         times = [self._video_time(packet) for packet in self._video_held()]
         keys = [key for key in times if key is not None]
         self.is_sparse = 2 * len(keys) < len(times)
-        if self.is_sparse:
-            keys = filled(times)
+        keys = filled(times) if self.is_sparse else keys
         steps = [after - before for before, after in pairwise(keys) if after > before]
         clock = self._clock(self._index)
         clock.typical = median(steps) if steps else 0.04
@@ -150,7 +150,7 @@ class Timeline:
         except StopIteration:
             self._ended = True
         except (av.FFmpegError, EOFError) as error:
-            ends_so = self._container.format.name == "mpjpeg" and isinstance(error, av.InvalidDataError)  # its every end
+            ends_so = isinstance(error, av.InvalidDataError) and self._container.format.name in _ENDS_SO
             self._ended, self._error = True, None if ends_so else error
         if not self._ended:
             packet = self._held[-1]

@@ -100,6 +100,10 @@ OTHER_ENDINGS = [
     ("gif", "gif", "rgb8"),
     ("mpg", "libx264", "yuv420p"),
     ("mjpeg", "mjpeg", "yuvj420p"),
+    ("mpjpeg", "mjpeg", "yuvj420p"),
+    ("smjpeg", "mjpeg", "yuvj420p"),
+    ("obu", "libsvtav1", "yuv420p"),
+    ("avif", "libsvtav1", "yuv420p"),
     ("y4m", "rawvideo", "yuv420p"),
     ("mp4", "libx264", "yuv420p"),
 ]
@@ -109,7 +113,9 @@ OTHER_ENDINGS = [
 @pytest.mark.parametrize(("suffix", "codec", "pix_fmt"), OTHER_ENDINGS)
 def test_a_truncated_file_is_said_by_how_its_container_ends(make_video, suffix, codec, pix_fmt, place):
     form = {"movflags": "frag_keyframe+empty_moov"} if suffix == "mp4" else {}
-    path = make_video(f"in.{suffix}", codec=codec, pix_fmt=pix_fmt, options={"g": "3"} if codec == "libx264" else {}, form=form)
+    muxer = suffix if suffix in ("mpjpeg", "smjpeg") else None
+    options = {"libx264": {"g": "3"}, "libsvtav1": {"preset": "12", "g": "3"}}.get(codec, {})
+    path = make_video(f"in.{suffix}", codec=codec, pix_fmt=pix_fmt, options=options, form=form, muxer=muxer)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * place)])
     frames, damage = read(path)
