@@ -14,6 +14,9 @@ from dvcc.media.timestamps import Timeline
 _MOST_BROKEN = 2000  # packets in a row: the rest of such a file is not video
 _ONE_PICTURE = ("h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "ffv1", "rawvideo", "prores", "dnxhd")
 """Codecs whose every packet gives a picture: others have packets that only serve as references."""
+_LATE_ERRORS = ("h264",)
+"""Codecs of which FFmpeg, working on several frames at once, may give a picture before it knows of errors in it: in one of twenty
+runs nothing was said of a broken one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def decoded(
 ) -> Iterator[av.VideoFrame]:
     """Every frame of `stream` that the decoder gives, over packets that it refuses. ahead: it may work on several frames at once,
     and so give each of them later."""
-    stream.thread_type = "AUTO" if ahead else "SLICE"
+    stream.thread_type = "AUTO" if ahead and stream.codec_context.name not in _LATE_ERRORS else "SLICE"
     counts = _Counts(damage)
     try:
         for packet in timeline:

@@ -74,6 +74,13 @@ def test_a_part_of_a_picture_is_told_from_a_whole_one(make_video, suffix, piece,
     assert read(path)[0] == 8 and not str(read(path)[1])
 
 
+def test_a_broken_last_picture_is_said_every_time(make_video):
+    """With frame threads FFmpeg said nothing of it in one run of twenty."""
+    path = make_video("in.h264", frames=12, options={"preset": "ultrafast", "bf": "3"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert {str(read(path)[1]) for _ in range(40)} == {"1 frame had errors that were concealed"}
+
+
 @pytest.mark.parametrize(("begin", "is_cut"), [(b"\0\0\0\1", True), (b"\1", False)])
 def test_the_length_of_a_packet_is_no_start_of_parameter_sets(begin, is_cut):
     """As of one with 263 bytes in mp4 and Matroska, whose parameter sets begin with 1."""
