@@ -3,6 +3,7 @@
     python benchmarks/detection.py CORPUS VIDEOS [SCENARIO-JUDGE ...] [key=value ...]
 
 CORPUS has a table of scenes with a fixed split, VIDEOS are long ones for streams. Judges are found as task.model finds them.
+Other rate modes and codecs are measured at one rate per target, on the split val: they decide nothing.
 One evaluation per scenario and judge, in runs/detection/; one whose report is there is not asked again, and
 encodes and verdicts are cached. With names such as scenes-deimv2 only these are measured. Writes the tables of all that are
 there into docs/results.md between its markers.
@@ -27,13 +28,22 @@ JUDGES = {
     "picodet": "PicoDet-S, never met",
     "nanodet_plus": "NanoDet-Plus, the network that looks",
 }
-SCENARIOS = {  # title, controllers
+_VAL = ["scenario=scenes", "data.split=val", "rate_factors=[1]"]
+SCENARIOS = {  # title, controllers, what else is set
     "scenes": (
         "Scenes",
         ["abr2", "abr2_corrected", "boxes", "objects_every_frame", "objects", "objects_corrected", "objects_own", "learned"],
+        [],
     ),
-    "stream": ("Streams, one pass with a buffer", ["abr1_vbv", "objects_vbv"]),
-    "clips": ("Clips of the paper", ["abr2", "abr2_corrected", "boxes", "objects", "objects_corrected"]),
+    "stream": ("Streams, one pass with a buffer", ["abr1_vbv", "objects_vbv"], []),
+    "clips": ("Clips of the paper", ["abr2", "abr2_corrected", "boxes", "objects", "objects_corrected"], []),
+    "x265": ("Scenes of val on x265, two passes", ["abr2", "objects"], [*_VAL, "codec=x265", "codec.gop=30"]),
+    "crf": ("Scenes of val at constant rate factors", ["crf", "objects_crf"], [*_VAL, "baseline=crf"]),
+    "capped": (
+        "Scenes of val at constant rate factors, capped at 1.5 times their bitrate",
+        ["crf_capped", "objects_crf_capped"],
+        [*_VAL, "baseline=crf_capped"],
+    ),
 }
 ROWS = {
     "abr2": "two-pass ABR",
@@ -45,6 +55,10 @@ ROWS = {
     "objects_corrected": "objects, corrected",
     "objects_own": "objects, the judge itself looks",
     "objects_vbv": "**objects**, live",
+    "crf": "constant rate factor",
+    "objects_crf": "**objects** on it",
+    "crf_capped": "constant rate factor, capped",
+    "objects_crf_capped": "**objects** on it",
     "learned": "the published control",
 }
 
@@ -69,12 +83,13 @@ def measure(scenario: str, judge: str, out: Path, corpus: str, videos: str, sett
     """Write the report of one scenario and judge into `out`, if it is not there."""
     if (out / "report.json").is_file():
         return
-    controllers = SCENARIOS[scenario][1]
+    _, controllers, others = SCENARIOS[scenario]
     data = ["data=corpus", f"data.root={corpus}", "data.split=test"]
     if scenario == "stream":
         names = sorted(path.name for path in list_videos(videos))
         data = ["data=folder", f"data.root={videos}", f"data.test=[{','.join(names)}]"]
-    chosen = [f"scenario={scenario}", f"controllers=[{','.join(controllers)}]", f"task.model={judge}", "bootstrap=1000"]
+    scenario_words = others or [f"scenario={scenario}"]
+    chosen = [*scenario_words, f"controllers=[{','.join(controllers)}]", f"task.model={judge}", "bootstrap=1000"]
     if "learned" in controllers:
         chosen.append(f"checkpoint={ROOT / 'checkpoints' / 'control_detection.onnx'}")
     words = ["control", "task=detection", *data, *chosen, f"out={out}", *settings]

@@ -61,9 +61,9 @@ def missed_size(size: int, out: Path) -> list[str]:
 
 
 def closing(out: str, stats: EncodeStats, asked: str) -> str:
-    """What was written: file, bitrate, frames, QPs."""
+    """What was written: file, bitrate, frames, QPs. asked: what for, as "of 500 asked"."""
     if not stats.num_frames:
         return f"{out}: no frame,"
     qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in stats.mean_qps.items())
-    rate = f"{stats.bitrate_kbps:.1f} kbit/s of {asked} asked"
+    rate = f"{stats.bitrate_kbps:.1f} kbit/s {asked}"
     return f"{out}: {rate}, {counted(stats.num_frames, 'frame')}, mean QP {qps},"

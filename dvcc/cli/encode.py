@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
-from dvcc.cli import objects
+from dvcc.cli import objects, targets
 from dvcc.cli.closing import closing, missed_rate, missed_size, say, say_decided
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
@@ -33,15 +33,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
     parser.add_argument("video", help="a video file of any length")
     parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live")
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument(
-        "--target-kbps",
-        metavar="KBPS",
-        help="average bitrate of the video stream, kbit/s; with --live also a file or FIFO that says it, read while it runs",
-    )
-    target.add_argument(
-        "--target-size", metavar="SIZE", help="of the whole file, as 20MB, instead of a bitrate: with its audio and its container"
-    )
+    targets.add_words(parser)
     parser.add_argument(
         "--task",
         metavar="TASK",
@@ -113,17 +105,6 @@ def run(arguments: argparse.Namespace) -> None:
         _file(arguments, controller, checkpoint)
 
 
-def _number(word: str) -> float:
-    """A bitrate. Raises `ConfigError` for what is none."""
-    try:
-        kbps = float(word)
-    except ValueError as error:
-        raise ConfigError(f"--target-kbps {word} is no number: only --live reads a target from a file") from error
-    if not 0 < kbps < float("inf"):
-        raise ConfigError(f"--target-kbps must be positive, got {word}")
-    return kbps
-
-
 def _sized(arguments: argparse.Namespace, source: VideoSource) -> SizePlan:
     from dvcc.encoding.size import SizePlan, size_of
     from dvcc.media.output import check_output
@@ -149,6 +130,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
     objects.check(arguments, chosen)
+    targets.check(arguments, chosen)
     return str(chosen)
 
 
@@ -178,7 +160,7 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass")
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     look = None if arguments.target_size is None else _sized(arguments, source)
-    target_kbps = _number(arguments.target_kbps) if look is None else look.kbps
+    target_kbps = targets.target_kbps(arguments) if look is None else look.kbps
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
     from dvcc.control.deployed.runtime import Control
@@ -188,12 +170,15 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     from dvcc.encoding.report import EncodeReport, progress_bar
     from dvcc.encoding.size import encode_to_size
     from dvcc.rate_control.abr import AverageBitrate
+    from dvcc.rate_control.constant import ConstantQuality
     from dvcc.rate_control.learned import LearnedMap
 
     control = _control(arguments, controller, checkpoint)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
-    rate_controller: AverageBitrate | LearnedMap = AverageBitrate(codec, control=control)
+    rate_controller: AverageBitrate | ConstantQuality | LearnedMap = AverageBitrate(codec, control=control)
+    if arguments.crf is not None and not isinstance(control, Control):
+        rate_controller = ConstantQuality(codec, arguments.crf, control)
     if arguments.delivery == "map" and isinstance(control, Control):
         rate_controller = LearnedMap(control, codec, corrected=True)
     plan = EncodePlan(source, Path(arguments.out), target_kbps, rate_controller)
@@ -208,9 +193,11 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     if report:
         report.write(result)
     say_decided(result.decided)
-    missed = missed_rate(target_kbps, result.stats) if look is None else missed_size(look.size, plan.out)
+    missed = [] if arguments.crf is not None else missed_rate(target_kbps, result.stats)
+    missed = missed if look is None else missed_size(look.size, plan.out)
     say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
-    asked = f"{target_kbps:g}" if look is None else f"about {target_kbps:.0f}"
+    asked = f"of {target_kbps:g} asked" if look is None else f"of about {target_kbps:.0f} asked"
+    asked = asked if arguments.crf is None else f"at CRF {arguments.crf:g}"
     print(
         closing(arguments.out, result.stats, asked), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s"
     )
@@ -225,6 +212,8 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
         raise ConfigError("--report, --dry-run and --stream are for files: leave them out with --live")
     if arguments.target_size is not None:
         raise ConfigError("--target-size is for files: a stream has no end that is known, so give --target-kbps with --live")
+    if arguments.crf is not None:
+        raise ConfigError("--crf is for files: a stream has a channel, so give --target-kbps with --live")
     if arguments.clock and arguments.fps is not None:
         raise ConfigError("--clock and --fps both say the time of a picture: leave one of the two out")
     if arguments.out != "-":
@@ -259,9 +248,9 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     missed = missed_rate(result.target_kbps, result.stats, buffered=True)
     say((*result.notes, *result.damage.corrections.sentences(), *missed), result.damage)
     line = f"{result.elapsed_seconds:.1f} s, at most {counted(result.stats.most_delay, 'frame')} behind"
-    asked = f"{result.target_kbps:g}"
+    asked = f"of {result.target_kbps:g} asked"
     if result.num_targets > 1:
-        asked = f"{result.target_kbps:.0f} on average of {result.num_targets} targets"
+        asked = f"of {result.target_kbps:.0f} on average of {result.num_targets} targets asked"
     print(closing(arguments.out, result.stats, asked), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
 
 

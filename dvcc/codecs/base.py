@@ -25,6 +25,11 @@ def _check_range(owner: str, name: str, value: float, low: float, high: float) -
         raise ConfigError(f"{owner}({name}=...) goes from {low:g} to {high:g}, got {value!r}")
 
 
+def _check_vbv(owner: str, vbv: tuple[float, float] | None) -> None:
+    if vbv is not None and (len(vbv) != 2 or min(vbv) <= 0):
+        raise ConfigError(f"{owner}(vbv=...) is (maxrate kbit/s, buffer kbit), both positive, got {vbv!r}")
+
+
 @dataclass(frozen=True)
 class CQP:
     """Constant QP: `qp` for P frames; x264 takes about 3 less for I and 2 more for B frames, and 0 is lossless there."""
@@ -39,12 +44,18 @@ class CQP:
 
 @dataclass(frozen=True)
 class CRF:
-    """Constant rate factor, 0..51, fractions allowed: constant perceived quality, not a QP."""
+    """Constant rate factor, 0..51, fractions allowed: constant perceived quality, not a QP.
+
+    offsets: QP offsets on top of what the encoder decides. vbv: (maxrate in kbit/s, buffer size in kbit), which cap it.
+    """
 
     value: float
+    offsets: QPOffsets | None = None
+    vbv: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_range("CRF", "value", self.value, 0, MAX_QP)
+        _check_vbv("CRF", self.vbv)
 
 
 @dataclass(frozen=True)
@@ -67,8 +78,7 @@ class ABR:
             raise ConfigError(f"ABR(kbps=...) must be at least 1, got {self.kbps!r}: encoders count in whole kbit/s")
         if self.passes not in (1, 2):
             raise ConfigError(f"ABR(passes=...) is 1 or 2, got {self.passes!r}")
-        if self.vbv is not None and (len(self.vbv) != 2 or min(self.vbv) <= 0):
-            raise ConfigError(f"ABR(vbv=...) is (maxrate kbit/s, buffer kbit), both positive, got {self.vbv!r}")
+        _check_vbv("ABR", self.vbv)
         if self.vbv_init is not None and not (self.vbv is not None and 0 <= self.vbv_init <= 1):
             raise ConfigError(f"ABR(vbv_init=...) is a share of the buffer, 0 to 1, and needs vbv=..., got {self.vbv_init!r}")
 

@@ -15,7 +15,7 @@ import numpy as np
 from dvcc._files import read_arrays, write_atomic
 from dvcc._source import source_digest
 from dvcc.clip import Clip
-from dvcc.codecs.base import ABR, Codec, EncodedClip, Rate
+from dvcc.codecs.base import ABR, CRF, Codec, EncodedClip, Rate
 from dvcc.qp import QPMap, QPOffsets
 
 _FORMAT = 1
@@ -54,6 +54,8 @@ def _rate_words(rate: Rate | QPOffsets) -> str:
     if isinstance(rate, ABR):
         offsets = None if rate.offsets is None else _rate_words(rate.offsets)
         return f"ABR {rate.kbps!r} {rate.passes} {offsets} {rate.vbv} {rate.vbv_init}"
+    if isinstance(rate, CRF) and rate.offsets is not None:
+        return f"CRF {rate.value!r} {_rate_words(rate.offsets)} {rate.vbv}"
     return repr(rate)
 
 

@@ -99,8 +99,8 @@ class VideoCodec(Codec):
                 options = {"crf": f"{rate.value:g}"}
             case ABR():
                 options = {"b": str(round(rate.kbps * 1000))}
-                if rate.vbv is not None:
-                    options |= {"maxrate": str(round(rate.vbv[0] * 1000)), "bufsize": str(round(rate.vbv[1] * 1000))}
+        if isinstance(rate, (ABR, CRF)) and rate.vbv is not None:
+            options |= {"maxrate": str(round(rate.vbv[0] * 1000)), "bufsize": str(round(rate.vbv[1] * 1000))}
         if self.bframes is not None:
             options["bf"] = str(self.bframes)
         if self.flags:
@@ -127,7 +127,7 @@ class VideoCodec(Codec):
         match rate:
             case QPMap():
                 return encode(self, ClipSource(clip), GivenQPs(), Memory(), _fitting(rate, clip))
-            case ABR(offsets=QPOffsets() as offsets):
+            case ABR(offsets=QPOffsets() as offsets) | CRF(offsets=QPOffsets() as offsets):
                 return encode(self, ClipSource(clip), rate, Memory(), _fitting(offsets, clip))
             case ABR() | CQP() | CRF():
                 return encode(self, ClipSource(clip), rate, Memory())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cas
 import av
 import numpy as np
 
-from dvcc.codecs.base import ABR, EncodedClip, Rate
+from dvcc.codecs.base import ABR, CRF, EncodedClip, Rate
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
 from dvcc.codecs.retarget import RetargetedEncoder
 from dvcc.codecs.stats import EncodeStats
@@ -206,7 +206,7 @@ def _in_full(rate: SimpleRate, source: ClipSource, maps: Maps | None) -> Rate:
     values = np.stack([values for _, values in maps(source.frames())]).astype(np.int16)
     if isinstance(rate, GivenQPs):
         return QPMap(values)
-    assert isinstance(rate, ABR)  # no other rate takes offsets
+    assert isinstance(rate, (ABR, CRF))  # no other rate takes offsets
     return replace(rate, offsets=QPOffsets(values)) if values.any() else rate
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import av
 from av.video.frame import PictureType
 
-from dvcc.codecs.base import ABR
+from dvcc.codecs.base import ABR, CRF
 from dvcc.codecs.bitstream import split_settings
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, header
 from dvcc.codecs.ffmpeg import VideoCodec
@@ -42,7 +42,7 @@ class X265(VideoCodec):
             )
         # Its log goes past FFmpeg's onto the terminal, and its text about itself, 2.4 kB, comes with every GOP of a stream.
         params = {"open-gop": "0", "log-level": "none", "info": "0"}
-        if isinstance(rate, ABR) and rate.vbv is not None:  # or the bytes are others every time
+        if isinstance(rate, (ABR, CRF)) and rate.vbv is not None:  # or the bytes are others every time
             params["const-vbv"] = "1"
         return params
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from dvcc.media.copied import plan_stream_copy
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
 from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.constant import ConstantQuality
 from dvcc.rate_control.learned import LearnedMap
 from dvcc.rate_control.objects import Objects
 
@@ -32,7 +34,9 @@ def check_target(source: VideoSource, target_kbps: float) -> None:
 
 @dataclass(frozen=True)
 class EncodePlan:
-    """A source, where to, at which bitrate (kbit/s on average over the video), by which rate controller.
+    """A source, where to, at which bitrate, by which rate controller.
+
+    target_kbps: on average over the video; of `ConstantQuality` the most, infinite where there is none.
 
     Raises `ConfigError` for a target that no encode can have, or zones of another shape, `ConfigError` or `DvccError` for an
     output that cannot be written.
@@ -41,11 +45,12 @@ class EncodePlan:
     source: VideoSource
     out: Path
     target_kbps: float
-    controller: AverageBitrate | LearnedMap
+    controller: AverageBitrate | ConstantQuality | LearnedMap
 
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
-        check_target(self.source, self.target_kbps)
+        if math.isfinite(self.target_kbps):
+            check_target(self.source, self.target_kbps)
         control = self.controller.control
         if isinstance(control, Objects) and control.zones is not None:
             control.zones.check_shape(self.picture, quarter_turns=units.quarter_turns(self.source.rotation))
@@ -55,7 +60,8 @@ class EncodePlan:
         """Where the file says its length, or its size does."""
         picture, frames = self.source.picture, self.source.num_frames or 0
         rows, columns = units.macroblock_grid(picture.height, picture.width)
-        coded = self.target_kbps * 125 * float(frames / picture.fps)
+        kbps = self.target_kbps if math.isfinite(self.target_kbps) else 0.0  # nobody knows
+        coded = kbps * 125 * float(frames / picture.fps)
         check_room(self.out.parent, coded, what="the coded video", advice="write elsewhere")
         temporary = Path(tempfile.gettempdir())
         kept = frames * (_BYTES_OF_FRAME + _BYTES_OF_MACROBLOCK * rows * columns)
@@ -70,7 +76,7 @@ class EncodePlan:
         """What will go over the video, in order; a correction only where the target is missed."""
         if self.gives_map:
             return "look", "analysis", "encode", "correction where it is needed"
-        return "first pass", "second pass"
+        return ("encode",) if isinstance(self.controller, ConstantQuality) else ("first pass", "second pass")
 
     @property
     def _control(self) -> str:
@@ -85,14 +91,22 @@ class EncodePlan:
         every = control.rule.every(self.picture.height, self.picture.width)
         return f"{offsets}, by objects looked for in one frame in {every}"
 
+    @property
+    def _target(self) -> str:
+        kbps, picture = self.target_kbps, self.picture
+        quality = f"CRF {self.controller.crf:g}" if isinstance(self.controller, ConstantQuality) else ""
+        if not math.isfinite(kbps):
+            return quality
+        bpp = units.kbps_to_bits_per_pixel(kbps, fps=picture.fps, height=picture.height, width=picture.width)
+        return f"{quality}{', at most ' if quality else ''}{kbps:g} kbit/s, {bpp:.4f} bits per pixel"
+
     def __str__(self) -> str:
         picture, codec = self.picture, self.controller.codec
         rows, columns = units.macroblock_grid(picture.height, picture.width)
-        bpp = units.kbps_to_bits_per_pixel(self.target_kbps, fps=picture.fps, height=picture.height, width=picture.width)
         lines = [
             f"in       {self.source}",
             f"out      {self.out}",
-            f"target   {self.target_kbps:g} kbit/s, {bpp:.4f} bits per pixel",
+            f"target   {self._target}",
             f"encoder  {codec.name} {codec.preset}, GOP {codec.gop}, {counted(codec.threads, 'thread')}",
             f"control  {self._control}, {rows}x{columns} macroblocks",
             f"passes   {', '.join(self.passes)}",

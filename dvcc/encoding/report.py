@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,8 +90,9 @@ class EncodeReport:
         figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
         seconds = sorted(result.stats.bits_per_second)
         axis.stairs([result.stats.bits_per_second[s] / 1000 for s in seconds], [*seconds, seconds[-1] + 1], fill=True, alpha=0.6)
-        axis.axhline(self.plan.target_kbps, color="black", linewidth=1, label="target")
+        if math.isfinite(self.plan.target_kbps):
+            axis.axhline(self.plan.target_kbps, color="black", linewidth=1, label="target")
+            axis.legend()
         axis.set_xlabel("second")
         axis.set_ylabel("kbit")
-        axis.legend()
         save_figure(figure, self.folder / "bitrate.png")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dvcc.tasks import Task
 
 T = TypeVar("T")
+_PEAK = 1.5  # of capped CRF, in multiples of its average bitrate
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,15 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "abr2_no_psy": lambda means: _without(means.codec, psy="0"),
     "abr2_no_aq": lambda means: _without(means.codec, **{"aq-mode": "0"}),
     "crf": lambda means: ConstantRateFactor(means.codec),
+    "crf_capped": lambda means: ConstantRateFactor(means.codec, peak=_PEAK),
     "cqp": lambda means: ConstantQP(means.codec),
     "saliency": lambda means: _saliency(means, binary=False),
     "saliency_binary": lambda means: _saliency(means, binary=True),
     "boxes": _boxes,
     "objects": lambda means: AverageBitrate(means.codec, control=load_objects()),
     "objects_corrected": lambda means: AverageBitrate(means.codec, corrected=True, control=load_objects()),
+    "objects_crf": lambda means: ConstantRateFactor(means.codec, control=load_objects()),
+    "objects_crf_capped": lambda means: ConstantRateFactor(means.codec, control=load_objects(), peak=_PEAK),
     "objects_every_frame": lambda means: AverageBitrate(means.codec, control=at_every_frame(load_objects())),
     "objects_own": _own_objects,
     "objects_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True, control=load_objects()),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from dvcc.codecs import ABR, X264, VideoCodec
@@ -12,7 +10,7 @@ from dvcc.codecs.passes import Destination, encode
 from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source
 from dvcc.rate_control.base import R, RateController, encode_near
-from dvcc.rate_control.kept_maps import KeptMaps
+from dvcc.rate_control.kept_maps import kept_offsets
 from dvcc.rate_control.objects import Objects
 from dvcc.rate_control.offsets import begin_offsets
 
@@ -35,11 +33,7 @@ class AverageBitrate(RateController):
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
         """See `RateController.encode_into`. Offsets are decided in the first pass, and are the same in all others."""
         generator = begin_offsets(self.control, source, target_kbps, self.codec)
-        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
-            maps = None
-            if generator is not None:
-                decide = generator.follow if self.vbv else generator.generate
-                maps = KeptMaps(decide, source, Path(folder) / "offsets")
+        with kept_offsets(generator, source, causal=self.vbv) as maps:
 
             def encode_at(kbps: float) -> R:
                 rate = streamed(kbps) if self.vbv else ABR(kbps, passes=self.passes)

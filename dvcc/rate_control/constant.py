@@ -11,25 +11,64 @@ from dvcc.codecs.passes import Destination, encode
 from dvcc.media.format import Source
 from dvcc.qp import MAX_QP
 from dvcc.rate_control.base import R, RateController, best_within
+from dvcc.rate_control.kept_maps import kept_offsets
+from dvcc.rate_control.objects import Objects
+from dvcc.rate_control.offsets import begin_offsets
 
 _LOG_BITS_PER_QP = -0.11  # one QP step is 6 to 11 % of the bits
 _CLOSE_ENOUGH = 0.02
 
 
 @dataclass(frozen=True)
-class ConstantRateFactor(RateController):
-    """The CRF whose bits come nearest to the target from below, within `max_encodes` tries."""
+class ConstantQuality(RateController):
+    """One pass at the rate factor `crf`, with the offsets of the rule of objects on top (control; None: the encoder alone).
+
+    Its target is no average but the most that is spent, over a buffer of a second: infinite for a video without a cap.
+    """
 
     codec: VideoCodec = field(default_factory=X264)
-    max_encodes: int = 6
+    crf: float = 23.0
+    control: Objects | None = None
 
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
         """See `RateController.encode_into`."""
+        generator = begin_offsets(self.control, source, target_kbps, self.codec)
+        with kept_offsets(generator, source) as maps:
+            coded = encode(self.codec, source, capped(self.crf, target_kbps), into, maps)
+        into.decided = generator.words() if generator else ""
+        return coded
 
-        def at(value: float) -> R:
-            return encode(self.codec, source, CRF(round(value, 2)), into)
 
-        return search_level(at, target_kbps, self.max_encodes, step=0.05)
+@dataclass(frozen=True)
+class ConstantRateFactor(RateController):
+    """The CRF whose bits come nearest to the target from below, within `max_encodes` tries.
+
+    control: the rule of objects, whose offsets are on top in all of them. peak: a cap, in multiples of the target, over a buffer
+    of a second; None: no cap.
+    """
+
+    codec: VideoCodec = field(default_factory=X264)
+    max_encodes: int = 6
+    control: Objects | None = None
+    peak: float | None = None
+
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """See `RateController.encode_into`."""
+        most = math.inf if self.peak is None else self.peak * target_kbps
+        generator = begin_offsets(self.control, source, target_kbps, self.codec)
+        with kept_offsets(generator, source) as maps:
+
+            def at(value: float) -> R:
+                return encode(self.codec, source, capped(round(value, 2), most), into, maps)
+
+            coded = search_level(at, target_kbps, self.max_encodes, step=0.05)
+        into.decided = generator.words() if generator else ""
+        return coded
+
+
+def capped(crf: float, most_kbps: float) -> CRF:
+    """A rate factor that spends at most so many kbit/s over a buffer of a second; infinite: no cap."""
+    return CRF(crf, vbv=(most_kbps, most_kbps) if math.isfinite(most_kbps) else None)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from dvcc.codecs.passes import MappedFrame, Maps
 from dvcc.errors import VideoError
 from dvcc.media.format import Source, SourceFrame
+from dvcc.rate_control.offsets import OffsetGenerator
 from dvcc.units import macroblock_grid
 
 
@@ -39,6 +42,16 @@ class KeptMaps:
         with self._path.open("rb") as file:
             while head := file.read(4):
                 yield np.frombuffer(zlib.decompress(file.read(*struct.unpack("<I", head))), np.int8).reshape(self._grid)
+
+
+@contextmanager
+def kept_offsets(generator: OffsetGenerator | None, source: Source, *, causal: bool = False) -> Iterator[KeptMaps | None]:
+    """The offsets of a generator for all passes over `source`, in a temporary file; None without one. causal: as of a stream."""
+    if generator is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
+        yield KeptMaps(generator.follow if causal else generator.generate, source, Path(folder) / "offsets")
 
 
 def next_map(maps: Iterator[np.ndarray]) -> np.ndarray:

@@ -20,6 +20,7 @@ from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import RateController
 from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.constant import ConstantRateFactor
 from dvcc.rate_control.objects import Looks, Objects
 from dvcc.tasks import Task
 from dvcc.tasks.judging import Truth, judge, measure_frames, pooled, predict_frames, with_noise
@@ -150,7 +151,7 @@ class _Remembered:
 
 def looking_once(controller: RateController) -> RateController:
     """The controller, whose detector, if it has one, is asked of every picture once."""
-    if not (isinstance(controller, AverageBitrate) and isinstance(controller.control, Objects)):
+    if not (isinstance(controller, (AverageBitrate, ConstantRateFactor)) and isinstance(controller.control, Objects)):
         return controller
     return replace(controller, control=replace(controller.control, detector=_Remembered(controller.control.detector)))
 
