@@ -72,7 +72,7 @@ class StreamEncoder:
         self.exact, self.mapped = isinstance(rate, GivenQPs), mapped
         self.settings, self.header_bits = "", 0
         self.codec, self.picture, self._rate = codec, picture, rate
-        self._started = False
+        self._started, self._num_frames = False, 0
         self._options = codec.options(rate, number)
         with self._explained(number):
             self.stream = stream or container.add_stream(codec.library, rate=picture.fps, options=self._options)
@@ -99,6 +99,7 @@ class StreamEncoder:
             for plane, pixels in zip(frame.planes, planes, strict=True):
                 write_plane(plane, pixels)
         frame.pts, frame.time_base = pts, self.picture.time_base
+        self._num_frames += 1
         yield from self._packets(frame)
 
     def set_kbps(self, kbps: float) -> bool:
@@ -110,7 +111,10 @@ class StreamEncoder:
 
     def flush(self) -> Iterator[av.Packet]:
         """The packets that are left."""
-        yield from self._packets(None)
+        for packet in self._packets(None):
+            if self._num_frames < self.codec.least_timed:
+                packet.dts = packet.pts
+            yield packet
         self.close()
 
     def close(self) -> None:

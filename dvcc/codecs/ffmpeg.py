@@ -37,7 +37,8 @@ class VideoCodec(Codec):
     Raises `ConfigError` for a wrong argument.
 
     name, library: the encoder's own name and FFmpeg's. coded_as: FFmpeg's name of the format. tag: how mp4 calls it, None for
-    FFmpeg's choice. most_threads: that it takes. retargets: whether it takes another bitrate while it is open.
+    FFmpeg's choice. most_threads: that it takes. retargets: whether it takes another bitrate while it is open. least_timed: frames
+    below which the decoding times that it gives are whatever was in memory.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class VideoCodec(Codec):
     tag: ClassVar[str | None] = None
     most_threads: ClassVar[int]
     retargets: ClassVar[bool] = False
+    least_timed: ClassVar[int] = 0
 
     preset: str = "medium"
     gop: int = 8

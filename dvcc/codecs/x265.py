@@ -32,6 +32,7 @@ class X265(VideoCodec):
     library: ClassVar = "libx265"
     coded_as: ClassVar = "hevc"
     most_threads: ClassVar = 16
+    least_timed: ClassVar = 3  # its delay for B frames
     tag: ClassVar = "hvc1"  # in mp4; of FFmpeg's own choice Apple's players show nothing
 
     def own_params(self, rate: SimpleRate) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dvcc._words import counted
 from dvcc.clip import Matrix, frame_to_rgb, planar_frame
 from dvcc.control.eyes.base import shown_size
 from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, offsets_of_gop, paint, picked, speeds, turned
@@ -214,7 +215,7 @@ class ObjectStream:
         if not seen.moved and covered > self.objects.rule.fade_from:
             return f"{what} cover {share}: {kept}"
         done = f"offsets on {seen.moved}" if seen.moved else kept
-        return f"{what} on {seen.occupied} of {seen.frames} frames, {share}: {done}"
+        return f"{what} on {seen.occupied} of {counted(seen.frames, 'frame')}, {share}: {done}"
 
     def moments(self, num_frames: int) -> list[int]:
         """Which pictures of a GOP are looked at, its last among them. After another GOP, whose last one was, about one in

@@ -210,7 +210,7 @@ def test_classes_are_names_of_coco():
         load_objects(classes=["qqqq"])
 
 
-@pytest.mark.parametrize("size", [(16, 16), (24, 40), (160, 90), (90, 160), (2, 64)])
+@pytest.mark.parametrize("size", [(16, 16), (24, 40), (160, 90), (90, 160), (2, 64), (2160, 3840)])
 def test_the_published_detector_takes_pictures_of_any_size(size):
     """An empty picture is left alone, however small or upright."""
     clip = Clip(*(np.stack([plane] * 3) for plane in planes(*size)), fps=25)
