@@ -34,6 +34,8 @@ def check(arguments: argparse.Namespace, controller: str) -> None:
         raise ConfigError("--max-kbps is for --crf: leave it out, or give --crf instead of --target-kbps")
     if arguments.crf is not None and controller == "learned":
         raise ConfigError("--crf is for --controller objects and abr: a trained control is told a bitrate, so give --target-kbps")
+    if arguments.crf is not None and controller == "objects" and 0 <= arguments.crf < 1:
+        raise ConfigError(f"--crf goes from 1 to {MAX_QP} for objects, got {arguments.crf:g}: below, x264 codes without loss")
 
 
 def target_kbps(arguments: argparse.Namespace) -> float:

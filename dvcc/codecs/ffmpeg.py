@@ -37,8 +37,8 @@ class VideoCodec(Codec):
     Raises `ConfigError` for a wrong argument.
 
     name, library: the encoder's own name and FFmpeg's. coded_as: FFmpeg's name of the format. tag: how mp4 calls it, None for
-    FFmpeg's choice. most_threads: that it takes. retargets: whether it takes another bitrate while it is open. least_timed: frames
-    below which the decoding times that it gives are whatever was in memory.
+    FFmpeg's choice. most_threads: that it takes. retargets: whether it takes another bitrate while it is open. least_timed: fewer
+    frames get decoding times that are whatever was in memory.
     """
 
     name: ClassVar[str]

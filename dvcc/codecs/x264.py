@@ -82,6 +82,10 @@ class X264(VideoCodec):
             wrong |= {key: reported[key] for key in _MOVES_QPS if key in reported}
             if int(reported["subme"]) > 9:  # QPRD re-decides the QP of every macroblock
                 wrong["subme"] = reported["subme"]
+        elif "aq" not in reported:
+            raise CodecError(
+                f"x264 codes without loss and would ignore the offsets (options {options}): ask for a CRF of 1 or more"
+            )
         elif reported["aq"] == "0" or reported["aq"].endswith(":0.00"):  # mbtree turns a refused aq=0 into 1:0.00
             wrong["aq"] = reported["aq"]
         if wrong:

@@ -17,6 +17,7 @@ from dvcc.rate_control.offsets import begin_offsets
 
 _LOG_BITS_PER_QP = -0.11  # one QP step is 6 to 11 % of the bits
 _CLOSE_ENOUGH = 0.02
+_LEAST_CRF = 1.0  # below, x264 codes without loss and drops offsets
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class ConstantRateFactor(RateController):
         with kept_offsets(generator, source) as maps:
 
             def at(value: float) -> R:
-                return encode(self.codec, source, capped(round(value, 2), most), into, maps)
+                least = 0.0 if maps is None else _LEAST_CRF
+                return encode(self.codec, source, capped(max(least, round(value, 2)), most), into, maps)
 
             coded = search_level(at, target_kbps, self.max_encodes, step=0.05)
         into.decided = generator.words() if generator else ""

@@ -62,7 +62,5 @@ def test_short_small_and_upright_videos_follow_their_zones(kind, frames, size, t
     Image.fromarray(pixels).save("zones.png")
     assert encode("out.mp4", *kind, "--zones", "zones.png", "--classes", "toaster", "--gop", "25") == 0
     covered = round(100 * 16 / (-(-size[1] // 16) * 16))
-    expected = (
-        f"objects and zones on {frames} of {frames} frame{'s' * (frames > 1)}, {covered} % of the picture: offsets on {frames}"
-    )
-    assert f"decided  {expected}\n" in capsys.readouterr().err and len(packets_of("out.mp4")) == frames
+    expected = f"objects and zones on {frames} of {counted(frames, 'frame')}, {covered} % of the picture: offsets on {frames}\n"
+    assert f"decided  {expected}" in capsys.readouterr().err and len(packets_of("out.mp4")) == frames

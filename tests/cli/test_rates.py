@@ -67,6 +67,10 @@ def test_an_empty_scene_is_the_encoders_own_to_the_byte(tmp_path, capsys):
     ("words", "match"),
     [
         (["--crf", "52", "--controller", "abr"], "--crf goes from 0 to 51, got 52"),
+        (
+            ["--crf", "0.5", "--controller", "objects"],
+            "--crf goes from 1 to 51 for objects, got 0.5: below, x264 codes without loss",
+        ),
         (["--crf", "nan", "--controller", "abr"], "--crf goes from 0 to 51, got nan"),
         (["--crf", "23", "--max-kbps", "0", "--controller", "abr"], "--max-kbps must be positive, got 0"),
         (["--crf", "23", "--max-kbps", "1e9", "--controller", "abr"], "out of reach"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dvcc import CRF, X264, X265, ConfigError, QPOffsets
+from dvcc import CRF, X264, X265, CodecError, ConfigError, QPOffsets
 from dvcc.codecs.cache import EncodeCache
 from dvcc.control.eyes.painting import load_rule
 from dvcc.rate_control.constant import ConstantRateFactor
@@ -35,6 +35,14 @@ def test_the_rule_under_a_searched_rate_factor_meets_the_target_and_caps_it(scen
     ours = ConstantRateFactor(X264(cache=EncodeCache(tmp_path)), control=control).encode(scene, 150.0)
     error = [np.square(c.frames.float().numpy() - scene.frames.float().numpy()).mean((0, 1, 2)) for c in (alone, ours)]
     assert error[1][:32].mean() < 0.8 * error[0][:32].mean()
+
+
+def test_offsets_on_a_lossless_encode_are_refused_and_a_search_keeps_above_it(scene):
+    with pytest.raises(CodecError, match="codes without loss and would ignore the offsets .* ask for a CRF of 1 or more"):
+        X264().encode(scene, CRF(0.9, offsets=QPOffsets(np.zeros((8, 4, 6), int))))
+    control = Objects(Answers(boxes((0, 0, 0.33, 1, 0, 0.9))), load_rule())
+    coded = ConstantRateFactor(X264(), control=control).encode(scene, 20000.0)
+    assert "rc=crf" in coded.settings and coded.bitrate_kbps < 20000
 
 
 def test_a_cap_is_positive():
