@@ -140,6 +140,12 @@ def _rows(plane: av.video.plane.VideoPlane) -> np.ndarray:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
+def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The planes of a yuv420p frame where they are, uint8 (H, W) and twice (H/2, W/2)."""
+    y, u, v = map(_rows, frame.planes)
+    return y, u, v
+
+
 def planar_frame(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> av.VideoFrame:
     """Planes uint8 (H, W) and twice (H/2, W/2) as a PyAV frame (yuv420p, no timestamp), copied."""
     frame = av.VideoFrame(y.shape[1], y.shape[0], "yuv420p")
@@ -235,7 +241,7 @@ def frames_to_rgb(frames: list[av.VideoFrame]) -> np.ndarray:
     frame's planes at a time."""
     matrix, full_range = _tags(frames[0])
     # A decoded frame says where its chroma lies, and swscale would heed it here and not in a clip.
-    bare = (planar_frame(*map(_rows, frame.planes)) for frame in frames)
+    bare = (planar_frame(*planes_of(frame)) for frame in frames)
     return _planar_rgb(bare, (len(frames), frames[0].height, frames[0].width), matrix=matrix, full_range=full_range)
 
 

@@ -92,10 +92,10 @@ def control() -> Control:
     return lively()
 
 
-def lively_network(scale: float = 8.0) -> ControlNetwork:
+def lively_network(scale: float = 8.0, **shape: Any) -> ControlNetwork:
     """A network of random weights, whose offsets are some QPs."""
     torch.manual_seed(0)
-    network = ControlNetwork(width=8)
+    network = ControlNetwork(**{"width": 8, **shape})
     with torch.no_grad():
         network.head.weight.normal_(0, scale / network.head.weight[0].numel() ** 0.5)
     return network.eval()

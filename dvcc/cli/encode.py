@@ -170,17 +170,20 @@ def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     from dvcc.encoding.report import EncodeReport, progress_bar
     from dvcc.encoding.size import encode_to_size
     from dvcc.rate_control.abr import AverageBitrate
+    from dvcc.rate_control.analysed import AnalysedControl
     from dvcc.rate_control.constant import ConstantQuality
     from dvcc.rate_control.learned import LearnedMap
 
     control = _control(arguments, controller, checkpoint)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
-    rate_controller: AverageBitrate | ConstantQuality | LearnedMap = AverageBitrate(codec, control=control)
+    rate_controller: AverageBitrate | AnalysedControl | ConstantQuality | LearnedMap = AverageBitrate(codec, control=control)
     if arguments.crf is not None and not isinstance(control, Control):
         rate_controller = ConstantQuality(codec, arguments.crf, control)
     if arguments.delivery == "map" and isinstance(control, Control):
         rate_controller = LearnedMap(control, codec, corrected=True)
+    elif isinstance(control, Control) and control.analysis:
+        rate_controller = AnalysedControl(control, codec)
     plan = EncodePlan(source, Path(arguments.out), target_kbps, rate_controller)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)

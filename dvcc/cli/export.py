@@ -81,22 +81,28 @@ def run(arguments: argparse.Namespace) -> None:
     from dvcc.encoding.plan import check_target
     from dvcc.encoding.presets import default_threads, obedient_codec
     from dvcc.encoding.report import progress_bar
-    from dvcc.rate_control.learned import LearnedMap
+    from dvcc.rate_control.learned import LearnedMap, analysed_offsets
     from dvcc.rate_control.objects import load_objects
-    from dvcc.rate_control.offsets import begin_offsets
+    from dvcc.rate_control.offsets import OffsetGenerator, begin_offsets
 
     check_target(source, arguments.target_kbps)
 
     control = load_objects(**objects.options(arguments)) if checkpoint is None else load_control(checkpoint)
     codec = obedient_codec("x264", "medium", delivery, gop=gop, threads=default_threads("x264"))
     damage, given = Damage(), (source, arguments.target_kbps)
-    offsets = begin_offsets(control, *given, codec)
     for note in replaced(out):
         print(f"note     {note}", file=sys.stderr)
     with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
-        generate: Maps = offsets.generate
+        generate: Maps
+        offsets: OffsetGenerator | None = None
         if isinstance(control, Control) and delivery == "map":
             generate = LearnedMap(control, codec).generator(*given, Path(folder), progress).generate
+        else:
+            if isinstance(control, Control) and control.analysis:
+                offsets = analysed_offsets(control, *given, codec, Path(folder) / "analysis.mkv", progress)[0]
+            else:
+                offsets = begin_offsets(control, *given, codec)
+            generate = offsets.generate
         extent, times = _Extent(progress), _Times(source.picture)
         maps = by_gop(generate(times(source.frames(damage))), gop, delivery)
         command = written.write(file, extent(maps), source=source, out=out, gop=gop)
@@ -104,7 +110,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise VideoError(f"{source.path}: the frames change their size: cut the video there, or scale it to one size")
     for note in (*source.notes, *damage.corrections.sentences(), *filter(None, [str(times)])):
         print(f"note     {note}", file=sys.stderr)
-    say_decided(offsets.words())
+    if offsets is not None:
+        say_decided(offsets.words())
     what = "QPs" if delivery == "map" else "offsets"
     print(
         f"{out}: {what} {extent.low} to {extent.high}, {counted(extent.frames, 'frame')}, GOP {gop}, "

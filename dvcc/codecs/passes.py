@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cas
 import av
 import numpy as np
 
+from dvcc.clip import planes_of
 from dvcc.codecs.base import ABR, CRF, EncodedClip, Rate
+from dvcc.codecs.decode import decode
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
 from dvcc.codecs.retarget import RetargetedEncoder
 from dvcc.codecs.stats import EncodeStats
-from dvcc.media.format import ClipSource, Source, SourceFrame, VideoFormat
+from dvcc.media.format import ClipSource, Planes, Source, SourceFrame, VideoFormat
 from dvcc.media.prefetch import prefetch
 from dvcc.qp import QPMap, QPOffsets
 
@@ -33,6 +35,13 @@ Progress = Callable[[str, int], None]
 """Told the name of a pass, and how many frames it has done."""
 Look = Callable[[int, SourceFrame, np.ndarray | None], None]
 """Shown frames by index, with the offsets or QPs (h, w) that were asked for."""
+
+
+class Watch(Protocol):
+    """Shown the 4:2:0 pictures of an encode by their number, each before it is coded and, in order, after."""
+
+    def uncoded(self, index: int, planes: Planes) -> None: ...
+    def coded(self, index: int, planes: Planes) -> None: ...
 
 
 def no_progress(name: str, done: int) -> None:
@@ -103,16 +112,55 @@ class EncoderPass:
     maps: Maps | None = None
     number: Pass | None = None
     progress: Progress = no_progress
+    watch: Watch | None = None
 
     def run(
         self, frames: Iterable[SourceFrame], container: av.container.OutputContainer, *, qps: bool = False, **hooks: Any
     ) -> EncodeStats:
         """Code the source's `frames` into `container`; qps: the stats are to know the coded QPs, which takes time."""
         stats, mapped = EncodeStats(self.source.num_frames, self.codec, qps), self.maps is not None
+        reader = None
+        if self.watch is not None:
+            frames = _shown(frames, self.watch)
+            reader = _PacketReader(self.codec, self.watch, hooks.get("mux") or container.mux_one)
+            hooks["mux"] = reader.mux
         pairs: Iterator[tuple[SourceFrame, Any]] = self.maps(frames) if self.maps else ((frame, None) for frame in frames)
         with closing(prefetch(pairs)) as prepared:
             hooks |= {"mapped": mapped, "number": self.number, "progress": lambda done: self.progress(self.name, done)}
-            return code(self.codec, self.rate, self.source.picture, prepared, container, stats, **hooks)
+            code(self.codec, self.rate, self.source.picture, prepared, container, stats, **hooks)
+        if reader is not None:
+            reader.close()
+        return stats
+
+
+def _shown(frames: Iterable[SourceFrame], watch: Watch) -> Iterator[SourceFrame]:
+    for index, frame in enumerate(frames):
+        watch.uncoded(index, frame.planes)
+        yield frame
+
+
+class _PacketReader:
+    """Decodes the packets of an encoder for a watch, on their way to `mux`."""
+
+    def __init__(self, codec: VideoCodec, watch: Watch, mux: Callable[[av.Packet], None]) -> None:
+        self._watch, self._mux, self._count = watch, mux, 0
+        self._context = av.CodecContext.create(codec.coded_as, "r")
+        self._context.thread_count = 1
+
+    def mux(self, packet: av.Packet) -> None:
+        if self._count == 0 and self._context.extradata is None:
+            self._context.extradata = packet.stream.codec_context.extradata  # the parameter sets, where a container keeps them
+        self._show(packet)
+        self._mux(packet)
+
+    def close(self) -> None:
+        """Show the pictures that are left."""
+        self._show(None)
+
+    def _show(self, packet: av.Packet | None) -> None:
+        for frame in self._context.decode(packet):
+            self._watch.coded(self._count, planes_of(frame))
+            self._count += 1
 
 
 class Encoded(Protocol):
@@ -177,25 +225,42 @@ class Memory(Destination[EncodedClip]):
 
 
 def encode(
-    codec: VideoCodec, source: Source, rate: SimpleRate, into: Destination[R], maps: Maps | None = None, *, name: str = "encode"
+    codec: VideoCodec,
+    source: Source,
+    rate: SimpleRate,
+    into: Destination[R],
+    maps: Maps | None = None,
+    *,
+    name: str = "encode",
+    watch: Watch | None = None,
 ) -> R:
     """Code `source` at `rate`, in two passes if it says so; `maps` has offsets, or with `GivenQPs` every QP.
 
-    name: of a single pass, for `into.progress`. Raises `CodecError` when the encoder fails or would have ignored the map, and
-    what `source`, `maps` and `into` raise.
+    name: of a single pass, for `into.progress`. watch: shown the pictures of the last pass. Raises `CodecError` when the encoder
+    fails or would have ignored the map, and what `source`, `maps` and `into` raise.
     """
     if codec.cache is not None and isinstance(source, ClipSource) and isinstance(into, Memory):
-        return cast(R, codec.cache.encode(replace(codec, cache=None), source.clip, _in_full(rate, source, maps)))
-    single = EncoderPass(name, codec, source, rate, maps, progress=into.progress)
+        coded = codec.cache.encode(replace(codec, cache=None), source.clip, _in_full(rate, source, maps))
+        if watch is not None:
+            _watch_cached(coded, source, watch)
+        return cast(R, coded)
+    single = EncoderPass(name, codec, source, rate, maps, progress=into.progress, watch=watch)
     if not (isinstance(rate, ABR) and rate.passes == 2):
         return into.write(single)
     with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:  # text statistics; encoders take nothing but a path
         first, second = (
-            replace(single, name=f"{word} pass", number=Pass(number, f"{folder}/stats"))
+            replace(single, name=f"{word} pass", number=Pass(number, f"{folder}/stats"), watch=watch if number == 2 else None)
             for number, word in ((1, "first"), (2, "second"))
         )
         _run_dry(first, repeats_headers=into.repeats_headers)
         return replace(into.write(second), num_encodes=2)
+
+
+def _watch_cached(coded: EncodedClip, source: ClipSource, watch: Watch) -> None:
+    decoded = ClipSource(decode(coded.bitstream))
+    for index, (before, after) in enumerate(zip(source.frames(), decoded.frames(), strict=True)):
+        watch.uncoded(index, before.planes)
+        watch.coded(index, after.planes)
 
 
 def _in_full(rate: SimpleRate, source: ClipSource, maps: Maps | None) -> Rate:

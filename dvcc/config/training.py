@@ -75,7 +75,7 @@ class LossWeights:
 
 @dataclass
 class ControlModel:
-    width: int = 32  # channels of its layers
+    width: int = 32  # channels of its layers; 0: none, it weighs the planes of analysis=true and does not look at the picture
     max_delta_qp: float = 12.0  # QPs that an offset is at most
     rule: bool = False  # its offsets are added to those of the published rule of objects, which eyes.name=nanodet_plus_m sees
     blur_sigma: float = 1.5  # macroblocks, standard deviation of the Gaussian that smooths the offsets; 0 is none
@@ -83,7 +83,9 @@ class ControlModel:
     averaged: bool = True  # offsets are the mean over the GOP so far; false: each frame's own, for what moves within a GOP
 
     def __post_init__(self) -> None:
-        at_least(self, width=2, max_delta_qp=0.0, blur_sigma=0)
+        at_least(self, width=0, max_delta_qp=0.0, blur_sigma=0)
+        if self.width == 0 and not self.analysis:
+            raise ConfigError("control.width=0 looks at no picture, so it needs planes to weigh: set control.analysis=true")
 
 
 @dataclass

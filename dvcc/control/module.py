@@ -133,7 +133,7 @@ class ControlModule(L.LightningModule):
 
     def planes_at_ends(self, clips: torch.Tensor) -> list[torch.Tensor | None]:
         """Return the same (1, T, E, h, w) for one clip (1,) at the lowest and at the highest rate of x264's own maps."""
-        if not self.control.config.get("analysis"):
+        if "analysis" not in self.control.config:
             return [self._all_planes(clips, None)] * 2
         seen = self.clip_cache(int(clips)).seen
         assert seen is not None
@@ -208,7 +208,7 @@ class ControlModule(L.LightningModule):
             answers = partial(self._predict_from_ladder, analysis)
             descended = self.teachers.ladder.offsets(clip, lambda levels: answers(soft_qp(levels)), qp)
         seen = None
-        if self.control.config.get("analysis"):
+        if "analysis" in self.control.config:
             seen = self._of_ladder(degradation[0], sample["ladder_log_error"][0], qp)
         self._clip_cache[clip] = ClipAnswers(analysis, baseline, descended, seen)
 

@@ -21,6 +21,7 @@ from dvcc.units import MACROBLOCK
 
 _PATCH = MACROBLOCK // 4  # of the reduced frames, per macroblock
 _DILATIONS = (1, 2, 4)  # a macroblock sees eight to every side
+CONTEXTS = (1, 3, 7)  # macroblocks to a side of the squares whose means a network without a picture takes
 
 
 class RatePrior(nn.Module):
@@ -86,13 +87,15 @@ class ControlNetwork(nn.Module):
     before these, apart from the prior, which sees the clip as a first pass does. One network serves the whole range of targets:
     log bits per pixel modulate its features.
 
-    width: channels. gop: frames per GOP; the position in it is an input. blur_sigma: standard deviation, in macroblocks, of the
-    Gaussian that smooths the offsets: what a macroblock's quality does to a task depends on its neighbours', and QPs that change
-    from one to the next have to be signalled; 0 is none. extra_planes: numbers per macroblock that it is given besides the
-    picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it gives them. rates: least and most bits per pixel that
-    it was trained at: it is told no others. rule: numbers of the plain rule whose offsets its own are added to; None: they stand
-    alone. averaged: whether offsets are the mean over the GOP so far, or each frame's own. analysis: whether the last of the
-    extra planes are those of an analysis encode (`control.analysis`).
+    width: channels; 0: it does not look at the picture, and decides by a weighted sum of the extra planes and of their means over
+    3x3 and 7x7 macroblocks: a few dozen numbers, which few scenes can teach. gop: frames per GOP; the position in it is an input.
+    blur_sigma: standard deviation, in macroblocks, of the Gaussian that smooths the offsets: what a macroblock's quality does to
+    a task depends on its neighbours', and QPs that change from one to the next have to be signalled; 0 is none. extra_planes:
+    numbers per macroblock that it is given besides the picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it
+    gives them. rates: least and most bits per pixel that it was trained at: it is told no others. rule: numbers of the plain rule
+    whose offsets its own are added to; None: they stand alone. averaged: whether offsets are the mean over the GOP so far, or
+    each frame's own. analysis: where the last of the extra planes are those of an analysis encode (`control.analysis`),
+    `Eyes.settings` of the network that reads it, or {} where the task does; None: they are not.
     """
 
     def __init__(
@@ -107,15 +110,15 @@ class ControlNetwork(nn.Module):
         rates: Sequence[float] | None = None,
         rule: Mapping[str, Any] | None = None,
         averaged: bool = True,
-        analysis: bool = False,
+        analysis: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "gop": gop, "max_delta_qp": max_delta_qp, "blur_sigma": blur_sigma}
         self.config["extra_planes"] = extra_planes
         if not averaged:
             self.config["averaged"] = False
-        if analysis:
-            self.config["analysis"] = True
+        if analysis is not None:
+            self.config["analysis"] = dict(analysis)
         if eyes is not None:
             self.config["eyes"] = dict(eyes)
         if rates is not None:
@@ -123,16 +126,19 @@ class ControlNetwork(nn.Module):
         if rule is not None:
             self.config["rule"] = dict(rule)
         self.prior = RatePrior()
-        self.stem = nn.Sequential(
-            nn.Conv2d(6, width, 4, stride=4),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 1),
-            nn.SiLU(),
-        )
-        self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 2 * len(_DILATIONS) * width))
-        self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS])
-        self.of_planes = nn.Conv2d(extra_planes, width, 1) if extra_planes else None
-        self.head = nn.Conv2d(width, 1, 3, padding=1)
+        if width:
+            self.stem = nn.Sequential(
+                nn.Conv2d(6, width, 4, stride=4),
+                nn.SiLU(),
+                nn.Conv2d(width, width, 1),
+                nn.SiLU(),
+            )
+            self.modulate = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, 2 * len(_DILATIONS) * width))
+            self.blocks = nn.ModuleList([nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS])
+            self.of_planes = nn.Conv2d(extra_planes, width, 1) if extra_planes else None
+            self.head = nn.Conv2d(width, 1, 3, padding=1)
+        else:
+            self.head = nn.Conv2d(len(CONTEXTS) * extra_planes, 1, 1)
         for parameter in self.head.parameters():  # training starts at no offsets: x264 itself
             nn.init.zeros_(parameter)
 
@@ -200,16 +206,14 @@ class ControlNetwork(nn.Module):
         small, previous: `reduced` frames (N, 3, 4h, 4w), and the one before each. log_bpp, mean_qp, position (in its GOP), gop
         (frames in it): (N,). planes: (N, E, h, w). `dvcc.control.deployed.onnx_export` writes the same as a graph.
         """
-        seen = torch.cat([small - 0.5, small - previous], 1)
-        features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
-        if self.of_planes is not None:
-            if planes is None:
-                raise ConfigError(f"this control takes {self.config['extra_planes']} planes per macroblock: give planes")
-            features = features + self.of_planes(planes)
-        condition = torch.stack([(log_bpp + 3) / 2, (mean_qp - 32) / 10, (position == 0).float(), position / gop], -1)
-        scales = rearrange(self.modulate(condition), "b (n k c) -> n k b c 1 1", n=len(self.blocks), k=2)
-        for block, (scale, shift) in zip(self.blocks, scales, strict=True):
-            features = features + F.silu(block(features) * (1 + scale) + shift)
+        if planes is None and self.config["extra_planes"]:
+            raise ConfigError(f"this control takes {self.config['extra_planes']} planes per macroblock: give planes")
+        if self.config["width"]:
+            condition = torch.stack([(log_bpp + 3) / 2, (mean_qp - 32) / 10, (position == 0).float(), position / gop], -1)
+            features = self._features(small, previous, condition, planes)
+        else:
+            assert planes is not None  # it is built with some
+            features = torch.cat([_box_mean(planes, side) for side in CONTEXTS], 1)
         decided = self.head(features)
         decided = decided - decided.mean((1, 2, 3), keepdim=True)  # x264 decides the mean of every frame
         delta = self.config["max_delta_qp"] * torch.tanh(decided)
@@ -218,9 +222,27 @@ class ControlNetwork(nn.Module):
             delta = gaussian_blur2d(delta, (side, side), (sigma, sigma), border_type="replicate")
         return delta[:, 0]
 
+    def _features(
+        self, small: torch.Tensor, previous: torch.Tensor, condition: torch.Tensor, planes: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return features (N, width, h, w) of the picture. condition: (N, 4), what modulates them."""
+        seen = torch.cat([small - 0.5, small - previous], 1)
+        features = self.stem(seen.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
+        if self.of_planes is not None:
+            features = features + self.of_planes(planes)
+        scales = rearrange(self.modulate(condition), "b (n k c) -> n k b c 1 1", n=len(self.blocks), k=2)
+        for block, (scale, shift) in zip(self.blocks, scales, strict=True):
+            features = features + F.silu(block(features) * (1 + scale) + shift)
+        return features
+
     def save(self, path: str | Path, config: dict[str, Any]) -> None:
         """Write the weights with what they were trained for."""
         save_weights(path, Weights("control", {**config, "control": self.config}, self.state_dict()))
+
+
+def _box_mean(planes: torch.Tensor, side: int) -> torch.Tensor:
+    """Return planes (N, E, h, w) averaged over squares of an odd `side`, those at the edges over what is in the picture."""
+    return F.avg_pool2d(planes, side, stride=1, padding=side // 2, count_include_pad=False)
 
 
 def centred(offsets: torch.Tensor) -> torch.Tensor:

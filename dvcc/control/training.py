@@ -17,7 +17,7 @@ from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
 from dvcc.config.build import build_codec, build_plan, build_task, build_training_clips, check_surrogate, ladder_settings
 from dvcc.config.parse import to_dict
-from dvcc.control.analysis import NUM_PLANES
+from dvcc.control.analysis import NUM_PLANES, has_reader
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.deployed.onnx_export import export
 from dvcc.control.eyes import kind_of, make_eyes
@@ -109,8 +109,8 @@ def _detectors(config: ControlConfig, task: Task) -> Sequence[DetectionTask]:
 
 
 def run(config: ControlConfig) -> Path:
-    """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the file of its eyes
-    are beside it.
+    """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the files of its
+    eyes and of the network that reads analysis encodes are beside it.
 
     Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, for unknown eyes, and for boxes of
     another task than detection.
@@ -144,6 +144,7 @@ def run(config: ControlConfig) -> Path:
     planes = None if made is None else ClipPlanes(made[0], samples)
     if planes is not None:
         planes.fill()
+    reads = make_eyes(config.task.model, features="none", every=1, folder=folder) if has_reader(config.task.model) else None
     model = config.control
     L.seed_everything(config.seed, verbose=False)  # again: what fills the caches draws, and a run from full ones does not
     control = ControlNetwork(
@@ -156,7 +157,7 @@ def run(config: ControlConfig) -> Path:
         rates=ALL_RATES if surrogate is None else seen_rates(samples),
         rule=None if rule is None else asdict(rule),
         averaged=model.averaged,
-        analysis=model.analysis,
+        analysis=None if not model.analysis else {} if reads is None else reads[0].settings,
     )
     ladder = LadderTeacher(task, surrogate, samples) if surrogate is not None and config.teacher.ladder else None
     weights = config.teacher
@@ -176,6 +177,7 @@ def run(config: ControlConfig) -> Path:
     path = out / "control.safetensors"
     seen = trained_on(samples.clips, stored)
     control.save(path, {"run": to_dict(config), "trained_on": seen, **versions()})
-    if made is not None:
-        write_atomic(out / made[0].file, made[1].read_bytes())
+    for network in (made, reads if model.analysis else None):
+        if network is not None:
+            write_atomic(out / network[0].file, network[1].read_bytes())
     return export(path)

@@ -16,6 +16,7 @@ from dvcc.media.copied import plan_stream_copy
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
 from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.analysed import AnalysedControl
 from dvcc.rate_control.constant import ConstantQuality
 from dvcc.rate_control.learned import LearnedMap
 from dvcc.rate_control.objects import Objects
@@ -45,7 +46,7 @@ class EncodePlan:
     source: VideoSource
     out: Path
     target_kbps: float
-    controller: AverageBitrate | ConstantQuality | LearnedMap
+    controller: AverageBitrate | AnalysedControl | ConstantQuality | LearnedMap
 
     def __post_init__(self) -> None:
         check_output(self.out, self.source.path)
@@ -76,7 +77,10 @@ class EncodePlan:
         """What will go over the video, in order; a correction only where the target is missed."""
         if self.gives_map:
             return "look", "analysis", "encode", "correction where it is needed"
-        return ("encode",) if isinstance(self.controller, ConstantQuality) else ("first pass", "second pass")
+        if isinstance(self.controller, ConstantQuality):
+            return ("encode",)
+        both = "first pass", "second pass"
+        return both if isinstance(self.controller, AverageBitrate) else (*both, *both)
 
     @property
     def _control(self) -> str:
@@ -86,6 +90,8 @@ class EncodePlan:
         if self.gives_map:
             return "every QP: those of an analysis encode, plus offsets"
         offsets = "offsets on the encoder's own QPs"
+        if isinstance(self.controller, AnalysedControl):
+            return f"{offsets}, by what a network has lost in the encoder's own encode"
         if not isinstance(control, Objects):
             return offsets
         every = control.rule.every(self.picture.height, self.picture.width)

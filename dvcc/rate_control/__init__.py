@@ -12,6 +12,7 @@ from dvcc.codecs.cache import EncodeCache
 from dvcc.control.deployed.runtime import Control
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.analysed import AnalysedControl, controlled
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LearnedMap
@@ -46,11 +47,11 @@ def _control(means: Means) -> Control:
 
 def _learned(means: Means, *, corrected: bool = False) -> RateController:
     control = _control(means)
-    if not control.analysis:
-        return AverageBitrate(means.codec, control=control, corrected=corrected)
-    from dvcc.rate_control.analysed import AnalysedControl
+    if not control.analysis or control.reader is not None:
+        return controlled(control, means.codec, corrected=corrected)
+    from dvcc.rate_control.task_reader import TaskReader
 
-    return AnalysedControl(control, _task(means), means.codec, corrected=corrected)
+    return AnalysedControl(control, means.codec, TaskReader(_task(means)), corrected=corrected)
 
 
 def _task(means: Means) -> Task:

@@ -1,59 +1,145 @@
-"""A trained control that sees an analysis encode: x264's own, as the task's network reads it."""
+"""A trained control that sees an analysis encode: x264's own, as a network reads it."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from dvcc.clip import Clip
-from dvcc.codecs import ABR, X264, EncodedClip, VideoCodec
-from dvcc.control.analysis import analysis_planes
+from dvcc.codecs import ABR, X264, VideoCodec
+from dvcc.codecs.passes import Destination, encode
+from dvcc.control.analysis import NUM_PLANES, Lost, Reader, analysis_planes
 from dvcc.control.deployed.runtime import Control
-from dvcc.media.format import ClipSource
-from dvcc.pixels import as_float
-from dvcc.qp import QPOffsets
-from dvcc.rate_control.base import ClipController, add_encode_cost, encode_near
+from dvcc.errors import ConfigError
+from dvcc.media.format import Planes, Source
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.base import R, RateController, add_encode_cost, encode_near
+from dvcc.rate_control.kept_maps import KeptMaps
 from dvcc.rate_control.offsets import LearnedOffsets
-from dvcc.surrogate.base import log_coding_error
-from dvcc.surrogate.judged import macroblock_degradation
-from dvcc.tasks.base import Task
-from dvcc.tasks.judging import check_finite
+from dvcc.units import macroblock_grid, quarter_turns
+
+_LOOKS_PER_SECOND = 2
 
 
 @dataclass(frozen=True)
-class AnalysedControl(ClipController):
-    """Two encodes by two-pass ABR. The first is x264's alone; the task's network says where it has lost its answer there, and the
-    control decides the offsets of the second. corrected: as of `AverageBitrate`.
+class AnalysedControl(RateController):
+    """Two encodes by two-pass ABR. The first is x264's alone; a network says where it has lost its answer there, and the control
+    decides the offsets of the second. The network reads that, too, and the encode in which it has lost less is kept.
+
+    reader: the network; None: the one that lies beside the control. corrected: as of `AverageBitrate`. Raises `ConfigError` when
+    there is neither.
     """
 
     control: Control
-    task: Task
     codec: VideoCodec = field(default_factory=X264)
+    reader: Reader | None = None
     corrected: bool = False
-    _uncoded: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def encode_clip(self, clip: Clip, target_kbps: float) -> EncodedClip:
-        """See `ClipController.encode_clip`."""
-        plain = self.codec.encode(clip, ABR(target_kbps))
-        offsets = self._offsets(clip, self.planes(clip, plain), target_kbps)
-        coded = encode_near(
-            lambda kbps: self.codec.encode(clip, ABR(kbps, offsets=offsets)), target_kbps, corrected=self.corrected
+    def __post_init__(self) -> None:
+        if self.reader is None:
+            reader_of(self.control)
+
+    def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
+        """See `RateController.encode_into`."""
+        reader, codec = self.reader or reader_of(self.control), self.codec
+        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
+            own = Analysis(reader, source, codec.gop, Path(folder) / "planes")
+            plain = encode(codec, source, ABR(target_kbps), into, watch=own)
+            decided = LearnedOffsets(self.control, source, target_kbps, codec, analysis=own.planes())
+            maps, read = KeptMaps(decided.generate, source, Path(folder) / "offsets"), list[tuple[R, float]]()
+
+            def encode_at(kbps: float) -> R:
+                theirs = Analysis(reader, source, codec.gop)
+                coded = encode(codec, source, ABR(kbps), into, maps, watch=theirs)
+                read.append((coded, theirs.mean()))
+                return coded
+
+            coded = encode_near(encode_at, target_kbps, corrected=self.corrected)
+        lost = next(lost for one, lost in read if one.bits == coded.bits)
+        share = 100 * (1 - lost / own.mean()) if own.mean() else 0.0
+        worse = share <= 0 and not (self.corrected and plain.bitrate_kbps > target_kbps)
+        if worse:
+            into.decided = "the network has lost no less under the control: x264's own encode kept"
+        else:
+            into.decided = f"the network has lost {share:.0f} % less than in x264's own encode"
+        return add_encode_cost(plain if worse else coded, [plain, coded])
+
+
+def reader_of(control: Control) -> Reader:
+    """Return the network that lies beside a control. Raises `ConfigError` where there is none."""
+    if control.reader is None:
+        raise ConfigError(
+            "this control sees what the network of its task has lost, and that is not beside it: evaluate it by "
+            "dvcc evaluate control, with task=NAME"
         )
-        return add_encode_cost(coded, [plain, coded])
+    return control.reader
 
-    @torch.no_grad()
-    def planes(self, clip: Clip, coded: EncodedClip) -> np.ndarray:
-        """Return what the control sees of an analysis encode of `clip`, float32 (T, 3, h, w), see `analysis_planes`."""
-        if clip.digest not in self._uncoded:  # a comparison encodes a clip at many targets, one after the other
-            self._uncoded.clear()
-            self._uncoded[clip.digest] = check_finite(self.task, self.task.predict(as_float(clip.frames)))
-        degradation = macroblock_degradation(self.task, coded.frames, self._uncoded[clip.digest])
-        error = log_coding_error(as_float(coded.frames), as_float(clip.frames))
-        return analysis_planes(degradation.numpy(), error.numpy(), gop=self.codec.gop)
 
-    def _offsets(self, clip: Clip, planes: np.ndarray, target_kbps: float) -> QPOffsets:
-        source = ClipSource(clip)
-        decided = LearnedOffsets(self.control, source, target_kbps, self.codec, analysis=iter(planes))
-        return QPOffsets(np.stack([offsets for _, offsets in decided.generate(source.frames())]).astype(np.int64))
+class Analysis:
+    """What a reader says of an encode while it is made, two looks a second; a `Watch`.
+
+    path: of a file for the planes of every GOP, which would fill the memory; None: only the mean is asked for.
+    """
+
+    def __init__(self, reader: Reader, source: Source, gop: int, path: Path | None = None) -> None:
+        self._reader, self._source, self._gop, self._path = reader, source, gop, path
+        self._every = max(1, round(source.picture.fps / _LOOKS_PER_SECOND))
+        self._uncoded: dict[int, Planes] = {}
+        self._looks: list[Lost] = []
+        self._sum, self._count, self._frames = 0.0, 0, 0
+
+    def uncoded(self, index: int, planes: Planes) -> None:
+        """See `Watch.uncoded`."""
+        if index % self._gop % self._every == 0:
+            self._uncoded[index] = planes
+
+    def coded(self, index: int, planes: Planes) -> None:
+        """See `Watch.coded`."""
+        if index % self._gop == 0:
+            self._close_gop()
+        self._frames = index + 1
+        if index not in self._uncoded:
+            return
+        source, uncoded = self._source, self._uncoded.pop(index)
+        look = self._reader.lost(
+            uncoded,
+            planes,
+            matrix=source.matrix,
+            full_range=source.picture.full_range,
+            quarter_turns=quarter_turns(source.rotation),
+        )
+        self._looks.append(look)
+        self._sum, self._count = self._sum + float(look.degradation.mean()), self._count + 1
+
+    def mean(self) -> float:
+        """Return the mean degradation over all looks."""
+        return self._sum / max(1, self._count)
+
+    def planes(self) -> Iterator[np.ndarray]:
+        """Give every frame what a control sees of its GOP, float32 (3, h, w), see `analysis_planes`."""
+        assert self._path is not None
+        self._close_gop()
+        grid = (NUM_PLANES, *macroblock_grid(self._source.picture.height, self._source.picture.width))
+        with self._path.open("rb") as file:
+            for frame in range(self._frames):
+                if frame % self._gop == 0:
+                    planes = np.fromfile(file, np.float32, int(np.prod(grid))).reshape(grid)
+                yield planes
+
+    def _close_gop(self) -> None:
+        if self._path is not None and self._looks:
+            degradation, log_error = (np.stack(parts) for parts in zip(*self._looks, strict=True))
+            planes = analysis_planes(degradation, log_error, gop=len(self._looks))[0]
+            with self._path.open("ab") as file:
+                file.write(planes.tobytes())
+        self._looks = []
+
+
+def controlled(control: Control, codec: VideoCodec, *, corrected: bool = False) -> RateController:
+    """Return what delivers a trained control's offsets: with an analysis encode before, where it sees one."""
+    if control.analysis:
+        return AnalysedControl(control, codec, corrected=corrected)
+    return AverageBitrate(codec, control=control, corrected=corrected)

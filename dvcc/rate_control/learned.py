@@ -16,9 +16,11 @@ from dvcc.codecs import CRF, X264, VideoCodec
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.codecs.encoder import GivenQPs
 from dvcc.codecs.passes import Destination, EncoderPass, MappedFrame, Progress, encode, no_progress
+from dvcc.codecs.stats import EncodeStats
 from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source, SourceFrame
 from dvcc.qp import MAX_QP, QPMap, fill_skipped_qps
+from dvcc.rate_control.analysed import Analysis, reader_of
 from dvcc.rate_control.base import R, RateController, add_encode_cost, largest_within, needs_correction
 from dvcc.rate_control.kept_maps import KeptMaps, next_map
 from dvcc.rate_control.offsets import LearnedOffsets, reduced_frame
@@ -54,14 +56,23 @@ class LearnedMap(RateController):
 
     def generator(self, source: Source, target_kbps: float, folder: Path, progress: Progress = no_progress) -> QPMapGenerator:
         """What decides every QP of `source`, after an analysis encode into `folder`, near the target by the network's prior."""
-        offsets = LearnedOffsets(self.control, source, target_kbps, self.codec)
-        rate = CRF(_prior_qp(offsets, source, progress))
-        analysis = EncoderPass("analysis", self.codec, source, rate, progress=progress)
         path = folder / "analysis.mkv"
-        with av.open(str(path), "w", format="matroska") as container:
-            stats = analysis.run(source.frames(), container)
+        offsets, stats = analysed_offsets(self.control, source, target_kbps, self.codec, path, progress)
         kept = KeptMaps(offsets.generate, source, folder / "offsets")
         return QPMapGenerator(kept, path, shift_to_target(stats.bitrate_kbps, target_kbps))
+
+
+def analysed_offsets(
+    control: Control, source: Source, target_kbps: float, codec: VideoCodec, path: Path, progress: Progress = no_progress
+) -> tuple[LearnedOffsets, EncodeStats]:
+    """Return what decides the offsets of `source`, after an analysis encode near the target into the Matroska file `path`, and
+    what that came to. A control that sees an analysis encode sees this one."""
+    watch = Analysis(reader_of(control), source, codec.gop, path.with_suffix(".planes")) if control.analysis else None
+    offsets = LearnedOffsets(control, source, target_kbps, codec, analysis=None if watch is None else watch.planes())
+    rate = CRF(_prior_qp(offsets, source, progress))
+    analysis = EncoderPass("analysis", codec, source, rate, progress=progress, watch=watch)
+    with av.open(str(path), "w", format="matroska") as container:
+        return offsets, analysis.run(source.frames(), container)
 
 
 @dataclass(frozen=True)

@@ -119,3 +119,21 @@ def test_a_blur_makes_small_steps(frames):
     small, mean_qps = reduced(frames), torch.tensor([30.0, 30.0])
     steps = [c.delta_qp(small, torch.tensor([-3.0, -2.0]), mean_qps).diff(dim=-1).abs().mean() for c in (rough, smooth)]
     assert steps[1] < 0.4 * steps[0]
+
+
+def test_without_a_picture_it_weighs_planes_and_their_surroundings():
+    torch.manual_seed(0)
+    network = ControlNetwork(width=0, extra_planes=2, blur_sigma=0.0, analysis={})
+    assert sum(parameter.numel() for parameter in network.parameters()) == 3 * 2 + 1
+    planes, frames = torch.randn(1, 1, 2, 9, 12), torch.rand(1, 1, 3, 144, 192)
+    squares = [torch.nn.functional.avg_pool2d(planes[0], side, 1, side // 2, count_include_pad=False) for side in (1, 3, 7)]
+    wanted = centred((0.5 * squares[0][:, 0] - 2.0 * squares[2][:, 1])[None])
+    optimizer, rate = torch.optim.Adam(network.parameters(), lr=0.01), torch.tensor([-3.0])
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = (network.offsets(frames, rate, planes=planes) - wanted).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01 * wanted.square().mean()
+    other = network.offsets(torch.zeros_like(frames), rate + 2, planes=planes)
+    assert torch.equal(network.offsets(frames, rate, planes=planes), other)

@@ -56,7 +56,9 @@ def largest_difference(network: ControlNetwork, control: Control, size: tuple[in
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("shape", [{}, {"width": 8, "blur_sigma": 0.0, "max_delta_qp": 5.0}, {"extra_planes": 3}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"width": 8, "blur_sigma": 0.0, "max_delta_qp": 5.0}, {"extra_planes": 3}, {"width": 0, "extra_planes": 3}]
+)
 def test_the_graph_decides_what_the_network_decides(shape, size):
     network = restless(**shape)
     assert largest_difference(network, deploy(network), size) < 1e-3

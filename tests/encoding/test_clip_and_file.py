@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dvcc import CRF, X264, ConfigError, read_clip
+from dvcc.control.analysis import Lost
+from dvcc.control.deployed.onnx_export import deploy
 from dvcc.control.deployed.stream import ControlStream
 from dvcc.encoding.file import encode_video
 from dvcc.encoding.live import encode_live
@@ -15,10 +17,11 @@ from dvcc.encoding.plan import EncodePlan
 from dvcc.media.format import ClipSource
 from dvcc.media.probe import open_video
 from dvcc.rate_control import Means, build_rate_controller
+from dvcc.rate_control.analysed import AnalysedControl
 from dvcc.rate_control.saliency import GradedSaliency
 from dvcc.tasks import ReconstructionTask
 from tests.conftest import make_scene
-from tests.videos import lively, write_video
+from tests.videos import lively, lively_network, write_video
 
 KBPS = 200.0
 
@@ -38,12 +41,25 @@ def encode_file(video, out, controller):
     return encode_video(EncodePlan(open_video(video), out, KBPS, controller))
 
 
+class Distance:
+    """Reads what a picture has lost off its luma."""
+
+    def lost(self, uncoded, coded, **tags):
+        error = np.abs(uncoded[0].astype(int) - coded[0])
+        error = np.pad(error, [(0, -side % 16) for side in error.shape])
+        degradation = error.reshape(error.shape[0] // 16, 16, -1, 16).mean((1, 3)) / 255
+        return Lost(degradation.clip(1e-4), np.log(degradation + 1e-3))
+
+
 def controller_of(name, threads=2):
+    if name == "analysed":
+        network = lively_network(extra_planes=3, width=0, analysis={})
+        return AnalysedControl(deploy(network), X264("veryfast", gop=10, threads=threads), Distance())
     return build_rate_controller(name, Means(X264("veryfast", gop=10, threads=threads), lively()))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (66, 130), (144, 176)])
-@pytest.mark.parametrize("name", ["abr2", "objects", "learned", "learned_map_corrected"])
+@pytest.mark.parametrize("name", ["abr2", "objects", "learned", "learned_map_corrected", "analysed"])
 def test_a_whole_file_and_the_same_file_as_a_clip_are_the_same_bytes(tmp_path, name, size):
     video, controller = write_source(tmp_path / "in.mp4", size=size), controller_of(name)
     result = encode_file(video, tmp_path / "out.mp4", controller)

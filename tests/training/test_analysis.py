@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import default_collate
 
 from dvcc.codecs import ABR, X264
+from dvcc.codecs.passes import Memory, encode
 from dvcc.config.build import build_task
 from dvcc.control import module
 from dvcc.control import training as control
@@ -17,8 +18,16 @@ from dvcc.control.analysis import NUM_PLANES, analysis_planes
 from dvcc.control.deployed.runtime import load_control
 from dvcc.control.network import ControlNetwork, load_network
 from dvcc.errors import ConfigError
+from dvcc.media.format import ClipSource
+from dvcc.pixels import as_float
 from dvcc.rate_control import Means, build_rate_controller
+from dvcc.rate_control.analysed import AnalysedControl, Analysis
+from dvcc.rate_control.offsets import LearnedOffsets
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.surrogate import load_surrogate
+from dvcc.surrogate.base import log_coding_error
+from dvcc.surrogate.judged import macroblock_degradation
+from dvcc.tasks import OpticalFlowTask
 from tests.training.conftest import configure, losses, samples_of
 
 
@@ -35,44 +44,81 @@ def test_planes_say_what_a_macroblock_has_lost_beside_the_others():
     assert np.isfinite(nothing).all() and (nothing[0, 0] == -1).all()
 
 
-def test_a_control_learns_from_an_analysis_and_codes_with_one(tiny, trained, tmp_path, monkeypatch):
-    """The offsets that it is taught are those of a descent; deployed, it reads what the task has lost in a real encode."""
-    monkeypatch.setattr("dvcc.control.descent._STEPS", 10)  # enough to be a descent
+@pytest.fixture(scope="module")
+def analysed(tiny, trained, tmp_path_factory):
+    """A control that was taught by descents: its file, and how it was configured."""
+    out = tmp_path_factory.mktemp("analysed")
     words = ["task=reconstruction", f"surrogate={trained}", "teacher.surrogate=0", "teacher.ladder=1", "control.analysis=true"]
-    words += ["trainer.max_steps=40", "learning_rate=0.03", "control.blur_sigma=0", f"data.cache={tmp_path}/cache"]
-    config = configure("control", [*tiny, "data.crops_per_clip=1", "data.max_clips=2"], tmp_path, *words)
-    runnable = load_control(control.run(config))
-    told = list(losses(tmp_path, term="ladder").values())
-    assert sum(told[-10:]) < 0.6 * sum(told[:10])
-    assert runnable.analysis and runnable.extra_planes == NUM_PLANES
+    words += ["trainer.max_steps=40", "learning_rate=0.03", "control.blur_sigma=0", f"data.cache={out}/cache"]
+    config = configure("control", [*tiny, "data.crops_per_clip=1", "data.max_clips=2"], out, *words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dvcc.control.descent._STEPS", 10)  # enough to be a descent
+        return control.run(config), config
 
-    clip, task = samples_of(config).clips[0], build_task(config.task).eval()
+
+def test_a_control_learns_what_descents_say_of_an_analysis(analysed):
+    path, _ = analysed
+    told = list(losses(path.parent, term="ladder").values())
+    assert sum(told[-10:]) < 0.6 * sum(told[:10])
+
+
+def test_offsets_come_from_what_the_task_has_lost_in_a_real_encode(analysed):
+    path, config = analysed
+    runnable, clip, task = load_control(path), samples_of(config).clips[0], build_task(config.task).eval()
+    assert runnable.analysis and runnable.reader is None and runnable.extra_planes == NUM_PLANES
     controller = build_rate_controller("learned", Means(control=runnable, task=task))
-    plain = X264().encode(clip, ABR(150.0))
-    planes = controller.planes(clip, plain)
-    assert planes.shape == (clip.num_frames, NUM_PLANES, clip.height // 16, clip.width // 16) and planes.std() > 0.1
-    given = []
-    monkeypatch.setattr(X264, "encode", lambda self, clip, rate: given.append(rate) or plain)
     coded = controller.encode(clip, 150.0)
-    assert coded.num_encodes == 2 * plain.num_encodes and given[0] == ABR(150.0)
-    # As the network itself decides.
-    network, _ = load_network(tmp_path / "control.safetensors")
+    plain = X264().encode(clip, ABR(150.0))
+    assert coded.num_encodes == 2 * plain.num_encodes
+    # As the network itself decides, from looks at some frames.
+    before, after = (as_float(frames) for frames in (clip.frames, plain.frames))
+    degradation = macroblock_degradation(task, after, task.predict(before))
+    planes = analysis_planes(degradation.numpy(), log_coding_error(after, before).numpy(), gop=8)
+    network, _ = load_network(path.with_suffix(".safetensors"))
     log_bpp = torch.tensor([150e3 / float(clip.fps) / clip.height / clip.width]).log()
     with torch.no_grad():
-        offsets = network.offsets(clip.frames[None], log_bpp, planes=torch.from_numpy(planes)[None])[0]
+        offsets = network.offsets(clip.frames[None], log_bpp, planes=torch.from_numpy(planes)[None])[0].numpy()
     assert offsets.std() > 0.3
-    assert np.abs(given[1].offsets.values - offsets.numpy()).max() < 1.0  # rounded, from the planes instead of RGB
+    watch = Analysis(TaskReader(task), ClipSource(clip), 8, path.parent / "planes")
+    assert X264().encode(clip, ABR(150.0)).bits == encode(X264(), ClipSource(clip), ABR(150.0), Memory(), watch=watch).bits
+    seen = np.stack(list(watch.planes()))
+    assert seen.shape == planes.shape and np.corrcoef(seen.ravel(), planes.ravel())[0, 1] > 0.9
+    decided = LearnedOffsets(runnable, ClipSource(clip), 150.0, X264(), analysis=iter(planes))
+    asked = np.stack([values for _, values in decided.generate(ClipSource(clip).frames())])
+    assert np.abs(asked - offsets).max() < 1.0  # rounded, from the planes instead of RGB
 
+
+def test_the_encode_in_which_less_is_lost_is_kept(analysed, monkeypatch):
+    path, config = analysed
+    clip, task = samples_of(config).clips[0], build_task(config.task).eval()
+    controller = AnalysedControl(load_control(path), X264(), TaskReader(task))
+    plain, kept = X264().encode(clip, ABR(150.0)), []
+    for means in ((1.0, 2.0), (2.0, 1.0)):  # of x264's own encode, and of the other
+        given = {True: means[0], False: means[1]}
+        monkeypatch.setattr(Analysis, "mean", lambda self, given=given: given[self._path is not None])
+        into = Memory()
+        kept.append((controller.encode(clip, 150.0, into), into.decided))
+    assert kept[0][0].bitstream == plain.bitstream != kept[1][0].bitstream
+    assert "own encode kept" in kept[0][1] and "50 % less" in kept[1][1]
+
+
+def test_what_cannot_read_an_analysis_is_refused(analysed):
+    path, config = analysed
+    runnable, clip = load_control(path), samples_of(config).clips[0]
     with pytest.raises(ConfigError, match="sees an analysis encode"):
         build_rate_controller("learned_vbv", Means(control=runnable)).encode(clip, 150.0)
     with pytest.raises(ConfigError, match="need a task"):
         build_rate_controller("learned", Means(control=runnable))
+    with pytest.raises(ConfigError, match="not beside it"):
+        AnalysedControl(runnable, X264())
+    with pytest.raises(ConfigError, match="neighbouring frames"):
+        TaskReader(OpticalFlowTask())
 
 
 def test_a_training_sees_what_the_ladder_lost_at_x264s_own_qps(tiny, trained, tmp_path):
     config = configure("control", [*tiny, "data.crops_per_clip=1"], tmp_path, "task=reconstruction", f"surrogate={trained}")
     samples, task = samples_of(config, baselines=2), build_task(config.task)
-    network = ControlNetwork(width=8, extra_planes=NUM_PLANES, analysis=True)
+    network = ControlNetwork(width=8, extra_planes=NUM_PLANES, analysis={})
     teachers = module.Teachers(load_surrogate(trained)[0])
     stage = module.ControlModule(network, teachers, task, samples, rates_per_clip=3, learning_rate=1e-3)
     seen = stage.clip_cache(0).seen

@@ -22,13 +22,22 @@ from torch import nn
 from dvcc._files import write_atomic
 from dvcc._guard import guarded
 from dvcc.control.deployed.runtime import NO_DIGEST, Control
-from dvcc.control.network import ControlNetwork, load_network
+from dvcc.control.network import CONTEXTS, ControlNetwork, load_network
 from dvcc.networks.onnx_graph import Graph
 
 
-def _network(graph: Graph, network: ControlNetwork) -> str:
-    """Add `ControlNetwork.forward`; returns the name of its output (N, 1, h, w)."""
-    config, first = network.config, network.stem[0]
+def _contexts(graph: Graph) -> str:
+    """Add the planes and their means over squares of macroblocks."""
+    means = ["planes"]
+    for side in CONTEXTS[1:]:
+        shape: dict[str, Any] = {"kernel_shape": [side, side], "pads": [side // 2] * 4}
+        means.append(graph.add("AveragePool", "planes", count_include_pad=0, **shape))
+    return graph.add("Concat", *means, axis=1)
+
+
+def _features(graph: Graph, network: ControlNetwork) -> str:
+    """Add the features (N, width, h, w) of the picture."""
+    first = network.stem[0]
     assert isinstance(first, nn.Conv2d) and first.bias is not None
     # A convolution of [small - 0.5, small - previous] is one of [small, previous].
     of_small, of_change = first.weight.chunk(2, 1)
@@ -43,7 +52,7 @@ def _network(graph: Graph, network: ControlNetwork) -> str:
     inputs = [graph.scaled("log_bpp", less=-3, over=2), graph.scaled("mean_qp", less=32, over=10), at_start, in_gop]
     hidden = graph.silu(graph.linear(graph.add("Concat", *inputs, axis=1), network.modulate[0]))
     scales = graph.linear(hidden, network.modulate[2])
-    width = config["width"]
+    width = network.config["width"]
 
     def part(index: int) -> str:
         """(N, width, 1, 1)."""
@@ -54,6 +63,13 @@ def _network(graph: Graph, network: ControlNetwork) -> str:
         scale = graph.add("Add", part(2 * index), graph.constant(1.0))
         moved = graph.add("Add", graph.add("Mul", graph.conv(features, block), scale), part(2 * index + 1))
         features = graph.add("Add", features, graph.silu(moved))
+    return features
+
+
+def _network(graph: Graph, network: ControlNetwork) -> str:
+    """Add `ControlNetwork.forward`; returns the name of its output (N, 1, h, w)."""
+    config = network.config
+    features = _features(graph, network) if config["width"] else _contexts(graph)
     decided = graph.conv(features, network.head)
     mean = graph.add("ReduceMean", decided, graph.constant(np.array([1, 2, 3])), keepdims=1)
     delta = graph.add("Tanh", graph.add("Sub", decided, mean))

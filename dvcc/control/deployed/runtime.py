@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dvcc.control.analysis import load_reader
 from dvcc.control.eyes import load_eyes
 from dvcc.control.eyes.base import open_session
 from dvcc.control.eyes.painting import Rule
@@ -25,10 +26,11 @@ class Control:
     config: how its network was built, and what it was trained on. extra_planes: numbers per macroblock that it takes besides the
     picture. eyes: what sees them, None if there are none. rates: least and most bits per pixel that it was trained at, None if
     that is not known. averaged: whether offsets are the mean over the GOP so far. rule: the plain rule whose offsets its own are
-    added to, None where they stand alone. analysis: whether the last of its planes are those of an analysis encode.
+    added to, None where they stand alone. analysis: whether the last of its planes are those of an analysis encode. reader: the
+    network that reads one, None where there is none or its task has to.
 
-    folder: where the file of its eyes is looked for first. Raises `CheckpointError` for what is no control, or damaged, or
-    without its eyes.
+    folder: where the files of its eyes and its reader are looked for first. Raises `CheckpointError` for what is no control, or
+    damaged, or without these.
     """
 
     def __init__(self, model: bytes, *, name: str, folder: Path | None = None) -> None:
@@ -42,10 +44,11 @@ class Control:
         self.config: dict[str, Any] = json.loads(stored["config"])
         network = self.config["control"]
         self.extra_planes, self.rates = int(network["extra_planes"]), network.get("rates")
-        self.averaged, self.analysis = bool(network.get("averaged", True)), bool(network.get("analysis"))
+        self.averaged, self.analysis = bool(network.get("averaged", True)), "analysis" in network
         self.rule = Rule(**network["rule"]) if "rule" in network else None
         beside = [] if folder is None else [folder]
         self.eyes = load_eyes(network["eyes"], beside=beside, control=name) if "eyes" in network else None
+        self.reader = load_reader(network["analysis"], beside=beside, control=name) if self.analysis else None
         self._prior = np.array(json.loads(stored["prior"]))
 
     def mean_qp(self, small: np.ndarray, log_bpp: float) -> float:

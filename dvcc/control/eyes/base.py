@@ -60,7 +60,8 @@ class Eyes(AbstractBase):
 
     name: for `eyes.name`. file: of the ONNX file that lies beside a control. choices: names of values inside the network by
     what `eyes.features` calls them. answers: names of its outputs. answer_planes, channels: how many planes come from its
-    answers, and from each choice of features. gains: by which the features of a choice are multiplied, to be about 1.
+    answers, and from each choice of features. gains: by which the features of a choice are multiplied, to be about 1. segments:
+    whether the first map of a look is how probable each class is.
     """
 
     name: ClassVar[str]
@@ -70,6 +71,7 @@ class Eyes(AbstractBase):
     choices: ClassVar[Mapping[str, tuple[str, ...]]]
     channels: ClassVar[Mapping[str, int]]
     gains: ClassVar[Mapping[str, float]]
+    segments: ClassVar[bool] = False
 
     def __init__(self, model: bytes, *, features: str | None = None, every: int = 1) -> None:
         if features is not None and features not in self.choices:

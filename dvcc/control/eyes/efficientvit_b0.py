@@ -20,6 +20,7 @@ class EfficientViTEyes(Eyes):
 
     name = "efficientvit_b0"
     file = "efficientvit_b0.onnx"
+    segments = True
     answers = ("logits",)
     answer_planes = CLASSES
     choices: ClassVar = {"backbone": ("stride_8", "stride_16", "stride_32"), "none": ()}
