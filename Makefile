@@ -23,7 +23,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml setup.py
 demo: $(VENV)/.installed
 	$(BIN)/dvcc compare examples/street.mp4 --target-kbps 60 --task detection --model nanodet_plus --out runs/demo/compare
 	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120 out=runs/demo/surrogate
-	$(BIN)/python train.py control task=segmentation $(DEMO) trainer.max_steps=300 learning_rate=0.003 \
+	$(BIN)/python train.py control task=segmentation $(DEMO) \
 		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO) data.shots=true \
 		checkpoint=runs/demo/control/control.onnx out=runs/demo/evaluation

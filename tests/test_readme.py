@@ -12,7 +12,7 @@ import pytest
 
 from dvcc import CRF, X264, QPMap, read_clip
 from dvcc.cli import build_parser, main
-from dvcc.config.describe import flat_settings
+from dvcc.config.describe import GROUPS, flat_settings
 from dvcc.config.parse import COMMANDS, parse
 from dvcc.networks.sources import CHECKPOINTS, control_path
 from tests.conftest import make_scene
@@ -139,9 +139,8 @@ def keys(code: str) -> list[str]:
 def unknown(program: str, stage: str, key: str) -> bool:
     """Whether a stage has neither a group nor a setting of this name."""
     settings = [name for name, _ in flat_settings(COMMANDS[program][stage])]
-    return (
-        key not in settings and not any(name.startswith(f"{key}.") for name in settings) and key not in ("resolution", "scenario")
-    )
+    inside = any(name.startswith(f"{key}.") for name in settings)
+    return key not in settings and not inside and key not in GROUPS[program, stage]
 
 
 def test_make_demo_runs_the_three_commands_of_the_pages():

@@ -227,6 +227,11 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
 
     target = target_of(arguments.target_kbps)
     control = _control(arguments, controller, checkpoint)
+    if getattr(control, "analysis", False):
+        raise ConfigError(
+            "this control sees an encode of the whole video first, and a stream is coded once: choose --task detection, "
+            "--controller abr, or another --checkpoint"
+        )
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)

@@ -33,7 +33,7 @@ _TRAINING: dict[str, tuple[str, ...]] = {
 
 GROUPS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("train", "surrogate"): _TRAINING,
-    ("train", "control"): _TRAINING,
+    ("train", "control"): {**_TRAINING, "recipe": _ANY},
     ("train", "student"): {"task": ("detection", "segmentation")},
     ("train", "flow"): {},
     ("evaluate", "control"): {

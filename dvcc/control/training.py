@@ -25,7 +25,7 @@ from dvcc.control.eyes.base import SCORES
 from dvcc.control.eyes.painting import Rule, load_rule
 from dvcc.control.ladder import LadderTeacher
 from dvcc.control.module import BASELINES, ControlModule, Teachers
-from dvcc.control.network import ControlNetwork
+from dvcc.control.network import ControlNetwork, load_network
 from dvcc.control.pictures import ControlPictures
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
@@ -108,6 +108,17 @@ def _detectors(config: ControlConfig, task: Task) -> Sequence[DetectionTask]:
     return [DetectionTask(model=model).eval() for model in config.teacher.detectors] or [task]
 
 
+def _start(control: ControlNetwork, path: str) -> dict[str, Any]:
+    """Give `control` the weights of a trained one, and return what that stores. Raises `ConfigError` for one of another shape."""
+    trained, stored = load_network(path)
+    ours = ("gop", "rates", "analysis")  # which a control is told, or which says who reads an analysis: not its shape
+    shapes = [{k: v for k, v in network.config.items() if k not in ours} for network in (trained, control)]
+    if shapes[0] != shapes[1] or ("analysis" in trained.config) != ("analysis" in control.config):
+        raise ConfigError(f"{path} is a control of {trained.config}, and {control.config} is asked for: set the same control.*")
+    control.load_state_dict(trained.state_dict())
+    return stored
+
+
 def run(config: ControlConfig) -> Path:
     """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the files of its
     eyes and of the network that reads analysis encodes are beside it.
@@ -159,6 +170,7 @@ def run(config: ControlConfig) -> Path:
         averaged=model.averaged,
         analysis=None if not model.analysis else {} if reads is None else reads[0].settings,
     )
+    begun_from = [] if config.start is None else [_start(control, config.start)]
     ladder = LadderTeacher(task, surrogate, samples) if surrogate is not None and config.teacher.ladder else None
     weights = config.teacher
     teachers = Teachers(surrogate, ladder, boxes, weights.surrogate, weights.ladder, weights.boxes)
@@ -175,7 +187,7 @@ def run(config: ControlConfig) -> Path:
     pictures = ControlPictures(lambda: frames.at_step(0, 0), out / "pictures", every=config.logger.pictures_every)
     fit(module, frames, plan, callbacks=[pictures])
     path = out / "control.safetensors"
-    seen = trained_on(samples.clips, stored)
+    seen = trained_on(samples.clips, stored, *begun_from)
     control.save(path, {"run": to_dict(config), "trained_on": seen, **versions()})
     for network in (made, reads if model.analysis else None):
         if network is not None:

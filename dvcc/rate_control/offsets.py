@@ -88,8 +88,8 @@ class LearnedOffsets(OffsetGenerator):
     ) -> None:
         if control.analysis and analysis is None:
             raise ConfigError(
-                "this control sees an analysis encode as a network reads it, and here none is made: it is for files that "
-                "dvcc encode delivers as offsets, and for controllers=[learned] of dvcc evaluate control"
+                "this control sees an analysis encode, which is made of whole files and clips: give it to dvcc encode, or to "
+                "controllers=[learned] of dvcc evaluate control"
             )
         self._analysis = analysis
         picture, self._source, self._gop = source.picture, source, codec.gop

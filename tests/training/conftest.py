@@ -31,6 +31,8 @@ def losses(out, *, term: str = "loss") -> dict[int, float]:
 
 def configure(stage: str, tiny: list[str], out, *words: str):
     always = ["logger.every_n_steps=1", "logger.pictures_every=1000", f"out={out}", "trainer.accelerator=cpu"]
+    if stage == "control" and not any(word.startswith("recipe=") for word in words):
+        always.append("recipe=surrogate")
     return parse("train", [stage, *tiny, *always, *words])[1]
 
 

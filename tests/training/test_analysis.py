@@ -102,6 +102,20 @@ def test_the_encode_in_which_less_is_lost_is_kept(analysed, monkeypatch):
     assert "own encode kept" in kept[0][1] and "50 % less" in kept[1][1]
 
 
+def test_a_control_goes_on_from_another(analysed, tiny, tmp_path):
+    path, config = analysed
+    start = path.with_suffix(".safetensors")
+    words = ["task=reconstruction", f"surrogate={config.surrogate}", "teacher.surrogate=0", "teacher.ladder=1"]
+    words += [f"data.cache={config.data.cache}", "data.crops_per_clip=1", "data.max_clips=2", "control.blur_sigma=0"]
+    words += [f"start={start}", "trainer.max_steps=1", "learning_rate=1e-9"]
+    gone_on = control.run(configure("control", tiny, tmp_path, *words, "control.analysis=true"))
+    before, after = (load_network(file)[0] for file in (start, gone_on.with_suffix(".safetensors")))
+    for a, b in zip(before.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"set the same control"):
+        control.run(configure("control", tiny, tmp_path / "other", *words))
+
+
 def test_what_cannot_read_an_analysis_is_refused(analysed):
     path, config = analysed
     runnable, clip = load_control(path), samples_of(config).clips[0]
