@@ -71,7 +71,8 @@ def measured(video: str, size: tuple[int, int], seconds: float, rounds: int, fol
     gop, threads = str(units.gop_of_a_second(looked)), str(max(1, 3 * (os.cpu_count() or 1) // 2))
     coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps}k", "-g", gop]
     coded += ["-threads", threads, "-passlogfile", folder / "log", "-an"]
-    words = ["encode", source, folder / "ours.mp4", "--target-kbps", kbps, "--task", "segmentation", "--threads", threads]
+    words = ["encode", source, folder / "ours.mp4", "--target-kbps", kbps, "--threads", threads]
+    words += ["--task", "detection", "--controller", "learned"]
     jobs: dict[str, list[list[object]]] = {
         "ffmpeg": [[*coded, "-pass", 1, "-f", "null", os.devnull], [*coded, "-pass", 2, folder / "theirs.mp4"]],
         "zero": [[sys.executable, "-c", ZERO, *words]],

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dvcc.codecs import ABR, X264, VideoCodec
-from dvcc.codecs.passes import Destination, encode
+from dvcc.codecs.passes import Destination, Maps, encode
 from dvcc.control.analysis import NUM_PLANES, Lost, Reader, analysis_planes
 from dvcc.control.deployed.runtime import Control
 from dvcc.errors import ConfigError
@@ -29,8 +29,8 @@ class AnalysedControl(RateController):
     """Two encodes by two-pass ABR. The first is x264's alone; a network says where it has lost its answer there, and the control
     decides the offsets of the second. The network reads that, too, and the encode in which it has lost less is kept.
 
-    reader: the network; None: the one that lies beside the control. corrected: as of `AverageBitrate`. Raises `ConfigError` when
-    there is neither.
+    reader: the network; None: the one that lies beside the control. corrected: each of the two as of `AverageBitrate`. Raises
+    `ConfigError` when there is neither.
     """
 
     control: Control
@@ -47,25 +47,28 @@ class AnalysedControl(RateController):
         reader, codec = self.reader or reader_of(self.control), self.codec
         with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
             own = Analysis(reader, source, codec.gop, Path(folder) / "planes")
-            plain = encode(codec, source, ABR(target_kbps), into, watch=own)
+
+            def near(maps: Maps | None, first: Analysis | None = None) -> tuple[R, float]:
+                """Return an encode near the target, and how much was lost in it; `first` is shown the uncorrected one."""
+                read: list[tuple[R, float]] = []
+
+                def encode_at(kbps: float) -> R:
+                    watch = Analysis(reader, source, codec.gop) if first is None or read else first
+                    coded = encode(codec, source, ABR(kbps), into, maps, watch=watch)
+                    read.append((coded, watch.mean()))
+                    return coded
+
+                coded = encode_near(encode_at, target_kbps, corrected=self.corrected)
+                return coded, next(lost for one, lost in read if one.bits == coded.bits)
+
+            plain, lost_by_x264 = near(None, own)
             decided = LearnedOffsets(self.control, source, target_kbps, codec, analysis=own.planes())
-            maps, read = KeptMaps(decided.generate, source, Path(folder) / "offsets"), list[tuple[R, float]]()
-
-            def encode_at(kbps: float) -> R:
-                theirs = Analysis(reader, source, codec.gop)
-                coded = encode(codec, source, ABR(kbps), into, maps, watch=theirs)
-                read.append((coded, theirs.mean()))
-                return coded
-
-            coded = encode_near(encode_at, target_kbps, corrected=self.corrected)
-        lost = next(lost for one, lost in read if one.bits == coded.bits)
-        share = 100 * (1 - lost / own.mean()) if own.mean() else 0.0
-        worse = share <= 0 and not (self.corrected and plain.bitrate_kbps > target_kbps)
-        if worse:
-            into.decided = "the network has lost no less under the control: x264's own encode kept"
+            coded, lost = near(KeptMaps(decided.generate, source, Path(folder) / "offsets"))
+        if lost < lost_by_x264:
+            into.decided = f"the network has lost {100 * (1 - lost / lost_by_x264):.0f} % less than in x264's own encode"
         else:
-            into.decided = f"the network has lost {share:.0f} % less than in x264's own encode"
-        return add_encode_cost(plain if worse else coded, [plain, coded])
+            into.decided = "the network has lost no less under the control: x264's own encode kept"
+        return add_encode_cost(coded if lost < lost_by_x264 else plain, [plain, coded])
 
 
 def reader_of(control: Control) -> Reader:
