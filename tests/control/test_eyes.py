@@ -223,7 +223,8 @@ def test_unknown_eyes_and_features_are_said(tmp_path):
     assert make_eyes("none", features=None, every=1, folder=tmp_path) is None
 
 
-def test_a_control_finds_its_own_eyes_and_no_others(tmp_path):
+def test_a_control_finds_its_own_eyes_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("dvcc.control.eyes.CHECKPOINTS", tmp_path / "published")  # which holds others of the same name
     eyes = EfficientViTEyes(to_onnx(segmenter()))
     (tmp_path / "control.onnx").write_bytes(control_to_onnx(lively(eyes), {}))
     with pytest.raises(CheckpointError, match=r"control\.onnx sees through efficientvit_b0\.onnx, which is not beside it"):
