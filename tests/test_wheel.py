@@ -100,3 +100,7 @@ def test_configs_and_checkpoints_are_inside(wheel):
     inside = zipfile.ZipFile(wheel).namelist()
     assert {f"dvcc/{path.relative_to(ROOT)}" for path in packaged} <= set(inside)
     assert not [name for name in inside if not name.startswith(("dvcc/", "dvcc-"))]
+
+
+def test_type_checkers_are_told_that_the_package_is_typed(wheel):
+    assert "dvcc/py.typed" in zipfile.ZipFile(wheel).namelist()
