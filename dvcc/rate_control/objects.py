@@ -136,19 +136,30 @@ class ObjectStream:
     """Offsets for the pictures of a video, in order: either GOP by GOP with what follows within the GOP known (`decide`), or each
     picture as it comes (`decide_next`). Memory does not grow with the video.
 
-    quarter_turns: by which a player turns the picture anticlockwise; the detector is shown it upright. painted: values (h, w) of
+    quarter_turns: by which a player turns the picture anticlockwise; the detector is shown it upright. mirrored: whether a player
+    then mirrors it, for the zones. painted: values (h, w) of
     the pictures that were decided last.
     """
 
     def __init__(
-        self, objects: Objects, *, height: int, width: int, matrix: Matrix, full_range: bool, quarter_turns: int = 0
+        self,
+        objects: Objects,
+        *,
+        height: int,
+        width: int,
+        matrix: Matrix,
+        full_range: bool,
+        quarter_turns: int = 0,
+        mirrored: bool = False,
     ) -> None:
         self.objects, self.height, self.width = objects, height, width
         self.matrix, self.full_range, self.quarter_turns = matrix, full_range, quarter_turns
         self.every = objects.rule.every(height, width)
         self.seen, self.painted = Seen(), list[np.ndarray]()
         self._size = shown_size(height, width, side=objects.rule.side)
-        self._zones = None if objects.zones is None else objects.zones.on_grid(height, width, quarter_turns=quarter_turns)
+        self._zones = None
+        if objects.zones is not None:
+            self._zones = objects.zones.on_grid(height, width, quarter_turns=quarter_turns, mirrored=mirrored)
         self._last: Boxes | None = None
         self._speeds = np.zeros((0, 4), np.float32)
         self._number = 0

@@ -16,6 +16,7 @@ from dvcc.control.deployed.stream import CHUNK, ControlStream, chunks, reduced_p
 from dvcc.control.eyes.base import Look
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes, Source, SourceFrame
+from dvcc.media.source import VideoSource
 from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP
 from dvcc.rate_control.objects import Objects, ObjectStream
@@ -193,6 +194,7 @@ def begin_objects(objects: Objects, source: Source) -> ObjectStream:
         matrix=source.matrix,
         full_range=picture.full_range,
         quarter_turns=quarter_turns(source.rotation),
+        mirrored=isinstance(source, VideoSource) and source.mirrored,
     )
 
 

@@ -40,10 +40,13 @@ class Zones:
                 "frame of this video, at any size"
             )
 
-    def on_grid(self, height: int, width: int, *, quarter_turns: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def on_grid(
+        self, height: int, width: int, *, quarter_turns: int = 0, mirrored: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """bool (ceil(H/16), ceil(W/16)), twice: the macroblocks of a stored H x W picture that always count, and those that never
-        do: what covers most of each. quarter_turns: by which a player turns the stored picture anticlockwise."""
-        stored = np.rot90(self.kinds, -quarter_turns)
+        do: what covers most of each. quarter_turns: by which a player turns the stored picture anticlockwise. mirrored: whether
+        it then mirrors it, left and right."""
+        stored = np.rot90(self.kinds[:, ::-1] if mirrored else self.kinds, -quarter_turns)
         places = [((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip((height, width), stored.shape, strict=True)]
         pixels = stored[places[0]][:, places[1]]
         starts = [np.arange(count) * MACROBLOCK for count in macroblock_grid(height, width)]

@@ -54,13 +54,13 @@ def packets_of(path):
         return [bytes(packet) for packet in container.demux(video=0) if packet.size]
 
 
-def test_zones_of_another_shape_are_refused_before_anything_is_written(place, capsys):
+def test_zones_of_another_shape_are_refused_before_anything_is_written(place, detector, capsys):
     video = write_video(place / "turned.mp4", frames=4, rotation=90)
     for words in (
         ["encode", "in.mp4", "out.mp4"],
         ["encode", "in.mp4", "out.mp4", "--live"],
         ["export", "in.mp4", "--format", "nvenc", "--out", "out.bin"],
-        ["compare", "in.mp4", "--task", "detection", "--out", "out"],
+        ["compare", "in.mp4", "--task", "detection", "--model", str(detector), "--out", "out"],
     ):
         assert main([*words, *RATE, "--zones", "upright.png"]) == 2
         err = capsys.readouterr().err

@@ -80,6 +80,8 @@ def test_zones_are_painted_over_the_upright_picture(turns, tmp_path):
     shown = np.zeros(np.rot90(always, turns).shape, bool)
     shown[:1, :2] = True
     assert (np.rot90(always, turns) == shown).all()
+    mirrored, _ = zones.on_grid(48, 80, quarter_turns=turns, mirrored=True)
+    assert (np.rot90(mirrored, turns)[:, ::-1] == shown).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA", "LA", "P", "I;16"])
