@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dvcc.codecs import X264, VideoCodec
 from dvcc.codecs.cache import EncodeCache
+from dvcc.control.analysis import Reader
 from dvcc.control.deployed.runtime import Control
 from dvcc.errors import ConfigError
 from dvcc.rate_control.abr import AverageBitrate
-from dvcc.rate_control.analysed import AnalysedControl, controlled
+from dvcc.rate_control.analysed import AnalysedControl, CodedTwice
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LearnedMap
@@ -45,13 +46,20 @@ def _control(means: Means) -> Control:
     return _needed(means.control, Control, "a learned controller needs a trained control: set checkpoint=PATH")
 
 
-def _learned(means: Means, *, corrected: bool = False) -> RateController:
+def _learned(means: Means, *, corrected: bool = False, checked: bool = True) -> RateController:
     control = _control(means)
-    if not control.analysis or control.reader is not None:
-        return controlled(control, means.codec, corrected=corrected)
+    if not control.analysis:
+        return AverageBitrate(means.codec, control=control, corrected=corrected)
+    return AnalysedControl(control, means.codec, _reader(means), corrected=corrected, checked=checked)
+
+
+def _reader(means: Means) -> Reader:
+    """What reads encodes: the network that lies beside a control, or the task."""
+    if means.control is not None and means.control.reader is not None:
+        return means.control.reader
     from dvcc.rate_control.task_reader import TaskReader
 
-    return AnalysedControl(control, means.codec, TaskReader(_task(means)), corrected=corrected)
+    return TaskReader(_task(means))
 
 
 def _task(means: Means) -> Task:
@@ -115,6 +123,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "abr1_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True),
     "abr2": lambda means: AverageBitrate(means.codec),
     "abr2_corrected": lambda means: AverageBitrate(means.codec, corrected=True),
+    "abr2_twice": lambda means: CodedTwice(_reader(means), means.codec),
     "abr2_no_psy": lambda means: _without(means.codec, psy="0"),
     "abr2_no_aq": lambda means: _without(means.codec, **{"aq-mode": "0"}),
     "crf": lambda means: ConstantRateFactor(means.codec),
@@ -134,6 +143,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "search": lambda means: _ladder(means, search=True),
     "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),
+    "learned_unchecked": lambda means: _learned(means, checked=False),
     "learned_map": lambda means: LearnedMap(_control(means), means.codec),
     "learned_map_corrected": lambda means: LearnedMap(_control(means), means.codec, corrected=True),
     "learned_vbv": lambda means: AverageBitrate(means.codec, control=_control(means), vbv=True),

@@ -25,7 +25,7 @@ from dvcc.tasks import ReconstructionTask, build_task
 from tests.conftest import make_scene
 
 LIMITS = {"abr1": 1, "abr2": 2, "abr2_no_psy": 2, "abr2_no_aq": 2, "abr2_corrected": 4, "learned": 2, "learned_corrected": 4}
-LIMITS |= {"learned_map": 2, "learned_map_corrected": 3}
+LIMITS |= {"learned_map": 2, "learned_map_corrected": 3, "learned_unchecked": 2, "abr2_twice": 4}
 LIMITS |= {
     "abr1_vbv": 1,
     "learned_vbv": 1,
