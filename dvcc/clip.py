@@ -60,9 +60,20 @@ class Clip:
             raise ConfigError(f"fps must be positive, got {self.fps}")
         object.__setattr__(self, "fps", Fraction(self.fps))
 
-    num_frames = property(lambda self: self.y.shape[0], doc="Number of frames, T.")
-    height = property(lambda self: self.y.shape[1], doc="Luma rows, H.")
-    width = property(lambda self: self.y.shape[2], doc="Luma columns, W.")
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames, T."""
+        return self.y.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Return the number of luma rows, H."""
+        return self.y.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Return the number of luma columns, W."""
+        return self.y.shape[2]
 
     def __repr__(self) -> str:
         return f"Clip(frames={self.num_frames}, size={self.height}x{self.width}, fps={float(self.fps):g}, {self.matrix})"
@@ -189,40 +200,6 @@ def _to_rgb(
         interpolation=Interpolation.BILINEAR | _EXACT,
         threads=1,
     )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class RGBClip:
-    """Frames in RGB, 8 bit, of any size, odd ones too: what is coded as 4:4:4.
-
-    frames: uint8 (T, 3, H, W). fps: frames per second. Raises `ConfigError` for another type or shape.
-    """
-
-    frames: torch.Tensor
-    fps: Fraction
-
-    def __post_init__(self) -> None:
-        if self.frames.ndim != 4 or self.frames.shape[1] != 3 or "uint8" not in str(self.frames.dtype):
-            raise ConfigError(f"RGBClip takes uint8 (T, 3, H, W), got {self.frames.dtype} {tuple(self.frames.shape)}")
-        object.__setattr__(self, "fps", Fraction(self.fps))
-
-    num_frames = property(lambda self: self.frames.shape[0], doc="Number of frames, T.")
-    height = property(lambda self: self.frames.shape[2], doc="Rows, H.")
-    width = property(lambda self: self.frames.shape[3], doc="Columns, W.")
-
-    def __repr__(self) -> str:
-        return f"RGBClip(frames={self.num_frames}, size={self.height}x{self.width}, fps={float(self.fps):g})"
-
-    def rgb(self, t: int) -> np.ndarray:
-        """Return frame `t`, uint8 (H, W, 3)."""
-        return np.ascontiguousarray(self.frames[t].permute(1, 2, 0).numpy())
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the pixels and fps: the content half of every cache key."""
-        state = hashlib.sha256(repr(("rgb", tuple(self.frames.shape), self.fps)).encode())
-        state.update(self.frames.contiguous().numpy().data)
-        return state.hexdigest()
 
 
 def frames_to_clip(frames: list[av.VideoFrame], fps: Fraction) -> Clip:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dvcc import units
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP, QPMap, QPOffsets
+from dvcc.rgb_clip import RGBClip
 
 if TYPE_CHECKING:
     import torch
@@ -126,8 +127,15 @@ class EncodedClip:
     requested_qp: QPMap | None = None
     num_encodes: int = 1
 
-    num_frames = property(lambda self: len(self.bits_per_frame), doc="Number of frames, T.")
-    bits = property(lambda self: int(self.bits_per_frame.sum()), doc="Bits of the whole clip.")
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames, T."""
+        return len(self.bits_per_frame)
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of the whole clip."""
+        return int(self.bits_per_frame.sum())
 
     @property
     def file_bits(self) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.codecs.base import Codec, EncodedClip, Rate
+from dvcc.rgb_clip import RGBClip
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import av
 
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CQP, CRF, Codec, EncodedClip, Rate
 from dvcc.codecs.encoder import BASE_QP, GivenQPs, Pass, SimpleRate, complaints
 from dvcc.codecs.passes import Maps, Memory, encode
 from dvcc.errors import CodecError, ConfigError
 from dvcc.media.format import ClipSource, VideoFormat
 from dvcc.qp import QPMap, QPOffsets
+from dvcc.rgb_clip import RGBClip
 from dvcc.units import LONGEST_GOP
 
 if TYPE_CHECKING:

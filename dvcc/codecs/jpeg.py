@@ -10,10 +10,11 @@ import av
 import numpy as np
 
 from dvcc._packaged import require
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.codecs.base import Codec, EncodedClip, Quality, Rate
 from dvcc.errors import CodecError
 from dvcc.media.packets import packet_of
+from dvcc.rgb_clip import RGBClip
 
 
 @dataclass(frozen=True)

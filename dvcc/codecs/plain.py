@@ -14,11 +14,12 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from dvcc.clip import SWSCALE_MATRIX, Clip, RGBClip
+from dvcc.clip import SWSCALE_MATRIX, Clip
 from dvcc.codecs.base import CQP, CRF, Codec, EncodedClip, Quantizer, Rate
 from dvcc.codecs.bitstream import split_settings
 from dvcc.codecs.x264 import X264
 from dvcc.errors import CodecError, ConfigError
+from dvcc.rgb_clip import RGBClip
 
 PixelFormat = Literal["yuv420p", "yuv444p"]
 

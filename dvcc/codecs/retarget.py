@@ -94,10 +94,15 @@ class RetargetedEncoder:
         self._draining = False  # whether it is asked for less than the rate, until the buffer has room
         self.num_encoders = 1
 
-    settings = property(
-        lambda self: self._first.settings or self._encoder.settings, doc="What the first encoder that coded anything reports."
-    )
-    header_bits = property(lambda self: self._first.header_bits, doc="Of the first encoder, 0 if it coded nothing.")
+    @property
+    def settings(self) -> str:
+        """Return what the first encoder that coded anything reports."""
+        return self._first.settings or self._encoder.settings
+
+    @property
+    def header_bits(self) -> int:
+        """Return the header bits of the first encoder, 0 if it coded nothing."""
+        return self._first.header_bits
 
     def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet]:
         """See `StreamEncoder.encode`. Packets of pictures that a new encoder has coded may be many at once."""

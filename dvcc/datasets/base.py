@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.datasets.clips import spread
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.pictures import PICTURE_SUFFIXES, read_rgb
 from dvcc.media.protocols import AS_IT_IS, LabelledTask, Protocol, fit_frames, fit_labels
+from dvcc.rgb_clip import RGBClip
 
 STILL_FPS = Fraction(25)
 """The frame rate of clips of one frame. x264's CRF asks how long a frame is shown, and takes 25 fps as the ordinary case."""

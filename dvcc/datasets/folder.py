@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.datasets.base import DataSet, Example, existing, is_picture, printable, read_pictures
 from dvcc.datasets.clips import VIDEO_SUFFIXES, clip_starts
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import read_clip
 from dvcc.media.pictures import PICTURE_SUFFIXES
 from dvcc.media.protocols import Protocol, fit_frames
+from dvcc.rgb_clip import RGBClip
 
 _LAYOUT = f"pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) or videos ({', '.join(sorted(VIDEO_SUFFIXES))}) at any depth"
 

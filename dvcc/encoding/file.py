@@ -34,9 +34,20 @@ class EncodeResult:
     elapsed_seconds: float = 0.0
     decided: str = ""
 
-    num_frames = property(lambda self: self.stats.num_frames, doc="Frames that were coded.")
-    bits = property(lambda self: self.stats.bits, doc="Bits of the video.")
-    bitrate_kbps = property(lambda self: self.stats.bitrate_kbps, doc="Achieved bitrate in kbit/s.")
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames that were coded."""
+        return self.stats.num_frames
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of the video."""
+        return self.stats.bits
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Return the achieved bitrate in kbit/s."""
+        return self.stats.bitrate_kbps
 
 
 def encode_video(plan: EncodePlan, *, progress: Progress | None = None, look: Look | None = None) -> EncodeResult:

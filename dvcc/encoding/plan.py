@@ -13,6 +13,7 @@ from dvcc._words import counted
 from dvcc.errors import ConfigError
 from dvcc.media.container import open_container
 from dvcc.media.copied import plan_stream_copy
+from dvcc.media.format import VideoFormat
 from dvcc.media.output import CONTAINERS, check_output, check_room
 from dvcc.media.source import VideoSource
 from dvcc.rate_control.abr import AverageBitrate
@@ -68,9 +69,15 @@ class EncodePlan:
         kept = frames * (_BYTES_OF_FRAME + _BYTES_OF_MACROBLOCK * rows * columns)
         check_room(temporary, kept, what="what the passes keep", advice="set TMPDIR to another folder")
 
-    picture = property(lambda self: self.source.picture, doc="Size, rate and colour of the video.")
+    @property
+    def picture(self) -> VideoFormat:
+        """Return the size, rate and colour of the video."""
+        return self.source.picture
 
-    gives_map = property(lambda self: isinstance(self.controller, LearnedMap), doc="Whether the encoder is given every QP.")
+    @property
+    def gives_map(self) -> bool:
+        """Say whether the encoder is given every QP."""
+        return isinstance(self.controller, LearnedMap)
 
     @property
     def passes(self) -> tuple[str, ...]:

@@ -66,9 +66,20 @@ class ClipSource:
 
     clip: Clip
 
-    num_frames = property(lambda self: self.clip.num_frames, doc="Number of frames, T.")
-    matrix = property(lambda self: self.clip.matrix, doc="Colour matrix.")
-    rotation = property(lambda self: 0, doc="A clip is upright.")
+    @property
+    def num_frames(self) -> int:
+        """Return the number of frames, T."""
+        return self.clip.num_frames
+
+    @property
+    def matrix(self) -> Matrix:
+        """Return the colour matrix."""
+        return self.clip.matrix
+
+    @property
+    def rotation(self) -> int:
+        """Return 0: a clip is upright."""
+        return 0
 
     @property
     def picture(self) -> VideoFormat:

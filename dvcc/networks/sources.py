@@ -55,8 +55,15 @@ class InRepository(WeightsSource):
 
     name: str
 
-    path = property(lambda self: CHECKPOINTS / self.name)
-    remedy = property(lambda self: f"restore {self.name} from the repository's folder checkpoints")
+    @property
+    def path(self) -> Path:
+        """Return where the file has to be."""
+        return CHECKPOINTS / self.name
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do when it is not there, to be read after its path."""
+        return f"restore {self.name} from the repository's folder checkpoints"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,10 @@ class InAssets(WeightsSource):
     content: str
     instead: str = ""
 
-    path = property(lambda self: assets_folder() / self.name)
+    @property
+    def path(self) -> Path:
+        """Return where the file has to be."""
+        return assets_folder() / self.name
 
     @property
     def remedy(self) -> str:
@@ -83,7 +93,10 @@ class InPackage(WeightsSource):
     name: str
     extra: str
 
-    remedy = property(lambda self: install_extra(self.extra))
+    @property
+    def remedy(self) -> str:
+        """Return what to do when it is not there, to be read after its path."""
+        return install_extra(self.extra)
 
     @property
     def path(self) -> Path:
@@ -98,7 +111,10 @@ class FirstOf(WeightsSource):
 
     sources: tuple[WeightsSource, ...]
 
-    remedy = property(lambda self: ", or ".join(source.remedy for source in self.sources))
+    @property
+    def remedy(self) -> str:
+        """Return what to do when it is not there, to be read after its path."""
+        return ", or ".join(source.remedy for source in self.sources)
 
     @property
     def path(self) -> Path:
@@ -121,8 +137,15 @@ class Download(WeightsSource):
     name: str
     hub: tuple[str, str] | None = None
 
-    path = property(lambda self: torch_cache() / self.name)
-    remedy = property(lambda self: f"put {self.url} there")
+    @property
+    def path(self) -> Path:
+        """Return where the file has to be."""
+        return torch_cache() / self.name
+
+    @property
+    def remedy(self) -> str:
+        """Return what to do when it is not there, to be read after its path."""
+        return f"put {self.url} there"
 
     def local_path(self) -> Path | None:
         return super().local_path() or self._in_hub_cache()

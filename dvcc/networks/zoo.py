@@ -39,8 +39,15 @@ class ZooEntry:
     options: NetworkOptions = field(default_factory=NetworkOptions)
     note: str = ""
 
-    in_paper = property(lambda self: bool(self.identifier))
-    is_onnx = property(lambda self: self.weights.path.suffix == ".onnx")
+    @property
+    def in_paper(self) -> bool:
+        """Say whether the paper's tables have it."""
+        return bool(self.identifier)
+
+    @property
+    def is_onnx(self) -> bool:
+        """Say whether the weights are an ONNX file."""
+        return self.weights.path.suffix == ".onnx"
 
 
 def _entry(task: ZooTask, source: str, name: str, label: str, weights: WeightsSource, identifier: str = "") -> ZooEntry:

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from dvcc import CQP, CRF, JPEG, X264, Quality
-from dvcc.clip import RGBClip
 from dvcc.codecs import Chain, coded_once
 from dvcc.codecs.history import jpeg_quality, mean_qp
 from dvcc.codecs.plain import PerspectiveX264
+from dvcc.rgb_clip import RGBClip
 from tests.conftest import make_scene
 
 CLIP = make_scene(frames=2)

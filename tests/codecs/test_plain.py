@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dvcc import CQP, JPEG, X264, CodecError, ConfigError, Quality
-from dvcc.clip import RGBClip
 from dvcc.codecs import PLAIN, Quantizer, plain
 from dvcc.codecs.plain import PerspectiveX264
+from dvcc.rgb_clip import RGBClip
 from tests.conftest import make_scene
 
 KINDS = {"x264": CQP, "x265": CQP, "av1": Quantizer, "vp9": Quantizer}

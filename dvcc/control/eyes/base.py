@@ -98,7 +98,10 @@ class Eyes(AbstractBase):
     def read(self, answers: list[np.ndarray], size: tuple[int, int]) -> Look:
         """Return what the network's outputs (one picture each) say of a picture of (height, width) pixels, without features."""
 
-    num_planes = property(lambda self: self.answer_planes + self.channels[self.features], doc="Planes per picture, E.")
+    @property
+    def num_planes(self) -> int:
+        """Return the number of planes per picture, E."""
+        return self.answer_planes + self.channels[self.features]
 
     @property
     def settings(self) -> dict[str, Any]:

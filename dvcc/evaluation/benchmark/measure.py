@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.datasets import DataSet, Example
 from dvcc.errors import VideoError
 from dvcc.evaluation.benchmark.networks import taken_for
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
 from dvcc.evaluation.benchmark.sweep import Sweep
+from dvcc.rgb_clip import RGBClip
 from dvcc.tasks import Task
 from dvcc.tasks.judging import AT_ONCE, label_frames, parts_of, predict_frames, with_noise
 from dvcc.tasks.metric import State

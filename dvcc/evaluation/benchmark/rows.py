@@ -14,8 +14,9 @@ import torch
 
 from dvcc._files import write_atomic
 from dvcc._source import source_digest
-from dvcc.clip import Clip, RGBClip
+from dvcc.clip import Clip
 from dvcc.evaluation.benchmark.sweep import Sweep
+from dvcc.rgb_clip import RGBClip
 from dvcc.tasks import Task
 from dvcc.tasks.identity import task_key
 from dvcc.tasks.metric import State
