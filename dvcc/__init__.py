@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs onnxruntime is imported at first use."""
+    """Import what needs onnxruntime at its first use."""
     if name in _AT_FIRST_USE:
         return getattr(import_module(f"dvcc.encoding.{_AT_FIRST_USE[name]}"), name)
     raise AttributeError(f"module 'dvcc' has no attribute {name!r}")

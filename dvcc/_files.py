@@ -30,14 +30,14 @@ def check_writable(folder: str | Path, *, key: str = "out") -> None:
 
 
 def replaced(*paths: Path) -> list[str]:
-    """A note that says which of `paths` are files already, and are going to be written anew; none if none is."""
+    """Return a note that says which of `paths` are files already, and are going to be written anew; none if none is."""
     there = [str(path) for path in paths if path.is_file()]
     return [f"{', '.join(there)} {'exists' if len(there) == 1 else 'exist'} and will be replaced"] if there else []
 
 
 @contextmanager
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file to write to that takes its name `path` when the block ends, and none when the block raises.
+    """Yield a binary file to write to that takes its name `path` when the block ends, and none when the block raises.
 
     It is a temporary name beside `path`, then renamed: a reader in another process sees the old file or the new one, never a
     part. Raises `DvccError` when the folder is read-only or the disk is full.

@@ -105,7 +105,7 @@ class Clip:
         return planar_frame(self.y[t], self.u[t], self.v[t])
 
     def crop(self, *, top: int, left: int, height: int, width: int, flip: bool = False) -> Clip:
-        """A window of every frame, mirrored left to right if `flip`; all four numbers even, inside the frame."""
+        """Return a window of every frame, mirrored left to right if `flip`; all four numbers even, inside the frame."""
         if any(value % 2 for value in (top, left, height, width)):
             raise ConfigError(f"a 4:2:0 crop needs even numbers, got top={top} left={left} height={height} width={width}")
         if min(top, left) < 0 or top + height > self.height or left + width > self.width:
@@ -142,17 +142,17 @@ def write_plane(plane: av.video.plane.VideoPlane, pixels: np.ndarray) -> None:
 
 
 def read_plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    """The pixels of a PyAV plane, uint8 (H, W), copied."""
+    """Return the pixels of a PyAV plane, uint8 (H, W), copied."""
     return _rows(plane).copy()
 
 
 def _rows(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    """The pixels where they are, uint8 (H, W)."""
+    """Return the pixels where they are, uint8 (H, W)."""
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The planes of a yuv420p frame where they are, uint8 (H, W) and twice (H/2, W/2)."""
+    """Return the planes of a yuv420p frame where they are, uint8 (H, W) and twice (H/2, W/2)."""
     y, u, v = map(_rows, frame.planes)
     return y, u, v
 
@@ -188,7 +188,7 @@ def _to_rgb(
     full_range: bool,
     size: tuple[int, int] | None = None,
 ) -> av.VideoFrame:
-    """The same pixels pixel by pixel, or, which takes half as long, plane by plane."""
+    """Return the same pixels pixel by pixel, or, which takes half as long, plane by plane."""
     height, width = size or (frame.height, frame.width)
     return frame.reformat(
         width=width,
@@ -203,7 +203,7 @@ def _to_rgb(
 
 
 def frames_to_clip(frames: list[av.VideoFrame], fps: Fraction) -> Clip:
-    """Decoded yuv420p frames, as they are, with their colour tags."""
+    """Return decoded yuv420p frames, as they are, with their colour tags."""
     y, u, v = (np.stack([read_plane(frame.planes[i]) for frame in frames]) for i in range(3))
     return Clip(y, u, v, fps, *_tags(frames[0]))
 
@@ -225,8 +225,8 @@ def frames_to_rgb(frames: list[av.VideoFrame]) -> np.ndarray:
 def frame_to_planar(
     frame: av.VideoFrame, size: tuple[int, int] | None, rgb_matrix: Matrix = "bt601"
 ) -> tuple[av.VideoFrame, Matrix, bool]:
-    """A frame of any pixel format as yuv420p, scaled to `size` (H, W) if that is another, with its matrix and whether it is of
-    full range; RGB becomes limited-range `rgb_matrix`."""
+    """Return a frame of any pixel format as yuv420p, scaled to `size` (H, W) if that is another, with its matrix and whether it
+    is of full range; RGB becomes limited-range `rgb_matrix`."""
     matrix, full_range = rgb_matrix, False
     if frame.format.is_rgb:
         source = {"dst_colorspace": SWSCALE_MATRIX[rgb_matrix], "dst_color_range": ColorRange.MPEG}

@@ -96,7 +96,7 @@ class QPMap(_Grid):
 
     @classmethod
     def uniform(cls, qp: int, *, like: Clip) -> QPMap:
-        """The same `qp` for every macroblock of the clip `like`."""
+        """Return the same `qp` for every macroblock of the clip `like`."""
         return cls(np.full((like.num_frames, *macroblock_grid(like.height, like.width)), qp))
 
     def save(self, path: str | Path) -> None:

@@ -37,7 +37,7 @@ def rgb(frame: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def draw_qp(axis: plt.Axes, frame: np.ndarray, qp: np.ndarray, *, bounds: tuple[float, float]) -> plt.cm.ScalarMappable:
-    """The map (h, w) over a grey version of `frame` (H, W, 3), one square per macroblock; returns the colour scale."""
+    """Draw the map (h, w) over a grey version of `frame` (H, W, 3), one square per macroblock; returns the colour scale."""
     height, width = frame.shape[:2]
     axis.imshow(frame.mean(2), cmap="gray", vmin=0, vmax=255)
     extent = (0, qp.shape[1] * MACROBLOCK, qp.shape[0] * MACROBLOCK, 0)
@@ -55,7 +55,7 @@ def strip(
     columns: int = 4,
     label: str = "QP",
 ) -> None:
-    """A row (or rows) of titled pictures uint8 (H, W, 3). qp: maps (h, w) drawn over the panels of the same name."""
+    """Draw a row (or rows) of titled pictures uint8 (H, W, 3). qp: maps (h, w) drawn over the panels of the same name."""
     qp = qp or {}
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -133,7 +133,7 @@ def panels(figures: Mapping[str, Mapping[str, Sequence[Point]]], path: str | Pat
 
 
 def _curve(axis: plt.Axes, label: str, points: Sequence[Point], **style: Any) -> None:
-    """A line through the known points, and a band of their intervals."""
+    """Draw a line through the known points, and a band of their intervals."""
     finite = [(x, y) for x, y, _ in points if y is not None]
     (line,) = axis.plot([x for x, _ in finite], [y for _, y in finite], marker="o", markersize=4, label=label, **style)
     bands = np.array([(x, *interval) for x, _, interval in points if interval is not None]).reshape(-1, 3)

@@ -47,7 +47,7 @@ def _meant(word: str, known: list[str]) -> str:
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The words that `dvcc` understands; of one `command` alone if it is named: the others need not be imported."""
+    """Return the words that `dvcc` understands; of one `command` alone if it is named: the others need not be imported."""
     parser = _Parser(prog="dvcc", description="Learned control of standard video codecs for vision models.")
     parser.add_argument("--version", action="version", version=f"dvcc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -58,7 +58,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def _path_or_option(word: str) -> str:
-    """A name that begins with one dash, as cameras give to files, is no option: "-cam.mp4" is "./-cam.mp4"."""
+    """Take a name that begins with one dash, as cameras give to files, for no option: "-cam.mp4" is "./-cam.mp4"."""
     if not word.startswith("-") or word.startswith("--") or word in ("-", "-h"):
         return word
     number = word.lstrip("-").replace(".", "", 1).isdigit()
@@ -66,8 +66,8 @@ def _path_or_option(word: str) -> str:
 
 
 def _end_like_ctrl_c() -> None:
-    """What ends a program from outside, as a service manager or a closed terminal: nothing half-written is left behind then, and
-    a live stream is finished."""
+    """Have `KeyboardInterrupt` raised for what ends a program from outside, as a service manager or a closed terminal: nothing
+    half-written is left behind then, and a live stream is finished."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored

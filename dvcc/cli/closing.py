@@ -32,7 +32,8 @@ def say(notes: Sequence[str], damage: object) -> None:
 
 
 def missed_rate(target_kbps: float, stats: EncodeStats, *, buffered: bool = False) -> list[str]:
-    """A note where the bitrate is not within 3 % of the target; buffered: a stream may have spent its buffer of a second."""
+    """Return a note where the bitrate is not within 3 % of the target; buffered: a stream may have spent its buffer of a
+    second."""
     off = stats.bitrate_kbps / target_kbps - 1 if stats.num_frames else 0.0
     if abs(off) <= _MISSED:
         return []
@@ -47,7 +48,7 @@ def missed_rate(target_kbps: float, stats: EncodeStats, *, buffered: bool = Fals
 
 
 def missed_size(size: int, out: Path) -> list[str]:
-    """A note where the file is larger than asked, or more than 3 % smaller."""
+    """Return a note where the file is larger than asked, or more than 3 % smaller."""
     actual = out.stat().st_size
     if actual > size:
         return [
@@ -61,7 +62,7 @@ def missed_size(size: int, out: Path) -> list[str]:
 
 
 def closing(out: str, stats: EncodeStats, asked: str) -> str:
-    """What was written: file, bitrate, frames, QPs. asked: what for, as "of 500 asked"."""
+    """Return what was written: file, bitrate, frames, QPs. asked: what for, as "of 500 asked"."""
     if not stats.num_frames:
         return f"{out}: no frame,"
     qps = ", ".join(f"{kind} {qp:.1f}" for kind, qp in stats.mean_qps.items())

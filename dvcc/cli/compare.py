@@ -39,7 +39,7 @@ _NAMES = {"objects": "objects", "learned": "learned control"}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """The words of `dvcc compare`."""
+    """Add the words of `dvcc compare`."""
     parser = commands.add_parser("compare", help="two-pass ABR against a control on your video: a table and a page")
     parser.add_argument("video", help="a video file or a folder of frames, uncoded or well coded")
     parser.add_argument(
@@ -261,7 +261,7 @@ def _rule(arguments: argparse.Namespace, rule: Rule) -> str:
 
 
 def _controller(arguments: argparse.Namespace) -> str:
-    """The controller that is compared. Raises `ConfigError` for words that do not go together."""
+    """Return the controller that is compared. Raises `ConfigError` for words that do not go together."""
     chosen = arguments.controller
     if chosen is None:
         learned = arguments.task != "detection" or arguments.checkpoint or arguments.delivery == "map"

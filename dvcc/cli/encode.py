@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """The words of `dvcc encode`."""
+    """Add the words of `dvcc encode`."""
     parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
     parser.add_argument("video", help="a video file of any length")
     parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live")
@@ -81,7 +81,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def frame_rate(word: str) -> Fraction:
-    """The rate that a word as 25, 29.97 or 30000/1001 says. Raises `ValueError`, which argparse expects, for another."""
+    """Return the rate that a word as 25, 29.97 or 30000/1001 says. Raises `ValueError`, which argparse expects, for another."""
     try:
         fps = Fraction(word)
     except ZeroDivisionError:
@@ -135,7 +135,7 @@ def _controller(arguments: argparse.Namespace) -> str:
 
 
 def _control(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> Control | Objects | None:
-    """What decides, loaded."""
+    """Return what decides, loaded."""
     if controller == "objects":
         from dvcc.rate_control.objects import load_objects
 

@@ -28,7 +28,7 @@ from dvcc.units import LONGEST_GOP, gop_of_a_second
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """The words of `dvcc export`."""
+    """Add the words of `dvcc export`."""
     parser = commands.add_parser("export", help="write the QPs that objects or a control decide, for another encoder")
     parser.add_argument("video", help="a video file, which the other encoder is going to code")
     parser.add_argument("--format", choices=list(FORMATS), default="npz", help="which program's (default: npz, dvcc's own)")
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _chosen(arguments: argparse.Namespace) -> tuple[str, Delivery]:
-    """What decides, and as what it is written. Raises `ConfigError` for words that do not go together."""
+    """Return what decides, and as what it is written. Raises `ConfigError` for words that do not go together."""
     takes = FORMATS[arguments.format].takes
     controller, delivery = arguments.controller, arguments.delivery
     if controller is None:

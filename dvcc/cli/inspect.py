@@ -26,7 +26,7 @@ _TYPES_SHOWN, _PLACES_SHOWN = 100, 12
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """The words of `dvcc inspect`."""
+    """Add the words of `dvcc inspect`."""
     parser = commands.add_parser("inspect", help="realised QPs, GOPs, frame types, bits and quality of an H.264 file")
     parser.add_argument("coded", help="an H.264 file")
     parser.add_argument("--json", action="store_true", help="print JSON, every frame, second and macroblock in it")
@@ -79,7 +79,7 @@ def _uneven(reference: Reference, how: str, stream: CodedStream) -> VideoError:
 
 
 def _with_progress(stream: CodedStream) -> Iterator[CodedFrame]:
-    """The frames; and how far they have come on a terminal's stderr, once it takes more than two seconds."""
+    """Yield the frames, and say how far they have come on a terminal's stderr once it takes more than two seconds."""
     next_print = time.monotonic() + 2
     of = f" of {stream.expected}" if stream.expected else ""
     for done, frame in enumerate(stream):
@@ -106,7 +106,7 @@ def _check_picture(path: Path) -> None:
 
 
 def _lines(name: str, figures: dict[str, Any]) -> list[str]:
-    """What is printed of a stream."""
+    """Return what is printed of a stream."""
     (height, width), frames = figures["size"], counted(figures["frames"], "frame")
     assumed = " (assumed: the stream does not say)" if figures["fps_assumed"] else ""
     lines = [
@@ -184,7 +184,7 @@ def _reference_lines(name: str, figures: dict[str, Any]) -> list[str]:
 
 
 def _draw(path: str, frame: np.ndarray, mean_qp: np.ndarray, quality: dict[str, Any] | None) -> None:
-    """The first frame, and maps over it, each with a scale of its own."""
+    """Draw the first frame, and maps over it, each with a scale of its own."""
     from matplotlib import pyplot as plt
 
     from dvcc.visuals import draw_qp, save_figure

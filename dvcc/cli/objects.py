@@ -56,7 +56,7 @@ def check(arguments: argparse.Namespace, controller: str) -> None:
 
 
 def options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was said, as `load_objects` takes it."""
+    """Return what was said, as `load_objects` takes it."""
     words = {word: getattr(arguments, word) for word in given(arguments)}
     if "classes" in words:
         words["classes"] = [name.strip() for name in words["classes"].split(",")]

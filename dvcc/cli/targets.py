@@ -50,7 +50,7 @@ def target_kbps(arguments: argparse.Namespace) -> float:
 
 
 def _number(word: str) -> float:
-    """A bitrate. Raises `ConfigError` for what is none."""
+    """Return a bitrate. Raises `ConfigError` for what is none."""
     try:
         kbps = float(word)
     except ValueError as error:

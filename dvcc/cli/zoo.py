@@ -7,7 +7,7 @@ import json
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """The words of `dvcc zoo`."""
+    """Add the words of `dvcc zoo`."""
     parser = commands.add_parser("zoo", help="the networks that can be judged, and whose weights are on this machine")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

@@ -164,7 +164,7 @@ class EncodedClip:
         return decode_rgb(self.bitstream, self.codec)
 
     def clip(self) -> Clip:
-        """Decoded 4:2:0 planes (not of JPEG). Raises `CodecError` for a damaged bitstream."""
+        """Return the decoded 4:2:0 planes (not of JPEG). Raises `CodecError` for a damaged bitstream."""
         from dvcc.codecs.decode import decode
 
         return decode(self.bitstream)

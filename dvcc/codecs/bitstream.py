@@ -266,7 +266,7 @@ def _parameter_set_bytes(extradata: bytes) -> int:
 
 
 def split_settings(packet: bytes, *, length_bytes: int = 0) -> tuple[str | None, int]:
-    """The settings text of x264 or x265 in a packet, and the bytes of the SEI unit that carries it: (None, 0) without one.
+    """Return the settings text of x264 or x265 in a packet, and the bytes of the SEI unit that carries it: (None, 0) without one.
 
     length_bytes: of the length before every unit, as in an mp4; 0 for Annex B start codes, as from the encoder.
     """

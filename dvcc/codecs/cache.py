@@ -32,7 +32,7 @@ class EncodeCache:
         self.folder = Path(folder)
 
     def encode(self, codec: Codec, clip: Clip, rate: Rate) -> EncodedClip:
-        """What `codec.encode(clip, rate)` returns, from the cache when it is there."""
+        """Return what `codec.encode(clip, rate)` returns, from the cache when it is there."""
         key = _key(codec, clip, rate)
         path = self.folder / key[:2] / f"{key}.npz"
         if (coded := _read(path)) is None:
@@ -48,7 +48,7 @@ def _key(codec: Codec, clip: Clip, rate: Rate) -> str:
 
 
 def _rate_words(rate: Rate | QPOffsets) -> str:
-    """The rate in full: the repr of a map names only its shape and range."""
+    """Return the rate in full: the repr of a map names only its shape and range."""
     if isinstance(rate, (QPMap, QPOffsets)):
         return f"{type(rate).__name__} {rate.values.shape} {hashlib.sha256(rate.values.tobytes()).hexdigest()}"
     if isinstance(rate, ABR):

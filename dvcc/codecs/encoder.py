@@ -110,7 +110,7 @@ class StreamEncoder:
         return self.codec.retargets
 
     def flush(self) -> Iterator[av.Packet]:
-        """The packets that are left."""
+        """Yield the packets that are left."""
         for packet in self._packets(None):
             if self._num_frames < self.codec.least_timed:
                 packet.dts = packet.pts
@@ -165,7 +165,7 @@ class StreamEncoder:
 
 
 def without_sei(packet: av.Packet) -> av.Packet:
-    """A packet of H.264 less its supplemental information, as the encoder's text about itself."""
+    """Return a packet of H.264 less its supplemental information, as the encoder's text about itself."""
     (short,) = BitStreamFilterContext("filter_units=remove_types=6", packet.stream).filter(packet)
     short.stream = packet.stream
     return short
@@ -187,8 +187,8 @@ def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: VideoF
 
 
 def least_kbps(codec: VideoCodec, rate: ABR, number: Pass, picture: VideoFormat) -> int | None:
-    """The least bitrate in whole kbit/s above `rate` that the encoder opens its second pass at, found by trying; None if none up
-    to a thousand times as much."""
+    """Return the least bitrate in whole kbit/s above `rate` that the encoder opens its second pass at, found by trying; None if
+    none up to a thousand times as much."""
     low, high = int(rate.kbps), max(2, int(rate.kbps) + 1)
     while not _opens(codec, replace(rate, kbps=high), number, picture):
         low, high = high, 2 * high
@@ -212,7 +212,7 @@ def _opens(codec: VideoCodec, rate: ABR, number: Pass, picture: VideoFormat) -> 
 
 
 def header(codec: VideoCodec, options: dict[str, str], picture: VideoFormat) -> bytes:
-    """What the encoder writes before the first picture, with these options."""
+    """Return what the encoder writes before the first picture, with these options."""
     context = av.CodecContext.create(codec.library, "w")
     _configure(context, codec, picture)
     context.options, context.flags = options, context.flags | Flags.global_header
@@ -222,19 +222,21 @@ def header(codec: VideoCodec, options: dict[str, str], picture: VideoFormat) -> 
 
 @lru_cache(maxsize=256)
 def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...]) -> list[str]:
-    """What FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes on."""
+    """Return what FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes
+    on."""
     return [line for line in _log(library, options, av.logging.WARNING) if _COMPLAINT.search(line)]
 
 
 @lru_cache
 def cpu_capabilities() -> tuple[str, ...]:
-    """The kinds of code that x264 chooses on this processor, by its own names, such as AVX2 and AVX512; none if it says none."""
+    """Return the kinds of code that x264 chooses on this processor, by its own names, such as AVX2 and AVX512; none if it says
+    none."""
     match = re.search("using cpu capabilities: (.*)", "\n".join(_log("libx264", (), av.logging.INFO)))
     return tuple(match[1].split()) if match else ()
 
 
 def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], log_level: int) -> list[str]:
-    """The lines that FFmpeg logs when the encoder opens.
+    """Return the lines that FFmpeg logs when the encoder opens.
 
     Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
     """

@@ -77,18 +77,19 @@ class VideoCodec(Codec):
 
     @abstractmethod
     def pass_options(self, number: Pass) -> tuple[dict[str, str], dict[str, str]]:
-        """What makes it one of two passes: FFmpeg's options, and parameters."""
+        """Return what makes it one of two passes: FFmpeg's options, and parameters."""
 
     @abstractmethod
     def encoder_settings(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
-        """The encoder's own text about its settings, None without one, and the bytes it takes of the first packet."""
+        """Return the encoder's own text about its settings, None without one, and the bytes it takes of the first packet."""
 
     @abstractmethod
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
         """Raise `CodecError` if what the encoder reports of its settings means that it drops a map or, `exact`, shifts it."""
 
     def mean_qp_of(self, packet: av.Packet) -> tuple[str, float] | None:
-        """The type (I, P, B) and the mean QP of the packet's frame, where the encoder says it; None: it has to be decoded."""
+        """Return the type (I, P, B) and the mean QP of the packet's frame, where the encoder says it; None: it has to be
+        decoded."""
         return None
 
     def options(self, rate: SimpleRate, number: Pass | None = None) -> dict[str, str]:
@@ -139,7 +140,7 @@ class VideoCodec(Codec):
 
 
 def _fitting(maps: QPMap | QPOffsets, clip: Clip) -> Maps:
-    """The maps of the clip's frames. Raises `ConfigError` unless they fit it."""
+    """Return the maps of the clip's frames. Raises `ConfigError` unless they fit it."""
     maps.check_fits(clip)
     return lambda frames: zip(frames, maps.values, strict=True)
 

@@ -264,7 +264,7 @@ def _watch_cached(coded: EncodedClip, source: ClipSource, watch: Watch) -> None:
 
 
 def _in_full(rate: SimpleRate, source: ClipSource, maps: Maps | None) -> Rate:
-    """The rate with its maps; offsets that are all 0 are none: the encoder alone makes the same of it."""
+    """Return the rate with its maps; offsets that are all 0 are none: the encoder alone makes the same of it."""
     if maps is None:
         assert not isinstance(rate, GivenQPs)  # its QPs are maps
         return rate

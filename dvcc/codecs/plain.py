@@ -80,7 +80,7 @@ class PlainCodec(Codec):
         return EncodedClip(buffer.getvalue(), bits, clip.fps, clip.height, clip.width, self.coded_as, settings)
 
     def _text(self, packet: bytes) -> tuple[str | None, int]:
-        """The encoder's own text about its settings, and the bytes it takes of the first packet."""
+        """Return the encoder's own text about its settings, and the bytes it takes of the first packet."""
         return split_settings(packet) if self.coded_as in ("h264", "hevc") else (None, 0)
 
     def _text_in_header(self, header: bytes) -> int:

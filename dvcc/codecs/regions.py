@@ -62,7 +62,7 @@ class Canvas:
         self.frame = graph.vpull()
 
     def paint(self, planes: tuple[np.ndarray, np.ndarray, np.ndarray], offsets: np.ndarray) -> av.VideoFrame:
-        """The canvas with these pixels and QP offsets (int (h, w)); valid until the next `paint`."""
+        """Return the canvas with these pixels and QP offsets (int (h, w)); valid until the next `paint`."""
         for plane, pixels in zip(self.frame.planes, planes, strict=True):
             write_plane(plane, pixels)
         self._table["num"] = offsets
@@ -71,7 +71,7 @@ class Canvas:
 
 @contextmanager
 def borrow_canvas(height: int, width: int) -> Iterator[Canvas]:
-    """A canvas that nobody else holds: from the pool of this process, or a new one."""
+    """Yield a canvas that nobody else holds: from the pool of this process, or a new one."""
     pool = _free[height, width]
     try:
         canvas = pool.pop()

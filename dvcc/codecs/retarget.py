@@ -58,7 +58,7 @@ class VBVBuffer:
         return self.fill >= _ROOM * self.size
 
     def rate_to_drain(self) -> float:
-        """What to ask of an encoder, kbit/s, so that there is room within the buffer's own length."""
+        """Return what to ask of an encoder, kbit/s, so that there is room within the buffer's own length."""
         lacking = max(0.0, _ROOM * self.size - self.fill)
         return self.rate * max(_LEAST_DRAINED, 1 - lacking / self.size) / 1000
 

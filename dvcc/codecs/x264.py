@@ -54,7 +54,7 @@ class X264(VideoCodec):
 
     @classmethod
     def perspective(cls) -> X264:
-        """The constant-QP settings of "A Perspective on Deep Vision Performance" (use with `CQP`).
+        """Return the constant-QP settings of "A Perspective on Deep Vision Performance" (use with `CQP`).
 
         `-preset medium -g 8 -flags +cgop+mv4 -mbtree 0 -aq-mode 0 -b_strategy 0 -psy 0`; here on 4:2:0 planes,
         where the paper's command, given PNG frames, codes yuv444p.

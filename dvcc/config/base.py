@@ -41,7 +41,7 @@ class TaskConfig:
         self.options()
 
     def options(self) -> NetworkOptions:
-        """What is said of the network beyond its name. Raises `ConfigError`."""
+        """Return what is said of the network beyond its name. Raises `ConfigError`."""
         names = [item.name for item in fields(NetworkOptions)]
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -179,7 +179,7 @@ class BenchmarkConfig(Run):
             raise ConfigError(f"jpeg.optimised and jpeg.progressive are options of codec=jpeg, not of {self.codec.name}")
 
     def _check_preset(self) -> None:
-        """A preset brings what is tried: what else is said of that would be ignored."""
+        """Refuse settings beside a preset of what it brings: they would be ignored."""
         if self.preset != "paper":
             raise ConfigError(f"there is no preset {self.preset!r}: choose preset=paper, or leave it out")
         set_too = [item.name for item in fields(self) if item.name in _OF_A_SWEEP and getattr(self, item.name) != _default(item)]
@@ -187,11 +187,11 @@ class BenchmarkConfig(Run):
             raise ConfigError(f"preset=paper brings its own networks, codecs and levels: leave out {', '.join(set_too)}")
 
     def words(self) -> list[str]:
-        """The networks as they were given."""
+        """Return the networks as they were given."""
         return [self.task.model] if self.networks is None else self.networks
 
     def _check_first(self) -> None:
-        """What was coded before, if codec is a list."""
+        """Check what was coded before, if codec is a list."""
         if self.first_codec is None:
             if self.first_level is not None:
                 raise ConfigError("first_level is of the first of two codecs: set codec=[x264,jpeg] or another pair")
@@ -224,5 +224,5 @@ class BenchmarkConfig(Run):
 
 
 def _file_of(network: str) -> str:
-    """The same for two paths of one file."""
+    """Return the same for two paths of one file."""
     return os.path.abspath(network) if network.endswith(".onnx") else network

@@ -108,7 +108,7 @@ def to_yaml(config: Any) -> str:
 
 
 def _pair(program: str, stage: str, value: str) -> tuple[str, str]:
-    """The two codecs of `[first,second]`. Raises `ConfigError`."""
+    """Return the two codecs of `[first,second]`. Raises `ConfigError`."""
     names = [name.strip() for name in value.strip("[]").split(",")]
     if len(names) != 2 or not value.endswith("]"):
         raise ConfigError(f"codec={value} is not two codecs, one after the other: write codec=[x264,jpeg]")
@@ -131,7 +131,7 @@ def _check_choice(program: str, stage: str, group: str, value: str) -> None:
 
 
 def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
-    """The settings with one `key=value` more. Raises `ConfigError`."""
+    """Return the settings with one `key=value` more. Raises `ConfigError`."""
     key, _, value = word.partition("=")
     if value.startswith("{"):  # YAML takes {a:b} for one name without a value
         value = re.sub(r"([{,]\s*[^\s:{},]+):(?=\S)", r"\1: ", value)
@@ -144,7 +144,7 @@ def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
 
 
 def _explain(key: str, value: str, schema: type, command: str) -> str:
-    """What `key` could have been, or its value."""
+    """Return what `key` could have been, or its value."""
     defaults = dict(flat_settings(schema))
     at = next((name for name in defaults if key == name or key.startswith((f"{name}[", f"{name}."))), None)
     if at is not None:
@@ -168,7 +168,7 @@ _KINDS = {
 
 
 def _words_of(hint: Any) -> str:
-    """What a setting of this type takes; of one that may be null, the other type counts."""
+    """Return what a setting of this type takes; of one that may be null, the other type counts."""
     if isinstance(hint, UnionType):
         hint = next(part for part in get_args(hint) if part is not type(None))
     if get_origin(hint) in (list, tuple):
@@ -177,7 +177,7 @@ def _words_of(hint: Any) -> str:
 
 
 def _hint(schema: Any, path: list[str]) -> Any:
-    """The type of a setting."""
+    """Return the type of a setting."""
     hint = get_type_hints(schema)[path[0]]
     return _hint(hint, path[1:]) if path[1:] else hint
 

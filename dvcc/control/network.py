@@ -259,7 +259,7 @@ def mean_so_far(x: torch.Tensor, *, gop: int) -> torch.Tensor:
 
 
 def load_network(path: str | Path) -> tuple[ControlNetwork, dict[str, Any]]:
-    """A trained control network, to be trained further or exported, and its config.
+    """Return a trained control network, to be trained further or exported, and its config.
 
     Raises `CheckpointError` when the file is damaged or of another kind.
     """

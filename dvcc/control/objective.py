@@ -52,7 +52,7 @@ class Terms(NamedTuple):
 
 
 def objective(delta: torch.Tensor, base: Baseline, codec: Codec) -> Terms:
-    """The training loss of offsets `delta` (M, T, h, w) from the QPs of `base`, through a differentiable `codec`.
+    """Return the training loss of offsets `delta` (M, T, h, w) from the QPs of `base`, through a differentiable `codec`.
 
     The excess is over the bits that the surrogate gives the base, so what it gets wrong about both does not count. Nothing is
     sampled: noise from macroblock to macroblock has to be signalled, and at low rates costs more than the picture.
@@ -65,8 +65,8 @@ def objective(delta: torch.Tensor, base: Baseline, codec: Codec) -> Terms:
 
 @torch.no_grad()
 def at_equal_bits(qp: torch.Tensor, base: Baseline, codec: Codec) -> tuple[torch.Tensor, torch.Tensor]:
-    """The shift (M, 1, 1, 1) in QPs that gives maps `qp` (M, T, h, w) the bits of their base, by Newton's method, and the price:
-    the relative task loss that one log bit buys there (M,), 0 or more."""
+    """Return the shift (M, 1, 1, 1) in QPs that gives maps `qp` (M, T, h, w) the bits of their base, by Newton's method, and the
+    price: the relative task loss that one log bit buys there (M,), 0 or more."""
     shift, price = qp.new_zeros(len(qp), 1, 1, 1), qp.new_zeros(len(qp))
     for _ in range(_NEWTON_STEPS):
         loss, log_bits = codec((qp + shift).clamp(0, MAX_QP))

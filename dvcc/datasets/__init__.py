@@ -30,7 +30,7 @@ DATASETS = {
 
 
 def build_dataset(name: str, root: str | Path, **options: Any) -> DataSet:
-    """The data set `name` whose files are at `root`; options: those of the function of that name.
+    """Return the data set `name` whose files are at `root`; options: those of the function of that name.
 
     Raises `ConfigError` for an unknown name or option, and when files are not where the data set's official layout has them.
     """

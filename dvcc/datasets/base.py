@@ -40,7 +40,7 @@ class Example:
     files: tuple[Path, ...] = ()
 
     def load(self, protocol: Protocol = AS_IT_IS) -> tuple[Clip, torch.Tensor | None]:
-        """The clip after `protocol`, and its labels, or None where the data set has none.
+        """Return the clip after `protocol`, and its labels, or None where the data set has none.
 
         Labels: segmentation int64 (T, H, W), 255 is ignored; detection float32 (T, O, 5): left, top, right, bottom as shares
         0..1 of the sides, then the class number; classification int64 (T,); optical flow float32 (T - 1, 2, H, W) in pixels, x
@@ -110,7 +110,7 @@ def read_pictures(
     task: LabelledTask | None = None,
     fps: Fraction = STILL_FPS,
 ) -> tuple[Clip | RGBClip, torch.Tensor | None]:
-    """A clip of one frame per picture. The protocol sees the stored RGB, so that colour is brought to 4:2:0 once."""
+    """Return a clip of one frame per picture. The protocol sees the stored RGB, so that colour is brought to 4:2:0 once."""
     stored = [read_rgb(picture) for picture in pictures]
     for picture, frame in zip(pictures, stored, strict=True):
         if frame.shape != stored[0].shape:
@@ -127,7 +127,7 @@ def read_pictures(
 
 
 def printable(path: Path) -> str:
-    """A path as a name: with / between folders, and escapes for what no terminal shows."""
+    """Return a path as a name: with / between folders, and escapes for what no terminal shows."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in path.as_posix())
 
 
@@ -139,7 +139,7 @@ def existing(path: Path, *, layout: str) -> Path:
 
 
 def list_pictures(folder: Path, pattern: str, *, layout: str) -> list[Path]:
-    """The pictures below `folder` by a glob pattern, sorted. Raises `ConfigError` when there are none, or no folder."""
+    """Return the pictures below `folder` by a glob pattern, sorted. Raises `ConfigError` when there are none, or no folder."""
     pictures = [path for path in existing(folder, layout=layout).glob(pattern) if is_picture(path)]
     if not pictures:
         raise ConfigError(f"{folder} has no pictures named {pattern}; expected: {layout}")

@@ -28,7 +28,7 @@ _SEQUENCE_LAYOUT = f"ROOT/leftImg8bit_sequence/val/CITY/CITY_SSSSSS_FFFFFF_leftI
 
 
 def cityscapes(root: Path) -> DataSet:
-    """The annotated pictures of the validation split, with the 19 classes that are evaluated; all others are ignored.
+    """Return the annotated pictures of the validation split, with the 19 classes that are evaluated; all others are ignored.
 
     Raises `ConfigError` when a folder or a label image is missing.
     """
@@ -91,7 +91,7 @@ def _sequence(picture: Path) -> str:
 
 
 def _label_path(root: Path, picture: Path, *, layout: str) -> Path:
-    """The train ids where someone has made them, otherwise the ids that Cityscapes is distributed with."""
+    """Return the train ids where someone has made them, otherwise the ids that Cityscapes is distributed with."""
     paths = [root / "gtFine" / "val" / picture.parent.name / (_stem(picture) + ending) for ending in _LABELS]
     return paths[0] if paths[0].exists() else existing(paths[1], layout=layout)
 

@@ -134,7 +134,8 @@ class ClipDataset(Dataset[Clip]):
         return _read_span(self.spans[index], self.size, self.crop)
 
     def identity(self, index: int) -> str:
-        """What clip `index` depends on, without reading it: which frames of which video, and when that was last changed."""
+        """Return what clip `index` depends on, without reading it: which frames of which video, and when that was last
+        changed."""
         span = self.spans[index]
         return repr((_changed(span.video), replace(span, video=Path()), self.size, self.crop, av.ffmpeg_version_info))
 
@@ -201,7 +202,7 @@ def _window(video: Path, start: int, size: tuple[int, int], variant: int, seed: 
 
 @lru_cache(maxsize=4096)
 def _changed(video: Path) -> tuple[str, list[tuple[str, int, int]]]:
-    """A video's place, and the names, sizes and times of its files."""
+    """Return a video's place, and the names, sizes and times of its files."""
     if video.suffix.lower() in VIDEO_SUFFIXES and video.is_file():
         files = [video]
     else:

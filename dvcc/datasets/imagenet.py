@@ -69,7 +69,7 @@ def _read_class(size: tuple[int, int], *, number: int) -> torch.Tensor:
 
 
 def class_numbers(folders: list[str]) -> tuple[dict[str, int], int]:
-    """Number of every folder's class, and the number of classes."""
+    """Return the number of every folder's class, and the number of classes."""
     in_order = {name: i for i, name in enumerate(folders)}
     if len(folders) == NUM_CLASSES or not all(_WNID.fullmatch(name) for name in folders):
         return in_order, len(folders)

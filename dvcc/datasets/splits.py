@@ -65,8 +65,8 @@ def training_videos(
     folds: int = 1,
     kinds: Sequence[str] = (),
 ) -> list[Path]:
-    """The training side of `split_data`, of a corpus its scenes of `kinds` (all if none is named), less its groups of `fold` if
-    there are several; raises `ConfigError` when nothing is left to train on."""
+    """Return the training side of `split_data`, of a corpus its scenes of `kinds` (all if none is named), less its groups of
+    `fold` if there are several; raises `ConfigError` when nothing is left to train on."""
     videos, held_out = split_data(name, root, test=test, exclude=exclude)
     if (folds > 1 or kinds) and name != "corpus":
         raise ConfigError(f"data.folds and data.kinds are of data=corpus, whose table has groups and types, got data={name}")

@@ -169,7 +169,7 @@ def _pose(x: Tensor, y: Tensor, turn: Tensor, zoom: Tensor) -> Tensor:
 
 
 def _swing(g: Generator, frames: int, mean: float, amplitude: float, rate: float) -> Tensor:
-    """A path (T,) about the mean, at most rate per frame: bounded, so that long clips never run empty."""
+    """Return a path (T,) about the mean, at most rate per frame: bounded, so that long clips never run empty."""
     phase = torch.arange(frames, dtype=_EXACT) * (rate * _uniform(g, 0.3, 1) / amplitude)
     return mean + amplitude * torch.sin(phase + _uniform(g, 0, 2 * math.pi))
 

@@ -210,7 +210,7 @@ def planes_of(picture: Picture, pixels: Pixels, number: int) -> Planes:
 
 
 def _stored_planes(picture: Picture, number: int) -> Planes:
-    """The planes of "yuv420p", copied: whoever gives them may use the memory for the next picture."""
+    """Return the planes of "yuv420p", copied: whoever gives them may use the memory for the next picture."""
     if isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.shape[0] % 3 == 0 and picture.shape[1] % 2 == 0:
         height, width = picture.shape[0] * 2 // 3, picture.shape[1]
         chroma = picture[height:].reshape(2, height // 2, width // 2)

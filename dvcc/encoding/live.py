@@ -158,7 +158,7 @@ class Asked:
         return self.kbps != before
 
     def rate(self) -> ABR:
-        """What to ask of the encoder now."""
+        """Return what to ask of the encoder now."""
         return streamed(self.kbps)
 
     @property
@@ -167,7 +167,7 @@ class Asked:
         return self._sum / self._frames if self._frames else self.kbps
 
     def sentences(self) -> list[str]:
-        """What was refused, one sentence each."""
+        """Return what was refused, one sentence each."""
         return [*self._target.sentences(), *([f"{self._refused}; the target before was kept"] if self._refused else [])]
 
 
@@ -181,8 +181,8 @@ def _check_form(form: str) -> None:
 def _read(
     url: str, form: str | None, fps: Fraction | None, clock: bool, damage: Damage, begun_writing: threading.Event
 ) -> Iterator[Any]:
-    """The source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that says
-    nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
+    """Read the source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that
+    says nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
     name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
     advice = _what_to_do(url, form)
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
@@ -212,8 +212,9 @@ def _what_to_do(url: str, form: str | None) -> str:
 
 
 def live_codec(name: str, preset: str, fps: Fraction, *, gop: int | None = None, threads: int | None = None) -> VideoCodec:
-    """An encoder that answers within a GOP: its lookahead is what is left of one. gop, threads: None is a GOP of one second, or
-    what a lookahead takes at a low rate, and as many threads as fit in. Raises `ConfigError` where nothing is left."""
+    """Return an encoder that answers within a GOP: its lookahead is what is left of one. gop, threads: None is a GOP of one
+    second, or what a lookahead takes at a low rate, and as many threads as fit in. Raises `ConfigError` where nothing is
+    left."""
     aside, most = _ASIDE + _LEAST_LOOKAHEAD[name], default_threads(name, live=True)
     chosen_gop = max(gop_of_a_second(fps), aside + (threads or 1)) if gop is None else gop
     chosen_threads = max(1, min(most, chosen_gop - aside)) if threads is None else threads

@@ -25,7 +25,7 @@ _GUESS = 250  # frames, of a file that does not say its length
 
 @contextmanager
 def progress_bar(source: VideoSource) -> Iterator[Told]:
-    """A line per pass on stderr: frames, and the time that is left; none where stderr is no terminal."""
+    """Show a line per pass on stderr: frames, and the time that is left; none where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield lambda name, done: None
         return

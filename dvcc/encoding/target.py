@@ -34,10 +34,10 @@ class LiveTarget:
         self._kbps = float(kbps)
 
     def close(self) -> None:
-        """The stream has ended."""
+        """End with the stream."""
 
     def sentences(self) -> list[str]:
-        """What was wrong with what it was told, one sentence each."""
+        """Return what was wrong with what it was told, one sentence each."""
         return []
 
 
@@ -104,14 +104,14 @@ class WrittenTarget(LiveTarget):
             self._wrong, self._last_wrong = self._wrong + 1, text.decode("utf-8", "replace").strip()[:40]
 
     def _whole(self) -> bytes | None:
-        """The content of the file, which may be another file of that name by now; None while there is none."""
+        """Return the content of the file, which may be another file of that name by now; None while there is none."""
         try:
             return self.path.read_bytes()[:_MOST_BYTES]
         except OSError:
             return None
 
     def _last_line(self, fifo: int) -> bytes | None:
-        """The last whole line that came through the FIFO since, None if none did."""
+        """Return the last whole line that came through the FIFO since, None if none did."""
         with suppress(BlockingIOError):
             while data := os.read(fifo, _MOST_BYTES):
                 self._rest += data
@@ -122,7 +122,7 @@ class WrittenTarget(LiveTarget):
 
 
 def target_of(word: str) -> LiveTarget:
-    """The target that a word says: a number, or the path of what holds one. Raises `ConfigError` for neither."""
+    """Return the target that a word says: a number, or the path of what holds one. Raises `ConfigError` for neither."""
     try:
         kbps = float(word)
     except ValueError:

@@ -10,7 +10,7 @@ from dvcc.tasks import Task
 
 
 def num_classes(task: Task) -> int | None:
-    """That a task's network tells apart; None without classes."""
+    """Return how many classes a task's network tells apart, None without classes."""
     return getattr(getattr(task, "net", None), "num_classes", None)
 
 
@@ -22,8 +22,8 @@ def labels_apply(data: DataSet, task_name: str, task: Task) -> bool:
 
 
 def label_classes(data: DataSet, task: Task) -> Sequence[int] | None:
-    """The label's class of each class of a network that the labels speak of (see `Task.metrics_of_labels`); None where they have
-    the same classes."""
+    """Return the label's class of each class of a network that the labels speak of (see `Task.metrics_of_labels`); None where
+    they have the same classes."""
     return None if _same_classes(data, task) else data.class_maps[num_classes(task) or 0]
 
 
@@ -32,7 +32,7 @@ def _same_classes(data: DataSet, task: Task) -> bool:
 
 
 def labels_left_out(data: DataSet, task_name: str, networks: dict[str, Task]) -> list[str]:
-    """A sentence for every network that the labels of a data set do not speak of; none without labels."""
+    """Return a sentence for every network that the labels of a data set do not speak of; none without labels."""
     if data.task is None:
         return []
     if data.task != task_name:

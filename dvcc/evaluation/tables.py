@@ -9,7 +9,7 @@ from typing import Any
 
 
 def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it also reads well in a terminal."""
+    """Return a Markdown table, padded so that it also reads well in a terminal."""
     widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in [head, *body]
@@ -19,7 +19,7 @@ def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, spec: str) -> str:
-    """The value in a format such as ".3f"; "-" for None."""
+    """Return the value in a format such as ".3f"; "-" for None."""
     return "-" if value is None else format(value, spec)
 
 

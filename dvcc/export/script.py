@@ -88,7 +88,7 @@ class Script(MapFormat):
 
     @abstractmethod
     def options(self, gop: int) -> str:
-        """The encoder's options."""
+        """Return the encoder's options."""
 
     tag = ""
 

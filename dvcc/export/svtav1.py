@@ -53,7 +53,8 @@ class SVTAV1(MapFormat):
 
 
 def few_levels(offsets: np.ndarray) -> np.ndarray:
-    """The offsets (T, h, w), every frame rounded to the finest whole step that leaves it at most eight different values."""
+    """Return the offsets (T, h, w), every frame rounded to the finest whole step that leaves it at most eight different
+    values."""
     return np.stack([_rounded(frame) for frame in offsets])
 
 

@@ -72,7 +72,7 @@ def read_parts(path: str | Path, *, part: int, frames: int, start: int = 0) -> I
 def _frames(
     path: Path, *, frames: int | None, start: int, stride: int, size: tuple[int, int] | None
 ) -> tuple[Fraction, Iterator[av.VideoFrame]]:
-    """The source's frame rate, and the frames that are asked for, not converted."""
+    """Return the source's frame rate, and the frames that are asked for, not converted."""
     for name, value, low in (("frames", frames, 1), ("start", start, 0), ("stride", stride, 1)):
         if value is not None and value < low:
             raise ConfigError(f"{name} must be at least {low}, got {value}")

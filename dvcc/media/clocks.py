@@ -23,8 +23,8 @@ def is_untimed(container: av.container.InputContainer) -> bool:
 
 
 def filled(times: list[float | None]) -> list[float]:
-    """The times from the first to the last that is known, the others at equal steps between them: MPEG-PS stamps the first of
-    several pictures."""
+    """Return the times from the first to the last that is known, the others at equal steps between them: MPEG-PS stamps the
+    first of several pictures."""
     known = [(place, time) for place, time in enumerate(times) if time is not None]
     between = [
         time + (after_time - time) * step / (after - place)
@@ -63,7 +63,7 @@ class StreamClock:
         return self.typical * (1 + self.unstamped)
 
     def advance(self, now: float, *, gap: bool) -> None:
-        """The next packet is at `now`; gap: after a pause."""
+        """Go on to the next packet, at `now`; gap: after a pause."""
         if self.last is not None and not gap:
             self.steps.append((now - self.last) / (1 + self.unstamped))
             self.typical = median(self.steps) if len(self.steps) > 4 else self.typical

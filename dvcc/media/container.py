@@ -17,7 +17,8 @@ MEND_FILE = "check that the file is complete"
 
 
 def file_url(path: str | Path) -> str:
-    """What FFmpeg opens for the file at `path`, whatever its name: without the protocol, "cam1:front.mp4" is protocol "cam1"."""
+    """Return what FFmpeg opens for the file at `path`, whatever its name: without the protocol, "cam1:front.mp4" is protocol
+    "cam1"."""
     return f"file:{path}"
 
 

@@ -56,7 +56,7 @@ class StreamCopy:
             self._adts.add(stream.index)
 
     def fit(self, other: OtherPacket) -> list[av.Packet]:
-        """The packet as it is in the new container, with the time that it has there; none if it does not go into it."""
+        """Return the packet as it is in the new container, with the time that it has there; none if it does not go into it."""
         packet, copied = other.packet, self._streams.get(other.index)
         if copied is None or not packet.size:  # the end of a stream
             return []
@@ -79,7 +79,7 @@ class StreamCopy:
         return packets
 
     def taken(self) -> None:
-        """The muxer has taken a packet, to write it when the other streams are as far."""
+        """Note that the muxer has taken a packet, to write it when the other streams are as far."""
         self._held_back += 1
 
     def refused_later(self) -> bool:
@@ -100,7 +100,7 @@ class StreamCopy:
 def plan_stream_copy(
     original: av.container.InputContainer, source: VideoSource, muxer: str, suffix: str, *, fragmented: bool = False
 ) -> tuple[list[Any], list[str]]:
-    """The streams of the opened source that go along with the coded one, and what is left out, one sentence each."""
+    """Return the streams of the opened source that go along with the coded one, and what is left out, one sentence each."""
     carried, notes = [], []
     if source.rotation and muxer == "mpegts":
         notes.append(f"the rotation by {source.rotation} degrees cannot be stored in MPEG-TS: players will not turn it")

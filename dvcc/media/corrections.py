@@ -28,7 +28,7 @@ class Corrections:
     _totals: list[int] = field(default_factory=list, repr=False, compare=False)  # of the gaps up to each one
 
     def with_gaps(self, ticks: int) -> int:
-        """The time at which a picture is shown whose time without the gaps is `ticks`."""
+        """Return the time at which a picture is shown whose time without the gaps is `ticks`."""
         for _, length in self.gaps[len(self._totals) :]:
             self._totals.append(length + (self._totals[-1] if self._totals else 0))
         before = bisect_right(self.gaps, ticks, key=lambda gap: gap[0])

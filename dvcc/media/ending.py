@@ -80,7 +80,7 @@ def is_cut_picture(stream: Any, packet: av.Packet | None) -> bool:
 
 
 def _decoded(data: bytes, after: bytes) -> list[bytes]:
-    """The picture of a packet of HEVC with some bytes behind it; none where it is refused, which damage counts."""
+    """Return the picture of a packet of HEVC with some bytes behind it; none where it is refused, which damage counts."""
     decoder = av.CodecContext.create("hevc", "r")
     decoder.thread_count, decoder.options = 1, {"flags": "+output_corrupt"}  # the pictures that it refers to are not there
     try:
@@ -96,7 +96,7 @@ def _tail(file: BinaryIO, size: int, length: int = _TAIL) -> bytes:
 
 
 def _transport(file: BinaryIO, size: int) -> bool:
-    """A part of a packet after whole ones."""
+    """Find a part of a packet after whole ones."""
     tail = _tail(file, size, 8 * max(_TS_PACKETS))
     for length in _TS_PACKETS:
         for begin in range(length):
@@ -108,7 +108,7 @@ def _transport(file: BinaryIO, size: int) -> bool:
 
 
 def _ogg(file: BinaryIO, size: int) -> bool:
-    """The last page says that it is the last of its stream, and is whole."""
+    """Look whether the last page says that it is the last of its stream, and is whole."""
     tail = _tail(file, size)
     at = tail.rfind(b"OggS")
     if at < 0 or len(tail) < at + 27:
@@ -122,7 +122,7 @@ def _gif(file: BinaryIO, size: int) -> bool:
 
 
 def _motion_jpeg(file: BinaryIO, size: int) -> bool:
-    """The last picture has no end."""
+    """Find whether the last picture has no end."""
     tail = _tail(file, size, 1 << 24)
     return tail.rfind(b"\xff\xd8\xff") > tail.rfind(b"\xff\xd9")
 
@@ -132,7 +132,7 @@ def _loki_jpeg(file: BinaryIO, size: int) -> bool:
 
 
 def _obu(file: BinaryIO, size: int) -> bool:
-    """A unit of AV1 that is longer than the file."""
+    """Find a unit of AV1 that is longer than the file."""
     at = 0
     while at < size:
         file.seek(at)
@@ -149,7 +149,7 @@ def _obu(file: BinaryIO, size: int) -> bool:
 
 
 def _riff(file: BinaryIO, size: int) -> bool:
-    """A piece longer than the file. What is written into a pipe says no length."""
+    """Find a piece longer than the file. What is written into a pipe says no length."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
@@ -182,7 +182,7 @@ def _boxes(file: BinaryIO, size: int) -> bool:
 
 
 def _nut(file: BinaryIO, size: int) -> bool:
-    """An index ends it, and says its own length."""
+    """Look for the index that ends it and says its own length."""
     if size < 12:
         return True
     (length,) = struct.unpack(">Q", _tail(file, size, 12)[:8])
@@ -201,7 +201,7 @@ def _flash(file: BinaryIO, size: int) -> bool:
 
 
 def _program(file: BinaryIO, size: int) -> bool:
-    """The last packet goes up to the end of the file."""
+    """Look whether the last packet goes up to the end of the file."""
     tail = _tail(file, size)
     ended = tail.rstrip(b"\0").endswith(b"\0\0\1\xb9")
     at = len(tail)

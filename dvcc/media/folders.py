@@ -19,7 +19,7 @@ def is_cityscapes(path: Path) -> bool:
 
 
 def image_sequence(path: Path) -> tuple[list[Path], Fraction]:
-    """The images of one sequence in order, and its rate."""
+    """Return the images of one sequence in order, and its rate."""
     folder = path if path.is_dir() else path.parent
     images = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
     if not images:

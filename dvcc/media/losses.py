@@ -29,7 +29,7 @@ class Losses:
             self._open, self._watched = self._open + 1, 0
 
     def forget(self) -> None:
-        """A recording begins."""
+        """Forget what was seen: a recording begins."""
         self._open = 0
 
     def close(self) -> None:

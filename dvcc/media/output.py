@@ -164,7 +164,7 @@ class WholeFile(Output):
 
     @classmethod
     def temporary(cls, path: Path) -> Path:
-        """The name of what is going to be `path`, another one each time."""
+        """Return the name of what is going to be `path`, another one each time."""
         return path.with_name(f".{path.name}.{os.getpid()}.{next(cls._numbers)}.part")
 
     def publish(self) -> None:
@@ -201,4 +201,4 @@ class LiveStream(Output):
         return av.open(file_url(self.path), "w", format=form, options=options)
 
     def _finish(self, *, whole: bool) -> None:
-        """What was written can be played."""
+        """Finish the file, so that what was written can be played."""

@@ -6,7 +6,7 @@ import av
 
 
 def time_of(packet: av.Packet) -> float | None:
-    """The time in seconds that rises from packet to packet."""
+    """Return the time in seconds that rises from packet to packet."""
     stamp = packet.dts if packet.dts is not None else packet.pts
     return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
 
@@ -20,7 +20,7 @@ def duration_of(packet: av.Packet) -> float:
 
 
 def end_of(packet: av.Packet) -> float | None:
-    """The time in seconds, as stored, at which what it holds has been shown."""
+    """Return the time in seconds, as stored, at which what it holds has been shown."""
     stamp = packet.dts if packet.pts is None else packet.pts
     return None if stamp is None or not packet.time_base else float((stamp + (packet.duration or 0)) * packet.time_base)
 
@@ -46,7 +46,7 @@ def drop_times(packet: av.Packet, *, last: float, reordering: float) -> None:
 
 
 def packet_of(data: bytes) -> av.Packet:
-    """A packet of `data`, without times.
+    """Return a packet of `data`, without times.
 
     PyAV's own packet of bytes is Python's memory: a thread of a decoder that frees it waits for Python, which may be waiting for
     the decoder.
@@ -57,7 +57,7 @@ def packet_of(data: bytes) -> av.Packet:
 
 
 def to_be_shown(packet: av.Packet) -> av.Packet:
-    """The same packet without the mark that its picture is not to be shown."""
+    """Return the same packet without the mark that its picture is not to be shown."""
     copy = packet_of(bytes(packet))
     copy.pts, copy.dts, copy.duration, copy.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
     copy.stream, copy.is_keyframe = packet.stream, packet.is_keyframe

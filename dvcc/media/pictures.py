@@ -41,7 +41,7 @@ def read_rgb(path: Path) -> torch.Tensor:
 
 
 def read_label_image(path: Path, *, size: tuple[int, int], colours: bool = False) -> np.ndarray:
-    """The stored numbers, uint8 (H, W), or with `colours` uint8 (H, W, 3); size: (H, W) of the picture that is labelled.
+    """Return the stored numbers, uint8 (H, W), or with `colours` uint8 (H, W, 3); size: (H, W) of the picture that is labelled.
 
     Raises `VideoError` that names the file when it cannot be read, is of another size, or has colours where numbers are meant.
     """

@@ -14,7 +14,7 @@ _PATIENCE = 0.1  # seconds between two looks at whether anybody still waits
 
 
 def prefetch(items: Iterator[T], *, wait: bool = True) -> Generator[T]:
-    """The same items, made in a thread of their own, a few before they are asked for; what raises there raises here.
+    """Yield the same items, made in a thread of their own, a few before they are asked for; what raises there raises here.
 
     Closing the generator ends the thread, and waits for it unless `wait` is False: one that hangs on a silent camera is a daemon
     and ends with the process.

@@ -98,7 +98,7 @@ def probe(
 
 
 def frame_rate(timeline: Timeline, stream: av.VideoStream) -> tuple[Fraction, list[str]]:
-    """The rate of `stream`, and a note where it is assumed or other than the file says."""
+    """Return the rate of `stream`, and a note where it is assumed or other than the file says."""
     rate, measured = timeline.rate(stream)
     if rate is None:
         how = "it has no time stamps" if timeline.untimed else "too few time stamps"

@@ -87,7 +87,10 @@ class Protocol:
         return (self.resize_smaller, longer) if height <= width else (longer, self.resize_smaller)
 
     def window(self, height: int, width: int) -> Window:
-        """What is kept of the scaled picture of (height, width) pixels. Raises `ConfigError` when the crop is larger than it."""
+        """Return what is kept of the scaled picture of (height, width) pixels.
+
+        Raises `ConfigError` when the crop is larger than it.
+        """
         wanted = self.crop or (height, width)
         if wanted[0] > height or wanted[1] > width:
             raise ConfigError(
@@ -100,14 +103,15 @@ class Protocol:
 
 
 def covering(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """The even size (H, W), of the shape of `source`, that just covers `size`."""
+    """Return the even size (H, W), of the shape of `source`, that just covers `size`."""
     scale = max(size[0] / source[0], size[1] / source[1])
     height, width = (max(wanted, 2 * round(side * scale / 2)) for side, wanted in zip(source, size, strict=True))
     return height, width
 
 
 def within(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """The even size (H, W), of the shape of `source`, that lies within `size`; the source's own, made even, if that does."""
+    """Return the even size (H, W), of the shape of `source`, that lies within `size`; the source's own, made even, if that
+    does."""
     scale = min(1.0, *(wanted / side for side, wanted in zip(source, size, strict=True)))
     height, width = (max(16, int(side * scale) // 2 * 2) for side in source)
     return height, width

@@ -24,8 +24,8 @@ def is_gap(delta: float, step: float) -> bool:
 
 
 def _step_of(stamps: list[float]) -> tuple[float, float, bool] | None:
-    """The mean and the median distance of sorted stamps in seconds, without gaps, and whether they are regular; None of fewer
-    than five stamps."""
+    """Return the mean and the median distance of sorted stamps in seconds, without gaps, and whether they are regular; None of
+    fewer than five stamps."""
     steps = [after - before for before, after in pairwise(stamps) if after > before]
     if len(steps) < 4:
         return None
@@ -41,7 +41,7 @@ def _step_of(stamps: list[float]) -> tuple[float, float, bool] | None:
 def rate_of(
     stream: av.VideoStream, times: list[float], *, untimed: bool, container: av.container.InputContainer
 ) -> tuple[Fraction | None, bool]:
-    """The frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares.
+    """Return the frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares.
 
     times: sorted times in seconds of pictures at the beginning. untimed: a format without time stamps, of which only the rate in
     the stream itself is believed.
@@ -67,7 +67,7 @@ def rate_of(
 
 
 def _standard(fps: float) -> Fraction:
-    """The whole or NTSC rate that is meant, or the rate itself."""
+    """Return the whole or NTSC rate that is meant, or the rate itself."""
     for rate in (Fraction(round(fps)), Fraction(round(fps * 1.001) * 1000, 1001)):
         if rate and abs(float(rate) / fps - 1) < 0.005:
             return rate

@@ -55,7 +55,7 @@ class VideoSource:
     flips: bool = False
 
     def upright(self) -> VideoSource:
-        """The same video with its pictures turned and mirrored as a player shows them."""
+        """Return the same video with its pictures turned and mirrored as a player shows them."""
         turns, picture = quarter_turns(self.rotation), self.picture
         if turns % 2:
             aspect = picture.pixel_aspect and 1 / picture.pixel_aspect
@@ -87,7 +87,7 @@ class VideoSource:
         frames: Iterator[av.VideoFrame],
         damage: Damage,
     ) -> Iterator[SourceFrame]:
-        """The same of `frames` that the open `container` gives."""
+        """Yield the same of `frames` that the open `container` gives."""
         gaps = _Gaps(self, damage)
         for frame, ticks in self._timed(container, timeline, frames, damage):
             yield SourceFrame(self._planes(frame, damage), gaps.without(ticks))
@@ -148,7 +148,7 @@ class _Clock:
         self._held: deque[tuple[av.VideoFrame, int | None]] = deque()
 
     def add(self, frame: av.VideoFrame, stamp: int | None) -> Iterator[tuple[av.VideoFrame, int]]:
-        """The frames whose times are known once `frame` is seen."""
+        """Yield the frames whose times are known once `frame` is seen."""
         ticks = None
         if stamp is not None:
             seconds = stamp * (frame.time_base or self._time_base)
@@ -161,7 +161,7 @@ class _Clock:
         yield from self._ready(_HELD)
 
     def rest(self) -> Iterator[tuple[av.VideoFrame, int]]:
-        """The frames that are left."""
+        """Yield the frames that are left."""
         self._count = False  # what a decoder still held often has no stamp
         yield from self._ready(0)
 
@@ -174,7 +174,7 @@ class _Clock:
             yield frame, ticks
 
     def _time(self, patience: int) -> int | None:
-        """The time of the first held frame; None if it takes more frames to tell."""
+        """Return the time of the first held frame; None if it takes more frames to tell."""
         first, last, step = self._held[0][1], self._last, round(median(self._steps))
         if last is None:
             return 0 if first is None else first
@@ -224,7 +224,7 @@ class _Gaps:
 
 
 def nothing_in(path: str | Path, advice: str = MEND_FILE) -> VideoError:
-    """The error of a file that opens and has no picture."""
+    """Return the error of a file that opens and has no picture."""
     return VideoError(f"{path} holds no frame that can be decoded: {advice}")
 
 

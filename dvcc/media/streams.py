@@ -13,7 +13,7 @@ def video_streams(container: av.container.InputContainer) -> list[av.VideoStream
 
 
 def main_video(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The default one of them, or the largest, and of equals one that moves: AVIF has a still beside it. None for none."""
+    """Return the default one of them, or the largest, and of equals one that moves: AVIF has a still beside it. None for none."""
 
     def rank(stream: av.VideoStream) -> tuple[bool, int, bool]:
         return bool(stream.disposition & Disposition.default), stream.width * stream.height, stream.frames != 1

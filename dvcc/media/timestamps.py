@@ -111,7 +111,7 @@ class Timeline:
         self.picture_times = sorted(keys)
 
     def rate(self, stream: av.VideoStream) -> tuple[Fraction | None, bool]:
-        """The frame rate of `stream`, None if nothing tells it, and whether it was measured against what the file declares."""
+        """Return what `rate_of` says of `stream`, by the times of its pictures."""
         return rate_of(stream, self.picture_times, untimed=self.untimed, container=self._container)
 
     def __iter__(self) -> Iterator[av.Packet]:
@@ -170,7 +170,7 @@ class Timeline:
         return not self._ended
 
     def _settled(self, index: int, *, patient: bool = True) -> Iterator[av.Packet]:
-        """The packets of another stream whose times are known; the others wait for the video."""
+        """Yield the packets of another stream whose times are known; the others wait for the video."""
         waiting = self._waiting[index]
         while waiting and self._other(waiting[0], patient=patient and len(waiting) < _MOST_HELD):
             self._clock(index).waited = 0
@@ -225,7 +225,8 @@ class Timeline:
         return at_end and 0 < seconds - (clock.last or 0.0) <= self._longest_gap == FILE_GAP
 
     def _jumped(self, key: float, clock: StreamClock) -> float:
-        """The corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to keep."""
+        """Return the corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to
+        keep."""
         assert clock.last is not None
         limit = clock.limit
         for offset in reversed(self._offsets):  # a clock that comes back to where it was

@@ -22,7 +22,7 @@ _LOADERS: dict[ZooTask, Callable[..., nn.Module]] = {
 
 
 def build(task: ZooTask, name: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
-    """The zoo's network `name` of a task, frozen and in eval mode.
+    """Return the zoo's network `name` of a task, frozen and in eval mode.
 
     weights: a file; None: its own, fetched once. random: random weights instead, for tests. Raises `ConfigError` for an unknown
     name, `CheckpointError` for weights that are missing (it says which file to put where) or do not fit.

@@ -83,7 +83,7 @@ def check_classification_net(model: str) -> None:
 def load_classification_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> ClassificationNet | OnnxClassifier:
-    """The network `model`: "efficientnet_lite0" to 2 (their weights are packages of the extra `paper`), a name of timm's,
+    """Return the network `model`: "efficientnet_lite0" to 2 (their weights are packages of the extra `paper`), a name of timm's,
     "torchvision/" and a name of torchvision's, or the path of an ONNX file that gives logits (N, K).
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
@@ -196,7 +196,7 @@ class OnnxClassifier(nn.Module):
 
 
 def own_classifier(net: nn.Module) -> ClassificationNet:
-    """A user's module from pictures (N, 3, H, W), less ImageNet's mean and over its deviation, to logits (N, K). Raises
+    """Return a user's module from pictures (N, 3, H, W), less ImageNet's mean and over its deviation, to logits (N, K). Raises
     `ConfigError` for other answers."""
     net = prepared(net)
     answers = asked(net, torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))[0]

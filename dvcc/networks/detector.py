@@ -33,6 +33,6 @@ class DetectionNet(nn.Module, AbstractBase):
 
 
 def detect(candidates: torch.Tensor, *, least_score: float, suppress: bool) -> Boxes:
-    """The boxes among the candidates (M, 4 + K) of one picture, as tensors (see `detectors.select`); no gradient."""
+    """Return the boxes among the candidates (M, 4 + K) of one picture, as tensors (see `detectors.select`); no gradient."""
     boxes = select(candidates.detach().float().cpu().numpy(), least_score=least_score, suppress=suppress)
     return Boxes(*(torch.from_numpy(part).to(candidates.device) for part in boxes))

@@ -48,7 +48,8 @@ class Detr(DetectionNet):
 
 
 def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
-    """A network of the dict above, with the weights of a file in transformers' names or the authors' (None: those of the hub).
+    """Return a network of the dict above, with the weights of a file in transformers' names or the authors' (None: those of the
+    hub).
 
     Raises `MissingExtraError` without the packages of the extra `zoo`, `CheckpointError` for weights that do not fit.
     """
@@ -87,7 +88,7 @@ _JOINED = re.compile(r"(.*)\.in_proj_(weight|bias)")  # queries, keys and values
 
 
 def _transformers_names(state: dict[str, Any]) -> dict[str, Any]:
-    """A state dict under the names of the hub's files; of the authors' `.pth`, what it has under "model"."""
+    """Return a state dict under the names of the hub's files; of the authors' `.pth`, what it has under "model"."""
     inner = state.get("model", state)
     if not isinstance(inner, dict) or "query_embed.weight" not in inner:
         return state
@@ -103,7 +104,7 @@ def _transformers_names(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _import_transformers(backbone: str, dilated: bool) -> tuple[Any, Any]:
-    """The class and the configuration; no weights of the backbone, which the file has too."""
+    """Return the class and the configuration; no weights of the backbone, which the file has too."""
     require("transformers", "timm", wanted_by="DETR", extra="zoo")
     from transformers import DetrConfig, DetrForObjectDetection
 
@@ -130,6 +131,6 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _size_of(height: int, width: int) -> list[int]:
-    """The smaller side 800, unless the larger would pass 1333."""
+    """Return the smaller side 800, unless the larger would pass 1333."""
     smaller = min(_SMALLER_SIDE, round(_LARGER_SIDE * min(height, width) / max(height, width)))
     return [max(smaller, int(smaller * side / min(height, width))) for side in (height, width)]

@@ -74,8 +74,8 @@ class OnnxEmbedding(nn.Module):
 def load_embedding_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> nn.Module:
-    """An ONNX file, or the features of a classifier: "efficientnet_lite0" or a convolutional network of timm's. Names, weights
-    and errors are those of `load_classification_net`. options: of an ONNX file."""
+    """Return an ONNX file, or the features of a classifier: "efficientnet_lite0" or a convolutional network of timm's. Names,
+    weights and errors are those of `load_classification_net`. options: of an ONNX file."""
     if is_onnx(model):
         refuse_random(model, random)
         check_embedding_net(model)

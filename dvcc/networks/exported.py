@@ -53,7 +53,7 @@ class OnnxDetector(DetectionNet):
         return self.detector.fitting
 
     def answers(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """What the file itself says of RGB pictures 0..1 (N, 3, H, W)."""
+        """Return what the file itself says of RGB pictures 0..1 (N, 3, H, W)."""
         canvas, placement = self.detector.canvas((images.shape[-2], images.shape[-1]))
         return self.net(self.detector.feed.place(images, canvas, placement, torch))
 
@@ -101,7 +101,7 @@ class OwnDetector(DetectionNet):
         return torch.cat([candidates_of(self.layout, answer, canvas, placement, self.num_classes, torch) for answer in each])
 
     def answers(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """What the module itself says of RGB pictures 0..1 (N, 3, H, W)."""
+        """Return what the module itself says of RGB pictures 0..1 (N, 3, H, W)."""
         answers = as_list(self.net(self.feed.place(images, *self._canvas(images), torch)))
         return [answers[i] for i in self._outputs]
 
@@ -125,13 +125,13 @@ def _probe(net: nn.Module, canvas: tuple[int, int], options: NetworkOptions) -> 
 
 
 def as_list(answer: Any) -> list[torch.Tensor]:
-    """The tensors of what a module gives: one, a tuple, a dict, a dataclass, or torchvision's list of one dict per picture. What
-    is no tensor in them, a loss of None, is left out."""
+    """Return the tensors of what a module gives: one, a tuple, a dict, a dataclass, or torchvision's list of one dict per
+    picture. What is no tensor in them, a loss of None, is left out."""
     return [tensor for _, tensor in _by_name(answer)]
 
 
 def _by_name(answer: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
-    """The same, each with its key; "" where it has none."""
+    """Return the same, each with its key; "" where it has none."""
     if isinstance(answer, torch.Tensor):
         return [(name, answer)]
     if is_dataclass(answer):
@@ -144,17 +144,20 @@ def _by_name(answer: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
 
 
 def prepared(net: nn.Module) -> nn.Module:
-    """A user's module as a fixed judge: in evaluation mode, its weights without gradients and in single precision."""
+    """Return a user's module as a fixed judge: in evaluation mode, its weights without gradients and in single precision."""
     return net.eval().requires_grad_(False).float()
 
 
 def asked(net: nn.Module, *pictures: torch.Tensor) -> list[torch.Tensor]:
-    """What a user's module answers to pictures (N, 3, H, W). Raises `CheckpointError` where it raises, or answers no tensor."""
+    """Return what a user's module answers to pictures (N, 3, H, W).
+
+    Raises `CheckpointError` where it raises, or answers no tensor.
+    """
     return [tensor for _, tensor in asked_by_name(net, *pictures)]
 
 
 def asked_by_name(net: nn.Module, *pictures: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """The same, each with its name."""
+    """Return the same, each with its name."""
     shapes = " and ".join(str(tuple(part.shape)) for part in pictures)
     what = f"{type(net).__name__}, given pictures {shapes},"
     try:

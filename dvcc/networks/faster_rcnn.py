@@ -43,7 +43,7 @@ class TorchvisionDetector(DetectionNet):
 
 
 def load_torchvision_detector(model: str, *, weights: str | Path | None, random: bool) -> TorchvisionDetector:
-    """A detection model of torchvision; how many classes a file has is read from it. Raises `CheckpointError`."""
+    """Return a detection model of torchvision; how many classes a file has is read from it. Raises `CheckpointError`."""
     default = default_weights(model)
     count = len(default.meta["categories"])
     if weights is None and not random:
@@ -62,7 +62,7 @@ def load_torchvision_detector(model: str, *, weights: str | Path | None, random:
 
 
 def _exact_batch_norm(net: nn.Module) -> None:
-    """What torchvision does where it loads these weights itself: they were trained without batch norm's epsilon."""
+    """Do what torchvision does where it loads these weights itself: they were trained without batch norm's epsilon."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 0.0

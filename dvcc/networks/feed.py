@@ -63,7 +63,7 @@ class NetworkOptions:
         return [item.name for item in fields(self) if getattr(self, item.name) is not None]
 
     def over(self, base: NetworkOptions) -> NetworkOptions:
-        """These options, and those of `base` where they are silent."""
+        """Return these options, and those of `base` where they are silent."""
         return replace(base, **{name: getattr(self, name) for name in self.given})
 
 
@@ -169,7 +169,7 @@ def _float(x: Any, xp: Any) -> Any:
 
 
 def _neighbours(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two source pixels of every target pixel of a line, and the second one's weight."""
+    """Return the two source pixels of every target pixel of a line, and the second one's weight."""
     centre = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
     low = np.floor(centre).astype(np.int64)
     return low, np.minimum(low + 1, before - 1), (centre - low).astype(np.float32)

@@ -164,7 +164,7 @@ class _Decoder(nn.Module):
 
 
 def load_flow(path: str | Path | None = None) -> FlowNetwork:
-    """The trained network, frozen and in eval mode; None: the one of this repository. Raises `CheckpointError`."""
+    """Return the trained network, frozen and in eval mode; None: the one of this repository. Raises `CheckpointError`."""
     path = Path(path or CHECKPOINTS / FLOW_FILE)
     network = FlowNetwork()
     load_state(network, load_weights(path, kind="optical_flow").state, path=path)

@@ -56,26 +56,26 @@ def torchvision_names(family: str, model: str, *, task: str, also: Sequence[str]
 
 
 def load_pretrained(model: str, weights: WeightsEnum) -> nn.Module:
-    """A torchvision model with weights that torchvision knows, downloaded once. Raises `CheckpointError`."""
+    """Return a torchvision model with weights that torchvision knows, downloaded once. Raises `CheckpointError`."""
     from_url(weights.url).fetch(model)
     return torchvision_model(model, weights=weights)
 
 
 def torchvision_model(model: str, **settings: Any) -> nn.Module:
-    """A torchvision model as `torchvision.models.get_model` makes it of the settings."""
+    """Return a torchvision model as `torchvision.models.get_model` makes it of the settings."""
     from torchvision.models import get_model
 
     return get_model(model, **settings)
 
 
 def another_model(path: str | Path, model: str, reason: str) -> CheckpointError:
-    """What to raise for a file whose tensors do not fit."""
+    """Return what to raise for a file whose tensors do not fit."""
     reason = " ".join(reason.split())[:200]
     return CheckpointError(f"{path} holds weights of another model than {model} ({reason}): choose its file")
 
 
 def default_weights(model: str) -> WeightsEnum:
-    """What torchvision says of a model's best weights."""
+    """Return what torchvision says of a model's best weights."""
     from torchvision.models import get_model_weights
 
     return get_model_weights(model).DEFAULT

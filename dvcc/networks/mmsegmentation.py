@@ -42,7 +42,7 @@ class Backbone(nn.Module):
             _dilate(self.layer4, 4)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """What the four stages say of images (N, 3, H, W)."""
+        """Return what the four stages say of images (N, 3, H, W)."""
         x, features = self.maxpool(self.stem(images)), []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -119,7 +119,7 @@ MMSEGMENTATION_NETS: dict[str, tuple[int, type[ASPPHead | UPerHead]]] = {
 
 
 def build_mmsegmentation(name: str) -> EncoderDecoder:
-    """A network of the dict above, with random weights."""
+    """Return a network of the dict above, with random weights."""
     depth, head = MMSEGMENTATION_NETS[name]
     return EncoderDecoder(depth=depth, head=head)
 

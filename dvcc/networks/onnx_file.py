@@ -93,7 +93,7 @@ class OnnxFile:
         return [self._run(canvases[i : i + 1], cut=False) for i in range(len(canvases))]
 
     def beside(self, count: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """What its inputs beside the pictures are given for `count` canvases of a size (height, width), by name."""
+        """Return what its inputs beside the pictures are given for `count` canvases of a size (height, width), by name."""
         return {value.name: _size_said(value, count, size) for value in self._beside}
 
     def probe(self, canvases: np.ndarray) -> list[np.ndarray]:
@@ -166,7 +166,7 @@ def _says_size(value: Any) -> bool:
 
 
 def _size_said(value: Any, count: int, size: tuple[int, int]) -> np.ndarray:
-    """That they fill it. size: height and width of the canvas."""
+    """Say that the pictures fill their canvases. size: height and width of these."""
     if len(value.shape) == 3:
         rows, columns = (side or own for side, own in zip(_sides(value.shape)[1:], size, strict=True))
         return np.ones((count, rows, columns), np.int64)
@@ -225,6 +225,6 @@ def shape_words(shape: Sequence[int]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, in one short line: its end, where the reason stands."""
+    """Return what an error of another library says, in one short line: its end, where the reason stands."""
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     return text if len(text) <= _MOST_LETTERS else f"..{text[-_MOST_LETTERS:]}"

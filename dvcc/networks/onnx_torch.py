@@ -88,7 +88,7 @@ class OnnxModule(nn.Module):
         return [torch.from_numpy(answer).to(canvases.device) for answer in self.file.run(canvases.detach().cpu().numpy())]
 
     def differentiate(self) -> TorchNet:
-        """The torch module, made and compared with onnxruntime when it is first asked for.
+        """Return the torch module, made and compared with onnxruntime when it is first asked for.
 
         Raises `CheckpointError` with the largest difference, relative to the largest value, where it is another network.
         """

@@ -22,8 +22,9 @@ def check_flow_net(model: str) -> None:
 
 
 def load_flow_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
-    """A frozen optical-flow network from two pictures (N, 3, H, W) 0..1 to the flow (N, 2, H, W) in pixels from the first to the
-    second: "ours", "raft_small", "raft_large" or "smurf", each with its published weights in any of the layouts of `load_raft`.
+    """Return a frozen optical-flow network from two pictures (N, 3, H, W) 0..1 to the flow (N, 2, H, W) in pixels from the first
+    to the second: "ours", "raft_small", "raft_large" or "smurf", each with its published weights in any of the layouts of
+    `load_raft`.
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
     """

@@ -43,7 +43,7 @@ def check_segmentation_net(model: str) -> None:
 def load_segmentation_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> SegmentationNet:
-    """The network `model`: "student", "espnetv2", "espnetv2_s1", "efficientvit_b0", "deeplab_257", a configuration of
+    """Return the network `model`: "student", "espnetv2", "espnetv2_s1", "efficientvit_b0", "deeplab_257", a configuration of
     MMSegmentation that the zoo has, a segmentation model of torchvision, or the path of an ONNX file that gives logits,
     probabilities or labels.
 

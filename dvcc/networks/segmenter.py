@@ -107,7 +107,7 @@ class SegmentationNet(nn.Module):
 
 
 def onnx_segmenter(file: OnnxFile, *, options: NetworkOptions) -> SegmentationNet:
-    """The network of an ONNX file that answers logits, probabilities or labels on any grid, the classes first or last.
+    """Return the network of an ONNX file that answers logits, probabilities or labels on any grid, the classes first or last.
 
     Raises `CheckpointError` for other answers.
     """
@@ -122,7 +122,7 @@ def onnx_segmenter(file: OnnxFile, *, options: NetworkOptions) -> SegmentationNe
 
 
 def own_segmenter(net: nn.Module, *, options: NetworkOptions) -> SegmentationNet:
-    """The network of a user's module, which may give a tensor, a tuple or a dict of them; the first map counts.
+    """Return the network of a user's module, which may give a tensor, a tuple or a dict of them; the first map counts.
 
     Raises `CheckpointError` for answers that are no map of classes.
     """
@@ -141,8 +141,8 @@ def own_segmenter(net: nn.Module, *, options: NetworkOptions) -> SegmentationNet
 
 
 def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: NetworkOptions, *, what: str) -> Form:
-    """What answers to two pictures are: the first that is a map of two classes or more, else the first that is one of labels,
-    else the first of one channel, which is a class against the rest.
+    """Return what answers to two pictures are: the first that is a map of two classes or more, else the first that is one of
+    labels, else the first of one channel, which is a class against the rest.
 
     Raises `ConfigError` for maps of different numbers of classes (features beside logits) unless `options.classes` is one of
     them, `CheckpointError` where there is no map.

@@ -20,7 +20,7 @@ _HASH = re.compile(r"-([0-9a-f]{8,})\.")  # PyTorch and OpenMMLab write the star
 
 
 def assets_folder() -> Path:
-    """The folder of clips and published networks: `DVCC_ASSETS`, else ../shared/assets beside the checkout."""
+    """Return the folder of clips and published networks: `DVCC_ASSETS`, else ../shared/assets beside the checkout."""
     return Path(os.environ.get("DVCC_ASSETS") or Path(__file__).parents[3] / "shared" / "assets")
 
 
@@ -38,11 +38,11 @@ class WeightsSource(AbstractBase):
         """What to do when it is not there, to be read after its path."""
 
     def local_path(self) -> Path | None:
-        """The file, if it is on this machine."""
+        """Return the file, if it is on this machine."""
         return self.path if self.path.is_file() else None
 
     def fetch(self, model: str) -> Path:
-        """The file. Raises `CheckpointError` that says what to put where."""
+        """Return the file. Raises `CheckpointError` that says what to put where."""
         path = self.local_path()
         if path is None:
             raise CheckpointError(f"the weights of {model} are not at {self.path}: {self.remedy}, or give the path of a file")
@@ -124,7 +124,7 @@ class FirstOf(WeightsSource):
         return next((path for source in self.sources if (path := source.local_path())), None)
 
     def fetch(self, model: str) -> Path:
-        """The file. Raises `CheckpointError` that says what to put where."""
+        """Return the file. Raises `CheckpointError` that says what to put where."""
         return self.local_path() or self.sources[0].fetch(model)
 
 
@@ -151,7 +151,7 @@ class Download(WeightsSource):
         return super().local_path() or self._in_hub_cache()
 
     def fetch(self, model: str) -> Path:
-        """The file, downloaded once. One attempt: on a machine without a network the sentence comes in seconds."""
+        """Return the file, downloaded once. One attempt: on a machine without a network the sentence comes in seconds."""
         if path := self.local_path():
             return path
         from torch.hub import download_url_to_file
@@ -177,12 +177,12 @@ class Download(WeightsSource):
 
 
 def from_url(url: str) -> Download:
-    """A file that keeps the name it has on the web."""
+    """Return a file that keeps the name it has on the web."""
     return Download(url, url.rpartition("/")[2])
 
 
 def from_hub(repository: str, file: str = "model.safetensors") -> Download:
-    """A file of Hugging Face's hub; the name that it has there says nothing, so the repository's is put before it."""
+    """Return a file of Hugging Face's hub; the name that it has there says nothing, so the repository's is put before it."""
     url = f"https://huggingface.co/{repository}/resolve/main/{file}"
     return Download(url, f"{repository.replace('/', '_')}{Path(file).suffix}", (repository, file))
 
@@ -199,7 +199,7 @@ def published_controls() -> list[str]:
 
 
 def control_path(task: str | None, checkpoint: str | None) -> Path:
-    """The file of weights. Raises `ConfigError` unless there is exactly one of a task and a path, or none for the task."""
+    """Return the file of weights. Raises `ConfigError` unless there is exactly one of a task and a path, or none for the task."""
     published = ", ".join(published_controls())
     if (task is None) == (checkpoint is None):
         raise ConfigError(f"say either --task TASK ({published}) or --checkpoint PATH")

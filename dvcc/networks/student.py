@@ -81,7 +81,7 @@ class Residual(nn.Module):
 
 
 def conv_bn(inputs: int, outputs: int, *, kernel_size: int) -> nn.Sequential:
-    """A convolution that keeps the size, and batch normalisation."""
+    """Return a convolution that keeps the size, and batch normalisation."""
     conv = nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 

@@ -53,7 +53,7 @@ def load_weights(path: str | Path, *, kind: str) -> Weights:
 
 
 def load_published(path: str | Path, *, key: str) -> Mapping[str, torch.Tensor]:
-    """A state dict published by others (.pth, tensors only, or .safetensors). key: of the setting that names it.
+    """Return a state dict published by others (.pth, tensors only, or .safetensors). key: of the setting that names it.
 
     Raises `CheckpointError`.
     """
@@ -95,7 +95,7 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def renamed(name: str, patterns: Iterable[tuple[str, str]]) -> str:
-    """The name of a weight in another layout: regular expressions and what stands for them, one after the other."""
+    """Return the name of a weight in another layout: regular expressions and what stands for them, one after the other."""
     for pattern, replacement in patterns:
         name = re.sub(pattern, replacement, name)
     return name

@@ -200,12 +200,12 @@ ZOO: dict[tuple[ZooTask, str], ZooEntry] = {(entry.task, entry.name): entry for 
 
 
 def zoo_entry(task: ZooTask, name: str) -> ZooEntry:
-    """The entry `name` of a task. Raises `ConfigError` that names the choices."""
+    """Return the entry `name` of a task. Raises `ConfigError` that names the choices."""
     if (task, name) not in ZOO:
         raise ConfigError(f"the zoo has no {name!r} for {task}: choose one of {', '.join(names(task))}")
     return ZOO[task, name]
 
 
 def names(task: ZooTask) -> list[str]:
-    """The networks of a task, defaults first."""
+    """Return the networks of a task, defaults first."""
     return [entry.name for entry in ZOO.values() if entry.task == task]

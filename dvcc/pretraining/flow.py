@@ -133,7 +133,7 @@ def run(config: FlowConfig) -> Path:
 
 
 def train_step(network: FlowNetwork, bank: Bank, config: FlowConfig, *, real: bool) -> dict[str, Tensor]:
-    """The terms of one step's loss, and `loss`; real pairs, in both directions, take half of the batch."""
+    """Return the terms of one step's loss, and `loss`; real pairs, in both directions, take half of the batch."""
     size, batch = (config.size[0], config.size[1]), config.batch_size
     first, second, flow = supervised_pairs(bank, count=batch // 2 if real else batch, size=size)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):

@@ -86,7 +86,7 @@ def _synthetic_pairs(bank: Bank, *, count: int, size: tuple[int, int]) -> Pairs:
 
 
 def _real_view(bank: Bank, *, size: tuple[int, int], frames: Sequence[int] = (0,)) -> Tensor:
-    """The same random crop of some frames of a random run, float (len(frames), 3, *size)."""
+    """Return the same random crop of some frames of a random run, float (len(frames), 3, *size)."""
     video = bank.runs[int(torch.randint(len(bank.runs), ()))]
     run = video[int(torch.randint(len(video), ()))][list(frames)] / 255
     view = random_view(1, size=size, source=(run.shape[-2], run.shape[-1])).expand(len(run), -1, -1)
@@ -94,7 +94,7 @@ def _real_view(bank: Bank, *, size: tuple[int, int], frames: Sequence[int] = (0,
 
 
 def _move(first: Tensor, second: Tensor, flow: Tensor, motion: Tensor, *, view: Tensor, size: tuple[int, int]) -> Pairs:
-    """The pair seen through `view`, with `motion` added to the second picture, and its exact flow.
+    """Return the pair seen through `view`, with `motion` added to the second picture, and its exact flow.
 
     view (N, 3, 3) takes pixels of the result to pixels of the source; motion (N, 3, 3) pixels of the first result to
     those of the second.

@@ -146,7 +146,7 @@ def fit_student(
     batch_size: int = 8,
     report_every: int = 250,
 ) -> dict[str, object]:
-    """The training half of `train_student`, on views that are labelled already."""
+    """Return the training half of `train_student`, on views that are labelled already."""
     # Denormal numbers change nothing and make convolutions slow; an untrained network is full of them.
     torch.set_flush_denormal(True)
     quiet_lightning()

@@ -54,7 +54,7 @@ def _learned(means: Means, *, corrected: bool = False, checked: bool = True) -> 
 
 
 def _reader(means: Means) -> Reader:
-    """What reads encodes: the network that lies beside a control, or the task."""
+    """Return what reads encodes: the network that lies beside a control, or the task."""
     if means.control is not None and means.control.reader is not None:
         return means.control.reader
     from dvcc.rate_control.task_reader import TaskReader
@@ -151,7 +151,8 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
 
 
 def build_rate_controller(name: str, means: Means) -> RateController:
-    """The controller `name`, or one of your own, "package.module:name": a function or class that is called with means=`means`.
+    """Return the controller `name`, or one of your own, "package.module:name": a function or class that is called with
+    means=`means`.
 
     Raises `ConfigError` for an unknown name, one whose means are missing, or a function that makes no `RateController`.
     """

@@ -28,7 +28,7 @@ class RateController(AbstractBase):
     @overload
     def encode(self, source: Clip | Source, target_kbps: float, into: Destination[R]) -> R: ...
     def encode(self, source: Clip | Source, target_kbps: float, into: Destination[Any] | None = None) -> Any:
-        """A real encode of a clip or a video near `target_kbps`; `num_encodes` counts every encoder pass spent.
+        """Return a real encode of a clip or a video near `target_kbps`; `num_encodes` counts every encoder pass spent.
 
         into: where it goes (None: into memory). Raises `ConfigError` unless the target is positive, or for a video where only
         clips are taken; `CodecError` when the encoder fails.
@@ -65,27 +65,27 @@ its target by 0.56 / frames, 7 % on a clip of 8: of 94 of these, 62 % exceeded t
 
 
 def needs_correction(coded: Encoded, target_kbps: float) -> bool:
-    """The rule that every corrected controller follows: a correction is worth an encode when the first one exceeds its target, or
-    leaves more unused than a correction would."""
+    """Decide by the rule that every corrected controller follows: a correction is worth an encode when the first one exceeds its
+    target, or leaves more unused than a correction would."""
     slack = max(_LEAST_SLACK, 1.5 * _MISS_OF_FRAMES / coded.num_frames)
     return not (1 - slack) * target_kbps <= coded.bitrate_kbps <= target_kbps
 
 
 def corrected_kbps(asked_kbps: float, achieved: Encoded, target_kbps: float) -> float:
-    """What to ask of ABR, to stay just within a target, after it has made `achieved` of `asked_kbps`; kbit/s."""
+    """Return what to ask of ABR, to stay just within a target, after it has made `achieved` of `asked_kbps`; kbit/s."""
     aim = max(0.9, 1 - _MISS_OF_FRAMES / achieved.num_frames)
     return max(1.0, aim * target_kbps * asked_kbps / achieved.bitrate_kbps)
 
 
 def largest_within(candidates: Sequence[R], target_kbps: float) -> R:
-    """The candidate that spends most without exceeding the target, or the cheapest if all exceed it."""
+    """Return the candidate that spends most without exceeding the target, or the cheapest if all exceed it."""
     within = [coded for coded in candidates if coded.bitrate_kbps <= target_kbps]
     return max(within, key=lambda coded: coded.bits) if within else min(candidates, key=lambda coded: coded.bits)
 
 
 def encode_near(encode_at: Callable[[float], R], target_kbps: float, *, corrected: bool) -> R:
-    """What `encode_at` makes of a target bitrate; `corrected`: once more with another where that misses it (`needs_correction`),
-    and the better of the two, with the encodes of both charged to it."""
+    """Return what `encode_at` makes of a target bitrate; `corrected`: once more with another where that misses it
+    (`needs_correction`), and the better of the two, with the encodes of both charged to it."""
     candidates = [encode_at(target_kbps)]
     if corrected and needs_correction(candidates[0], target_kbps):
         candidates.append(encode_at(corrected_kbps(target_kbps, candidates[0], target_kbps)))

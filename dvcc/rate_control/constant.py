@@ -69,7 +69,7 @@ class ConstantRateFactor(RateController):
 
 
 def capped(crf: float, most_kbps: float) -> CRF:
-    """A rate factor that spends at most so many kbit/s over a buffer of a second; infinite: no cap."""
+    """Return a rate factor that spends at most so many kbit/s over a buffer of a second; infinite: no cap."""
     return CRF(crf, vbv=(most_kbps, most_kbps) if math.isfinite(most_kbps) else None)
 
 

@@ -46,7 +46,10 @@ class KeptMaps:
 
 @contextmanager
 def kept_offsets(generator: OffsetGenerator | None, source: Source, *, causal: bool = False) -> Iterator[KeptMaps | None]:
-    """The offsets of a generator for all passes over `source`, in a temporary file; None without one. causal: as of a stream."""
+    """Yield the offsets of a generator for all passes over `source`, in a temporary file; None without one.
+
+    causal: as of a stream.
+    """
     if generator is None:
         yield None
         return
@@ -55,7 +58,7 @@ def kept_offsets(generator: OffsetGenerator | None, source: Source, *, causal: b
 
 
 def next_map(maps: Iterator[np.ndarray]) -> np.ndarray:
-    """The map of an earlier pass for the next frame. Raises `VideoError` when there is none."""
+    """Return the map of an earlier pass for the next frame. Raises `VideoError` when there is none."""
     values = next(maps, None)
     if values is None:
         raise VideoError("the video has other frames than a moment ago: it must not change while it is read")

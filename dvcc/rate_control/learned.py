@@ -55,7 +55,8 @@ class LearnedMap(RateController):
         return add_encode_cost(largest_within(candidates, target_kbps), candidates, others=1)
 
     def generator(self, source: Source, target_kbps: float, folder: Path, progress: Progress = no_progress) -> QPMapGenerator:
-        """What decides every QP of `source`, after an analysis encode into `folder`, near the target by the network's prior."""
+        """Return what decides every QP of `source`, after an analysis encode into `folder`, near the target by the network's
+        prior."""
         path = folder / "analysis.mkv"
         offsets, stats = analysed_offsets(self.control, source, target_kbps, self.codec, path, progress)
         kept = KeptMaps(offsets.generate, source, folder / "offsets")
@@ -93,8 +94,8 @@ class QPMapGenerator:
 
 
 def _prior_qp(offsets: LearnedOffsets, source: Source, progress: Progress) -> float:
-    """The prior's QP for the whole video, from its first frames and two in a row out of every few: a title says little of the
-    film."""
+    """Return the prior's QP for the whole video, from its first frames and two in a row out of every few: a title says little of
+    the film."""
     mean_qps, frames = list[float](), list[np.ndarray]()
     for index, frame in enumerate(source.frames()):
         if index % _LOOK_EVERY == 0 and frames:
@@ -114,7 +115,7 @@ def shift_to_target(achieved_kbps: float, target_kbps: float) -> float:
 
 
 def correcting_shift(achieved_kbps: float, target_kbps: float) -> float:
-    """The same, erring to the cheap side: the target is not to be exceeded again."""
+    """Return the same, erring to the cheap side: the target is not to be exceeded again."""
     miss = math.log(achieved_kbps / target_kbps)
     return miss / (_LEAST_PER_QP if miss > 0 else _MOST_PER_QP)
 

@@ -55,7 +55,7 @@ def load_objects(
     zones: str | Path | None = None,
     max_background_offset: int | None = None,
 ) -> Objects:
-    """The published rule with its detector, or with another one.
+    """Return the published rule with its detector, or with another one.
 
     classes: what counts, by COCO's names, or by the number of a class of a detector that has others (None: all). strength: QPs
     between the background and a sure object (None: the rule's), of which the background keeps its share; 0 changes nothing.
@@ -99,8 +99,8 @@ def rule_of(detector: Detector, rule: Rule) -> Rule:
 
 
 def class_number(name: str, count: int = len(COCO_NAMES)) -> int:
-    """The number of a class among `count`: COCO's by its name, of others by the number itself. Raises `ConfigError` with names
-    that are close."""
+    """Return the number of a class among `count`: COCO's by its name, of others by the number itself. Raises `ConfigError` with
+    names that are close."""
     if count != len(COCO_NAMES):
         if name.isdecimal() and int(name) < count:
             return int(name)
@@ -165,7 +165,7 @@ class ObjectStream:
         self._number = 0
 
     def look(self, planes: Planes) -> Boxes:
-        """The objects in a picture, 4:2:0 planes; corners in the picture as it is coded."""
+        """Return the objects in a picture, 4:2:0 planes; corners in the picture as it is coded."""
         frame = planar_frame(*planes)
         rgb = frame_to_rgb(frame, matrix=self.matrix, full_range=self.full_range, size=self._size)
         upright = np.ascontiguousarray(np.rot90(rgb, self.quarter_turns))
@@ -216,7 +216,7 @@ class ObjectStream:
         return offsets
 
     def words(self, encoder: str) -> str:
-        """What was done so far, in a line."""
+        """Return what was done so far, in a line."""
         seen, kept = self.seen, f"{encoder}'s own allocation kept"
         if not seen.occupied:
             return f"no objects seen: {kept}"
@@ -238,5 +238,6 @@ class ObjectStream:
 
 
 def at_every_frame(objects: Objects) -> Objects:
-    """The same rule with a look at every frame, at the picture's own size: it tells what looking seldom and small costs."""
+    """Return the same rule with a look at every frame, at the picture's own size: it tells what looking seldom and small
+    costs."""
     return replace(objects, rule=replace(objects.rule, every_small=1, every_large=1, side=_LARGEST_SIDE))

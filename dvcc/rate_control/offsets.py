@@ -34,7 +34,7 @@ class OffsetGenerator(AbstractBase):
 
     @abstractmethod
     def generate_next(self, frame: SourceFrame) -> np.ndarray:
-        """The offsets of the next frame of a stream, by what has come up to it."""
+        """Return the offsets of the next frame of a stream, by what has come up to it."""
 
     def retarget(self, target_kbps: float) -> None:
         """Decide for another bitrate from the next frame on; what does not depend on it goes on as before."""
@@ -45,7 +45,7 @@ class OffsetGenerator(AbstractBase):
         return ((frame, self.generate_next(frame)) for frame in frames)
 
     def words(self) -> str:
-        """What was done so far, in a line; "" where pictures tell it better."""
+        """Return what was done so far, in a line; "" where pictures tell it better."""
         return ""
 
 
@@ -217,7 +217,7 @@ def begin_offsets(
 def begin_offsets(
     control: Control | Objects | None, source: Source, target_kbps: float, codec: VideoCodec
 ) -> OffsetGenerator | None:
-    """What decides the offsets of `source` under `control`, at its first frame; None: nothing, the encoder is alone."""
+    """Return what decides the offsets of `source` under `control`, at its first frame; None: nothing, the encoder is alone."""
     if control is None:
         return None
     if isinstance(control, Objects):

@@ -20,7 +20,10 @@ from dvcc.units import MACROBLOCK, macroblock_grid
 
 
 def objects_of(task: DetectionTask) -> Objects:
-    """The published rule with the network of `task` as the one that looks. Raises `ConfigError` for one of no ONNX file."""
+    """Return the published rule with the network of `task` as the one that looks.
+
+    Raises `ConfigError` for one of no ONNX file.
+    """
     if not isinstance(task.net, OnnxDetector):
         raise ConfigError(f"only a network of an ONNX file looks as dvcc encode does, and {task.model} is none: export it first")
     return Objects(task.net.detector, rule_of(task.net.detector, load_rule()))

@@ -31,7 +31,7 @@ def default_width(name: str) -> int:
 def build_surrogate(
     name: str, *, qps: Sequence[int], gop: int, width: int, flow: str = "ours", flow_weights: str | None = None
 ) -> Surrogate:
-    """The surrogate `name`: the QPs of its ladder, frames per GOP, channels, and the network that aligns its frames.
+    """Return the surrogate `name`: the QPs of its ladder, frames per GOP, channels, and the network that aligns its frames.
 
     Raises `ConfigError` for an unknown name.
     """
@@ -41,7 +41,7 @@ def build_surrogate(
 
 
 def load_surrogate(path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
-    """A trained surrogate and its config. Raises `CheckpointError` when the file is damaged or of another kind."""
+    """Return a trained surrogate and its config. Raises `CheckpointError` when the file is damaged or of another kind."""
     stored = load_weights(path, kind="surrogate")
     surrogate = build_surrogate(**stored.config["surrogate"])
     load_state(surrogate, stored.state, path=path)

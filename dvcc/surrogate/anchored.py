@@ -211,8 +211,8 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
     def _compose(
         self, analysis: LadderAnalysis, clip: int, requested: torch.Tensor, effective: torch.Tensor, frame_numbers: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The frames `frame_numbers` (S, 3, H, W) of one map, the two candidates they are drawn from, the weight of the second,
-        and the log coding error.
+        """Return the frames `frame_numbers` (S, 3, H, W) of one map, the two candidates they are drawn from, the weight of the
+        second, and the log coding error.
 
         One rung per macroblock, drawn from the two around its effective QP. A blend of rungs averages their coding noise
         and looks better than any real encode (by about 1 dB). The draw has no gradient, and the difference of two rungs is

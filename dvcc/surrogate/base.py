@@ -54,7 +54,7 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
 
     @abstractmethod
     def analyse(self, sample: Sample) -> Analysis:
-        """What does not depend on the QPs, for B clips.
+        """Return what does not depend on the QPs, for B clips.
 
         sample: of `LadderSamples`, batched: `frames` uint8 (B, T, 3, H, W), `frame_types` int64 (B, T) (indices into
         `FRAME_TYPES`), `ladder_frames` uint8 (B, R, T, 3, H, W), `ladder_bits` (B, R, T); if a task has judged the ladder,
@@ -77,7 +77,7 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         return lambda maps, frames: self.predict(analysis, qp[:, maps].flatten(0, 1), frame_numbers=frames)
 
     def without_pixels(self, analysis: Analysis) -> Analysis:
-        """An analysis small enough to keep, good for predictions of bits and degradation only (frame_numbers=[])."""
+        """Return an analysis small enough to keep, good for predictions of bits and degradation only (frame_numbers=[])."""
         return analysis
 
     def forward(self, sample: Sample, qp: torch.Tensor) -> Prediction:

@@ -93,7 +93,7 @@ class _Pixels(Dataset[Sample]):
 
 
 def _run(dataset: Dataset[T], indices: list[int], *, workers: int, title: str) -> Iterator[T]:
-    """The items of `indices`, made by so many processes, with a progress bar."""
+    """Yield the items of `indices`, made by so many processes, with a progress bar."""
     if not indices:
         return
     workers = min(workers, len(indices))

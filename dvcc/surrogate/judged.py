@@ -84,7 +84,7 @@ class Judge:
         self._losses: dict[tuple[int, int], torch.Tensor] = {}
 
     def with_degradation(self, sample: Sample) -> Sample:
-        """A batched sample with its ladders judged."""
+        """Return a batched sample with its ladders judged."""
         for i, clip in enumerate(sample["clip"].tolist()):
             if clip not in self._degradation:
                 self._degradation[clip] = judge_ladder(self.task, {name: value[i : i + 1] for name, value in sample.items()})

@@ -179,6 +179,6 @@ class _ConvGRU(nn.Module):
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """New state from input and state, all (M, C, h, w)."""
+        """Return the new state from input and state, all (M, C, h, w)."""
         update, reset = self.gates(torch.cat([x, state], 1)).sigmoid().chunk(2, 1)
         return (1 - update) * state + update * torch.tanh(self.candidate(torch.cat([x, reset * state], 1)))

@@ -51,7 +51,7 @@ def _blocky(clip: Clip, rng: np.random.Generator) -> np.ndarray:
 
 
 def _saliency(clip: Clip, rng: np.random.Generator) -> np.ndarray:
-    """A few rectangles of better quality in a worse surrounding, moving."""
+    """Return a few rectangles of better quality in a worse surrounding, moving."""
     t, h, w = _grid(clip)
     field = np.ones((t, h, w))
     for _ in range(rng.integers(1, 4)):
@@ -64,7 +64,7 @@ def _saliency(clip: Clip, rng: np.random.Generator) -> np.ndarray:
 
 
 def _content(clip: Clip, rng: np.random.Generator) -> np.ndarray:
-    """What follows the picture, as adaptive quantisation and any network's map do: log activity, either sign."""
+    """Return what follows the picture, as adaptive quantisation and any network's map do: log activity, either sign."""
     t, h, w = _grid(clip)
     luma = np.pad(
         clip.y.astype(np.float32), ((0, 0), (0, h * MACROBLOCK - clip.height), (0, w * MACROBLOCK - clip.width)), "edge"
@@ -82,7 +82,7 @@ def _frames(clip: Clip, rng: np.random.Generator) -> np.ndarray:
 
 
 def _network(clip: Clip, rng: np.random.Generator) -> np.ndarray:
-    """What a network on the picture decides whose training has just begun: random convolutions of a reduced picture."""
+    """Return what a network on the picture decides whose training has just begun: random convolutions of a reduced picture."""
     _, h, w = _grid(clip)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     x = functional.interpolate(clip.frames.float() / 255 - 0.5, (4 * h, 4 * w), mode="bilinear", antialias=True)
@@ -105,7 +105,7 @@ KINDS: dict[str, Field] = {
 
 
 def random_map(clip: Clip, rng: np.random.Generator, *, mean_qp: float, kind: str | None = None) -> QPMap:
-    """A map of one of `KINDS` (drawn if None), moved to `mean_qp`; amplitude 1 to 8 QPs, half of the maps even."""
+    """Return a map of one of `KINDS` (drawn if None), moved to `mean_qp`; amplitude 1 to 8 QPs, half of the maps even."""
     field = KINDS[kind or str(rng.choice(list(KINDS)))](clip, rng)
     amplitude, even = rng.uniform(*_AMPLITUDES), bool(rng.integers(2))
     qp = map_of_field(field, mean_qp=mean_qp, amplitude=amplitude, step=2 if even else 1)

@@ -22,7 +22,7 @@ class CodingOrder(NamedTuple):
 
 
 def coding_order(frame_types: torch.Tensor) -> CodingOrder:
-    """The order of clips with frame types (B, T).
+    """Return the order of clips with frame types (B, T).
 
     The nearest reference on each side: x264 may search three, but the nearest is what it mostly takes. In a run of two or
     more B frames the middle one is a reference of the others (x264's b-pyramid, on by default).

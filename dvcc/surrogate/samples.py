@@ -93,7 +93,7 @@ class LadderSamples(Dataset[Sample]):
         return {**self.without_pixels(index), "ladder_frames": self.ladder_frames(index // self.groups)}
 
     def without_pixels(self, index: int) -> Sample:
-        """An item without `ladder_frames`."""
+        """Return an item without `ladder_frames`."""
         clip, group = divmod(index, self.groups)
         sample = {"clip": torch.tensor(clip), **self._clip(clip)}
         if self.maps_per_clip:
@@ -131,7 +131,7 @@ class LadderSamples(Dataset[Sample]):
             self.ladder_frames(clip)
 
     def group_words(self, index: int) -> list[object]:
-        """What the maps of an item depend on, for what is made of them."""
+        """Return what the maps of an item depend on, for what is made of them."""
         clip, group = divmod(index, self.groups)
         return self._words(clip, "maps", group)
 
@@ -140,7 +140,7 @@ class LadderSamples(Dataset[Sample]):
         return self.store.folder is not None and all(self.store.has(words) for words in self._entries(clip))
 
     def paths(self, clip: int) -> list[Path]:
-        """The files of a clip in the store."""
+        """Return the files of a clip in the store."""
         return [self.store.path(words) for words in self._entries(clip)]
 
     def _entries(self, clip: int) -> list[list[object]]:
@@ -150,7 +150,7 @@ class LadderSamples(Dataset[Sample]):
         return entries + [self._words(clip, "maps", group) for group in range(self.groups)] * bool(self.maps_per_clip)
 
     def _words(self, clip: int, kind: str, group: object = None) -> list[object]:
-        """What an entry of the store depends on."""
+        """Return what an entry of the store depends on."""
         words: list[object] = [_FORMAT, kind, self.digest(clip), self.codec, av.ffmpeg_version_info]
         if kind == "maps":
             return [*words, self.seed, group, self.maps_per_clip, self.maps_with_frames, _maps_source()]
@@ -185,7 +185,7 @@ class LadderSamples(Dataset[Sample]):
         return {"baseline_qp": torch.from_numpy(maps), "baseline_kbps": torch.tensor(kbps)}
 
     def _maps(self, clip: int, group: int) -> Sample:
-        """What depends on (seed, clip, group) alone."""
+        """Return what depends on (seed, clip, group) alone."""
         source = self.clips[clip]
         key = hashlib.sha256(f"{self.seed} {source.digest} {group}".encode()).digest()
         rng = np.random.default_rng(list(key[:8]))
@@ -204,7 +204,7 @@ class LadderSamples(Dataset[Sample]):
 
 @lru_cache(maxsize=1)
 def _maps_source() -> str:
-    """Maps that other code drew are other maps."""
+    """Return the digest of the code that draws maps: what other code drew are other maps."""
     return hashlib.sha256(inspect.getsource(random_maps).encode()).hexdigest()
 
 
@@ -223,7 +223,7 @@ class ClipFrames(Dataset[Sample]):
         return len(self.samples.clips)
 
     def at_step(self, index: int, step: int) -> Sample:
-        """The clip `index`, whatever the step."""
+        """Return the clip `index`, whatever the step."""
         if not self.coded:
             return {"clip": torch.tensor(index), "frames": self.samples.clips[index].frames}
         sample = self.samples.without_pixels(index)

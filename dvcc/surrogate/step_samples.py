@@ -24,7 +24,7 @@ class StepSamples:
         return len(self.samples)
 
     def at_step(self, index: int, step: int) -> Sample:
-        """The item `index` as `step` looks at it."""
+        """Return the item `index` as `step` looks at it."""
         sample = self.samples.without_pixels(index)
         clip = int(sample["clip"])
         num_frames = len(sample["frames"])
@@ -40,7 +40,7 @@ class StepSamples:
         return {**sample, "asked": asked, "ladder_frames": ladder, "ladder_rungs": rungs, "ladder_at": at}
 
     def _rungs(self, qp: torch.Tensor) -> torch.Tensor:
-        """The rungs that `Rungs.around` can name for effective QPs: these are means of the QPs of a map."""
+        """Return the rungs that `Rungs.around` can name for effective QPs: these are means of the QPs of a map."""
         qps = torch.tensor(self.samples.qps)
         low, high = (int((qps < end).sum()) for end in (qp.min(), qp.max()))  # the first rung that is not below
         margin = 1  # means are rounded

@@ -155,7 +155,7 @@ class SurrogateModule(L.LightningModule):
         return control_variate_loss(real.view(b, n), imitated.view(b, n))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The task network does not change: it is not stored again."""
+        """Leave the task network out: it does not change, and is not stored again."""
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("task.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ class SurrogateModule(L.LightningModule):
         checkpoint["state_dict"].update({k: v for k, v in self.state_dict().items() if k.startswith("task.")})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """A finite loss can have a gradient that is not."""
+        """Check the gradient: a finite loss can have one that is not finite."""
         check_finite_gradients(self.surrogate, step=self.global_step)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -172,7 +172,7 @@ class SurrogateModule(L.LightningModule):
 
 
 def build_module(surrogate: Surrogate, config: SurrogateConfig, task: Task | None = None) -> SurrogateModule:
-    """The configured training of `surrogate`."""
+    """Build the configured training of `surrogate`."""
     return SurrogateModule(
         surrogate,
         weights=to_dict(config.losses),

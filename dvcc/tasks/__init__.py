@@ -56,7 +56,7 @@ def _check_name(name: str) -> None:
 
 
 def build_task(name: str, *, model: str, weights: str | Path | None = None, options: NetworkOptions | None = None) -> Task:
-    """The task `name` with the network `model`; either may be the package.module:name of your own. Raises `ConfigError`.
+    """Return the task `name` with the network `model`; either may be the package.module:name of your own. Raises `ConfigError`.
 
     An own network is a function without arguments, or a class, that gives an `nn.Module`; it loads its weights itself. An own
     task is one that gives a `Task`: it is called with `model` unless that is "own", and with `weights` if there are any.
@@ -78,7 +78,7 @@ def build_task(name: str, *, model: str, weights: str | Path | None = None, opti
 
 
 def _settings(name: str, model: str, options: NetworkOptions | None) -> dict[str, NetworkOptions]:
-    """The options as a task takes them. Raises `ConfigError` for a task that takes none."""
+    """Return the options as a task takes them. Raises `ConfigError` for a task that takes none."""
     if options is None or not options.given:
         return {}
     if name not in _FED:

@@ -51,7 +51,7 @@ class Task(nn.Module, AbstractBase):
     """In words, what `metric_when_dropped` is."""
 
     def train(self, mode: bool = True) -> Task:
-        """A task is a fixed judge: it stays in evaluation mode inside a module that trains."""
+        """Stay in evaluation mode inside a module that trains: a task is a fixed judge."""
         return super().train(False)
 
     def check_trainable(self) -> None:
@@ -63,8 +63,8 @@ class Task(nn.Module, AbstractBase):
                 check()
 
     def silence(self) -> str | None:
-        """What to say where the network finds nothing at all in uncoded pictures, which makes every figure undefined; None where
-        that can be right."""
+        """Return what to say where the network finds nothing at all in uncoded pictures, which makes every figure undefined;
+        None where that can be right."""
         return None
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
@@ -73,13 +73,14 @@ class Task(nn.Module, AbstractBase):
         return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
-        """What counts as true where this prediction is the reference, in the format of a data set's labels; no gradient."""
+        """Return what counts as true where this prediction is the reference, in the format of a data set's labels; no
+        gradient."""
         return prediction.detach()
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """What `loss` and `degradation` compare `prediction` with where a data set has the truth: a prediction that is sure of
-        the `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow) it is
-        what `prediction` says, so that nothing is lost there; no gradient."""
+        """Return what `loss` and `degradation` compare `prediction` with where a data set has the truth: a prediction that is
+        sure of the `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow)
+        it is what `prediction` says, so that nothing is lost there; no gradient."""
         return labels
 
     @abstractmethod
@@ -97,29 +98,29 @@ class Task(nn.Module, AbstractBase):
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
-        """New metrics over a whole test set, every figure of the task by its name: `update(prediction, labels)`, then `compute()`
-        to a scalar; `higher_is_better` says which way.
+        """Return new metrics over a whole test set, every figure of the task by its name: `update(prediction, labels)`, then
+        `compute()` to a scalar; `higher_is_better` says which way.
 
         Their states are sums or lists, so that the states of single clips can be added up, or joined, and resampled.
         """
 
     def metric(self) -> Metric:
-        """A new one of the principal figure, `metric_name`."""
+        """Return a new one of the principal figure, `metric_name`."""
         return self.metrics()[self.metric_name]
 
     def weight(self, state: State) -> float | None:
-        """What a clip counts in the mean over clips that is the figure of a set, by the state of its `metric()`; None where the
-        states of all clips are pooled into one figure instead."""
+        """Return what a clip counts in the mean over clips that is the figure of a set, by the state of its `metric()`; None
+        where the states of all clips are pooled into one figure instead."""
         return None
 
     def metric_when_dropped(self, metric: Metric) -> float:
-        """What is put down, where the bandwidth is strict, for clips that exceed it: the figure of an answer that never arrives.
-        metric: one of `metric()`, updated with these clips."""
+        """Return what is put down, where the bandwidth is strict, for clips that exceed it: the figure of an answer that never
+        arrives. metric: one of `metric()`, updated with these clips."""
         return 0.0
 
     def metrics_of_labels(self, classes: Sequence[int] | None = None) -> dict[str, Metric]:
-        """New metrics against the labels of a data set. classes: where these have other classes than the network, the label's
-        class of each of the network's, -1 for none. Raises `ConfigError` for a task that cannot compare such classes."""
+        """Return new metrics against the labels of a data set. classes: where these have other classes than the network, the
+        label's class of each of the network's, -1 for none. Raises `ConfigError` for a task that cannot compare such classes."""
         if classes is not None:
             raise ConfigError(f"{type(self).__name__} cannot compare its answers with labels of other classes: leave them out")
         return self.metrics()

@@ -73,7 +73,7 @@ class ClassificationTask(Task):
         return reduce((self.labels(prediction) == self.labels(reference)).float(), "b ... -> b", "mean")
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
-        """The surest class and its probability, written on the frame."""
+        """Write the surest class and its probability on the frame."""
         pixels = as_bytes(frame)
         probability, label = prediction.softmax(-1).max(-1)
         image = Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())

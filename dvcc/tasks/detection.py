@@ -75,7 +75,7 @@ class DetectionTask(Task):
         return self.net(pictures).unflatten(0, frames.shape[:-3])
 
     def silence(self) -> str | None:
-        """A file or a module of the user's may have been read or fed wrongly."""
+        """Say that a file or a module of the user's may have been read or fed wrongly."""
         if not isinstance(self.net, (OnnxDetector, OwnDetector)):
             return None
         return (
@@ -86,7 +86,7 @@ class DetectionTask(Task):
         )
 
     def objects(self, frames: torch.Tensor) -> list[Boxes]:
-        """What counts as an object in every one of the frames (T, 3, H, W)."""
+        """Return what counts as an object in every one of the frames (T, 3, H, W)."""
         with torch.no_grad():
             return [self._objects(candidates) for candidates in self.predict(frames)]
 
@@ -143,7 +143,7 @@ class DetectionTask(Task):
         return metrics | {"identities kept": TrackingMetric(self._objects)}
 
     def weight(self, state: State) -> float:
-        """The clip's objects, at most 40 of them: a crowd is not to outvote a street."""
+        """Return the clip's objects, at most 40 of them: a crowd is not to outvote a street."""
         objects = state["objects"]
         assert isinstance(objects, torch.Tensor)
         return min(_MOST_OBJECTS, float(objects.sum()))

@@ -53,7 +53,7 @@ class EmbeddingTask(Task):
         return F.normalize(prediction.detach().mean((-2, -1)), dim=-1)
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The embedding itself in every cell."""
+        """Return the embedding itself in every cell."""
         return labels[..., None, None].expand_as(prediction)
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ class EmbeddingTask(Task):
         return (1 - _similarity(prediction, self.labels(reference))).clamp(min=0)[..., None, None] * shares
 
     def metrics(self) -> dict[str, Metric]:
-        """The mean cosine similarity of a frame's embedding with the true one, -1..1."""
+        """Return the mean cosine similarity of a frame's embedding with the true one, -1..1."""
         return {self.metric_name: MeanScore(_similarity)}
 
 

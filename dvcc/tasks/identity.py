@@ -53,7 +53,7 @@ def _words_of(task: Task) -> Iterable[bytes]:
 
 
 def _setting(value: Any) -> str:
-    """A setting of a module in words that are the same in every run."""
+    """Return a setting of a module in words that are the same in every run."""
     if isinstance(value, OnnxFile):
         return value.digest
     if isinstance(value, nn.Module):
@@ -77,7 +77,7 @@ def _setting(value: Any) -> str:
 
 
 def _source(kind: type) -> str:
-    """The code of a class: a digest of the files that it stands on if it is dvcc's or the user's, else its package."""
+    """Return the code of a class: a digest of the files that it stands on if it is dvcc's or the user's, else its package."""
     top = kind.__module__.partition(".")[0]
     if top == "dvcc":
         return f"{kind.__module__} {source_digest(kind.__module__, within=_OURS)}"

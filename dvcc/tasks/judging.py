@@ -32,7 +32,7 @@ def predict_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
-    """What is true of a clip (T, 3, H, W) if its predictions are, which may be far smaller than they."""
+    """Return what is true of a clip (T, 3, H, W) if its predictions are, which may be far smaller than they."""
     return torch.cat(
         [task.labels(check_finite(task, task.predict(part))) for part in parts_of(frames, AT_ONCE, overlap=task.overlap)]
     )
@@ -40,7 +40,8 @@ def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor, metric: Metric | None = None) -> State:
-    """The state of the task's metric, or of a new `metric`, for a clip (T, 3, H, W) and the labels of all its predictions."""
+    """Return the state of the task's metric, or of a new `metric`, for a clip (T, 3, H, W) and the labels of all its
+    predictions."""
     metric = metric or task.metric()
     for part, true in zip(parts_of(frames, AT_ONCE, overlap=task.overlap), labels.split(AT_ONCE), strict=True):
         metric.update(predict_frames(task, part), true)
@@ -87,7 +88,10 @@ def refuse_silence(task: Task, figure: float) -> None:
 
 
 def check_finite(task: Task, prediction: torch.Tensor) -> torch.Tensor:
-    """The prediction. Raises `CheckpointError` for NaN or infinity in it: nothing that such a network says can be measured."""
+    """Return the prediction.
+
+    Raises `CheckpointError` for NaN or infinity in it: nothing that such a network says can be measured.
+    """
     if not bool(torch.isfinite(prediction).all()):
         what = "NaN" if bool(prediction.isnan().any()) else "infinity"
         model = getattr(task, "model", type(task).__name__)
@@ -102,11 +106,11 @@ def with_noise(frames: torch.Tensor, *, seed: int) -> torch.Tensor:
 
 
 def merged(metric: Metric, states: Sequence[State]) -> Metric:
-    """The metric as if updated with every clip of a set: states are added up, lists joined."""
+    """Return the metric as if updated with every clip of a set: states are added up, lists joined."""
     metric.set_states(states)
     return metric
 
 
 def pooled(metric: Metric, states: Sequence[State]) -> float:
-    """The metric over a set of clips; NaN for an empty set."""
+    """Return the metric over a set of clips; NaN for an empty set."""
     return float(merged(metric, states).compute()) if states else float("nan")

@@ -53,7 +53,7 @@ class Metric(AbstractBase):
 
     @abstractmethod
     def compute(self) -> torch.Tensor:
-        """The figure, a scalar; NaN where nothing defines it."""
+        """Return the figure, a scalar; NaN where nothing defines it."""
 
 
 def _copied(value: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:

@@ -60,7 +60,7 @@ class OpticalFlowTask(Task):
         return flow.unflatten(0, pairs[0].shape[:-3])
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """The flows (.., 2, H, W) themselves; they are NaN where nothing is known."""
+        """Return the flows (.., 2, H, W) themselves; they are NaN where nothing is known."""
         return torch.where(labels.isnan().any(-3, keepdim=True), prediction.detach(), labels)
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -78,11 +78,11 @@ class OpticalFlowTask(Task):
         return both * ((pairs + 1) / (2 * pairs))
 
     def metrics(self) -> dict[str, Metric]:
-        """The mean end-point error in pixels."""
+        """Return the mean end-point error in pixels."""
         return {self.metric_name: EndPointError()}
 
     def metric_when_dropped(self, metric: Metric) -> float:
-        """The error of answering no motion."""
+        """Return the error of answering no motion."""
         assert isinstance(metric, EndPointError)
         return float(metric.motion / metric.pixels)
 
@@ -95,8 +95,8 @@ class OpticalFlowTask(Task):
         return reduce((error <= (_SAME_SHARE * length).clamp(min=_SAME)).float(), "b ... -> b", "mean")
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
-        """The colours of Baker et al. (IJCV 2011): hue is direction, and the longest vector of the reference (of the prediction
-        where there is none) has full colour, longer ones too."""
+        """Return the colours of Baker et al. (IJCV 2011): hue is direction, and the longest vector of the reference (of the
+        prediction where there is none) has full colour, longer ones too."""
         from torchvision.utils import flow_to_image
 
         reference = prediction if reference is None else reference

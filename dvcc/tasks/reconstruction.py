@@ -35,7 +35,7 @@ class ReconstructionTask(Task):
         self.metric_name, self.metric_range = {"psnr": ("PSNR (dB)", (30.0, 40.0)), "ssim": ("SSIM", (0.8, 0.98))}[metric]
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
-        """The frames as float 0..1."""
+        """Return the frames as float 0..1."""
         check_rgb(frames, task="reconstruction")
         return as_float(frames)
 
@@ -56,7 +56,7 @@ class ReconstructionTask(Task):
         return {self.metric_name: _PSNR() if self._metric == "psnr" else MeanScore(_mean_ssim)}
 
     def agreement(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Always 1: there is no network that could disagree with itself."""
+        """Return 1: there is no network that could disagree with itself."""
         return torch.ones(len(prediction), device=prediction.device)
 
 
@@ -84,7 +84,7 @@ class _PSNR(Metric):
 
 
 def _squared_error(a: np.ndarray, b: np.ndarray) -> int:
-    """The sum over all pixels of uint8 arrays, a little at a time: what a core keeps near is twice as fast."""
+    """Return the sum over all pixels of uint8 arrays, a little at a time: what a core keeps near is twice as fast."""
     flat_a, flat_b = a.reshape(-1), b.reshape(-1)
     total = 0.0  # whole numbers below 2^53
     for start in range(0, flat_a.size, _AT_ONCE):

@@ -39,7 +39,7 @@ class IdentitiesKept(Metric):
         self._trackers = None
 
     def update(self, predicted: Iterable[Boxes], objects: Iterable[Boxes], *, begins: bool = False) -> None:
-        """Detections and true objects of the next frames of a clip. begins: they are the first ones of another clip."""
+        """Take the detections and true objects of the next frames of a clip. begins: they are the first ones of another clip."""
         for detections, truth in zip(predicted, objects, strict=True):
             if self._trackers is None or begins:
                 self._trackers, begins = (_Tracker(), _Tracker()), False

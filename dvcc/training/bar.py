@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr: how many of how many, the time that is left, and a text field `note`."""
+    """Show a bar on stderr: how many of how many, the time that is left, and a text field `note`."""
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(),

@@ -43,7 +43,7 @@ class StepSampler(Sampler[tuple[int, int]]):
         self.batches = range(start * world_size + rank, steps * world_size, world_size)
 
     def __len__(self) -> int:
-        """The count of the whole run, also after a resume: Lightning goes on counting batches where the run stopped."""
+        """Return the count of the whole run, also after a resume: Lightning goes on counting batches where the run stopped."""
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

@@ -73,7 +73,7 @@ def _check_resumed(plan: Plan) -> None:
 
 
 def _differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """(the other value, the value) by dotted key, where two runs are set differently."""
+    """Return (the other value, the value) by dotted key, where two runs are set differently."""
     before, now = _leaves(others), _leaves(settings)
     return {key: (before.get(key), now.get(key)) for key in {**now, **before} if before.get(key) != now.get(key)}
 

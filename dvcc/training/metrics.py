@@ -59,7 +59,7 @@ class CSVLog:
 
 
 def _rows_before(path: Path, step: int) -> list[dict[str, Any]]:
-    """The whole rows of a log below `step`; a row that a killed run left half-written is dropped."""
+    """Return the whole rows of a log below `step`; a row that a killed run left half-written is dropped."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:

@@ -16,7 +16,7 @@ EYES: dict[str, type[Eyes] | None] = {"none": None, "nanodet_plus_m": NanoDetEye
 
 
 def kind_of(name: str) -> type[Eyes] | None:
-    """The eyes `name`; None for "none". Raises `ConfigError` that names the choices."""
+    """Return the eyes `name`; None for "none". Raises `ConfigError` that names the choices."""
     if name not in EYES:
         raise ConfigError(f"there are no eyes {name!r}: choose among {', '.join(EYES)}")
     return EYES[name]
@@ -37,8 +37,8 @@ def make_eyes(name: str, *, features: str | None, every: int, folder: Path) -> t
 
 
 def load_eyes(settings: Mapping[str, Any], *, beside: Sequence[Path] = (), control: str) -> Eyes:
-    """The eyes that a control was trained with, by its `Eyes.settings`: the file is looked for in the folders `beside` and in
-    checkpoints/.
+    """Return the eyes that a control was trained with, by its `Eyes.settings`: the file is looked for in the folders `beside`
+    and in checkpoints/.
 
     control: what it is called, for an error. Raises `CheckpointError` for unknown eyes, a missing file, or another one.
     """

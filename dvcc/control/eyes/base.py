@@ -198,7 +198,7 @@ def with_outputs(model: bytes, names: tuple[str, ...]) -> bytes:
 
 
 def _field(tag: bytes, content: bytes) -> bytes:
-    """A field of bytes in protobuf's wire format."""
+    """Return a field of bytes in protobuf's wire format."""
     length, size = len(content), b""
     while length > 0x7F:
         size += bytes([length & 0x7F | 0x80])

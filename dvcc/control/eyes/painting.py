@@ -51,7 +51,7 @@ PUBLISHED = CHECKPOINTS / "objects.json"
 
 
 def load_rule() -> Rule:
-    """The published rule: its file also says where its numbers were measured."""
+    """Return the published rule: its file also says where its numbers were measured."""
     stored = json.loads(PUBLISHED.read_text())
     return Rule(**{item.name: stored[item.name] for item in fields(Rule)})
 
@@ -98,7 +98,7 @@ def offsets_of_clip(painted: np.ndarray, rule: Rule, *, gop: int) -> np.ndarray:
 
 
 def picked(boxes: Boxes, kept: np.ndarray) -> Boxes:
-    """Some of the boxes, by a mask or by indices."""
+    """Return some of the boxes, by a mask or by indices."""
     return Boxes(*(values[kept] for values in boxes))
 
 
@@ -112,8 +112,8 @@ def turned(boxes: Boxes, quarter_turns: int) -> Boxes:
 
 
 def matched(a: Boxes, b: Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into `a` and into `b` of boxes that are the same object: of one class, the best overlap first, then neighbours of
-    like size."""
+    """Return indices into `a` and into `b` of boxes that are the same object: of one class, the best overlap first, then
+    neighbours of like size."""
     pairs: list[tuple[int, int]] = []
     if len(a.scores) and len(b.scores):
         overlap = intersection_over_union(a.corners, b.corners)

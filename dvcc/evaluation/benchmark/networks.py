@@ -29,7 +29,7 @@ def check_networks(task_name: str, words: Sequence[str], weights: Mapping[str, s
 def build_networks(
     task_name: str, words: Sequence[str], weights: Mapping[str, str | None], options: NetworkOptions
 ) -> dict[str, Task]:
-    """The networks that the `words` name, by their short names. options: of those that are files, or of all if none is."""
+    """Return the networks that the `words` name, by their short names. options: of those that are files, or of all if none is."""
     files = [word for word in words if is_onnx(word)] or words
     tasks = []
     for word in words:
@@ -39,8 +39,8 @@ def build_networks(
 
 
 def short_names(words: Sequence[str]) -> list[str]:
-    """What networks are called in tables and pictures: the name of a file without its ending, and as many of the folders before
-    it as tell it from the others."""
+    """Return what networks are called in tables and pictures: the name of a file without its ending, and as many of the folders
+    before it as tell it from the others."""
     parts = [Path(os.path.abspath(word)).with_suffix("").parts if is_onnx(word) else (word,) for word in words]
     depths = [1] * len(words)
     while True:

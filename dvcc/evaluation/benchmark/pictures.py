@@ -127,14 +127,14 @@ def overlay(frames: torch.Tensor, overlap: int) -> torch.Tensor:
 
 
 def _value(task: Task, prediction: torch.Tensor, labels: torch.Tensor) -> str:
-    """The metric of a single picture; "-" where it is not defined."""
+    """Return the metric of a single picture; "-" where it is not defined."""
     metric = task.metric()
     metric.update(prediction, labels)
     return number(or_none(pooled(task.metric(), [metric.state])), ".2f")
 
 
 def shortened(name: str) -> str:
-    """A name with its middle left out, if need be."""
+    """Return a name with its middle left out, if need be."""
     if len(name) <= _LETTERS:
         return name
     return f"{name[: _LETTERS // 2 - 1]}..{name[1 - _LETTERS // 2 :]}"

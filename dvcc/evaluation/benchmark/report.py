@@ -119,7 +119,7 @@ def write_report(
 
 
 def _flat(row: Row, task: Task, classes: Sequence[int] | None) -> list[dict[str, Any]]:
-    """A row as numbers, one line per metric."""
+    """Return a row as numbers, one line per metric."""
     about = {name: value for name, value in vars(row).items() if name != "measured"}
     about |= {"bits": row.measured.bits, "file_bits": row.measured.file_bits, "seconds": row.measured.seconds}
     lines = []
@@ -155,7 +155,7 @@ def _metric_table(report: dict[str, Any], coded: dict[str, list[dict[str, Any]]]
 
 
 def _audit_table(report: dict[str, Any]) -> str:
-    """The auditor's answer, one line per network."""
+    """Return the auditor's answer, one line per network."""
     allowed = report["lose_at_most"]
     label = _LABELS[report["rate"]]
     head = ["network", f"at {label}", "lost", "95 % interval", "kB / frame"]

@@ -76,7 +76,7 @@ class RowStore:
         return hashlib.sha256(repr(words).encode()).hexdigest()
 
     def read(self, key: str) -> Measured | None:
-        """What was measured, or None."""
+        """Return what was measured, or None."""
         try:
             measured = Measured(**torch.load(io.BytesIO(self._path(key).read_bytes()), weights_only=True))
         except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError):

@@ -95,14 +95,14 @@ def run(config: BenchmarkConfig) -> str:
 
 
 def build_examples(data: BenchmarkData) -> DataSet:
-    """The configured data set. Raises `ConfigError` when its files are not where its layout has them."""
+    """Return the configured data set. Raises `ConfigError` when its files are not where its layout has them."""
     options = {name: getattr(data, name) for name in ("frames", "stride", "shots", "split")} | {"per_video": data.clips_per_video}
     examples = build_dataset(data.name, data.root, **{name: options[name] for name in _OPTIONS.get(data.name, ())})
     return examples if data.max_clips is None else examples.spread(data.max_clips)
 
 
 def build_sweep(config: BenchmarkConfig) -> Sweep:
-    """The codec, its levels and the input protocol. Raises `ConfigError` for what the codec does not have."""
+    """Return the codec, its levels and the input protocol. Raises `ConfigError` for what the codec does not have."""
     rate = config.rate or RATES[config.codec.name][0]
     codec = _codec(config, rate)
     size = config.data.size
@@ -127,7 +127,7 @@ def build_sweep(config: BenchmarkConfig) -> Sweep:
 
 
 def _first(name: str, level: float | None) -> tuple[Codec, Rate]:
-    """The first of two codecs, with its defaults, and its one level."""
+    """Return the first of two codecs, with its defaults, and its one level."""
     level = FIRST_LEVELS[name] if level is None else level
     if name == "jpeg":
         return JPEG(), Quality(int(level))

@@ -50,7 +50,7 @@ def summarise(
 
 
 def metrics_of(task: Task, classes: Sequence[int] | None) -> dict[str, dict[str, Metric]]:
-    """The metrics of both kinds of states of a row: "relative" and "absolute". classes: see `label_classes`."""
+    """Return the metrics of both kinds of states of a row: "relative" and "absolute". classes: see `label_classes`."""
     return {"relative": task.metrics(), "absolute": task.metrics_of_labels(classes)}
 
 
@@ -105,7 +105,7 @@ def audit(
     at: float,
     lose_at_most: float,
 ) -> dict[str, Any]:
-    """What an engineer asks: what do I lose at the level `at`, which level loses at most so much, and what does it cost?
+    """Answer what an engineer asks: what do I lose at the level `at`, which level loses at most so much, and what does it cost?
 
     points: of the codec's levels, from the finest to the coarsest. `enough`: the coarsest level such that it and every finer one
     lose at most `lose_at_most`, by the upper end of the interval where there is one; null when even the finest loses more.

@@ -19,7 +19,7 @@ class Sweep:
     protocol: Protocol
 
     def rate_at(self, level: float) -> Rate:
-        """The codec's rate at a level."""
+        """Return the codec's rate at a level."""
         if self.rate == "abr":
             return ABR(level)
         if self.rate == "crf":

@@ -65,7 +65,7 @@ class TestSet:
         return names
 
     def load(self, index: int) -> tuple[Clip, torch.Tensor | None]:
-        """A clip and its labels."""
+        """Return a clip and its labels."""
         if self.data is None:
             return self._clips[index], None
         height, width = self.size
@@ -76,7 +76,7 @@ class TestSet:
         return self.data is not None and labels_apply(self.data, task_name, task)
 
     def metric(self, task: Task) -> Metric:
-        """A new one of the task's principal metric against the labels."""
+        """Return a new one of the task's principal metric against the labels."""
         assert self.data is not None
         return task.metrics_of_labels(label_classes(self.data, task))[task.metric_name]
 

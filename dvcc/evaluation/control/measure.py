@@ -53,7 +53,7 @@ class Bench:
     seed: int
 
     def look(self, index: int) -> Looked:
-        """The network on a clip that nothing was done to."""
+        """Look with the network at a clip that nothing was done to."""
         clip, labels = self._load(index)
         frames = self.verdicts.judged(clip)
         reference = predict_frames(self.task, frames)
@@ -68,12 +68,12 @@ class Bench:
         return Looked(agreement, states[0], states[1], uncoded)
 
     def least_kbps(self, index: int) -> float:
-        """The bitrate of the coarsest encode of a clip, a flat map of QP 51."""
+        """Return the bitrate of the coarsest encode of a clip, a flat map of QP 51."""
         clip, _ = self._load(index)
         return self._coarsest(clip).bitrate_kbps
 
     def least_bpp(self, index: int) -> float:
-        """The same in bits per pixel."""
+        """Return the same in bits per pixel."""
         clip, _ = self._load(index)
         return self._coarsest(clip).bits_per_pixel
 
@@ -150,7 +150,7 @@ class _Remembered:
 
 
 def looking_once(controller: RateController) -> RateController:
-    """The controller, whose detector, if it has one, is asked of every picture once."""
+    """Return the controller, whose detector, if it has one, is asked of every picture once."""
     if not (isinstance(controller, (AverageBitrate, ConstantRateFactor)) and isinstance(controller.control, Objects)):
         return controller
     return replace(controller, control=replace(controller.control, detector=_Remembered(controller.control.detector)))

@@ -50,7 +50,7 @@ class Processes:
 
 @contextmanager
 def opened(bench: Bench, build: Callable[[], Bench], *, workers: int | None) -> Iterator[Processes]:
-    """`Processes` for a bench: `workers` of them, or one per core for None; at most one per clip.
+    """Yield `Processes` for a bench: `workers` of them, or one per core for None; at most one per clip.
 
     build: makes the bench of every other process; sent there by pickle.
     """
@@ -75,6 +75,7 @@ def _begin(build: Callable[[], Bench]) -> None:
 
 
 def _run(method: str, clip: int, arguments: tuple[Any, ...]) -> bytes:
-    """What the method returns, pickled here: a pool would send every tensor of it as an open file, and there are thousands."""
+    """Return what the method returns, pickled here: a pool would send every tensor of it as an open file, and there are
+    thousands."""
     assert _bench is not None
     return pickle.dumps(getattr(_bench, method)(clip, *arguments))

@@ -192,7 +192,7 @@ def _notes(report: dict[str, Any]) -> str:
 
 
 def _notes_on_training(report: dict[str, Any]) -> list[str]:
-    """What a reader must know of the control before believing its row."""
+    """Return what a reader must know of the control before believing its row."""
     trained = report["trained_for"]
     if trained is None:
         return []
@@ -235,5 +235,5 @@ def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> No
 
 @torch.inference_mode()
 def _last_picture(task: Task, frames: torch.Tensor) -> np.ndarray:
-    """The last prediction for a clip, drawn on the last frame."""
+    """Return the last prediction for a clip, drawn on the last frame."""
     return rgb(task.picture(frames[-1], task.predict(frames[-1 - task.overlap :])[-1]))

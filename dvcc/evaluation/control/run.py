@@ -59,7 +59,7 @@ def run(config: EvaluateControlConfig) -> str:
 
 
 def build_bench(config: EvaluateControlConfig) -> Bench:
-    """The configured bench. Raises `ConfigError` and `CheckpointError` for what does not fit together."""
+    """Return the configured bench. Raises `ConfigError` and `CheckpointError` for what does not fit together."""
     task = build_task(config.task).eval()
     if config.judged_every > 1 and task.overlap:
         raise ConfigError(f"{config.task.name} needs neighbouring frames: set judged_every=1, got {config.judged_every}")
@@ -83,7 +83,7 @@ def build_bench(config: EvaluateControlConfig) -> Bench:
 
 
 def build_test_set(data: DataConfig) -> TestSet:
-    """The test side of the configured videos or data set. Raises `ConfigError` when its files are not where its layout has
+    """Return the test side of the configured videos or data set. Raises `ConfigError` when its files are not where its layout has
     them."""
     root, make = data_root(data.root), partial(TestSet, data.name, cut=partial(build_clips, data), size=data.size)
     if data.name == "folder":
@@ -107,7 +107,7 @@ def build_test_set(data: DataConfig) -> TestSet:
 
 
 def _build_codec(config: CodecConfig) -> VideoCodec:
-    """The configured encoder. Raises `ConfigError` for one that takes no offsets."""
+    """Return the configured encoder. Raises `ConfigError` for one that takes no offsets."""
     if config.name != X265.name:
         return build_codec(config)
     return X265(preset=config.preset, gop=config.gop, bframes=config.bframes)
@@ -116,7 +116,7 @@ def _build_codec(config: CodecConfig) -> VideoCodec:
 def _build_controllers(
     config: EvaluateControlConfig, means: Means, tests: TestSet
 ) -> tuple[dict[str, RateController], dict[str, Control]]:
-    """The configured controllers, and the controls among them, by name."""
+    """Return the configured controllers, and the controls among them, by name."""
     controls: dict[str, Control] = {}
     if {"descent", "search"} & set(config.controllers):
         surrogate, stored = load_surrogate(config.surrogate)
@@ -136,7 +136,7 @@ def _build_controllers(
 
 
 def _load_fitting_control(path: Path, codec: CodecConfig, tests: TestSet) -> Control:
-    """The control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
+    """Return the control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
     control = load_control(path)
     check_control(path, control.config, codec=codec)
     refuse_training_videos(path, control.config, list(tests.sources))
@@ -144,7 +144,7 @@ def _load_fitting_control(path: Path, codec: CodecConfig, tests: TestSet) -> Con
 
 
 def _stable(bench: Bench, looks: Sequence[Looked], *, model: str, least: float) -> list[int]:
-    """The clips on which the network agrees with itself by `least` or more. Raises `ConfigError` when there is none."""
+    """Return the clips on which the network agrees with itself by `least` or more. Raises `ConfigError` when there is none."""
     metric = bench.task.metric()
     refuse_silence(bench.task, pooled(metric, [look.state for look in looks]))
     stable = [index for index, look in enumerate(looks) if look.agreement >= least]

@@ -83,7 +83,7 @@ def summarise(
 
 
 def figures_of(task: Task, states: Sequence[State]) -> dict[str, float]:
-    """The metric of a set of clips, and those beside it, by name."""
+    """Return the metric of a set of clips, and those beside it, by name."""
     weights = [task.weight(state) for state in states]
     figures = {name: pooled(task.metrics()[name], states) for name in (task.metric_name, *task.beside)}
     if None not in weights and any(weights):
@@ -120,7 +120,7 @@ def _by_clip(table: Table, name: str, baseline: str) -> dict[str, Any]:
 
 
 def _share_of_bound(percent: float, percents: list[float], bound: float, bounds: list[float]) -> dict[str, Any]:
-    """The share of the gain of the judge's own boxes, in percent."""
+    """Return the share of the gain of the judge's own boxes, in percent."""
     shares = [100 * ours / best for ours, best in zip(percents, bounds, strict=False) if best]
     return {"share_of_bound": or_none(100 * percent / bound if bound else np.nan), "share_of_bound_ci95": interval95(shares)}
 
@@ -188,7 +188,7 @@ def _strict(table: Table, name: str, samples: Sequence[Sequence[ClipName]]) -> d
 
 
 def seed_spread(summary: dict[str, Any], runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What another seed of the same training would have given: of every learned controller that has siblings, `seeds`, and
+    """Return what another seed of the same training would have given: of every learned controller that has siblings, `seeds`, and
     `bd_rates`, the least and the largest BD-rate of them all in percent (null where fewer than two have one).
 
     runs: the settings that each controller was trained with; those are siblings that differ in their seeds alone.
@@ -217,8 +217,8 @@ def summarise_labels(
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any] | None:
-    """The metric against the labels of a data set: of the `uncoded` clips, and by controller `metric` and `bits_per_pixel` per
-    target, `bd_rate_percent` and `bd_rate_ci95` against the baseline. None without labels."""
+    """Return the metric against the labels of a data set: of the `uncoded` clips, and by controller `metric` and
+    `bits_per_pixel` per target, `bd_rate_percent` and `bd_rate_ci95` against the baseline. None without labels."""
     labelled = [state for state in uncoded if state is not None]
     if not labelled:
         return None

@@ -49,12 +49,12 @@ class Table:
                 self._items[row.controller, row.target_index, row.rate_factor, (row.video, row.start)] = row, chosen
 
     def items(self, name: str, clips: Iterable[ClipName], target: int, factor: float) -> list[Item]:
-        """What there is of a controller, at one target and rate factor."""
+        """Return what there is of a controller, at one target and rate factor."""
         keys = ((name, target, factor, (clip.video, clip.start)) for clip in clips)
         return [self._items[key] for key in keys if key in self._items]
 
     def figure(self, items: Sequence[Item]) -> float:
-        """The metric of a set of clips at one rate; NaN where it is not defined."""
+        """Return the metric of a set of clips at one rate; NaN where it is not defined."""
         weights = None if self.of_labels else _weights(items)
         if weights is None:
             return pooled(self.metric, [state for _, state in items])
@@ -79,7 +79,8 @@ class Table:
         return Curves((pick[0], pick[1]), (pick[0], pick[2]))
 
     def strict(self, name: str, clips: Sequence[ClipName], target: int, tolerance: float) -> float:
-        """The metric where a clip that exceeds its target counts as a lost answer (`Task.lost`); NaN where nothing is defined."""
+        """Return the metric where a clip that exceeds its target counts as a lost answer (`Task.lost`); NaN where nothing is
+        defined."""
         return self.over_factors(name, clips, target, lambda items: self._strict(items, tolerance))
 
     def _strict(self, items: Sequence[Item], tolerance: float) -> float:
@@ -142,7 +143,7 @@ def _weights(items: Sequence[Item]) -> np.ndarray | None:
 
 
 def _size(items: Sequence[Item]) -> float:
-    """What a set of clips counts."""
+    """Return what a set of clips counts."""
     weights = _weights(items)
     return len(items) if weights is None else float(weights.sum())
 

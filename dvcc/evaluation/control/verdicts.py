@@ -38,7 +38,8 @@ class Verdicts:
         return (clip if self.every == 1 else clip.slice(0, clip.num_frames, stride=self.every)).frames
 
     def verdict(self, clip: Clip, coded: EncodedClip, reference: torch.Tensor) -> Verdict:
-        """What the task says of a coded `clip`, against its `reference` prediction for the judged frames of the uncoded one."""
+        """Return what the task says of a coded `clip`, against its `reference` prediction for the judged frames of the uncoded
+        one."""
         words = [*self._words, clip.digest, hashlib.sha256(coded.bitstream).hexdigest()]
         key = hashlib.sha256(repr(words).encode()).hexdigest()
         path = self.folder / key[:2] / f"{key}.npz"

@@ -100,8 +100,8 @@ def run(config: EvaluateSurrogateConfig) -> str:
 
 
 def held_out(data: DataConfig) -> list[Path]:
-    """The videos to test on; of a corpus those of `data.split`, and of the training side a fold. Raises `ConfigError` where there
-    are none."""
+    """Return the videos to test on; of a corpus those of `data.split`, and of the training side a fold. Raises `ConfigError`
+    where there are none."""
     root = data_root(data.root)
     _, videos = split_data(data.name, root, test=data.test, exclude=data.exclude)
     if data.name == "corpus":
@@ -112,7 +112,10 @@ def held_out(data: DataConfig) -> list[Path]:
 
 
 def _load(path: str, config: EvaluateSurrogateConfig) -> tuple[Surrogate, dict[str, Any]]:
-    """The surrogate at `path`, ready to be asked, and its config. Raises `ConfigError` for one of another encoder or ladder."""
+    """Return the surrogate at `path`, ready to be asked, and its config.
+
+    Raises `ConfigError` for one of another encoder or ladder.
+    """
     surrogate, stored = load_surrogate(path)
     rungs = config.data.rungs if surrogate.reads_ladder else None
     check_surrogate(path, stored, codec=config.codec, rungs=rungs)
@@ -120,7 +123,7 @@ def _load(path: str, config: EvaluateSurrogateConfig) -> tuple[Surrogate, dict[s
 
 
 def load_clips(clips: ClipDataset, codec: Codec, cache: EncodeCache, *, rungs: Sequence[int]) -> Iterator[TestClip]:
-    """The `clips` with their ladders."""
+    """Yield the `clips` with their ladders."""
     for i in range(len(clips)):
         samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(rungs))
         span = clips.spans[i]

@@ -35,8 +35,8 @@ def summarise_surrogate(maps: Sequence[MapRow], steps: Sequence[DescentRow], *, 
 
 
 def compare_surrogates(maps: Mapping[str, Sequence[MapRow]], costs: Mapping[str, Cost]) -> list[dict[str, Any]]:
-    """The figures of every surrogate by name, on the same maps, with its cost; last the activity-only predictor, which has only
-    correlations."""
+    """Return the figures of every surrogate by name, on the same maps, with its cost; last the activity-only predictor, which
+    has only correlations."""
     table: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for name, rows in maps.items():
@@ -153,7 +153,7 @@ def _is_coarse_mixed(row: MapRow, floor: str) -> bool:
 
 
 def _of(rows: Sequence[Any], videos: Sequence[str]) -> list[Any]:
-    """The rows of videos drawn with replacement; the k-th copy of a video counts as another one."""
+    """Return the rows of videos drawn with replacement; the k-th copy of a video counts as another one."""
     return [_renamed(row, k) for k, video in enumerate(videos) for row in rows if row.video == video]
 
 

@@ -57,7 +57,7 @@ def load_detector(
     options: NetworkOptions | None = None,
     threads: int | None = None,
 ) -> Detector:
-    """The detector of an ONNX file, or of a name of the zoo whose weights are one ("fastestdet", "nanodet_plus", ..).
+    """Return the detector of an ONNX file, or of a name of the zoo whose weights are one ("fastestdet", "nanodet_plus", ..).
 
     options: layout and feed, where the file does not tell them or the layout's own are wrong. threads: of onnxruntime. Raises
     `CheckpointError` for a file that is no detector, `ConfigError` for options that do not fit it.

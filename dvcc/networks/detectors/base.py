@@ -57,7 +57,7 @@ class Layout(AbstractBase):
         """Whether answers of this form have values as this layout's: scores within 0..1, boxes where boxes can be."""
 
     def of_classes(self, answers: Sequence[np.ndarray], classes: int | None) -> Sequence[np.ndarray]:
-        """The answers without what follows the scores of so many classes, where it has a place in this form."""
+        """Return the answers without what follows the scores of so many classes, where it has a place in this form."""
         return answers
 
     @abstractmethod
@@ -117,7 +117,7 @@ def of_coco(scores: Any) -> Any:
 
 
 def fixed_rows(array: Any, count: int, xp: Any) -> Any:
-    """The first `count` rows of (N, M, C), filled up with zeros: parts of a clip are put together."""
+    """Return the first `count` rows of (N, M, C), filled up with zeros: parts of a clip are put together."""
     array = array[:, :count]
     if (missing := count - array.shape[1]) == 0:
         return array
@@ -126,7 +126,8 @@ def fixed_rows(array: Any, count: int, xp: Any) -> Any:
 
 
 def select(candidates: np.ndarray, *, least_score: float, suppress: bool) -> Boxes:
-    """The boxes among the candidates (M, 4 + K) of one picture, best first: each one's best class at `least_score` or more.
+    """Return the boxes among the candidates (M, 4 + K) of one picture, best first: each one's best class at `least_score` or
+    more.
 
     suppress: less those that a better box of the class covers (non-maximum suppression at IoU 0.45).
     """
@@ -143,7 +144,7 @@ def select(candidates: np.ndarray, *, least_score: float, suppress: bool) -> Box
 
 
 def _suppressed(corners: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Indices of the boxes, best first, that no better kept box of the class covers."""
+    """Return the indices of the boxes, best first, that no better kept box of the class covers."""
     left, top, right, bottom = np.ascontiguousarray(corners.T)  # by side: a camera waits for this at every look
     areas, open_, kept = (right - left) * (bottom - top), np.ones(len(corners), bool), []
     for first in range(len(corners)):

@@ -47,7 +47,7 @@ class Detector:
         return f"layout {self.layout.name}, {self.feed.words()}, {at}"
 
     def canvas(self, picture: Size) -> tuple[Size, Placement]:
-        """What the network sees of a picture (height, width), and where the picture lies on it."""
+        """Return what the network sees of a picture (height, width), and where the picture lies on it."""
         canvas = self.file.canvas(picture, self.options, multiple=OPEN_MULTIPLE)
         own_size = not all(self.file.fixed) and self.options.size is None
         return canvas, self.feed.placement(picture, canvas, scale=not own_size)
@@ -70,7 +70,7 @@ class Detector:
 
 
 def _end_of_shares(corners: Any, scores: Any, layout: Layout) -> float | None:
-    """The largest corner where there are objects and all boxes lie in the first two pixels, else None."""
+    """Return the largest corner where there are objects and all boxes lie in the first two pixels, else None."""
     if not corners.shape[1] or (corners > _SHARES).any() or (corners < 0).any() or not (scores >= layout.object_score).any():
         return None
     return _largest(corners)

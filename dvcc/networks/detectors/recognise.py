@@ -15,7 +15,7 @@ from dvcc.networks.onnx_file import shape_words
 def recognise(
     layouts: Mapping[str, Layout], answers: Sequence[np.ndarray], canvas: Size, *, options: NetworkOptions, what: str
 ) -> Layout:
-    """The layout of the answers to two probe pictures.
+    """Return the layout of the answers to two probe pictures.
 
     options: a user's, of which layout and classes count. what: the file or module, for errors. Raises `ConfigError` for a name
     that is none, or for answers that more than one layout could have; `CheckpointError` for answers that have no layout, or not
@@ -48,7 +48,7 @@ def recognise(
 
 
 def shaped_as(layouts: Mapping[str, Layout], answers: Sequence[np.ndarray], canvas: Size) -> list[Layout]:
-    """The layouts whose form answers have, whatever their values."""
+    """Return the layouts whose form answers have, whatever their values."""
     return [layout for layout in layouts.values() if layout.shaped(answers, canvas)]
 
 

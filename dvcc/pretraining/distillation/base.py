@@ -33,19 +33,19 @@ class Distillation(AbstractBase):
 
     @abstractmethod
     def label(self, views: Tensor) -> Tensor:
-        """The teacher's answers, float16 (N, ..): what `loss` takes."""
+        """Return the teacher's answers, float16 (N, ..): what `loss` takes."""
 
     @abstractmethod
     def loss(self, labels: Sequence[Tensor]) -> Loss:
-        """The loss of a training on all these labels, each of one view."""
+        """Return the loss of a training on all these labels, each of one view."""
 
     @abstractmethod
     def new_student(self) -> Any:
-        """A student whose trunk is the teacher's."""
+        """Return a student whose trunk is the teacher's."""
 
     @abstractmethod
     def trunk(self, student: Any) -> nn.Module:
-        """The part of the student that starts trained."""
+        """Return the part of the student that starts trained."""
 
     @abstractmethod
     def agreement(self, student: Any, frames: Tensor) -> float:
@@ -53,7 +53,7 @@ class Distillation(AbstractBase):
 
     @abstractmethod
     def figures(self, student: Any, frames: Tensor) -> dict[str, object]:
-        """What there is to say of a trained student."""
+        """Return what there is to say of a trained student."""
 
     def save(self, student: nn.Module, path: Path) -> None:
         """Write the weights as `task.model=student` loads them."""

@@ -39,7 +39,7 @@ class SegmentationDistillation(Distillation):
         self._normalise = Normalise()
 
     def inputs(self, views: Tensor) -> Tensor:
-        """What both networks take."""
+        """Return what both networks take."""
         return self._normalise(views / 255)
 
     def label(self, views: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class SegmentationDistillation(Distillation):
         return student
 
     def trunk(self, student: StudentSegmenter) -> nn.Module:
-        """The encoder."""
+        """Return the encoder."""
         return student.encoder
 
     def agreement(self, student: nn.Module, frames: Tensor) -> float:

@@ -70,7 +70,7 @@ class _Edges(NamedTuple):
 
 
 def _filtered(taps: torch.Tensor, edges: _Edges, side: int) -> torch.Tensor:
-    """Samples (side, ..) across edges, after the filter."""
+    """Return the samples (side, ..) across edges, after the filter."""
     half = side // 2
     p, q = taps[:half].flip(0).unbind(0), taps[half:].unbind(0)  # from the edge outwards
     alpha, beta = edges.alpha, edges.beta

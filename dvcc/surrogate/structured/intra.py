@@ -34,7 +34,7 @@ class Intra:
     error: torch.Tensor
 
     def unflatten(self, sizes: tuple[int, int]) -> Intra:
-        """The first axis as two."""
+        """Return the first axis as two."""
         return self.each(lambda x: x.unflatten(0, sizes))
 
     def side(self, qp: torch.Tensor) -> torch.Tensor:
@@ -80,7 +80,7 @@ class IntraPrediction(nn.Module):
         return modes
 
     def _best(self, luma: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mode of every block with the smallest coefficients, and their sum (N, h, w) per macroblock."""
+        """Return the mode of every block with the smallest coefficients, and their sum (N, h, w) per macroblock."""
         found = []
         for one in luma:  # frame by frame: all modes of all blocks are many pictures
             predictions = self._modes(side)(one[None])

@@ -33,7 +33,7 @@ class LayerSamples:
         return len(self.samples)
 
     def at_step(self, index: int, step: int) -> Sample:
-        """The item `index` as `step` looks at it."""
+        """Return the item `index` as `step` looks at it."""
         sample, stored = self.samples.without_pixels(index), self._layers(index)
         num_frames = len(sample["frames"])
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -47,7 +47,7 @@ class LayerSamples:
         return self.store.folder is not None and all(self.store.has(self._words(index)) for index in self._of_clip(clip))
 
     def paths(self, clip: int) -> list[Path]:
-        """The files of a clip in the store."""
+        """Return the files of a clip in the store."""
         return [self.store.path(self._words(index)) for index in self._of_clip(clip)]
 
     def store_clip(self, clip: int) -> None:

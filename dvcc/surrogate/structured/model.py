@@ -100,8 +100,8 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
         return Prediction(log_bits, self.frames(planes, source, (luma, chroma), level[:, chosen], kind))
 
     def layers(self, analysis: StructuredAnalysis, level: torch.Tensor, *, shown: Sequence[int]) -> tuple[Counted, Planes | None]:
-        """What coding at QPs (M, T, h, w) comes to, before anything that is learned: of all M x T frames, display order, what
-        their bits are counted from; of those `shown` the planes, None without any."""
+        """Return what coding at QPs (M, T, h, w) comes to, before anything that is learned: of all M x T frames, display order,
+        what their bits are counted from; of those `shown` the planes, None without any."""
         m, t = level.shape[:2]
         rows = torch.arange(m, device=level.device)
         clips = rows // (m // len(analysis.luma))

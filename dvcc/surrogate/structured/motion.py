@@ -30,8 +30,9 @@ def upsample(plane: torch.Tensor) -> torch.Tensor:
 
 
 def moved(plane: torch.Tensor, vectors: torch.Tensor, *, scale: float) -> torch.Tensor:
-    """What `plane` (M, C, ..) shows of every block of 8 pixels moved by vectors (M, 2, H/8, W/8) in pixels: bilinear, the border
-    repeated. scale: samples of the plane per pixel of luma; 2 of its half pixels makes (M, C, H, W), 0.5 of chroma half of it."""
+    """Return what `plane` (M, C, ..) shows of every block of 8 pixels moved by vectors (M, 2, H/8, W/8) in pixels: bilinear, the
+    border repeated. scale: samples of the plane per pixel of luma; 2 of its half pixels makes (M, C, H, W), 0.5 of chroma half
+    of it."""
     step = max(1, round(1 / scale))  # pixels of luma from one of the result to the next
     size = torch.tensor([plane.shape[-1] - 1, plane.shape[-2] - 1], dtype=plane.dtype, device=plane.device).clamp(min=1)
     unit = 2 * scale / size  # of a pixel, where the plane goes from -1 to 1
@@ -153,7 +154,7 @@ def _spread(vectors: torch.Tensor) -> list[torch.Tensor]:
 def _refined(
     current: torch.Tensor, reference: torch.Tensor, halves: torch.Tensor, candidates: list[torch.Tensor], *, side: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best of the candidates (P, 2, h, w) of whole pixels, refined to quarters; and its mean error (P, h, w)."""
+    """Return the best of the candidates (P, 2, h, w) of whole pixels, refined to quarters; and its mean error (P, h, w)."""
     blocks = rearrange(current, "p (h a) (w b) -> p h w a b", a=side, b=side)
 
     def error(window: torch.Tensor) -> torch.Tensor:

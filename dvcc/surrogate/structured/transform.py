@@ -68,7 +68,7 @@ def to_blocks(plane: torch.Tensor, *, macroblock: int, side: int) -> torch.Tenso
 
 
 def to_plane(blocks: torch.Tensor, *, macroblock: int, side: int) -> torch.Tensor:
-    """The inverse of `to_blocks`."""
+    """Return the inverse of `to_blocks`."""
     per_side = macroblock // side
     return rearrange(blocks, "... h w (a b) (i j) -> ... (h a i) (w b j)", a=per_side, b=per_side, i=side, j=side)
 

@@ -111,7 +111,7 @@ figures at equal QP."""
 
 
 def _twice(results: Evidence) -> str:
-    """What a first coding costs and hides."""
+    """Write what a first coding costs and hides."""
     names = ("once", "twice", "hidden")
     if not set(names) <= set(results):
         return ""
@@ -130,7 +130,7 @@ CRF 12, too.)"""
 
 
 def _study(result: Result, folder: Path) -> str:
-    """A table of the principal metric, and the figures."""
+    """Write a table of the principal metric, and the figures."""
     study = result.study
     label = _LABELS[study.rate]
     head = [label, "kB a frame", *result.networks]

@@ -92,7 +92,7 @@ def make_curves(
 
 
 def figure(draws: np.ndarray, form: str = ".2f") -> str:
-    """A value, and its interval where there is one."""
+    """Return a value, and its interval where there is one."""
     value = format(draws[0], form) if np.isfinite(draws[0]) else "-"
     interval = interval95(draws[1:].tolist())
     return value if interval is None else f"{value} [{interval[0]:{form}}, {interval[1]:{form}}]"
