@@ -88,7 +88,7 @@ class ControlNetwork(nn.Module):
     log bits per pixel modulate its features.
 
     width: channels; 0: it does not look at the picture, and decides by a weighted sum of the extra planes and of their means over
-    3x3 and 7x7 macroblocks: a few dozen numbers, which few scenes can teach. gop: frames per GOP; the position in it is an input.
+    3x3 and 7x7 macroblocks: few numbers, which few scenes can teach. gop: frames per GOP; the position in it is an input.
     blur_sigma: standard deviation, in macroblocks, of the Gaussian that smooths the offsets: what a macroblock's quality does to
     a task depends on its neighbours', and QPs that change from one to the next have to be signalled; 0 is none. extra_planes:
     numbers per macroblock that it is given besides the picture. eyes: `Eyes.settings` of what sees them; None: whoever calls it
