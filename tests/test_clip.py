@@ -1,6 +1,7 @@
 """Reading: files, frame folders, Cityscapes names, and everything that is wrong with a video."""
 
 from fractions import Fraction
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -107,6 +108,7 @@ def test_rotation_is_applied(tmp_path, monkeypatch):
             self.frame = frame
 
         rotation = 90
+        side_data: ClassVar = {"DISPLAYMATRIX": np.eye(3, dtype=np.int32).tobytes()}  # which mirrors nothing
 
         def __getattr__(self, name):
             return getattr(self.frame, name)

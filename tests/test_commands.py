@@ -132,7 +132,7 @@ def test_bad_words_are_refused_in_one_sentence(video, checkpoint, tmp_path, monk
     refused_here(capsys, "dvcc", "export", str(video), "--target-kbps", "-3", reason="positive")
     refused_here(capsys, "dvcc", "export", str(video), "--target-kbps", "9", "--format", "h266", reason="h266")
     refused_here(capsys, "dvcc", "export", str(video), "--target-kbps", "9", "--checkpoint", str(video), reason="coded.mp4")
-    words = ["--target-kbps", "9", "--task", "detection", "--delivery", "offsets"]
+    words = ["--target-kbps", "9", "--task", "segmentation", "--delivery", "offsets"]
     refused_here(capsys, "dvcc", "export", str(video), *words, reason="use --delivery map")
 
 

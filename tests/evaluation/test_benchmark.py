@@ -76,7 +76,7 @@ def test_coded_twice_costs_more_and_the_report_says_how(words, tmp_path):
     printed = benchmark.run(configure("codec=[x264,jpeg]", "first_level=40", "levels=[90]", *words))
     twice = report_of(tmp_path)["summary"]["psnr"][2]
     assert twice["relative"]["PSNR (dB)"]["value"] < once["relative"]["PSNR (dB)"]["value"] - 1
-    assert "CRF(value=40.0) first, then JPEG 4:2:0" in printed
+    assert "CRF 40 first, then JPEG 4:2:0" in printed
 
 
 def test_pictures_that_were_coded_before_are_named_with_their_quality(tmp_path):

@@ -211,6 +211,10 @@ def _network_words(given: str, taken_for: str) -> str:
     return ", ".join([given, *([f"taken for {taken_for}"] if taken_for else [])])
 
 
+def _rate_words(rate: Any) -> str:
+    return f"{type(rate).__name__} {rate.value:g}"
+
+
 def _codec_words(codec: Codec) -> str:
     if isinstance(codec, JPEG):
         kinds = [word for word, on in (("optimised", codec.optimised), ("progressive", codec.progressive)) if on]
@@ -218,7 +222,7 @@ def _codec_words(codec: Codec) -> str:
     if isinstance(codec, PlainCodec):
         return f"{codec.library} {codec.preset}, GOP {codec.gop}, {codec.pixel_format}"
     if isinstance(codec, Chain):
-        return f"{_codec_words(codec.first)} at {codec.first_rate} first, then {_codec_words(codec.second)}"
+        return f"{_codec_words(codec.first)} at {_rate_words(codec.first_rate)} first, then {_codec_words(codec.second)}"
     assert isinstance(codec, X264)
     more = " ".join([codec.flags, *(f"{name}={value}" for name, value in codec.params.items())]).strip()
     return f"x264 {codec.preset}, GOP {codec.gop}, {more or 'its defaults'}, 4:2:0"
