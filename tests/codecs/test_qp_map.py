@@ -155,6 +155,7 @@ def _encode_in_worker(seed: int) -> bytes:
     return X264(bframes=0).encode(clip, even_map(clip, np.random.default_rng(seed))).bitstream
 
 
+@pytest.mark.slow
 def test_many_processes_make_the_same_bytes():
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(_encode_in_worker, range(4))) == [_encode_in_worker(seed) for seed in range(4)]

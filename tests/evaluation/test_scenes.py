@@ -42,6 +42,7 @@ def root(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("scenes") / "corpus")
 
 
+@pytest.mark.slow
 def test_every_target_is_coded_at_every_factor_and_one_process_or_two_measure_the_same(root, detector, tmp_path):
     """Also where a process may have few files open: a table has thousands of tensors, and each would be one."""
     words = ["controllers=[abr2,boxes]", "judged_every=1", "data.frames=10"]

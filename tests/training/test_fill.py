@@ -37,6 +37,7 @@ def test_a_training_from_a_filled_cache_asks_no_encoder(stage, tiny, trained, tm
     assert "to encode" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_processes_nor_on_the_store(tiny, tmp_path):
     words = [*SMALL, "surrogate.width=8", "data.groups=2"]
     folders = []

@@ -28,6 +28,7 @@ def test_a_training_writes_what_the_terminal_has(encoding, tiny, tmp_path, monke
     assert (out / "surrogate.safetensors").is_file() and b"training" in shown["stderr"].getvalue()
 
 
+@pytest.mark.slow
 def test_a_training_runs_in_the_c_locale(tiny, tmp_path):
     out = tmp_path / "run"  # in the C locale file names are ASCII
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FORCE_COLOR": "1"}
