@@ -250,7 +250,7 @@ def test_identities_stand_in_the_report_of_video_and_not_of_pictures(tiny, detec
     assert f" {fine:.3f} " in table and f" {coarse:.3f} " in table and fine > coarse
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("task", ["classification", "detection", "optical_flow", "segmentation"])
 def test_the_papers_networks_go_through_the_whole_benchmark(task, tiny, tmp_path, monkeypatch):
     """All 23, with random weights."""

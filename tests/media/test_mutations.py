@@ -91,7 +91,7 @@ def test_damaged_files_end_in_a_result_or_a_sentence(tmp_path, capsys):
     assert 5 < results["encode"] <= 25
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_five_hundred_damaged_files(tmp_path, capsys):
     results = survive(500, tmp_path, capsys)
     with capsys.disabled():

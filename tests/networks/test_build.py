@@ -56,7 +56,7 @@ def test_an_unknown_name_lists_the_zoo():
         build("classification", "swin_large")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES["segmentation"])
 def test_segmentation(name):
     net = build("segmentation", name, random=True)
@@ -64,7 +64,7 @@ def test_segmentation(name):
     assert logits.shape == (1, net.num_classes, HEIGHT, WIDTH) and net.num_classes == 19
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES["detection"])
 def test_detection(name):
     torch.manual_seed(0)
@@ -79,21 +79,21 @@ def test_detection(name):
     assert images.grad is not None and images.grad.abs().sum() > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES["classification"])
 def test_classification(name):
     net = build("classification", name, random=True)
     assert net(torch.rand(1, 3, HEIGHT, WIDTH)).shape == (1, net.num_classes) == (1, 1000)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES["optical_flow"])
 def test_optical_flow(name):
     pair = torch.rand(2, 1, 3, HEIGHT, WIDTH)
     assert build("optical_flow", name, random=True)(*pair).shape == (1, 2, HEIGHT, WIDTH)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_torchvisions_file_is_the_same_network_by_path_and_by_name(monkeypatch, tmp_path):
     """Batch norm's epsilon is not in the file."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -106,7 +106,7 @@ def test_torchvisions_file_is_the_same_network_by_path_and_by_name(monkeypatch, 
     torch.testing.assert_close(by_path, by_name, rtol=1e-6, atol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_detr_loads_the_names_of_the_published_files(tmp_path, capfd):
     torch.manual_seed(0)
     net = load_detection_net("detr_resnet50", random=True)
@@ -126,7 +126,7 @@ def test_detr_loads_the_names_of_the_published_files(tmp_path, capfd):
             load_detection_net("detr_resnet50", weights=tmp_path / file)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_detr_takes_its_authors_names(tmp_path):
     """Layers of torch under the authors' names and transformers' own layers say the same."""
     torch.manual_seed(0)

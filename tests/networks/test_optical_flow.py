@@ -165,7 +165,7 @@ def test_another_networks_state_is_refused_in_one_sentence():
         load_raft("raft_small", {0: torch.zeros(1)}, path="x.pth")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pair, error", [("rubberwhale", 0.31), ("urban2", 0.53)])
 def test_raft_small_of_the_assets_has_its_published_error(pair, error):
     folder = assets_folder() / "labelled" / "flow"
