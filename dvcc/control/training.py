@@ -155,7 +155,8 @@ def run(config: ControlConfig) -> Path:
     planes = None if made is None else ClipPlanes(made[0], samples)
     if planes is not None:
         planes.fill()
-    reads = make_eyes(config.task.model, features="none", every=1, folder=folder) if has_reader(config.task.model) else None
+    analysed = config.control.analysis and has_reader(config.task.model)
+    reads = make_eyes(config.task.model, features="none", every=1, folder=folder) if analysed else None
     model = config.control
     L.seed_everything(config.seed, verbose=False)  # again: what fills the caches draws, and a run from full ones does not
     control = ControlNetwork(
@@ -189,7 +190,7 @@ def run(config: ControlConfig) -> Path:
     path = out / "control.safetensors"
     seen = trained_on(samples.clips, stored, *begun_from)
     control.save(path, {"run": to_dict(config), "trained_on": seen, **versions()})
-    for network in (made, reads if model.analysis else None):
+    for network in (made, reads):
         if network is not None:
             write_atomic(out / network[0].file, network[1].read_bytes())
     return export(path)

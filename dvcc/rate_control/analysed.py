@@ -65,12 +65,12 @@ class AnalysedControl(RateController):
             plain, lost_by_x264 = near(None, own)
             decided = LearnedOffsets(self.control, source, target_kbps, codec, analysis=own.planes())
             coded, lost = near(KeptMaps(decided.generate, source, Path(folder) / "offsets"))
-        better = lost < lost_by_x264 or not self.checked
-        if better:
+        less = lost < lost_by_x264
+        if less:
             into.decided = f"the network has lost {100 * (1 - lost / lost_by_x264):.0f} % less than in x264's own encode"
-        else:
+        elif self.checked:
             into.decided = "the network has lost no less under the control: x264's own encode kept"
-        return add_encode_cost(coded if better else plain, [plain, coded])
+        return add_encode_cost(coded if less or not self.checked else plain, [plain, coded])
 
 
 @dataclass(frozen=True)
