@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from dvcc._packaged import require
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.exported import as_list, asked, prepared
-from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, NetworkOptions
+from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, NetworkOptions
 from dvcc.networks.loading import (
     Normalise,
     another_model,
@@ -25,7 +24,8 @@ from dvcc.networks.loading import (
     torchvision_model,
     torchvision_names,
 )
-from dvcc.networks.onnx_file import PROBE, OnnxFile, check_onnx, is_onnx, probe_pictures, shape_words
+from dvcc.networks.onnx_file import OnnxFile, check_onnx, is_onnx
+from dvcc.networks.onnx_pictures import OnnxPictureNet
 from dvcc.networks.onnx_torch import OnnxModule
 from dvcc.networks.sources import from_hub
 from dvcc.networks.weights import load_published, load_state
@@ -164,35 +164,23 @@ def _torchvision(model: str, weights: str | Path | None, random: bool) -> Classi
     )
 
 
-class OnnxClassifier(nn.Module):
-    """The network of an ONNX file that answers logits [N, K], fed as ImageNet's networks are unless the options say otherwise."""
+class OnnxClassifier(OnnxPictureNet):
+    """The network of an ONNX file that answers logits [N, K]. Raises `CheckpointError` for other answers."""
 
     def __init__(self, file: OnnxFile, *, options: NetworkOptions) -> None:
-        super().__init__()
-        self._file, self._options = file, options
-        self._feed = file.feed(Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD, padding=0.0)).changed(options)
-        canvas = file.canvas(PROBE, options, multiple=1)
-        canvases = self._feed.place(probe_pictures(canvas), canvas, self._feed.placement(canvas, canvas), np)
+        super().__init__(file, options=options)
+        canvases = self.probe_canvases()
         answers = file.probe(canvases)
         if answers[0].ndim != 2 or answers[0].shape[1] < 2:
-            shapes = " and ".join(shape_words(value.shape[1:]) for value in answers)
             raise CheckpointError(
-                f"{file.path} gives {shapes} for a picture of {canvas[0]}x{canvas[1]}, "
-                "but classification needs logits of at least 2 classes: [classes]"
+                f"{self.what_it_gives(answers)}, but classification needs logits of at least 2 classes: [classes]"
             )
         self.num_classes = answers[0].shape[1]
         self.net = OnnxModule(file, canvases=canvases)
 
-    @property
-    def words(self) -> str:
-        """For a report."""
-        return self._feed.words()
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, num_classes) of RGB 0..1 (N, 3, H, W)."""
-        size = images.shape[-2], images.shape[-1]
-        canvas = self._file.canvas(size, self._options, multiple=1)
-        return self.net(self._feed.place(images, canvas, self._feed.placement(size, canvas), torch))[0]
+        """Return logits (N, num_classes) of RGB 0..1 (N, 3, H, W)."""
+        return self.answers(images)[0]
 
 
 def own_classifier(net: nn.Module) -> ClassificationNet:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.classification import check_classification_net, load_classification_net
-from dvcc.networks.feed import IMAGENET_MEAN, IMAGENET_STD, Feed, NetworkOptions
+from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.loading import refuse_options, refuse_random
-from dvcc.networks.onnx_file import PROBE, OnnxFile, is_onnx, probe_pictures, shape_words
+from dvcc.networks.onnx_file import OnnxFile, is_onnx
+from dvcc.networks.onnx_pictures import OnnxPictureNet
 from dvcc.networks.onnx_torch import OnnxModule
 
 check_embedding_net = check_classification_net
@@ -37,38 +37,25 @@ class ClassifierFeatures(nn.Module):
         return features
 
 
-class OnnxEmbedding(nn.Module):
+class OnnxEmbedding(OnnxPictureNet):
     """The network of an ONNX file that answers a vector [N, D], or one per cell [N, D, h, w], as re-identification and faces
-    have; fed as ImageNet's networks are unless the options say otherwise. Raises `CheckpointError` for other answers."""
+    have. Raises `CheckpointError` for other answers."""
 
     def __init__(self, file: OnnxFile, *, options: NetworkOptions) -> None:
-        super().__init__()
-        self._file, self._options = file, options
-        self._feed = file.feed(Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD, padding=0.0)).changed(options)
-        canvas = file.canvas(PROBE, options, multiple=1)
-        canvases = self._feed.place(probe_pictures(canvas), canvas, self._feed.placement(canvas, canvas), np)
+        super().__init__(file, options=options)
+        canvases = self.probe_canvases()
         answers = file.probe(canvases)
         vectors = [value for value in answers if value.ndim in (2, 4) and value.dtype.kind == "f" and value.shape[1] > 1]
         if not vectors:
-            shapes = " and ".join(shape_words(value.shape[1:]) for value in answers)
-            raise CheckpointError(
-                f"{file.path} gives {shapes} for a picture of {canvas[0]}x{canvas[1]}, but an embedding needs [D] or [D, h, w]"
-            )
+            raise CheckpointError(f"{self.what_it_gives(answers)}, but an embedding needs [D] or [D, h, w]")
         # A network that answers its grid and its vector is judged by the vector.
         vector = min(vectors, key=lambda value: value.ndim)
         self._output = next(i for i, value in enumerate(answers) if value is vector)
         self.net = OnnxModule(file, canvases=canvases, read=lambda given, _: given[self._output])
 
-    @property
-    def words(self) -> str:
-        """For a report."""
-        return self._feed.words()
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Vectors (N, D) or (N, D, h, w) of RGB 0..1 (N, 3, H, W)."""
-        size = images.shape[-2], images.shape[-1]
-        canvas = self._file.canvas(size, self._options, multiple=1)
-        return self.net(self._feed.place(images, canvas, self._feed.placement(size, canvas), torch))[self._output]
+        """Return vectors (N, D) or (N, D, h, w) of RGB 0..1 (N, 3, H, W)."""
+        return self.answers(images)[self._output]
 
 
 def load_embedding_net(
