@@ -22,11 +22,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml setup.py
 
 demo: $(VENV)/.installed
 	$(BIN)/dvcc compare examples/street.mp4 --target-kbps 60 --task detection --model nanodet_plus --out runs/demo/compare
-	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120 out=runs/demo/surrogate
+	rm -f runs/demo/evaluation/index.html # of an earlier demo
+	$(BIN)/python examples/demo_page.py
+	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120 out=runs/demo/surrogate overwrite=true
 	$(BIN)/python train.py control task=segmentation $(DEMO) \
-		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control
+		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control overwrite=true
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO) data.shots=true \
 		checkpoint=runs/demo/control/control.onnx out=runs/demo/evaluation
+	$(BIN)/python examples/demo_page.py
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

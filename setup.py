@@ -10,5 +10,9 @@ FOLDERS = {"dvcc.configs": "configs", "dvcc.checkpoints": "checkpoints"}
 setup(
     packages=[*find_packages(include=["dvcc", "dvcc.*"]), *FOLDERS],
     package_dir=FOLDERS,
-    package_data={"dvcc.configs": ["*.yaml", "*/*.yaml"], "dvcc.checkpoints": ["*"], "dvcc.evaluation.compare": ["page.*"]},
+    package_data={
+        "dvcc.configs": ["*.yaml", "*/*.yaml"],
+        "dvcc.checkpoints": ["*"],
+        **{f"dvcc.evaluation.{folder}": ["*.html", "page.*"] for folder in ("compare", "control", "pages")},
+    },
 )

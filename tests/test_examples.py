@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from dvcc.errors import DvccError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,6 +40,30 @@ def test_encode_codes_twice_and_says_what_it_cost(tmp_path, capsys):
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.startswith("abr2 ") and second.startswith("objects ") and "2 encodes" in second and "kbit/s" in first
     assert "less x264's: -" in last and (tmp_path / "objects.mp4").stat().st_size > 5000
+
+
+def test_the_page_of_the_demo_has_both_parts_once_they_are_there(tmp_path, capsys):
+    from dvcc.evaluation.pages.document import document
+
+    for part in ("compare", "evaluation"):
+        (tmp_path / part).mkdir()
+        article = f'<article data-view="picture"><h1>{part} by h1</h1><section><h2 id="{part}">2</h2></section></article>'
+        (tmp_path / part / "index.html").write_text(document(part, [article]))
+    whole, page = tmp_path / "evaluation" / "index.html", tmp_path / "index.html"
+    later = whole.read_text()
+    whole.unlink()
+    example("demo_page").main(str(tmp_path))
+    assert capsys.readouterr().out == f"open in a browser: {page.as_uri()}\n"
+    assert "compare by h1" in page.read_text() and "evaluation by h1" not in page.read_text()
+    assert "reload this page" in page.read_text()
+    whole.write_text(later)
+    example("demo_page").main(str(tmp_path))
+    both = page.read_text()
+    assert "<h2>compare by h1</h2>" in both and '<h3 id="evaluation">2</h3>' in both and "reload this page" not in both
+    assert both.count("<h1>") == both.count("<style>") == both.count("<script>") == 1
+    whole.write_text("no page")
+    with pytest.raises(DvccError, match=r"evaluation.index.html is no page of results"):
+        example("demo_page").main(str(tmp_path))
 
 
 def test_own_controller_is_compared(tiny, tmp_path, capsys, monkeypatch):

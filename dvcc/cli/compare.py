@@ -35,7 +35,7 @@ TARGETS = (0.6, 0.8, 1.0, 1.6)
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
 _WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
 _FRAMES, _NUM_SHOWN = 250, 6
-_NAMES = {"objects": "objects", "learned": "learned control"}
+_NAMES = {"objects": "rule of objects", "learned": "learned control"}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -163,6 +163,7 @@ def run(arguments: argparse.Namespace) -> None:
         target_kbps=arguments.target_kbps,
         measured=measured,
         pictured=pictured_frames,
+        videos={name: out / f"{name}.mp4" for name in names},
         headline=headline(verdict, task, names),
         remarks=sentences,
         facts=facts,

@@ -5,7 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of a report. title: what it shows, and how to read it. notes: sentences below it."""
+
+    title: str
+    head: Sequence[str]
+    body: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """Return title, table and notes as Markdown."""
+        return f"{self.title}\n\n" + "\n".join([markdown_table(self.head, self.body), *(f"{note}\n" for note in self.notes)])
 
 
 def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -116,8 +116,8 @@ def test_before_a_detector_the_rule_of_objects_is_compared(folder, detector, tmp
     words = ["--target-kbps", "100", "--task", "detection", "--model", str(detector), "--seconds", "0.3"]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--out", str(tmp_path)]) == 0
     facts = json.loads((tmp_path / "compare.json").read_text())["facts"]
-    assert "finer where nanodet_plus_m_416.onnx sees objects" in facts["objects"] and "learned control" not in facts
-    assert "\nobjects " in capsys.readouterr().out
+    assert "finer where nanodet_plus_m_416.onnx sees objects" in facts["rule of objects"] and "learned control" not in facts
+    assert "\nrule of objects " in capsys.readouterr().out
 
 
 def test_a_controller_and_its_words_go_together(folder, capsys):

@@ -13,6 +13,7 @@ from dvcc.control.network import ControlNetwork
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation.control import run as evaluation
+from dvcc.evaluation.control.page import findings
 from dvcc.tasks import TASKS, ReconstructionTask
 from tests.videos import write_control
 
@@ -54,6 +55,32 @@ def test_every_file_is_written_and_the_table_printed(result):
     assert (out / "pictures" / "middle_target.png").stat().st_size > 10_000
     assert str(out / "report.md") in printed and "learned_corrected" in printed and "baseline" in printed
     assert "BD-rate" in (out / "report.md").read_text()
+
+
+def test_the_page_has_the_findings_the_curves_and_every_figure(result):
+    out, printed = result
+    page, report = (out / "index.html").read_text(), json.loads((out / "report.json").read_text())
+    assert str(out / "index.html") in printed and "<article>" in page and page.count("<svg") == 1
+    for name, figures in report["summary"].items():
+        assert page.count(f'<th scope="row">{name}</th>') >= 2, name
+        cells = [f"<td>{m:.3f} @ {r:.1f}</td>" for m, r in zip(figures["metric"], figures["achieved_kbps"], strict=True)]
+        assert all(cell in page for cell in cells), name
+    found = findings(report)
+    assert len(found) == 4 and all(sentence in page for sentence in found)
+    assert "data:image/png;base64," in page and 'src="http' not in page
+
+
+def test_a_finding_says_whether_chance_explains_it():
+    learned = {"bd_rate_percent": -3.0, "bd_rate_ci95": [-6.0, 1.0]}
+    learned |= {"bd_rate_of_loss_percent": None, "bd_rate_of_loss_ci95": None}
+    report = {"metric": "mIoU", "baseline": "abr2", "summary": {"abr2": {}, "crf": {}, "learned": learned}}
+    at_metric, at_loss = findings(report)
+    assert at_metric.startswith("At equal mIoU, learned takes 3.0 % fewer bits than abr2 (95 % interval -6.0 to +1.0 %).")
+    assert at_metric.endswith("not statistically significant.") and "no figure for learned" in at_loss
+    learned["bd_rate_ci95"] = [-6.0, -1.0]
+    assert "significant" not in findings(report)[0]
+    learned["bd_rate_ci95"] = None
+    assert findings(report)[0].endswith("too few groups of videos for an interval.")
 
 
 def test_the_summary_has_the_fixed_figures_for_every_controller(result):

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: report.json, rows.csv, report.md, curves.png, pictures."""
+"""The folder of an evaluation: report.json, rows.csv, report.md, index.html, curves.png, pictures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ import torch
 from dvcc import units
 from dvcc._files import write_atomic
 from dvcc.evaluation.control.measure import Bench
-from dvcc.evaluation.tables import csv_text, markdown_table, number
+from dvcc.evaluation.control.page import render
+from dvcc.evaluation.tables import Section, csv_text, number
 from dvcc.tasks.base import Task
 from dvcc.visuals import curves, rgb, strip
 
+_PICTURE = "pictures/middle_target.png"
+_FIGURES = f"![curves](curves.png)\n\n![maps and what the network saw]({_PICTURE})\n"
+
 
 def write_report(out: Path, report: dict[str, Any], rows: Sequence[dict[str, Any]], bench: Bench, clips: Sequence[int]) -> str:
-    """Write every file; returns the table and the path of report.md, for the terminal. clips: numbers of those measured."""
+    """Write every file; returns the tables and the paths of report.md and index.html, for the terminal.
+
+    clips: numbers of those measured.
+    """
     write_atomic(out / "report.json", json.dumps(report, indent=1, allow_nan=False))
     write_atomic(out / "rows.csv", csv_text(rows))
     summary = report["summary"]
@@ -30,16 +37,20 @@ def write_report(out: Path, report: dict[str, Any], rows: Sequence[dict[str, Any
     title = f"{report['metric']} against the prediction on the uncoded clip ({report['judge']}), {len(clips)} test clips"
     curves(series, out / "curves.png", x_label="bits per pixel (real encodes)", y_label=report["metric"], title=title)
     _pictures(out, report, bench, clips[len(clips) // 2])
-    tables = _tables(report)
-    write_atomic(out / "report.md", f"# Rate control for {report['config']['task']['name']}\n\n{tables}\n{_notes(report)}")
-    return "\n".join([tables, *_notes_on_training(report), f"report: {out / 'report.md'}"])
+    sections, notes = _sections(report), _notes(report)
+    tables = "\n".join(section.markdown() for section in sections)
+    listed = "".join(f"- {note}\n" for note in notes)
+    write_atomic(out / "report.md", f"# Rate control for {report['config']['task']['name']}\n\n{tables}\n{listed}\n{_FIGURES}")
+    write_atomic(out / "index.html", render(report, sections, notes, (out / _PICTURE).read_bytes()))
+    training = [f"- {note}" for note in _notes_on_training(report)]
+    return "\n".join([tables, *training, f"report: {out / 'report.md'}", f"page: {out / 'index.html'}"])
 
 
-def _tables(report: dict[str, Any]) -> str:
-    return "\n".join([_rate_matched(report), *_by_clip(report), *_of_labels(report), _strict(report)])
+def _sections(report: dict[str, Any]) -> list[Section]:
+    return [_rate_matched(report), *_by_clip(report), *_of_labels(report), _strict(report)]
 
 
-def _rate_matched(report: dict[str, Any]) -> str:
+def _rate_matched(report: dict[str, Any]) -> Section:
     """Metric and achieved rate at every target, and BD-rate against two-pass ABR."""
     summary, seeds = report["summary"], report["seed_spread"]
     metric = report["metric"] if report["higher_is_better"] else f"{report['metric']}, less is better,"
@@ -66,19 +77,20 @@ def _rate_matched(report: dict[str, Any]) -> str:
         spread = [_seeds(seeds.get(name))] if seeds else []
         body.append([name, *cells, *figures[:2], *spread, *figures[2:], basis, number(s["num_encodes"], ".1f")])
     reasons = [
-        f"No BD-rate{at} for {name}: {reason}.\n"
+        f"No BD-rate{at} for {name}: {reason}."
         for name, s in summary.items()
         for at, reason in (("", s["bd_basis"]["reason"]), (" at equal loss", s["bd_basis"]["reason_of_loss"]))
         if reason and name != report["baseline"]
     ]
     noise = ", ".join(f"{name} {number(value, '.3f')}" for name, value in report["under_noise"].items())
-    return (
+    title = (
         f"Rate-matched: {metric} @ achieved kbit/s, per target (BD-rate: bits at equal metric, or at equal task loss; negative "
-        f"is better). Uncoded, under noise of +-1 grey level: {noise}\n\n" + "\n".join([markdown_table(head, body), *reasons])
+        f"is better). Uncoded, under noise of +-1 grey level: {noise}"
     )
+    return Section(title, head, body, reasons)
 
 
-def _by_clip(report: dict[str, Any]) -> list[str]:
+def _by_clip(report: dict[str, Any]) -> list[Section]:
     """Clip by clip, against the judge's own boxes, other metrics, and by kind of scene."""
     others = {name: s for name, s in report["summary"].items() if name != report["baseline"]}
     if not others:
@@ -94,10 +106,11 @@ def _by_clip(report: dict[str, Any]) -> list[str]:
             cells += [f"{number(s['share_of_bound'], '.0f')} %", _interval(s["share_of_bound_ci95"], ".0f")]
         cells += [" ".join(number(value, ".3f") for value in s[other]) for other in report["beside"]]
         body.append(cells)
-    sections = [
+    title = (
         f"Clip by clip: share of the clips that need fewer bits than {report['baseline']} at equal metric, and of those that "
-        "need at most 2 % more\n\n" + markdown_table(head, body)
-    ]
+        "need at most 2 % more"
+    )
+    sections = [Section(title, head, body)]
     if kinds:
         head = ["kind of scene", "groups", *[cell for name in others for cell in (name, "95 % interval")]]
         body = []
@@ -105,7 +118,7 @@ def _by_clip(report: dict[str, Any]) -> list[str]:
             of_kind = [s["kinds"][kind] for s in others.values()]
             figures = [(f"{number(f['bd_rate_percent'], '+.1f')} %", _interval(f["bd_rate_ci95"], "+.0f")) for f in of_kind]
             body.append([kind, str(of_kind[0]["groups"]), *[cell for pair in figures for cell in pair]])
-        sections.append("BD-rate by kind of scene; below six groups it is shown, not judged\n\n" + markdown_table(head, body))
+        sections.append(Section("BD-rate by kind of scene; below six groups it is shown, not judged", head, body))
     return sections
 
 
@@ -126,7 +139,7 @@ def _basis(basis: dict[str, Any]) -> str:
     return f"{basis['points']} points, {basis['overlap']:.0%} overlap, {basis['monotone_share']:.0%} monotone"
 
 
-def _of_labels(report: dict[str, Any]) -> list[str]:
+def _of_labels(report: dict[str, Any]) -> list[Section]:
     """Metric against the labels of a data set and rate at every target, if there are any."""
     labels = report["labels"]
     if labels is None:
@@ -138,13 +151,14 @@ def _of_labels(report: dict[str, Any]) -> list[str]:
         cells = [f"{number(m, '.3f')} @ {number(r, '.4f')}" for m, r in zip(s["metric"], s["bits_per_pixel"], strict=True)]
         figure = "baseline" if name == baseline else f"{number(s['bd_rate_percent'], '+.1f')} %"
         body.append([name, *cells, figure, _interval(s["bd_rate_ci95"], "+.1f")])
-    return [
+    title = (
         f"Against the labels of {labels['data']} ({labels['clips']} clips): {report['metric']} @ bits per pixel, per target; "
-        f"uncoded {number(labels['uncoded'], '.3f')}\n\n" + markdown_table([*head, "BD-rate", "95 % interval"], body)
-    ]
+        f"uncoded {number(labels['uncoded'], '.3f')}"
+    )
+    return [Section(title, [*head, "BD-rate", "95 % interval"], body)]
 
 
-def _strict(report: dict[str, Any]) -> str:
+def _strict(report: dict[str, Any]) -> Section:
     """Share of clips within the target, and the metric where the others are lost."""
     head = ["controller", "met +0 %", "met +5 %", "met +10 %", f"{report['metric']} at +0 %, mean over targets"]
     head += ["over abr2_corrected", "95 % interval", "achieved / target"]
@@ -161,34 +175,31 @@ def _strict(report: dict[str, Any]) -> str:
                 "{:.2f} .. {:.2f} .. {:.2f}".format(*s["rate_ratio"]) if s["rate_ratio"] else "-",
             ]
         )
-    return (
+    title = (
         "Strict bandwidth: share of clips with achieved <= target x (1 + tolerance); a clip over its target counts as "
-        f"{report['lost_as']}. Achieved over target: least, median, most\n\n" + markdown_table(head, body)
+        f"{report['lost_as']}. Achieved over target: least, median, most"
     )
+    return Section(title, head, body)
 
 
-def _notes(report: dict[str, Any]) -> str:
+def _notes(report: dict[str, Any]) -> list[str]:
+    """Return how it was measured, a sentence each."""
     videos = sorted({clip["video"] for clip in report["clips"]})
     data, codec = report["config"]["data"], report["config"]["codec"]
     frames = f"{data['frames']} frames, " + (f"{data['fps']:g} a second" if data["fps"] else f"stride {data['stride']}")
     size = ("" if data["crop"] else "within ") + f"{data['size'][0]}x{data['size'][1]}"
     factors = report["config"]["rate_factors"]
-    lines = [
-        f"- {len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {frames}, {size}; one in "
+    return [
+        f"{len(report['clips'])} clips of {len(videos)} test video(s): {', '.join(videos)}; {frames}, {size}; one in "
         f"{report['config']['judged_every']} frames is judged.",
-        f"- Every target is coded at {len(factors)} rate(s), {', '.join(f'{factor:g}' for factor in factors)} times it.",
-        f"- {len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
-        f"- Encoder: {codec['name']} {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
-        "- Intervals: bootstrap over groups of test videos; none for fewer than three, and below eight they are rough.",
+        f"Every target is coded at {len(factors)} rate(s), {', '.join(f'{factor:g}' for factor in factors)} times it.",
+        f"{len(report['unstable_clips'])} clip(s) left out because the network disagrees with itself under +-1 noise.",
+        f"Encoder: {codec['name']} {codec['preset']}, GOP {codec['gop']}, one thread; bits are slices and parameter sets.",
+        "Intervals: bootstrap over groups of test videos; none for fewer than three, and below eight they are rough.",
         *_notes_on_training(report),
-        *(f"- {note}." for note in report["labels_left_out"]),
-        f"- Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
-        "",
-        "![curves](curves.png)",
-        "",
-        "![maps and what the network saw](pictures/middle_target.png)",
+        *(f"{note}." for note in report["labels_left_out"]),
+        f"Versions: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _notes_on_training(report: dict[str, Any]) -> list[str]:
@@ -198,9 +209,9 @@ def _notes_on_training(report: dict[str, Any]) -> list[str]:
         return []
     notes = []
     if trained["task"] == report["config"]["task"]:
-        notes.append(f"- The judge, {report['judge']}, is the network that the control was trained for: judge with another too.")
+        notes.append(f"The judge, {report['judge']}, is the network that the control was trained for: judge with another too.")
     if trained["codec"] != report["config"]["codec"]:
-        notes.append(f"- The control was trained for another encoder: {trained['codec']}.")
+        notes.append(f"The control was trained for another encoder: {trained['codec']}.")
     return notes
 
 
@@ -230,7 +241,7 @@ def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> No
         }
         if coded.codec == "h264":  # of another, QPs cannot be read back
             maps[f"{name}: QPs"] = (coded.requested_qp or coded.realised_qp()).values[last]
-    strip(panels, out / "pictures" / "middle_target.png", qp=maps)
+    strip(panels, out / _PICTURE, qp=maps)
 
 
 @torch.inference_mode()

@@ -56,6 +56,7 @@ def comparison(tmp_path_factory) -> Comparison:
         target_kbps=80.0,
         measured=measured,
         pictured=pictured,
+        videos={m.controller: m.path for m in measured if m.target_kbps == 80.0},
         headline=headline(verdict, task, NAMES),
         remarks=remarks(verdict, measured, task, NAMES, 80.0),
         facts=[("stretch", "<script>alert(1)</script>")],

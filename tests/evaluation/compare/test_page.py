@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -69,6 +70,21 @@ def test_figures_and_curves_are_there(page, comparison):
     assert comparison.headline.split(" (")[0] in page and "104" in page  # the first frame shown of a stretch that starts at 100
 
 
+def test_the_coded_videos_play_from_the_page(page, comparison):
+    videos = {video["class"]: video for video in Elements(page).of("video")}
+    assert list(videos) == ["abr2", "control"] and all(video["aria-label"] for video in videos.values())
+    for name, video in videos.items():
+        coded = base64.b64decode(video["src"].removeprefix("data:video/mp4;base64,"))
+        assert coded == comparison.videos[name].read_bytes()
+
+
+def test_a_large_video_stays_beside_the_page(comparison, tmp_path):
+    with (tmp_path / "abr2.mp4").open("wb") as file:
+        file.truncate(33_000_000)  # a hole: it takes no room
+    page = render(replace(comparison, videos={**comparison.videos, "abr2": tmp_path / "abr2.mp4"}))
+    assert "<video" not in page and "abr2.mp4 and control.mp4 lie beside it" in page
+
+
 def chrome(*words: str) -> subprocess.CompletedProcess:
     pictured = [
         "--headless",
@@ -104,9 +120,13 @@ def test_the_slider_moves_between_the_coded_frames(page, tmp_path):
 
 @chromium
 def test_an_address_opens_a_view(page, tmp_path):
-    (tmp_path / "page.html").write_text(page)
+    ready = (
+        "document.body.dataset.ready = [...document.querySelectorAll('video')].map((v) => `${v.readyState} ${v.error}`).join()"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>onload = () => {{{ready}}}</script></body>"))
     dump = chrome("--dump-dom", f"file://{tmp_path}/page.html#frame=2&view=qp&split=30").stdout
     assert 'data-view="qp"' in dump and "--split: 30;" in dump
+    assert 'data-ready="4 null,4 null"' in dump  # both videos can be played to their end
     hidden = [
         attributes["data-frame"]
         for _, attributes in Elements(dump).elements
