@@ -86,8 +86,10 @@ class CodedFrame:
 
     @property
     def placed_qp(self) -> np.ndarray:
-        """(h, w) by place: as `qp`, but in an interlaced frame a pair of rows of macroblocks may be the two fields of the same 32
-        lines, so both get the mean of the pair."""
+        """Return the QPs (h, w) by place: as `qp`, but for the two fields of an interlaced frame.
+
+        There a pair of rows of macroblocks may be the two fields of the same 32 lines, so both get the mean of the pair.
+        """
         if not self.picture.interlaced_frame:
             return self.qp
         pairs = self.qp[: len(self.qp) // 2 * 2].reshape(-1, 2, self.qp.shape[1]).mean(1).round().astype(self.qp.dtype)
@@ -211,8 +213,11 @@ def qp_of(frame: av.VideoFrame) -> np.ndarray:
 
 
 def _exported_qp(frame: av.VideoFrame) -> np.ndarray | None:
-    """int32 (h, w), one per macroblock of the picture; None if the decoder says nothing. PyAV's own `qp_map` refuses pictures of
-    which a whole row of macroblocks is cropped, as in interlaced video, where their number is even."""
+    """int32 (h, w), one per macroblock of the picture; None if the decoder says nothing.
+
+    PyAV's own `qp_map` refuses pictures of which a whole row of macroblocks is cropped, as in interlaced video, where their
+    number is even.
+    """
     side_data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")  # the stub of `side_data` does not know it
     if side_data is None or side_data.nb_blocks == 0:
         return None

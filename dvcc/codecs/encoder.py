@@ -103,8 +103,11 @@ class StreamEncoder:
         yield from self._packets(frame)
 
     def set_kbps(self, kbps: float) -> bool:
-        """Ask for another bitrate from the next frame on that is coded. Returns whether the encoder takes one while it is open:
-        its channel then follows, if it was as wide as the bitrate, and its buffer stays."""
+        """Ask for another bitrate from the next frame on that is coded.
+
+        Returns whether the encoder takes one while it is open: its channel then follows, if it was as wide as the bitrate, and
+        its buffer stays.
+        """
         if self.codec.retargets:
             self._context.bit_rate = round(1000 * kbps)
         return self.codec.retargets
@@ -187,8 +190,10 @@ def _configure(context: av.VideoCodecContext, codec: VideoCodec, picture: VideoF
 
 
 def least_kbps(codec: VideoCodec, rate: ABR, number: Pass, picture: VideoFormat) -> int | None:
-    """Return the least bitrate in whole kbit/s above `rate` that the encoder opens its second pass at, found by trying; None if
-    none up to a thousand times as much."""
+    """Return the least bitrate in whole kbit/s above `rate` that the encoder opens its second pass at, found by trying.
+
+    None if it opens at none up to a thousand times as much.
+    """
     low, high = int(rate.kbps), max(2, int(rate.kbps) + 1)
     while not _opens(codec, replace(rate, kbps=high), number, picture):
         low, high = high, 2 * high
@@ -222,15 +227,19 @@ def header(codec: VideoCodec, options: dict[str, str], picture: VideoFormat) -> 
 
 @lru_cache(maxsize=256)
 def complaints(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...]) -> list[str]:
-    """Return what FFmpeg says of these options when the encoder opens: it warns of a wrong name or value of a parameter and goes
-    on."""
+    """Return what FFmpeg says of these options when the encoder opens.
+
+    It warns of a wrong name or value of a parameter and goes on.
+    """
     return [line for line in _log(library, options, av.logging.WARNING) if _COMPLAINT.search(line)]
 
 
 @lru_cache
 def cpu_capabilities() -> tuple[str, ...]:
-    """Return the kinds of code that x264 chooses on this processor, by its own names, such as AVX2 and AVX512; none if it says
-    none."""
+    """Return the kinds of code that x264 chooses on this processor, by its own names, such as AVX2 and AVX512.
+
+    None of them if it says none.
+    """
     match = re.search("using cpu capabilities: (.*)", "\n".join(_log("libx264", (), av.logging.INFO)))
     return tuple(match[1].split()) if match else ()
 

@@ -88,8 +88,10 @@ class VideoCodec(Codec):
         """Raise `CodecError` if what the encoder reports of its settings means that it drops a map or, `exact`, shifts it."""
 
     def mean_qp_of(self, packet: av.Packet) -> tuple[str, float] | None:
-        """Return the type (I, P, B) and the mean QP of the packet's frame, where the encoder says it; None: it has to be
-        decoded."""
+        """Return the type (I, P, B) and the mean QP of the packet's frame, where the encoder says it.
+
+        None: the frame has to be decoded.
+        """
         return None
 
     def options(self, rate: SimpleRate, number: Pass | None = None) -> dict[str, str]:

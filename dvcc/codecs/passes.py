@@ -195,8 +195,10 @@ class Destination(AbstractBase, Generic[R]):
 
     @abstractmethod
     def write(self, last: EncoderPass) -> R:
-        """Run the `last` pass of an encode over its source's frames into a container that is kept. The result's `num_encodes` is
-        1: the passes before it are not known here."""
+        """Run the `last` pass of an encode over its source's frames into a container that is kept.
+
+        The result's `num_encodes` is 1: the passes before it are not known here.
+        """
 
 
 class Memory(Destination[EncodedClip]):

@@ -21,11 +21,13 @@ _EVERY = 8
 
 @dataclass
 class EncodeStats:
-    """bits: of slices and parameter sets, without the encoder's version text and the container. seconds: length of the
-    video. settings: what the encoder says it did. header_bits: of the parameter sets, already in `bits`.
+    """bits: of slices and parameter sets, without the encoder's version text and the container.
+
+    seconds: length of the video. settings: what the encoder says it did. header_bits: of the parameter sets, already in `bits`.
     most_delay: frames that had been read before an earlier one was coded, at most. stopped: ended by the user, not by the source.
     mean_qps: as coded, by frame type, if `qps` is set; where the `codec` does not say them, and more than 300 frames or None are
-    `expected`, of every eighth GOP."""
+    `expected`, of every eighth GOP.
+    """
 
     expected: int | None
     codec: VideoCodec

@@ -52,8 +52,10 @@ class X265(VideoCodec):
         return {}, {"pass": str(number.number), "stats": number.stats}
 
     def encoder_settings(self, packet: bytes, rate: SimpleRate, picture: VideoFormat) -> tuple[str | None, int]:
-        """See `VideoCodec`. What x265 writes into the header of another stream with the same settings, but for the number of the
-        pass."""
+        """See `VideoCodec`.
+
+        What x265 writes into the header of another stream with the same settings, but for the number of the pass.
+        """
         options = self.options(rate)
         options["x265-params"] += ":info=1"
         return split_settings(header(self, options, picture))[0], 0

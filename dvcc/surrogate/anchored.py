@@ -150,8 +150,10 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         return Prediction(log_bits, frames, (candidates.transpose(0, 1), weights), log_error, degradation)
 
     def _log_cost(self, luma: torch.Tensor, residuals: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, T, R, h, w): log of the least that a macroblock of luma (B, T, H, W) costs at every rung: as it is, or as what
-        one of its references leaves."""
+        """Return the log of the least that a macroblock of luma (B, T, H, W) costs at every rung, (B, T, R, h, w).
+
+        It costs so much as it is, or as what one of its references leaves.
+        """
         costs = [transform_bits(x.flatten(0, 1), self.rungs.qps, intra=x is luma) for x in (luma, *residuals)]
         return torch.log(1 + torch.stack(costs).amin(0)).unflatten(0, luma.shape[:2])
 
@@ -211,8 +213,9 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
     def _compose(
         self, analysis: LadderAnalysis, clip: int, requested: torch.Tensor, effective: torch.Tensor, frame_numbers: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the frames `frame_numbers` (S, 3, H, W) of one map, the two candidates they are drawn from, the weight of the
-        second, and the log coding error.
+        """Return the frames `frame_numbers` (S, 3, H, W) of one map, and what they are drawn from.
+
+        That is the two candidates, the weight of the second, and the log coding error.
 
         One rung per macroblock, drawn from the two around its effective QP. A blend of rungs averages their coding noise
         and looks better than any real encode (by about 1 dB). The draw has no gradient, and the difference of two rungs is
@@ -249,8 +252,10 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         other: torch.Tensor,
         frame_numbers: list[int],
     ) -> torch.Tensor:
-        """(S, 3, H, W): what to add to the frames `frame_numbers` of the `drawn` rungs; drawn, other: (K, 3, H, W), of frames
-        `ladder_at`."""
+        """Return what to add to the frames `frame_numbers` of the `drawn` rungs, (S, 3, H, W).
+
+        drawn, other: (K, 3, H, W), of frames `ladder_at`.
+        """
         order, size = analysis.order, drawn.shape[-2:]
         frames = analysis.frames[clip]
         at, here = analysis.ladder_at[clip], torch.tensor(frame_numbers, device=drawn.device)
@@ -271,8 +276,10 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
 
 
 def _residual(luma: torch.Tensor, flow: torch.Tensor, order: CodingOrder, places: torch.Tensor) -> torch.Tensor:
-    """(B, T, H, W): what the aligned reference leaves of every frame; where there is none, what the other one leaves, or for an
-    I frame the difference to the frame's mean."""
+    """Return what the aligned reference leaves of every frame, (B, T, H, W).
+
+    Where there is none, it is what the other one leaves, or for an I frame the difference to the frame's mean.
+    """
     clips = torch.arange(len(luma), device=luma.device)[:, None]
     place_of = order.frame.argsort(1)
     reference = places[clips, place_of]

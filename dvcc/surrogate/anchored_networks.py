@@ -44,9 +44,11 @@ class MacroblockNetwork(nn.Module):
         bits: torch.Tensor,
         mean_bits: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """From QPs (M, h, w) and the effective ones of the references: the weights (M, 2, h, w) of these in 0..1, log gain of the
-        bits (M, h, w), and bits beyond (M, h, w): for signalling QPs, and for mending a reference that is worse than the
-        macroblock is to be."""
+        """From QPs (M, h, w) and the effective ones of the references: weights of these, gain of the bits, bits beyond.
+
+        The weights (M, 2, h, w) are in 0..1. The gain (M, h, w) is a logarithm. The bits beyond (M, h, w) are for signalling QPs,
+        and for correcting a reference that is worse than the macroblock is to be.
+        """
         around = F.avg_pool2d(F.pad(qp[:, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
         # H.264 codes the difference to the macroblock before, in unary: the cost is about proportional.
         step = F.pad(qp[..., 1:] - qp[..., :-1], (1, 0)).abs()

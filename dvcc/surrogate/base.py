@@ -22,8 +22,9 @@ Analysis = TypeVar("Analysis")
 
 
 class Prediction(NamedTuple):
-    """log_bits: float (M, T), natural log of the bits of each frame. frames: float (M, S, 3, H, W), about 0..1, of the S
-    frames that were asked for.
+    """log_bits: float (M, T), natural log of the bits of each frame.
+
+    frames: float (M, S, 3, H, W), about 0..1, of the S frames that were asked for.
 
     candidates: what `frames` were drawn from, for a loss that is exact in expectation over the draw: frames
     (2, M, S, 3, H, W) and the chance (M, S, h, w) of the second; None where nothing is drawn. log_error: (M, S, h, w), what
@@ -71,8 +72,10 @@ class Surrogate(nn.Module, AbstractBase, Generic[Analysis]):
         """
 
     def group_predictor(self, sample: Sample) -> GroupPredictor:
-        """How a training asks about the N maps of a batched sample: a function of their numbers int64 (K,) and of the frames to
-        predict, which returns a prediction of B x K maps."""
+        """How a training asks about the N maps of a batched sample.
+
+        A function of their numbers int64 (K,) and of the frames to predict, which returns a prediction of B x K maps.
+        """
         analysis, qp = self.analyse(sample), one_hot_qp(sample["qp"])
         return lambda maps, frames: self.predict(analysis, qp[:, maps].flatten(0, 1), frame_numbers=frames)
 

@@ -103,8 +103,11 @@ class Judge:
 
 
 def imitated_loss(task: Task, predicted: Prediction, reference: torch.Tensor | None) -> torch.Tensor:
-    """(M,): the task's loss of `predicted`: off the ladder where that was read, else of the predicted frames against the
-    `reference` prediction, which is needed only then."""
+    """Return the task's loss of `predicted`, (M,).
+
+    It is read off the ladder where that was judged, else of the predicted frames against the `reference` prediction, which is
+    needed only then.
+    """
     if predicted.degradation is not None:
         return task.loss_of(predicted.degradation)
     assert reference is not None

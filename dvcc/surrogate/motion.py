@@ -25,8 +25,10 @@ OURS = FlowNet()
 
 
 class Motion(NamedTuple):
-    """Flow from every frame to its reference before and after it, float (B, T, 2, H, W) in pixels, display order; 0 where it
-    has none."""
+    """Return the flow from every frame to its reference before and after it, float (B, T, 2, H, W) in pixels.
+
+    Display order; 0 where it has none.
+    """
 
     past: torch.Tensor
     future: torch.Tensor

@@ -29,8 +29,10 @@ _EMBEDDING = 8
 
 @dataclass(frozen=True, eq=False)
 class FrameAnalysis:
-    """Frames, float (B, T, 3, H, W), padded to whole macroblocks; their size before; the coding order; motion in pixels of the
-    padded frames; frame types."""
+    """Return frames, float (B, T, 3, H, W), padded to whole macroblocks, with what is known of them.
+
+    That is their size before; the coding order; motion in pixels of the padded frames; frame types.
+    """
 
     frames: torch.Tensor
     size: torch.Size
@@ -40,8 +42,10 @@ class FrameAnalysis:
 
 
 class NetworkSurrogate(Surrogate[FrameAnalysis]):
-    """width: channels at a quarter of the size; twice that below. gop: frames per GOP, as in the codec; the position in it is
-    an input."""
+    """width: channels at a quarter of the size; twice that below.
+
+    gop: frames per GOP, as in the codec; the position in it is an input.
+    """
 
     reads_ladder = False
 

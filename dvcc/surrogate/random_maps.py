@@ -115,8 +115,10 @@ def random_map(clip: Clip, rng: np.random.Generator, *, mean_qp: float, kind: st
 
 
 def map_of_field(field: np.ndarray, *, mean_qp: float, amplitude: float, step: int = 1) -> QPMap:
-    """`amplitude` x `field` (T, h, w), rounded to multiples of `step`, kept within 2..51, and moved as near to `mean_qp` as a
-    common shift can."""
+    """Return `amplitude` x `field` (T, h, w), rounded to multiples of `step` and kept within 2..51.
+
+    A common shift moves it as near to `mean_qp` as it can.
+    """
     values = mean_qp + amplitude * (field - field.mean())
     shifts = [0.0, *np.linspace(-1, 1, 33), *np.linspace(-8, 8, 65)]  # far ones, where the range cuts many values off
     candidates = [_rounded(values + shift, step) for shift in shifts]
@@ -124,8 +126,10 @@ def map_of_field(field: np.ndarray, *, mean_qp: float, amplitude: float, step: i
 
 
 def maps_of_equal_mean(clip: Clip, rng: np.random.Generator, *, mean_qp: float, count: int) -> list[QPMap]:
-    """`count` maps of one mean QP (most within 0.2, those of two levels within half a QP): the first one flat, the others of
-    random kinds."""
+    """Return `count` maps of one mean QP: the first one flat, the others of random kinds.
+
+    Most are within 0.2, those of two levels within half a QP.
+    """
     others = [kind for kind in KINDS if kind != "flat"]
     maps = [random_map(clip, rng, mean_qp=mean_qp, kind="flat")]
     while len(maps) < count:
@@ -134,8 +138,10 @@ def maps_of_equal_mean(clip: Clip, rng: np.random.Generator, *, mean_qp: float, 
 
 
 def jittered(qp: QPMap, rng: np.random.Generator) -> QPMap:
-    """Nearly the same map: two macroblocks in five one QP finer or coarser. What two such encodes do not share is chance to
-    any predictor."""
+    """Nearly the same map: two macroblocks in five one QP finer or coarser.
+
+    What two such encodes do not share is chance to any predictor.
+    """
     return QPMap(np.clip(qp.values + rng.choice([-1, 0, 0, 0, 1], qp.values.shape), LOWEST_QP, MAX_QP))
 
 

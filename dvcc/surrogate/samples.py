@@ -213,8 +213,11 @@ def _as_bytes(text: str) -> torch.Tensor:
 
 
 class ClipFrames(Dataset[Sample]):
-    """Clips alone, `clip` and `frames` as in `LadderSamples`: for a training that keeps what it knows of their ladders, or asks
-    for none (coded=False: nothing is encoded, and clips are decoded anew)."""
+    """Clips alone, `clip` and `frames` as in `LadderSamples`.
+
+    For a training that keeps what it knows of their ladders, or asks for none (coded=False: nothing is encoded, and clips are
+    decoded anew).
+    """
 
     def __init__(self, samples: LadderSamples, *, coded: bool = True) -> None:
         self.samples, self.coded = samples, coded

@@ -48,8 +48,10 @@ class StepSamples:
 
 
 def _with_references(asked: torch.Tensor, frame_types: torch.Tensor) -> torch.Tensor:
-    """int64 (K,): the frames `asked` for and those they are predicted from, rising; the last one repeated up to three for each
-    that was asked for, or T, so that the clips of a batch have as many."""
+    """Return the frames `asked` for and those they are predicted from, int64 (K,), rising.
+
+    The last one is repeated up to three for each that was asked for, or T, so that the clips of a batch have as many.
+    """
     order = coding_order(frame_types[None])
     frame, past, future = (column[0].tolist() for column in order)
     wanted = set(asked.tolist())

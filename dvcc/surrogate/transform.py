@@ -14,8 +14,10 @@ _SIDE = 8  # of a transform block; x264 takes 4 or 8
 
 
 def quantizer_step(qp: torch.Tensor) -> torch.Tensor:
-    """Distance of two levels of a transform coefficient at the QPs (any shape), in units of a 0..1 picture: H.264's step
-    of 1 grey level at QP 4, doubling every 6 QPs (ITU-T H.264, 8.5)."""
+    """Return the distance of two levels of a transform coefficient at the QPs (any shape), in units of a 0..1 picture.
+
+    It is H.264's step of 1 grey level at QP 4, doubling every 6 QPs (ITU-T H.264, 8.5).
+    """
     return torch.exp2((qp - 4) / 6) / 255
 
 
@@ -39,8 +41,10 @@ def transform_bits(residual: torch.Tensor, qps: torch.Tensor, *, intra: bool = F
 
 
 def error_bits(error: torch.Tensor, qp: torch.Tensor) -> torch.Tensor:
-    """Bits of a macroblock, any shape, whose residual is noise of mean absolute value `error` (0..1), coded at `qp`: as
-    `transform_bits`, every coefficient being as large as the noise is on average."""
+    """Return the bits of macroblocks, any shape, whose residual is noise of mean absolute value `error` (0..1).
+
+    They are coded at `qp`. As `transform_bits`, every coefficient being as large as the noise is on average.
+    """
     return MACROBLOCK**2 / 2 * torch.log2(1 + (error / quantizer_step(qp)).square())
 
 

@@ -97,8 +97,10 @@ _CHECKS = {
 
 
 def check_model(name: str, model: str) -> None:
-    """Raise `ConfigError` or `CheckpointError` for an unknown task, or a network that it does not know. Nothing is loaded, but
-    the module of an own task or network is imported."""
+    """Raise `ConfigError` or `CheckpointError` for an unknown task, or a network that it does not know.
+
+    Nothing is loaded, but the module of an own task or network is imported.
+    """
     if is_place(name):
         import_place(name)
         return

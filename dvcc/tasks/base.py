@@ -20,8 +20,10 @@ SURE = 60.0
 
 
 class Task(nn.Module, AbstractBase):
-    """A downstream task. A loss compares with a reference prediction, the task's own on the uncoded clip or one made of labels
-    (`reference`); a metric compares with labels, those of a data set or what a reference prediction says (`labels`).
+    """A downstream task.
+
+    A loss compares with a reference prediction, the task's own on the uncoded clip or one made of labels (`reference`); a metric
+    compares with labels, those of a data set or what a reference prediction says (`labels`).
 
     Frames are RGB, uint8 0..255 or float 0..1, shape (T, 3, H, W) or (B, T, 3, H, W). A prediction keeps the leading
     dimensions, less `overlap` frames of every clip; a loss has one value per item of the first dimension.
@@ -55,16 +57,20 @@ class Task(nn.Module, AbstractBase):
         return super().train(False)
 
     def check_trainable(self) -> None:
-        """Raise `ConfigError` or `CheckpointError` for a network that no gradient passes through: one that answers labels, or an
-        ONNX file that torch cannot imitate. Such a network can be measured only."""
+        """Raise `ConfigError` or `CheckpointError` for a network that no gradient passes through.
+
+        It answers labels, or is an ONNX file that torch cannot imitate. Such a network can be measured only.
+        """
         for part in self.modules():
             check: Any = getattr(part, "check_trainable", None)
             if part is not self and check is not None:
                 check()
 
     def silence(self) -> str | None:
-        """Return what to say where the network finds nothing at all in uncoded pictures, which makes every figure undefined;
-        None where that can be right."""
+        """Return what to say where the network finds nothing at all in uncoded pictures.
+
+        That makes every figure undefined. None where it can be right.
+        """
         return None
 
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
@@ -73,20 +79,27 @@ class Task(nn.Module, AbstractBase):
         return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Return what counts as true where this prediction is the reference, in the format of a data set's labels; no
-        gradient."""
+        """Return what counts as true where this prediction is the reference.
+
+        In the format of a data set's labels; no gradient.
+        """
         return prediction.detach()
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """Return what `loss` and `degradation` compare `prediction` with where a data set has the truth: a prediction that is
-        sure of the `labels`, which have the same leading dimensions. Where they say nothing (an ignored pixel, an unknown flow)
-        it is what `prediction` says, so that nothing is lost there; no gradient."""
+        """Return what `loss` and `degradation` compare `prediction` with where a data set has the truth.
+
+        It is a prediction that is sure of the `labels`, which have the same leading dimensions. Where they say nothing (an
+        ignored pixel, an unknown flow) it is what `prediction` says, so that nothing is lost there; no gradient.
+        """
         return labels
 
     @abstractmethod
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, T, rows, columns), 0 or more, differentiable in the prediction: what coding has done to the prediction, and where,
-        on any even grid over the frames (pixels, coarse cells, one cell). The loss is a function of its mean over an item."""
+        """Return what coding has done to the prediction, and where: (B, T, rows, columns), 0 or more.
+
+        On any even grid over the frames (pixels, coarse cells, one cell), differentiable in the prediction. The loss is a
+        function of its mean over an item.
+        """
 
     def loss_of(self, mean_degradation: torch.Tensor) -> torch.Tensor:
         """(B,): the loss, rising in the mean degradation (B,)."""
@@ -98,8 +111,9 @@ class Task(nn.Module, AbstractBase):
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
-        """Return new metrics over a whole test set, every figure of the task by its name: `update(prediction, labels)`, then
-        `compute()` to a scalar; `higher_is_better` says which way.
+        """Return new metrics over a whole test set, every figure of the task by its name.
+
+        `update(prediction, labels)`, then `compute()` to a scalar; `higher_is_better` says which way.
 
         Their states are sums or lists, so that the states of single clips can be added up, or joined, and resampled.
         """
@@ -109,18 +123,25 @@ class Task(nn.Module, AbstractBase):
         return self.metrics()[self.metric_name]
 
     def weight(self, state: State) -> float | None:
-        """Return what a clip counts in the mean over clips that is the figure of a set, by the state of its `metric()`; None
-        where the states of all clips are pooled into one figure instead."""
+        """Return what a clip counts in the mean over clips that is the figure of a set.
+
+        By the state of its `metric()`; None where the states of all clips are pooled into one figure instead.
+        """
         return None
 
     def metric_when_dropped(self, metric: Metric) -> float:
-        """Return what is put down, where the bandwidth is strict, for clips that exceed it: the figure of an answer that never
-        arrives. metric: one of `metric()`, updated with these clips."""
+        """Return the figure of an answer that never arrives: of clips that exceed a strict bandwidth.
+
+        metric: one of `metric()`, updated with these clips.
+        """
         return 0.0
 
     def metrics_of_labels(self, classes: Sequence[int] | None = None) -> dict[str, Metric]:
-        """Return new metrics against the labels of a data set. classes: where these have other classes than the network, the
-        label's class of each of the network's, -1 for none. Raises `ConfigError` for a task that cannot compare such classes."""
+        """Return new metrics against the labels of a data set.
+
+        classes: where these have other classes than the network, the label's class of each of the network's, -1 for none. Raises
+        `ConfigError` for a task that cannot compare such classes.
+        """
         if classes is not None:
             raise ConfigError(f"{type(self).__name__} cannot compare its answers with labels of other classes: leave them out")
         return self.metrics()
@@ -130,14 +151,19 @@ class Task(nn.Module, AbstractBase):
         return (1 - self.loss(prediction, reference)).clamp(0, 1)
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
-        """uint8 (3, H, W): the prediction (of one frame, without leading dimensions) drawn for a report; the frame itself where
-        there is nothing to draw. reference: a prediction beside which it is shown, whose scale it is drawn in."""
+        """Return the prediction drawn for a report, uint8 (3, H, W); the frame itself where there is nothing to draw.
+
+        prediction: of one frame, without leading dimensions. reference: a prediction beside which it is shown, whose scale it is
+        drawn in.
+        """
         return as_bytes(frame)
 
 
 class MeanScore(Metric):
-    """The mean of `score(prediction, labels)` (..,), one value per prediction, over a set. Where less is better, a subclass
-    says so by `higher_is_better = False`."""
+    """The mean of `score(prediction, labels)` (..,), one value per prediction, over a set.
+
+    Where less is better, a subclass says so by `higher_is_better = False`.
+    """
 
     total: torch.Tensor
     count: torch.Tensor

@@ -35,8 +35,9 @@ _GRID = 88  # rows and columns of the degradation: finer than macroblocks up to 
 
 
 class DetectionTask(Task):
-    """Predictions are the network's candidates (.., M, 4 + K): corners as shares of the sides, then class scores (see
-    `networks.detector`).
+    """Detection: predictions are the network's candidates (.., M, 4 + K).
+
+    Candidates are corners as shares of the sides, then class scores (see `networks.detector`).
 
     model: "fastestdet" (`weights`: its ONNX file), "student" (ours, no download), both with COCO's 80 classes, or another of
     `load_detection_net`. net: a module of your own in its place, whose answers have one of the layouts of
@@ -91,8 +92,10 @@ class DetectionTask(Task):
             return [self._objects(candidates) for candidates in self.predict(frames)]
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
-        """(.., M, 5): corners and class number of every object, those of detections at the network's `object_score`
-        or more; then rows of class -1."""
+        """Return corners and class number of every object, (.., M, 5).
+
+        Objects are detections at the network's `object_score` or more; then come rows of class -1.
+        """
         flat = rearrange(prediction.detach(), "... m c -> (...) m c")
         labels = flat.new_zeros(*flat.shape[:2], 5)
         labels[..., 4] = -1
@@ -102,8 +105,11 @@ class DetectionTask(Task):
         return labels.view(*prediction.shape[:-1], 5)
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """Candidates (.., O, 4 + K) of score 1 for boxes (.., O, 5), of which those of class -1 are none. Where the network needs
-        non-maximum suppression, two objects of a class whose boxes overlap by more than it allows count as one."""
+        """Candidates (.., O, 4 + K) of score 1 for boxes (.., O, 5), of which those of class -1 are none.
+
+        Where the network needs non-maximum suppression, two objects of a class whose boxes overlap by more than it allows count
+        as one.
+        """
         classes = labels[..., 4].long()
         scores = one_hot(classes.clamp(min=0), self.net.num_classes) * (classes >= 0)[..., None]
         return torch.cat([labels[..., :4], scores.to(labels)], -1).to(prediction)
@@ -112,8 +118,9 @@ class DetectionTask(Task):
         return detect(candidates, least_score=self.net.object_score, suppress=self.net.suppress)
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, .., 88, 88): how much of every object's detection is lost, and every false alarm, each spread over its box. Its
-        mean is the share of the objects that is lost.
+        """(B, .., 88, 88): how much of every object's detection is lost, and every false alarm, each spread over its box.
+
+        Its mean is the share of the objects that is lost.
 
         What is left of an object is the best score x IoU that a candidate of its class has with it, relative to the reference's
         own. A false alarm is a candidate that covers no object, with a score above that of the reference's candidates there.
@@ -132,8 +139,11 @@ class DetectionTask(Task):
         return maps * (maps.numel() / count)
 
     def metrics(self) -> dict[str, Metric]:
-        """Average precision with all classes pooled; COCO's figures over the classes with objects in the labels of everything
-        they are updated with; the share of the objects of clips whose identity survives tracking."""
+        """Return average precision, COCO's figures, and the share of objects whose identity survives tracking.
+
+        Average precision has all classes pooled. COCO's figures are over the classes with objects in the labels of everything
+        they are updated with. The share is of the objects of clips.
+        """
         thresholds = {"AP50": 0.5, "mAP": None, "mAP50": 0.5, "mAP75": 0.75}
         net = self.net
         metrics: dict[str, Metric] = {
@@ -191,8 +201,11 @@ class TrackingMetric(IdentitiesKept):
         self._objects = objects
 
     def update(self, prediction: torch.Tensor, labels: torch.Tensor) -> None:  # type: ignore[override]
-        """prediction: candidates (B, T, M, 4 + K) of clips, or of the next frames of one (T, M, 4 + K); labels: corners and
-        class number (.., T, O, 5), padded with class -1."""
+        """Update the metric with clips, or with the next frames of one.
+
+        prediction: candidates (B, T, M, 4 + K) of clips, or of the next frames of one (T, M, 4 + K); labels: corners and class
+        number (.., T, O, 5), padded with class -1.
+        """
         clips = [(prediction, labels)] if prediction.ndim == 3 else zip(prediction, labels, strict=True)
         for candidates, objects in clips:
             truths = [rows[rows[:, 4] >= 0] for rows in objects]
@@ -225,8 +238,10 @@ def _not_doubtful(candidates: torch.Tensor) -> torch.Tensor:
 
 
 def _expected(corners: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """(N,): the surest score that the candidates of the `reference` have at boxes (N, 4), where those that overlap by less than
-    half count by how far they do; at least the score of doubt."""
+    """Return the surest score that the candidates of the `reference` have at boxes (N, 4): (N,).
+
+    Those that overlap by less than half count by how far they do. It is at least the score of doubt.
+    """
     if not len(reference):
         return corners.new_full((len(corners),), _DOUBT)
     there = (2 * intersection_over_union(corners, reference[:, :4], torch)).clamp(max=1)

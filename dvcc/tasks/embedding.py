@@ -18,8 +18,9 @@ from dvcc.tasks.metric import Metric
 
 
 class EmbeddingTask(Task):
-    """Predictions are features (.., D, h, w) on a grid over the frame, 1x1 of a network that gives one vector; the embedding of a
-    frame is their mean.
+    """Embeddings: predictions are features (.., D, h, w) on a grid over the frame.
+
+    The grid is 1x1 of a network that gives one vector; the embedding of a frame is their mean.
 
     model: "efficientnet_lite0", its features before the classes, a convolutional classifier of timm, or an ONNX file, fed as the
     options say. net: in its place, a module of your own from RGB 0..1 (N, 3, H, W) to (N, D) or (N, D, h, w). Raises what

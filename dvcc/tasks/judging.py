@@ -40,8 +40,10 @@ def label_frames(task: Task, frames: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def measure_frames(task: Task, frames: torch.Tensor, labels: torch.Tensor, metric: Metric | None = None) -> State:
-    """Return the state of the task's metric, or of a new `metric`, for a clip (T, 3, H, W) and the labels of all its
-    predictions."""
+    """Return the state of the task's metric for a clip (T, 3, H, W) and the labels of all its predictions.
+
+    metric: a new one to take instead.
+    """
     metric = metric or task.metric()
     for part, true in zip(parts_of(frames, AT_ONCE, overlap=task.overlap), labels.split(AT_ONCE), strict=True):
         metric.update(predict_frames(task, part), true)
@@ -58,8 +60,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a task says of a coded clip: the metric's state, the metric, and the loss, mean over parts of eight predictions; the
-    state of a metric against labels, if there are any."""
+    """What a task says of a coded clip: the metric's state, the metric, and the loss.
+
+    The loss is the mean over parts of eight predictions. There is the state of a metric against labels, if there are any.
+    """
 
     state: State
     metric: float

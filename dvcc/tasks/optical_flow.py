@@ -64,9 +64,10 @@ class OpticalFlowTask(Task):
         return torch.where(labels.isnan().any(-3, keepdim=True), prediction.detach(), labels)
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, T, H, W): log(1 + end-point error in pixels), half of it in the pair's first frame and half, at the same place, in
-        its second. Both frames made the error, and they move by less than a macroblock as a rule. Scaled so that its mean is that
-        of the pairs.
+        """Return log(1 + end-point error in pixels), (B, T, H, W), half of it in each frame of the pair.
+
+        Half is in the pair's first frame and half, at the same place, in its second. Both frames made the error, and they move by
+        less than a macroblock as a rule. Scaled so that its mean is that of the pairs.
 
         Below a pixel this is the end-point error, which is the metric. Beyond, it grows ever more slowly: a few pixels, where a
         match is lost altogether, would otherwise decide the loss, and they are decided by chance.
@@ -95,8 +96,10 @@ class OpticalFlowTask(Task):
         return reduce((error <= (_SAME_SHARE * length).clamp(min=_SAME)).float(), "b ... -> b", "mean")
 
     def picture(self, frame: torch.Tensor, prediction: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the colours of Baker et al. (IJCV 2011): hue is direction, and the longest vector of the reference (of the
-        prediction where there is none) has full colour, longer ones too."""
+        """Return the colours of Baker et al. (IJCV 2011): hue is direction, saturation is length.
+
+        The longest vector of the reference (of the prediction where there is none) has full colour, longer ones too.
+        """
         from torchvision.utils import flow_to_image
 
         reference = prediction if reference is None else reference

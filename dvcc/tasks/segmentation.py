@@ -74,16 +74,19 @@ class SegmentationTask(Task):
         return prediction.detach().max(-3).indices
 
     def reference(self, labels: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """Logits (.., K, H, W) of labels int64 (.., H, W), 255 where nothing is known: the degradation is then what the
-        true class's probability lacks."""
+        """Return logits (.., K, H, W) of labels int64 (.., H, W), 255 where nothing is known.
+
+        The degradation is then what the true class's probability lacks.
+        """
         labelled = (labels != IGNORED).unsqueeze(-3)
         classes = torch.where(labelled.squeeze(-3), labels, 0).unsqueeze(-3)
         sure = torch.zeros_like(prediction).scatter_(-3, classes, SURE)
         return torch.where(labelled, sure, prediction.detach())
 
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """(B, .., H, W): how much of the class probabilities has moved (total variation distance, 0..1), times the pixel's weight
-        (1 on average).
+        """Return how much of the class probabilities has moved (total variation distance, 0..1), (B, .., H, W).
+
+        Times the pixel's weight (1 on average).
 
         A pixel weighs the inverse square root of how many have its label in the reference: the metric averages over classes,
         and a plain mean would let rare ones go for the road. Why not cross-entropy: it is unbounded, so a few pixels decide
@@ -146,8 +149,11 @@ class MeanIoU(Metric):
 
 
 class MergedMeanIoU(MeanIoU):
-    """mIoU of a network whose classes are merged to those of the labels. classes: the label of each of the network's classes, -1
-    for a class that the labels do not have, which is then always wrong. Labels that no class of the network means are ignored."""
+    """mIoU of a network whose classes are merged to those of the labels.
+
+    classes: the label of each of the network's classes, -1 for a class that the labels do not have, which is then always wrong.
+    Labels that no class of the network means are ignored.
+    """
 
     def __init__(self, classes: Sequence[int]) -> None:
         super().__init__(max(classes) + 2)  # the last one for predictions that are none of the labels

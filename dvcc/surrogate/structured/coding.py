@@ -134,8 +134,10 @@ def _each(x: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _inter(frame: Frame, coded: list[Coded]) -> tuple[Pair, torch.Tensor, torch.Tensor]:
-    """Predicted planes, mean absolute error (M, h, w) of luma, and the vectors (M, 2, H/8, W/8) of what was chosen: of both
-    references and their mean the best for every block of 8."""
+    """Return the predicted planes, the mean absolute error (M, h, w) of luma, and the vectors (M, 2, H/8, W/8).
+
+    The best of both references and their mean was chosen for every block of 8.
+    """
     rows = torch.arange(len(frame.luma), device=frame.luma.device)
     options: list[Pair] = []
     for source, vector in zip(frame.places, frame.vectors, strict=True):
@@ -182,8 +184,10 @@ def _vector_steps(motion: torch.Tensor) -> torch.Tensor:
 
 
 def _strengths(levels: torch.Tensor, intra: torch.Tensor, motion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Strengths (M, H/8, W/8) of the edges to the left of blocks of 8, and above: 4 and 3 for intra at and within a macroblock, 2
-    with levels, 1 between unlike vectors (8.7.2.1)."""
+    """Return the strengths (M, H/8, W/8) of the edges to the left of blocks of 8, and above.
+
+    They are 4 and 3 for intra at and within a macroblock, 2 with levels, 1 between unlike vectors (8.7.2.1).
+    """
     m, h, w, _ = levels.shape
     coded = levels.view(m, h, w, 2, 2).movedim(3, 2).reshape(m, 2 * h, 2 * w) > 0.5
     own = intra.repeat_interleave(2, -2).repeat_interleave(2, -1) > 0

@@ -44,8 +44,10 @@ class PlaneCorrection(nn.Module):
         return F.pixel_shuffle(luma, _FOLD)[:, 0], F.pixel_shuffle(chroma, _FOLD // 2)
 
     def _first(self, luma: torch.Tensor, chroma: torch.Tensor, qp: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
-        """Return the head: coded planes and two differences, luma (N, 3, H, W) and chroma (N, 3, 2, H/2, W/2), folded to a
-        quarter of the size as it is read; QPs and frame types on the grid of macroblocks."""
+        """Return the head: coded planes and two differences, folded to a quarter of the size as it is read.
+
+        Luma is (N, 3, H, W) and chroma (N, 3, 2, H/2, W/2). QPs and frame types are on the grid of macroblocks.
+        """
         weight, half = self.head.weight[..., 0, 0], _FOLD // 2
         of_planes, of_maps = weight[:, : 3 * _FOLDED].unflatten(1, (3, _FOLDED)), weight[:, 3 * _FOLDED :]
         scale = weight.new_tensor([2.0, 1.0, 1.0])[:, None]  # planes are shown from -1 to 1

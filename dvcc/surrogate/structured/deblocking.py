@@ -49,8 +49,10 @@ def deblock(
 
 
 class _Edges(NamedTuple):
-    """Of all edges in one direction: thresholds, limits of a change, whether they are filtered, and strongly; broadcast to
-    samples along an edge."""
+    """What decides the filter of all edges in one direction.
+
+    Thresholds, limits of a change, whether they are filtered, and strongly; broadcast to samples along an edge.
+    """
 
     alpha: torch.Tensor
     beta: torch.Tensor

@@ -30,7 +30,9 @@ def luma_bands(side: int) -> torch.Tensor:
 
 def count_levels(levels: torch.Tensor, bands: torch.Tensor, count: int) -> torch.Tensor:
     """(.., 2 count) of levels >= 0 (.., blocks, K): how many are not 0 in every band, then what they are beyond 1, in doublings.
-    Differentiable: between 0 and 1 a level counts as a part of one."""
+
+    Differentiable: between 0 and 1 a level counts as a part of one.
+    """
     inside = F.one_hot(bands, count).to(levels)
     there, beyond = levels.clamp(max=1), torch.log2(levels.clamp(min=1))
     return torch.cat([x.sum(-2) @ inside for x in (there, beyond)], -1)
@@ -53,8 +55,11 @@ class Counted(NamedTuple):
 
 
 class EntropyModel(nn.Module):
-    """Bits of every macroblock. A price for every kind of level by frame type, times a gain from the counts of the macroblock and
-    its neighbours; on top what modes, motion and QPs cost."""
+    """Bits of every macroblock.
+
+    A price for every kind of level by frame type, times a gain from the counts of the macroblock and its neighbours; on top what
+    modes, motion and QPs cost.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()

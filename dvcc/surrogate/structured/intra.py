@@ -20,9 +20,11 @@ _MODE_BITS = {4: 60.0, 8: 20.0, 16: 4.0}
 
 @dataclass(frozen=True, eq=False)
 class Intra:
-    """modes: int64 (.., H/s, W/s) for blocks of 4, 8, 16, then of chroma (.., 2, H/16, W/16). costs: (.., 3, h, w), sum of
-    absolute coefficients. luma, chroma: what blocks of 8 predict from the source itself. error: (.., h, w), mean absolute error
-    of that."""
+    """modes: int64 (.., H/s, W/s) for blocks of 4, 8, 16, then of chroma (.., 2, H/16, W/16).
+
+    costs: (.., 3, h, w), sum of absolute coefficients. luma, chroma: what blocks of 8 predict from the source itself. error: (..,
+    h, w), mean absolute error of that.
+    """
 
     modes_4: torch.Tensor
     modes_8: torch.Tensor
@@ -95,8 +97,10 @@ class IntraPrediction(nn.Module):
     def predict(
         self, luma: torch.Tensor, chroma: torch.Tensor, intra: Intra, side: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predictions of luma and chroma from the neighbours in these planes, blocks of `side` int64 (M, h, w); luma is 0 where
-        that is no side of a block."""
+        """Return predictions of luma and chroma from the neighbours in these planes, blocks of `side` int64 (M, h, w).
+
+        Luma is 0 where that is no side of a block.
+        """
         result = torch.zeros_like(luma)
         for one, modes in ((4, intra.modes_4), (8, intra.modes_8), (16, intra.modes_16)):
             here = side == one

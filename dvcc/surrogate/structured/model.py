@@ -100,8 +100,11 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
         return Prediction(log_bits, self.frames(planes, source, (luma, chroma), level[:, chosen], kind))
 
     def layers(self, analysis: StructuredAnalysis, level: torch.Tensor, *, shown: Sequence[int]) -> tuple[Counted, Planes | None]:
-        """Return what coding at QPs (M, T, h, w) comes to, before anything that is learned: of all M x T frames, display order,
-        what their bits are counted from; of those `shown` the planes, None without any."""
+        """Return what coding at QPs (M, T, h, w) comes to, before anything that is learned.
+
+        First, of all M x T frames, display order, what their bits are counted from. Then, of those `shown`, the planes, None
+        without any.
+        """
         m, t = level.shape[:2]
         rows = torch.arange(m, device=level.device)
         clips = rows // (m // len(analysis.luma))
@@ -148,8 +151,10 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
         level: torch.Tensor,
         kind: torch.Tensor,
     ) -> torch.Tensor:
-        """Pictures (M, S, 3, H, W) of coded planes, corrected. source: those before coding, and their planes, of the same S
-        frames. level: QPs (M, S, h, w). kind: frame types (M, S)."""
+        """Pictures (M, S, 3, H, W) of coded planes, corrected.
+
+        source: those before coding, and their planes, of the same S frames. level: QPs (M, S, h, w). kind: frame types (M, S).
+        """
         luma, chroma, *predicted = (x.flatten(0, 1) for x in planes)
         own = source_planes[0].flatten(0, 1), source_planes[1].flatten(0, 1)
         added = self.correction((luma, chroma), tuple(predicted), own, level.flatten(0, 1), kind.flatten())

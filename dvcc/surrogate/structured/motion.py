@@ -30,9 +30,11 @@ def upsample(plane: torch.Tensor) -> torch.Tensor:
 
 
 def moved(plane: torch.Tensor, vectors: torch.Tensor, *, scale: float) -> torch.Tensor:
-    """Return what `plane` (M, C, ..) shows of every block of 8 pixels moved by vectors (M, 2, H/8, W/8) in pixels: bilinear, the
-    border repeated. scale: samples of the plane per pixel of luma; 2 of its half pixels makes (M, C, H, W), 0.5 of chroma half
-    of it."""
+    """Return what `plane` (M, C, ..) shows of every block of 8 pixels moved by vectors (M, 2, H/8, W/8) in pixels.
+
+    Bilinear, the border repeated. scale: samples of the plane per pixel of luma; 2 of its half pixels makes (M, C, H, W), 0.5 of
+    chroma half of it.
+    """
     step = max(1, round(1 / scale))  # pixels of luma from one of the result to the next
     size = torch.tensor([plane.shape[-1] - 1, plane.shape[-2] - 1], dtype=plane.dtype, device=plane.device).clamp(min=1)
     unit = 2 * scale / size  # of a pixel, where the plane goes from -1 to 1
@@ -194,8 +196,10 @@ def _best(vectors: torch.Tensor, costs: dict[tuple[int, int], torch.Tensor]) -> 
 
 
 def _windows(plane: torch.Tensor, vectors: torch.Tensor, *, side: int, margin: int, step: int = 1) -> torch.Tensor:
-    """(P, h, w, n, n): what `plane` (P, H, W) shows of every block of `side` pixels moved by vectors (P, 2, h, w) of its samples,
-    with a margin around; a pixel is `step` samples. The border is repeated."""
+    """Return what `plane` (P, H, W) shows of every block of `side` pixels moved by vectors, (P, h, w, n, n).
+
+    Vectors (P, 2, h, w) are in its samples. There is a margin around a block; a pixel is `step` samples. The border is repeated.
+    """
     height, width = plane.shape[-2:]
     h, w = vectors.shape[-2:]
     along = torch.arange(-margin, step * side + margin, device=plane.device)

@@ -31,8 +31,10 @@ class CodedResidual(NamedTuple):
 
 
 class ResidualCoder(nn.Module):
-    """Residuals of planes (M, H, W) at QPs (M, h, w). Dead zones are stored with the weights: by frame type,
-    intra or not, luma or chroma, and band."""
+    """Residuals of planes (M, H, W) at QPs (M, h, w).
+
+    Dead zones are stored with the weights: by frame type, intra or not, luma or chroma, and band.
+    """
 
     dead_zone: torch.Tensor
     score: torch.Tensor

@@ -30,8 +30,11 @@ def rgb_difference(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
 
 
 class IntraModes(nn.Module):
-    """Predictions of square blocks of `side` samples from those around: all modes of the standard for 4 and 8; for 16 horizontal,
-    vertical, the mean and a plane; for chroma (8, `few`) the first three."""
+    """Predictions of square blocks of `side` samples from those around.
+
+    All modes of the standard for 4 and 8; for 16 horizontal, vertical, the mean and a plane; for chroma (8, `few`) the first
+    three.
+    """
 
     weights: torch.Tensor
 

@@ -45,8 +45,11 @@ def basis(side: int) -> torch.Tensor:
 
 
 def nested_basis(side: int) -> torch.Tensor:
-    """float64 (side^2, side^2): of a block of 8 (chroma) or 16 (luma predicted as a whole), 4x4 transforms whose means are
-    transformed again by a Hadamard transform. The first rows are these, then the others, 15 of each small block."""
+    """Return the two-stage transform of a block of 8 (chroma) or 16 (luma predicted as a whole), float64 (side^2, side^2).
+
+    It is 4x4 transforms whose means are transformed again by a Hadamard transform. The first rows are these, then the others, 15
+    of each small block.
+    """
     per_side = side // 4
     small = basis(4).view(16, 4, 4)
     rows = torch.zeros(per_side, per_side, 16, per_side, 4, per_side, 4, dtype=torch.float64)
