@@ -67,8 +67,11 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray] | None:
-    """All arrays of a file .npz by name; None when it is missing, lacks one of `names`, or fails its checksum (the CRC-32 of
-    every zip member): an entry of a cache is made again then."""
+    """Return all arrays of a file .npz by name, or None for a damaged one.
+
+    None when the file is missing, lacks one of `names`, or fails its checksum (the CRC-32 of every zip member): an entry of a
+    cache is made again then.
+    """
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             arrays = dict(stored)

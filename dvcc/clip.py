@@ -214,8 +214,10 @@ def _tags(frame: av.VideoFrame) -> tuple[Matrix, bool]:
 
 
 def frames_to_rgb(frames: list[av.VideoFrame]) -> np.ndarray:
-    """Convert decoded yuv420p frames, by their colour tags, to uint8 (T, 3, H, W): `frames_to_clip(frames, fps).frames`, with one
-    frame's planes at a time."""
+    """Convert decoded yuv420p frames, by their colour tags, to uint8 (T, 3, H, W).
+
+    The same as `frames_to_clip(frames, fps).frames`, with one frame's planes at a time.
+    """
     matrix, full_range = _tags(frames[0])
     # A decoded frame says where its chroma lies, and swscale would heed it here and not in a clip.
     bare = (planar_frame(*planes_of(frame)) for frame in frames)
@@ -225,8 +227,10 @@ def frames_to_rgb(frames: list[av.VideoFrame]) -> np.ndarray:
 def frame_to_planar(
     frame: av.VideoFrame, size: tuple[int, int] | None, rgb_matrix: Matrix = "bt601"
 ) -> tuple[av.VideoFrame, Matrix, bool]:
-    """Return a frame of any pixel format as yuv420p, scaled to `size` (H, W) if that is another, with its matrix and whether it
-    is of full range; RGB becomes limited-range `rgb_matrix`."""
+    """Return a frame of any pixel format as yuv420p, with its matrix and whether it is of full range.
+
+    It is scaled to `size` (H, W) if that is another. RGB becomes limited-range `rgb_matrix`.
+    """
     matrix, full_range = rgb_matrix, False
     if frame.format.is_rgb:
         source = {"dst_colorspace": SWSCALE_MATRIX[rgb_matrix], "dst_color_range": ColorRange.MPEG}
@@ -255,8 +259,10 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 def convert_frames(
     frames: Iterator[av.VideoFrame], fps: Fraction, size: tuple[int, int] | None = None, rgb_matrix: Matrix = "bt601"
 ) -> Clip:
-    """Any pixel format and size to one clip of planes, upright; RGB input becomes limited-range `rgb_matrix`. Raises `VideoError`
-    for no frame and for frames of different sizes."""
+    """Any pixel format and size to one clip of planes, upright; RGB input becomes limited-range `rgb_matrix`.
+
+    Raises `VideoError` for no frame and for frames of different sizes.
+    """
     planes: tuple[list, list, list] = ([], [], [])
     matrix, full_range = rgb_matrix, False
     for frame in frames:

@@ -42,8 +42,9 @@ def _checked(values: object, *, low: int, high: int, name: str) -> np.ndarray:
 
 
 def fill_skipped_qps(qp: np.ndarray) -> np.ndarray:
-    """QPs (.., h, w) as read from a bitstream, whole numbers, in which a macroblock that has its predecessor's (in raster order)
-    gets the mean of the frame's others, rounded.
+    """Return QPs (.., h, w) as read from a bitstream, with skipped macroblocks filled.
+
+    QPs are whole numbers. A macroblock that has its predecessor's (in raster order) gets the mean of the frame's others, rounded.
 
     A macroblock without residual carries no QP, and what is read there is the last one before it: taken for its own, it makes
     streaks along the rows, and codes finely what was not worth a bit. Nothing tells it from one that was given the same.

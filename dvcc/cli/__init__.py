@@ -66,8 +66,10 @@ def _path_or_option(word: str) -> str:
 
 
 def _end_like_ctrl_c() -> None:
-    """Have `KeyboardInterrupt` raised for what ends a program from outside, as a service manager or a closed terminal: nothing
-    half-written is left behind then, and a live stream is finished."""
+    """Have `KeyboardInterrupt` raised for what ends a program from outside, as a service manager or a closed terminal.
+
+    Nothing half-written is left behind then, and a live stream is finished.
+    """
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored

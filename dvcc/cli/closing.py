@@ -32,8 +32,10 @@ def say(notes: Sequence[str], damage: object) -> None:
 
 
 def missed_rate(target_kbps: float, stats: EncodeStats, *, buffered: bool = False) -> list[str]:
-    """Return a note where the bitrate is not within 3 % of the target; buffered: a stream may have spent its buffer of a
-    second."""
+    """Return a note where the bitrate is not within 3 % of the target.
+
+    buffered: a stream may have spent its buffer of a second.
+    """
     off = stats.bitrate_kbps / target_kbps - 1 if stats.num_frames else 0.0
     if abs(off) <= _MISSED:
         return []

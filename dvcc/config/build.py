@@ -95,8 +95,10 @@ def build_plan(config: SurrogateConfig | ControlConfig) -> Plan:
 
 
 def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, rungs: list[int] | None) -> None:
-    """Raise `ConfigError` when the surrogate at `path` imitates another encoder than `codec`, or needs other rungs; None for one
-    that reads no ladder."""
+    """Raise `ConfigError` when the surrogate at `path` imitates another encoder than `codec`, or needs other rungs.
+
+    rungs: None for a surrogate that reads no ladder.
+    """
     if rungs is not None and stored["surrogate"]["qps"] != list(rungs):
         raise ConfigError(f"{path} was trained on the rungs {stored['surrogate']['qps']}: set data.rungs to them")
     if stored["run"]["codec"] != to_dict(codec):
@@ -104,8 +106,10 @@ def check_surrogate(path: str, stored: dict[str, Any], *, codec: CodecConfig, ru
 
 
 def check_control(path: str | Path, stored: dict[str, Any], *, codec: CodecConfig) -> None:
-    """Raise `ConfigError` when the control at `path` was trained for another encoder than `codec`. The GOP may differ: a control
-    is told where in it a frame is."""
+    """Raise `ConfigError` when the control at `path` was trained for another encoder than `codec`.
+
+    The GOP may differ: a control is told where in it a frame is.
+    """
     trained_for = {**to_dict(codec), **stored["run"].get("codec", {})}
     if {**trained_for, "gop": codec.gop} != to_dict(codec):
         raise ConfigError(f"{path} was trained for another encoder, {trained_for}: set codec.* to it, or train anew")

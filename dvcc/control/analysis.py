@@ -22,8 +22,10 @@ _LEAST_ERROR = 1e-3
 
 
 class Lost(NamedTuple):
-    """Of one coded picture, for its (h, w) grid of macroblocks: the degradation of the task, 0 or more, and the log of the mean
-    absolute coding error, 0..1."""
+    """Return the degradation of the task and the coding error of one picture, by macroblock (h, w).
+
+    The degradation is 0 or more; the error is the log of the mean absolute one, 0..1.
+    """
 
     degradation: np.ndarray
     log_error: np.ndarray
@@ -55,8 +57,10 @@ def _over_gops(values: np.ndarray, gop: int) -> np.ndarray:
 
 
 class SegmenterReader:
-    """A segmenter that is run by onnxruntime: how much of its class probabilities has moved, as `SegmentationTask.degradation`
-    says, at the resolution of its answers and with the classes of one picture."""
+    """A segmenter that is run by onnxruntime: how much of its class probabilities has moved.
+
+    As `SegmentationTask.degradation` says, at the resolution of its answers and with the classes of one picture.
+    """
 
     def __init__(self, segmenter: Eyes) -> None:
         self._segmenter = segmenter

@@ -18,6 +18,7 @@ from dvcc.tasks.identity import task_key
 
 class BoxTeacher:
     """Offsets of the rule for the share of `detectors` that see an object in a macroblock: what one of two sees is worth half.
+
     What a detector sees of a clip of `samples` is kept in their store.
 
     gop: frames per GOP, which the rule decides as a whole.

@@ -16,9 +16,10 @@ _STRENGTH = 0.5
 
 @torch.enable_grad()
 def descend(codec: Codec, base: torch.Tensor) -> torch.Tensor:
-    """(M, h, w): offsets from x264's own QPs `base` (M, T, h, w), the same in all frames and 0 on average, half of those that
-    lower the task loss most at equal bits as a differentiable `codec` answers. (The real codec does not keep what it promises of
-    offsets that change in time.)
+    """Return offsets (M, h, w) from x264's own QPs `base` (M, T, h, w), the same in all frames and 0 on average.
+
+    They are half of those that lower the task loss most at equal bits as a differentiable `codec` answers. (The real codec does
+    not deliver what it predicts for offsets that change in time.)
     """
     offsets = torch.zeros_like(base[:, :1]).requires_grad_()
     optimizer = torch.optim.Adam([offsets], lr=_STEP_QPS)

@@ -16,8 +16,10 @@ from dvcc.tasks.identity import task_key
 
 
 class LadderTeacher:
-    """Offsets that lower `task`'s loss on a clip of `samples`, by the `surrogate` that reads its judged ladder; they are kept in
-    the samples' store. A control learns to foretell them from the picture alone."""
+    """Offsets that lower `task`'s loss on a clip of `samples`, by the `surrogate` that reads its judged ladder.
+
+    They are kept in the samples' store. A control learns to predict them from the picture alone.
+    """
 
     def __init__(self, task: Task, surrogate: Surrogate, samples: LadderSamples) -> None:
         self.samples = samples

@@ -37,9 +37,12 @@ BASELINES = 6
 
 
 class ClipAnswers(NamedTuple):
-    """What is kept of a training clip. analysis: the surrogate's. baseline: x264's own maps at K = `BASELINES` rates. descended:
-    offsets (K, h, w) that the ladder teaches there, None where it does not. seen: what a control sees of an analysis encode at
-    each rate, (K, T, 3, h, w), None where it sees none."""
+    """What is kept of a training clip.
+
+    analysis: the surrogate's. baseline: x264's own maps at K = `BASELINES` rates. descended: offsets (K, h, w) that the ladder
+    teaches there, None where it does not. seen: what a control sees of an analysis encode at each rate, (K, T, 3, h, w), None
+    where it sees none.
+    """
 
     analysis: Any
     baseline: Baseline
@@ -49,9 +52,11 @@ class ClipAnswers(NamedTuple):
 
 @dataclass(frozen=True)
 class Teachers:
-    """What a control learns from, with the weight of each in the loss. surrogate: a frozen one that reads judged ladders, None
-    where nobody asks it. ladder: the descent through it on every clip, boxes: what detectors see of the uncoded clip, None where
-    they have no weight."""
+    """What a control learns from, with the weight of each in the loss.
+
+    surrogate: a frozen one that reads judged ladders, None where nobody asks it. ladder: the descent through it on every clip,
+    boxes: what detectors see of the uncoded clip, None where they have no weight.
+    """
 
     surrogate: Surrogate | None
     ladder: LadderTeacher | None = None
@@ -106,8 +111,11 @@ class ControlModule(L.LightningModule):
         return loss
 
     def step(self, batch: Sample) -> tuple[Terms | None, dict[str, torch.Tensor], torch.Tensor]:
-        """Return what the surrogate says of the offsets (terms (M,), None if it does not teach), how far they are from those of
-        the other teachers, (M,) each by name, and the offsets (M, T, h, w), for M = clips x `rates_per_clip` rates."""
+        """Return the surrogate's terms (M,), the distances to the other teachers' offsets, and the offsets (M, T, h, w).
+
+        M = clips x `rates_per_clip` rates. The terms are None if the surrogate does not teach. The distances are (M,) each, by
+        the teacher's name.
+        """
         base, descended, seen = (None, None, None) if self.surrogate is None else self._draw_baseline(batch)
         log_bpp = self._draw_rates(len(batch["clip"])) if base is None else base.log_bpp
         frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
@@ -125,8 +133,10 @@ class ControlModule(L.LightningModule):
         return terms, taught, delta
 
     def _all_planes(self, clips: torch.Tensor, seen: torch.Tensor | None, rates: int = 1) -> torch.Tensor | None:
-        """Return all that a control is given beside the pictures of clips (B,) at some rates each, (B x rates, T, E, h, w): what
-        its eyes see of them, and what was `seen` of analysis encodes (B x rates, T, 3, h, w)."""
+        """Return what a control is given beside the pictures of clips (B,) at some rates each: (B x rates, T, E, h, w).
+
+        It is what its eyes see of them, and what was `seen` of analysis encodes (B x rates, T, 3, h, w).
+        """
         looks = None if self.planes is None else self.planes.of(clips).repeat_interleave(rates, 0)
         planes = [part for part in (looks, seen) if part is not None]
         return torch.cat(planes, 2) if planes else None
@@ -140,8 +150,10 @@ class ControlModule(L.LightningModule):
         return [self._all_planes(clips, seen[[end]]) for end in (0, -1)]
 
     def _draw_baseline(self, batch: Sample) -> tuple[Baseline, torch.Tensor | None, torch.Tensor | None]:
-        """Draw random ones of x264's own maps of every clip, with what the ladder teaches at them (M, h, w), and what a control
-        sees of them (M, T, 3, h, w)."""
+        """Draw random ones of x264's own maps of every clip, with what the ladder teaches at them (M, h, w).
+
+        The third value is what a control sees of them (M, T, 3, h, w).
+        """
         chosen, taught, seen = [], [], []
         for clip in batch["clip"].tolist():
             kept = self.clip_cache(clip)
@@ -213,8 +225,10 @@ class ControlModule(L.LightningModule):
         self._clip_cache[clip] = ClipAnswers(analysis, baseline, descended, seen)
 
     def _of_ladder(self, degradation: torch.Tensor, log_error: torch.Tensor, qp: torch.Tensor) -> torch.Tensor:
-        """Return the planes (K, T, 3, h, w) of encodes at QPs (K, T, h, w), by what each macroblock has at the rungs around it:
-        degradation and log error (R, T, h, w)."""
+        """Return the planes (K, T, 3, h, w) of encodes at QPs (K, T, h, w).
+
+        They are made of what each macroblock has at the rungs around its QP: degradation and log error (R, T, h, w).
+        """
         rungs = Rungs(self.ladders.qps).to(qp.device)
         tables = [table.float().transpose(0, 1) for table in (degradation, log_error)]
         read = ([rungs.at(table, qp_map.float()).cpu().numpy() for table in tables] for qp_map in qp)

@@ -58,8 +58,10 @@ class RatePrior(nn.Module):
 
 
 def reduced(frames: torch.Tensor) -> torch.Tensor:
-    """float 0..1 (B, T, 3, H/4, W/4), rounded up, of frames (B, T, 3, H, W): the mean of two pixels of every 4x4, since to touch
-    them all would cost more than the network."""
+    """Return frames (B, T, 3, H, W) reduced to float 0..1 (B, T, 3, H/4, W/4), rounded up.
+
+    The mean of two pixels of every 4x4 stands for it: to touch them all would cost more than the network.
+    """
     first = as_float(frames[..., ::4, ::4])
     second = as_float(frames[..., 2::4, 2::4])
     missing = (0, first.shape[-1] - second.shape[-1], 0, first.shape[-2] - second.shape[-2])

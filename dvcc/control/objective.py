@@ -32,8 +32,11 @@ _NEWTON_STEPS, _LARGEST_STEP = 2, 10.0
 
 
 class Baseline(NamedTuple):
-    """x264's own maps at M rates: QPs (M, T, h, w), log of the bits per pixel asked for (M,), and what a surrogate answers to
-    these QPs: task loss (M,) and log bits (M,)."""
+    """x264's own maps at M rates, and what a surrogate answers to them.
+
+    QPs (M, T, h, w), log of the bits per pixel asked for (M,), and what a surrogate answers to these QPs: task loss (M,) and log
+    bits (M,).
+    """
 
     qp: torch.Tensor
     log_bpp: torch.Tensor
@@ -42,8 +45,11 @@ class Baseline(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """All (M,). total = relative_loss + price * excess, whose gradient trains the control; relative_loss: the task loss over that
-    of the base; excess: log bits over those of the base, about 0; price: relative task loss that one log bit buys."""
+    """Terms of the objective, all (M,).
+
+    total = relative_loss + price * excess, whose gradient trains the control; relative_loss: the task loss over that of the base;
+    excess: log bits over those of the base, about 0; price: relative task loss that one log bit buys.
+    """
 
     total: torch.Tensor
     relative_loss: torch.Tensor
@@ -65,8 +71,10 @@ def objective(delta: torch.Tensor, base: Baseline, codec: Codec) -> Terms:
 
 @torch.no_grad()
 def at_equal_bits(qp: torch.Tensor, base: Baseline, codec: Codec) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shift (M, 1, 1, 1) in QPs that gives maps `qp` (M, T, h, w) the bits of their base, by Newton's method, and the
-    price: the relative task loss that one log bit buys there (M,), 0 or more."""
+    """Return the shift (M, 1, 1, 1) in QPs that gives maps `qp` (M, T, h, w) the bits of their base, and the price.
+
+    By Newton's method. The price is the relative task loss that one log bit buys there (M,), 0 or more.
+    """
     shift, price = qp.new_zeros(len(qp), 1, 1, 1), qp.new_zeros(len(qp))
     for _ in range(_NEWTON_STEPS):
         loss, log_bits = codec((qp + shift).clamp(0, MAX_QP))

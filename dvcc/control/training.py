@@ -120,8 +120,9 @@ def _start(control: ControlNetwork, path: str) -> dict[str, Any]:
 
 
 def run(config: ControlConfig) -> Path:
-    """Train a control as configured; returns the path of control.onnx. The weights, control.safetensors, and the files of its
-    eyes and of the network that reads analysis encodes are beside it.
+    """Train a control as configured; returns the path of control.onnx.
+
+    The weights, control.safetensors, and the files of its eyes and of the network that reads analysis encodes are beside it.
 
     Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, for unknown eyes, and for boxes of
     another task than detection.

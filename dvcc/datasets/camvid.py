@@ -88,8 +88,10 @@ def camvid(root: Path) -> DataSet:
 
 
 def camvid_sequence(root: Path, *, frames: int = 8, stride: int = 1) -> DataSet:
-    """Clips of `frames` labelled frames, every `stride`-th, that do not overlap, where every or every second frame of a drive has
-    labels. Layouts, classes and errors are those of `camvid`; every frame of a clip has labels.
+    """Return clips of `frames` labelled frames, every `stride`-th, that do not overlap.
+
+    Every or every second frame of a drive has labels there. Layouts, classes and errors are those of `camvid`; every frame of a
+    clip has labels.
 
     Raises `ConfigError` when no drive has so many labelled frames in a row, or for a number below 1.
     """

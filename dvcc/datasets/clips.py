@@ -134,8 +134,10 @@ class ClipDataset(Dataset[Clip]):
         return _read_span(self.spans[index], self.size, self.crop)
 
     def identity(self, index: int) -> str:
-        """Return what clip `index` depends on, without reading it: which frames of which video, and when that was last
-        changed."""
+        """Return what clip `index` depends on, without reading it.
+
+        That is which frames of which video, and when that was last changed.
+        """
         span = self.spans[index]
         return repr((_changed(span.video), replace(span, video=Path()), self.size, self.crop, av.ffmpeg_version_info))
 

@@ -32,9 +32,12 @@ def split_videos(root: str | Path, *, test: Sequence[str], exclude: Sequence[str
 def split_data(
     name: str, root: str | Path, *, test: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> tuple[list[Path], list[Path]]:
-    """(training videos, test videos) of a data set: for "folder" those of `split_videos`; Cityscapes has its official split, a
-    corpus that of its table (its videos of `val` and `test` are for testing), and `camvid_sequence` is all for testing. Raises
-    `ConfigError` for `test` where the split is official."""
+    """Return the training videos and the test videos of a data set.
+
+    For "folder" they are those of `split_videos`. Cityscapes has its official split, a corpus that of its table (its videos of
+    `val` and `test` are for testing), and `camvid_sequence` is all for testing. Raises `ConfigError` for `test` where the split
+    is official.
+    """
     if name == "folder":
         return split_videos(root, test=test, exclude=exclude)
     if test or exclude:
@@ -65,8 +68,11 @@ def training_videos(
     folds: int = 1,
     kinds: Sequence[str] = (),
 ) -> list[Path]:
-    """Return the training side of `split_data`, of a corpus its scenes of `kinds` (all if none is named), less its groups of
-    `fold` if there are several; raises `ConfigError` when nothing is left to train on."""
+    """Return the training side of `split_data`.
+
+    Of a corpus it is the scenes of `kinds` (all if none is named), less its groups of `fold` if there are several. Raises
+    `ConfigError` when nothing is left to train on.
+    """
     videos, held_out = split_data(name, root, test=test, exclude=exclude)
     if (folds > 1 or kinds) and name != "corpus":
         raise ConfigError(f"data.folds and data.kinds are of data=corpus, whose table has groups and types, got data={name}")

@@ -16,8 +16,11 @@ _COLUMNS = ("file", "split", "group")
 
 @dataclass(frozen=True)
 class Listed:
-    """A row of the table. group: footage that belongs together: a group is wholly on one side, and intervals resample groups.
-    kind: of scene, "" where the table has no column `type`."""
+    """A row of the table.
+
+    group: footage that belongs together: a group is wholly on one side, and intervals resample groups. kind: of scene, "" where
+    the table has no column `type`.
+    """
 
     path: Path
     split: str
@@ -26,8 +29,9 @@ class Listed:
 
 
 def read_table(root: Path) -> list[Listed]:
-    """Return the videos of the one table `*.tsv` in the folder `root`, which has the columns file, split (train, val or test)
-    and group, with or without type; files are beside it.
+    """Return the videos of the one table `*.tsv` in the folder `root`; the files are beside it.
+
+    The table has the columns file, split (train, val or test) and group, with or without type.
 
     Raises `ConfigError` when there is no such table, a file is missing, or a group is on two sides.
     """
@@ -65,8 +69,11 @@ def fold_of(listed: Sequence[Listed], folds: int) -> dict[str, int]:
 
 
 def choose(root: Path, split: str, *, kinds: Sequence[str] = (), folds: int = 1, fold: int = 0) -> list[Listed]:
-    """Return the rows of one side of the table at `root`. kinds: of scenes; empty: all. folds, fold: of the training side, the
-    groups of this fold alone. Raises `ConfigError` for a side, a fold or a kind that it has not."""
+    """Return the rows of one side of the table at `root`.
+
+    kinds: of scenes; empty: all. folds, fold: of the training side, the groups of this fold alone. Raises `ConfigError` for a
+    side, a fold or a kind that it has not.
+    """
     if split not in SPLITS:
         raise ConfigError(f"data.split is {', '.join(SPLITS)}, got {split!r}")
     rows = on_side(read_table(root), split)

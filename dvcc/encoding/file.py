@@ -1,5 +1,7 @@
-"""Whole videos of any length under a rate controller, in memory that does not grow with them, to a file that appears when all is
-done."""
+"""Whole videos of any length under a rate controller, to a file that appears when all is done.
+
+Memory does not grow with the length.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,12 @@ from dvcc.media.output import CONTAINERS, WholeFile
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """An encode in a file. stats: of its video. output: the file. number: which of the encodes that `look` was shown, 0 unless a
-    correction is better. damage: what was wrong with the source. notes: what is not kept of it, one sentence each. num_encodes:
-    encoder passes spent, in so many seconds. decided: what a rule did, in a line, "" for another control."""
+    """An encode in a file.
+
+    stats: of its video. output: the file. number: which of the encodes that `look` was shown, 0 unless a correction is better.
+    damage: what was wrong with the source. notes: what is not kept of it, one sentence each. num_encodes: encoder passes spent,
+    in so many seconds. decided: what a rule did, in a line, "" for another control.
+    """
 
     stats: EncodeStats
     output: WholeFile

@@ -47,8 +47,11 @@ _ASIDE = 6  # frames of delay that are not lookahead: B frames, and what frame t
 
 @dataclass(frozen=True)
 class LiveResult:
-    """stats: of what was sent. target_kbps: what was asked for, on average over the frames. num_targets: how many there were.
-    elapsed_seconds: of encoding. damage, notes, decided: as of an `EncodeResult`."""
+    """stats: of what was sent.
+
+    target_kbps: what was asked for, on average over the frames. num_targets: how many there were. elapsed_seconds: of encoding.
+    damage, notes, decided: as of an `EncodeResult`.
+    """
 
     stats: EncodeStats
     target_kbps: float
@@ -74,8 +77,9 @@ def encode_live(
     clock: bool = False,
     begun: Callable[[VideoSource, VideoCodec], None] = lambda source, codec: None,
 ) -> LiveResult:
-    """Code what comes from `url`, "-" for stdin, or whatever FFmpeg opens in `form` (None: it finds out), until it ends or is
-    interrupted; either way what was written can be played.
+    """Code what comes from `url` until it ends or is interrupted; either way what was written can be played.
+
+    url: "-" for stdin, or whatever FFmpeg opens. form: the format to open it in; None: FFmpeg finds out.
 
     One-pass ABR with a buffer of one second, and the control's offsets on it, if there is one. target_kbps: on average, or what
     says it for every frame (`RetargetedEncoder` tells how it is followed). gop, threads: frames of a GOP and frame threads (None:
@@ -181,8 +185,11 @@ def _check_form(form: str) -> None:
 def _read(
     url: str, form: str | None, fps: Fraction | None, clock: bool, damage: Damage, begun_writing: threading.Event
 ) -> Iterator[Any]:
-    """Read the source and its container, then frames, and packets of the other streams. For a thread of its own: a camera that
-    says nothing must not keep Ctrl-C from being heard. The container stays open until the output has been made after it."""
+    """Read the source and its container, then frames, and packets of the other streams.
+
+    For a thread of its own: a camera that says nothing must not keep Ctrl-C from being heard. The container stays open until the
+    output has been made after it.
+    """
     name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
     advice = _what_to_do(url, form)
     options = {"probesize": _HEAD_START, "analyzeduration": _HEAD_START}
@@ -212,9 +219,11 @@ def _what_to_do(url: str, form: str | None) -> str:
 
 
 def live_codec(name: str, preset: str, fps: Fraction, *, gop: int | None = None, threads: int | None = None) -> VideoCodec:
-    """Return an encoder that answers within a GOP: its lookahead is what is left of one. gop, threads: None is a GOP of one
-    second, or what a lookahead takes at a low rate, and as many threads as fit in. Raises `ConfigError` where nothing is
-    left."""
+    """Return an encoder that answers within a GOP: its lookahead is what is left of one.
+
+    gop, threads: None is a GOP of one second, or what a lookahead takes at a low rate, and as many threads as fit in. Raises
+    `ConfigError` where nothing is left.
+    """
     aside, most = _ASIDE + _LEAST_LOOKAHEAD[name], default_threads(name, live=True)
     chosen_gop = max(gop_of_a_second(fps), aside + (threads or 1)) if gop is None else gop
     chosen_threads = max(1, min(most, chosen_gop - aside)) if threads is None else threads

@@ -22,8 +22,10 @@ _MOST_THREADS, _MOST_LIVE_THREADS, _MOST_X265_THREADS = 16, 4, 4
 def obedient_codec(
     name: str, preset: str, delivery: Delivery, *, gop: int, threads: int, params: Mapping[str, str] = MappingProxyType({})
 ) -> VideoCodec:
-    """Return an encoder at a preset, less what of it would ignore a control that is so delivered. Raises `ConfigError` where none
-    obeys."""
+    """Return an encoder at a preset, less what of it would ignore a control that is so delivered.
+
+    Raises `ConfigError` where none obeys.
+    """
     if (name, delivery) not in _OBEYED:
         raise ConfigError(f"{name} takes offsets on its own QPs and no map: choose --delivery offsets, or x264")
     return VIDEO_CODECS[name](preset, gop=gop, threads=threads, params={**_OBEYED[name, delivery].get(preset, {}), **params})

@@ -15,15 +15,19 @@ def num_classes(task: Task) -> int | None:
 
 
 def labels_apply(data: DataSet, task_name: str, task: Task) -> bool:
-    """Whether the labels of a data set mean what a network answers: they are of its task and number as many classes, or one less
-    for a network that has a background, or the data set says what the network's classes are to it. Else the network is compared
-    with itself alone."""
+    """Return whether the labels of a data set mean what a network answers.
+
+    They do where they are of its task and number as many classes, or one less for a network that has a background, or the data
+    set says what the network's classes are to it. Else the network is compared with itself alone.
+    """
     return data.task == task_name and (_same_classes(data, task) or num_classes(task) in data.class_maps)
 
 
 def label_classes(data: DataSet, task: Task) -> Sequence[int] | None:
-    """Return the label's class of each class of a network that the labels speak of (see `Task.metrics_of_labels`); None where
-    they have the same classes."""
+    """Return the label's class of each class of a network that the labels apply to (see `Task.metrics_of_labels`).
+
+    None where they have the same classes.
+    """
     return None if _same_classes(data, task) else data.class_maps[num_classes(task) or 0]
 
 

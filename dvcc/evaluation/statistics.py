@@ -19,10 +19,13 @@ LEAST_POINTS, LEAST_OVERLAP = 4, 1 / 3
 
 @dataclass(frozen=True)
 class BDRate:
-    """A BD-rate and what it stands on. percent: of the anchor's bits at equal metric, NaN where it stands on too little. points:
-    of the shorter curve, after those are dropped whose metric does not exceed that of a cheaper one. overlap: 0..1, the range of
-    the metric that both curves reach over that which either reaches. monotone: of the two curves, how many needed no dropping.
-    reason: why there is no figure, "" where there is one."""
+    """A BD-rate and what it stands on.
+
+    percent: of the anchor's bits at equal metric, NaN where it stands on too little. points: of the shorter curve, after those
+    are dropped whose metric does not exceed that of a cheaper one. overlap: 0..1, the range of the metric that both curves reach
+    over that which either reaches. monotone: of the two curves, how many needed no dropping. reason: why there is no figure, ""
+    where there is one.
+    """
 
     percent: float
     points: int
@@ -34,8 +37,9 @@ class BDRate:
 def bd_rate(
     anchor_rates: Sequence[float], anchor_metric: Sequence[float], rates: Sequence[float], metric: Sequence[float]
 ) -> BDRate:
-    """Bjontegaard delta rate in percent of the anchor's bits at equal metric; negative is better. Of a metric where less is
-    better, give the negative.
+    """Bjontegaard delta rate in percent of the anchor's bits at equal metric; negative is better.
+
+    Of a metric where less is better, give the negative.
 
     Piecewise-cubic interpolation of log rate over the metric, by the package `bjontegaard`. It needs the metric to rise with the
     rate: each curve is replaced by its running maximum, and points that add nothing are dropped.

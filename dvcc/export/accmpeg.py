@@ -11,8 +11,10 @@ from dvcc.media.source import VideoSource
 
 
 class AccMPEG(MapFormat):
-    """ASCII: absolute QPs, a line per row of macroblocks, the frames one after the other in coding order. The patched encoder
-    opens it as `qp_matrix_file` in a folder that is compiled in, beside an `operation_mode_file` of the text `20,`.
+    """ASCII: absolute QPs, a line per row of macroblocks, the frames one after the other in coding order.
+
+    The patched encoder opens it as `qp_matrix_file` in a folder that is compiled in, beside an `operation_mode_file` of the text
+    `20,`.
 
     Coding order is display order without B frames, and the command asks for none.
     """

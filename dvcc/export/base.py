@@ -60,8 +60,10 @@ def large_units(values: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def spooled(arrays: Iterable[np.ndarray]) -> Iterator[tuple[BinaryIO, tuple[int, ...]]]:
-    """Yield the int8 arrays (T, ..) one after the other in a temporary file, and their shape together: for what has to be known
-    before the first of them can be written."""
+    """Yield the int8 arrays (T, ..) one after the other in a temporary file, and their shape together.
+
+    For what has to be known before the first of them can be written.
+    """
     with tempfile.TemporaryFile() as file:
         frames, shape = 0, tuple[int, ...]()
         for array in arrays:
@@ -72,8 +74,9 @@ def spooled(arrays: Iterable[np.ndarray]) -> Iterator[tuple[BinaryIO, tuple[int,
 
 
 def decoded(source: VideoSource, *, program: str = "ffmpeg") -> str:
-    """Return a shell command that writes the frames of `source` to its standard output, as the maps were made for them: raw
-    8-bit 4:2:0, upright, cut to an even size, one after the other whatever their times.
+    """Return a shell command that writes the frames of `source` to its standard output, as the maps were made for them.
+
+    They are raw 8-bit 4:2:0, upright, cut to an even size, one after the other whatever their times.
 
     The rate stands before the input: there it makes a frame's time of its number, and lets each last as long. New times from a
     filter leave a frame the length that it had in the file, and later releases of FFmpeg fill that with repeats of the last one.

@@ -13,8 +13,9 @@ from dvcc.qp import QPMap
 
 
 class Kvazaar(MapFormat):
-    """`--roi`: text, per frame its columns and rows and then a delta QP for each in raster order, display order. Kvazaar takes
-    one per 64x64 pixels, so the means are written. A name that ends in .bin would be read as another layout.
+    """`--roi`: text, per frame its columns and rows and then a delta QP for each in raster order, display order.
+
+    Kvazaar takes one per 64x64 pixels, so the means are written. A name that ends in .bin would be read as another layout.
     Kvazaar 2.3.1 crashes when it is done, the coded file being complete (its issue 427).
     """
 

@@ -14,9 +14,10 @@ from dvcc.qp import QPMap
 
 
 class NVENC(MapFormat):
-    """int8, a value per macroblock in raster order, the frames one after the other in display order, no header: what
-    `NV_ENC_PIC_PARAMS.qpDeltaMap` points to for a picture of H.264. No program reads such a file by itself; an application of the
-    Video Codec SDK hands over one frame of it per picture.
+    """int8, a value per macroblock in raster order, the frames one after the other in display order, no header.
+
+    It is what `NV_ENC_PIC_PARAMS.qpDeltaMap` points to for a picture of H.264. No program reads such a file by itself; an
+    application of the Video Codec SDK hands over one frame of it per picture.
     """
 
     suffix = ".nvenc.bin"

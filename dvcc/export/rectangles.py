@@ -13,8 +13,10 @@ from dvcc.units import MACROBLOCK
 
 
 def filters(qp: np.ndarray) -> list[str]:
-    """`addroi` filters whose offsets on `BASE_QP` are the map `qp` (h, w). Of rectangles that overlap, the first one counts: the
-    commonest QP comes last, as one that covers the picture."""
+    """`addroi` filters whose offsets on `BASE_QP` are the map `qp` (h, w).
+
+    Of rectangles that overlap, the first one counts: the commonest QP comes last, as one that covers the picture.
+    """
     values, counts = np.unique(qp, return_counts=True)
     commonest = values[counts.argmax()]
     boxes = [box for box in rectangles(qp) if box[4] != commonest]
@@ -27,8 +29,10 @@ def _filter(top: int, left: int, height: int, width: int, qp: int) -> str:
 
 
 def rectangles(values: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
-    """(top, left, height, width, value) of rectangles of equal values that tile (h, w): runs within a row, joined with the same
-    run in the row below."""
+    """Return (top, left, height, width, value) of rectangles of equal values that tile (h, w).
+
+    They are runs within a row, joined with the same run in the row below.
+    """
     open_runs: dict[tuple[int, int, int], int] = {}  # (left, width, value): the row that it began in
     for y, row in enumerate([*values, None]):
         runs = set() if row is None else set(_runs(row))

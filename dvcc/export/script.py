@@ -76,8 +76,10 @@ _UNSAID = 2  # FFmpeg's number for a colour property
 
 
 class Script(MapFormat):
-    """A bash script with every rectangle of equal QPs as a filter `addroi`, which FFmpeg hands to the encoder as an offset on a
-    constant rate factor while the rest of rate control stands still. The pieces are joined without coding them again.
+    """A bash script with every rectangle of equal QPs as a filter `addroi`, for FFmpeg.
+
+    FFmpeg hands it to the encoder as an offset on a constant rate factor while the rest of rate control stands still. The pieces
+    are joined without coding them again.
     """
 
     takes = ("map",)

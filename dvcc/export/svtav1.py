@@ -18,8 +18,10 @@ _TYPICAL_CRF, _INDEX_PER_CRF = 35, 4
 
 
 class SVTAV1(MapFormat):
-    """`--roi-map-file`: text, a line per frame whose map is new: the frame's number and then an offset of the quantizer index for
-    every 64x64 pixels in raster order, at most eight different ones.
+    """The text of `--roi-map-file`, a line per frame whose map is new.
+
+    The line has the frame's number and then an offset of the quantizer index for every 64x64 pixels in raster order, at most
+    eight different ones.
 
     Measured with 2.3: an offset below 0 spends bits and gains nothing, a map of nothing else cannot be decoded, and the file is
     read and ignored under `--rc 1` and `--rc 2`. So the offsets are written from 0 upwards, and the command takes a CRF that is
@@ -53,8 +55,10 @@ class SVTAV1(MapFormat):
 
 
 def few_levels(offsets: np.ndarray) -> np.ndarray:
-    """Return the offsets (T, h, w), every frame rounded to the finest whole step that leaves it at most eight different
-    values."""
+    """Return the offsets (T, h, w), at most eight different values in every frame.
+
+    Each frame is rounded to the finest whole step that leaves it so few.
+    """
     return np.stack([_rounded(frame) for frame in offsets])
 
 

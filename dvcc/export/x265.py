@@ -1,5 +1,7 @@
-"""A script for the stock `ffmpeg` program and its libx265: the `x265` program itself reads QPs per frame (`--qpfile`), but none
-per block."""
+"""A script for the stock `ffmpeg` program and its libx265.
+
+The `x265` program itself reads QPs per frame (`--qpfile`), but none per block.
+"""
 
 from __future__ import annotations
 

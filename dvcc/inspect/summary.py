@@ -116,8 +116,10 @@ class StreamSummary:
         }
 
     def _regular_length(self, lengths: np.ndarray) -> int:
-        """Frames from one key frame to the next where nothing happens: the one distance if there is one, else what x264's text
-        says, else the longest."""
+        """Return the frames from one key frame to the next where nothing happens.
+
+        That is the one distance if there is one, else what x264's text says, else the longest.
+        """
         if len(lengths) > 2 and len(set(lengths[:-1].tolist())) == 1:
             return int(lengths[0])
         match = re.search(r"\bkeyint=(\d+)", self._stream.settings or "")

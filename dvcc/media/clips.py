@@ -52,9 +52,11 @@ def read_clip(
 
 
 def read_parts(path: str | Path, *, part: int, frames: int, start: int = 0) -> Iterator[Clip]:
-    """Yield the clip that `read_clip` returns in parts of `part` frames, the last one of what is left: a long one need not fit
-    into memory. Where the video has fewer than `frames` the parts end with it. Raises as `read_clip` does, and `VideoError` for
-    frames of another size than the first."""
+    """Yield the clip that `read_clip` returns in parts of `part` frames, the last one of what is left.
+
+    A long one need not fit into memory. Where the video has fewer than `frames` the parts end with it. Raises as `read_clip`
+    does, and `VideoError` for frames of another size than the first.
+    """
     fps, decoded = _frames(Path(path), frames=frames, start=start, stride=1, size=None)
     first: Clip | None = None
     while True:
@@ -122,8 +124,10 @@ def _decode(path: Path) -> tuple[Fraction, Iterator[av.VideoFrame]]:
 
 
 def count_frames(path: Path) -> int:
-    """Frames that a reader gets of a video file: counted by the container, or by its packets where it does not say. Raises
-    `VideoError` when it cannot be read."""
+    """Frames that a reader gets of a video file: counted by the container, or by its packets where it does not say.
+
+    Raises `VideoError` when it cannot be read.
+    """
     with open_container(path) as container:
         stream = main_video(container)
         if stream is None:

@@ -23,8 +23,10 @@ def is_untimed(container: av.container.InputContainer) -> bool:
 
 
 def filled(times: list[float | None]) -> list[float]:
-    """Return the times from the first to the last that is known, the others at equal steps between them: MPEG-PS stamps the
-    first of several pictures."""
+    """Return the times from the first to the last that is known, the others at equal steps between them.
+
+    MPEG-PS stamps the first of several pictures.
+    """
     known = [(place, time) for place, time in enumerate(times) if time is not None]
     between = [
         time + (after_time - time) * step / (after - place)
@@ -36,8 +38,11 @@ def filled(times: list[float | None]) -> list[float]:
 
 @dataclass
 class StreamClock:
-    """last, end: corrected time of the last packet, and its end, seconds; unstamped: packets without a time since then; offset:
-    what is added; steps: the last ones; typical: their median; waited: video packets while the next packet had no time."""
+    """What is known of one stream's clock.
+
+    last, end: corrected time of the last packet, and its end, seconds; unstamped: packets without a time since then; offset: what
+    is added; steps: the last ones; typical: their median; waited: video packets while the next packet had no time.
+    """
 
     last: float | None = None
     end: float = 0.0
@@ -70,8 +75,10 @@ class StreamClock:
         self.last, self.unstamped = now, 0
 
     def is_outlier(self, now: float, after: list[float]) -> bool:
-        """Whether the times `after` the one of `now` go on from the last as if that were not there; a step back that none follows
-        is one, too."""
+        """Return whether the times `after` the one of `now` go on from the last as if that were not there.
+
+        A step back that none follows is such a time, too.
+        """
         assert self.last is not None
         if not after:
             return now <= self.last

@@ -17,8 +17,10 @@ MEND_FILE = "check that the file is complete"
 
 
 def file_url(path: str | Path) -> str:
-    """Return what FFmpeg opens for the file at `path`, whatever its name: without the protocol, "cam1:front.mp4" is protocol
-    "cam1"."""
+    """Return what FFmpeg opens for the file at `path`, whatever its name.
+
+    Without the protocol, "cam1:front.mp4" is protocol "cam1".
+    """
     return f"file:{path}"
 
 
@@ -30,8 +32,10 @@ def open_container(
     name: str | None = None,
     advice: str = MEND_FILE,
 ) -> av.container.InputContainer:
-    """FFmpeg's reader of `source`: the path of a file, the bytes of one, or, where no such file exists and it is a string,
-    whatever else FFmpeg opens in that form. The caller closes it.
+    """Return FFmpeg's reader of `source`, which the caller closes.
+
+    source: the path of a file, the bytes of one, or, where no such file exists and it is a string, whatever else FFmpeg opens in
+    that form.
 
     Raises `VideoError` when it cannot be read, which calls it `name` and ends in `advice`.
     """

@@ -83,8 +83,10 @@ class StreamCopy:
         self._held_back += 1
 
     def refused_later(self) -> bool:
-        """Whether an error of the muxer when it is given a packet of the video can be about one that it took before. Counts that
-        as left out."""
+        """Whether an error of the muxer when it is given a packet of the video can be about one that it took before.
+
+        Counts that as left out.
+        """
         if not self._held_back:
             return False
         self._held_back -= 1
@@ -133,14 +135,18 @@ def _is_adts(stream: Any) -> bool:
 
 
 def _begins_adts(packet: bytes) -> bool:
-    """Whether a packet begins with the header that MPEG-TS wants: after a loss it may not, and a muxer that holds packets back
-    says so when it is given one of the video."""
+    """Return whether a packet begins with the header that MPEG-TS wants.
+
+    After a loss it may not, and a muxer that holds packets back says so when it is given one of the video.
+    """
     return len(packet) > 7 and packet[0] == 0xFF and packet[1] & 0xF6 == 0xF0
 
 
 def _carries(muxer: str, stream: Any) -> bool:
-    """Whether the muxer takes such packets: it says so when it writes its header, and FFmpeg's lists do not. MPEG-TS takes
-    anything, and what it has no name for nobody can read again."""
+    """Whether the muxer takes such packets: it says so when it writes its header, and FFmpeg's lists do not.
+
+    MPEG-TS takes anything, and what it has no name for nobody can read again.
+    """
     name = stream.codec_context.name if stream.codec_context else "unknown"
     if muxer == "mpegts":
         return name in _IN_TS

@@ -21,8 +21,10 @@ runs nothing was said of a broken one."""
 
 @dataclass(frozen=True)
 class OtherPacket:
-    """A packet of a stream that is not coded. index: of that stream, which FFmpeg forgets with the file: once it is closed,
-    `packet.stream` is memory that was freed."""
+    """A packet of a stream that is not coded.
+
+    index: of that stream, which FFmpeg forgets with the file: once it is closed, `packet.stream` is memory that was freed.
+    """
 
     index: int
     packet: av.Packet
@@ -35,8 +37,10 @@ Others = Callable[[OtherPacket], None]
 def decoded(
     timeline: Timeline, stream: av.VideoStream, damage: Damage, others: Others | None, *, ahead: bool = True
 ) -> Iterator[av.VideoFrame]:
-    """Every frame of `stream` that the decoder gives, over packets that it refuses. ahead: it may work on several frames at once,
-    and so give each of them later."""
+    """Every frame of `stream` that the decoder gives, over packets that it refuses.
+
+    ahead: it may work on several frames at once, and so give each of them later.
+    """
     stream.thread_type = "AUTO" if ahead and stream.codec_context.name not in _LATE_ERRORS else "SLICE"
     counts = _Counts(damage)
     try:

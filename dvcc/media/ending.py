@@ -1,5 +1,8 @@
-"""Whether a file ends where its format says so: most containers mark their end, or say how long their last piece is; and what of
-it FFmpeg does not get to, as the last of three files that were put behind one another."""
+"""Whether a file ends where its format says so, and what of it FFmpeg does not get to.
+
+Most containers mark their end, or say how long their last piece is. FFmpeg does not get to the last of three files that were put
+behind one another.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,10 @@ def is_truncated(path: Path, form: str, picture_bytes: float) -> bool:
 
 
 def unread_bytes(path: Path, form: str, read_to: int) -> int:
-    """Bytes of the file at `path` behind the place `read_to`, where they are pictures and no index: FFmpeg ends at what it takes
-    for the end."""
+    """Return the bytes of the file at `path` behind the place `read_to`, where they are pictures and no index.
+
+    FFmpeg ends at what it takes for the end.
+    """
     size = path.stat().st_size
     if form == "flv":
         return size - read_to if read_to and size - read_to > max(_LEAST_UNREAD, _MOST_UNREAD * size) else 0
@@ -63,8 +68,9 @@ def unread_bytes(path: Path, form: str, read_to: int) -> int:
 
 
 def is_cut_picture(stream: Any, packet: av.Packet | None) -> bool:
-    """Whether an H.264 or HEVC stream without lengths of packets, of which `packet` is the last one, ends within a picture where
-    no decoder tells.
+    """Return whether an H.264 or HEVC stream without lengths of packets ends within a picture where no decoder tells.
+
+    packet: the last one of the stream.
 
     It ends in what stands before a picture. Or a part of a picture of HEVC is decoded differently with different bytes behind it;
     a whole one says where it ends. FFmpeg tells the same of H.264.

@@ -17,8 +17,11 @@ Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """What all frames of a video have in common. Even height and width in luma pixels, frames per second, the unit of time
-    stamps in seconds, FFmpeg's numbers of the colour tags, and the shape of a pixel (None: not said)."""
+    """What all frames of a video have in common.
+
+    Even height and width in luma pixels, frames per second, the unit of time stamps in seconds, FFmpeg's numbers of the colour
+    tags, and the shape of a pixel (None: not said).
+    """
 
     height: int
     width: int
@@ -33,8 +36,11 @@ class VideoFormat:
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One picture: 4:2:0 planes uint8 (H, W) and twice (H/2, W/2), and its time on the encoder's clock in units of the source's
-    time base: its time stamp less the gaps before it (`Corrections.with_gaps` adds them)."""
+    """One picture: 4:2:0 planes uint8 (H, W) and twice (H/2, W/2), and its time.
+
+    The time is on the encoder's clock in units of the source's time base: its time stamp less the gaps before it
+    (`Corrections.with_gaps` adds them).
+    """
 
     planes: Planes
     pts: int

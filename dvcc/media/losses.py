@@ -11,8 +11,11 @@ _FOLLOWERS = 4  # packets after a broken one: until then the next recording begi
 
 
 class Losses:
-    """Counts the packets of which a transport stream lost a part: it numbers its pieces, and the numbers of recordings that were
-    put behind one another do not go on either, though nothing is missing there."""
+    """Counts the packets of which a transport stream lost a part.
+
+    A stream numbers its pieces. The numbers of recordings that were put behind one another do not go on either, though nothing is
+    missing there.
+    """
 
     def __init__(self) -> None:
         self.count = self._open = self._watched = 0

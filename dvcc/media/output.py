@@ -1,5 +1,7 @@
-"""Where coded video goes, with the other streams of its source as they are: a file that appears whole or not at all, or a stream
-that can be played from wherever it was cut."""
+"""Where coded video goes, with the other streams of its source as they are.
+
+It is a file that appears whole or not at all, or a stream that can be played from wherever it was cut.
+"""
 
 from __future__ import annotations
 
@@ -117,8 +119,10 @@ class Output(AbstractBase):
                 raise self._failed(error) from error
 
     def copy(self, other: OtherPacket) -> None:
-        """Write a packet of another stream of the source, which may be closed by now, if that stream is carried and the packet
-        fits: nothing about it ends the video."""
+        """Write a packet of another stream of the source, if that stream is carried and the packet fits.
+
+        The source may be closed by now. Nothing about the packet ends the video.
+        """
         for packet in self._copy.fit(other):
             try:
                 self.container.mux_one(packet)
@@ -153,8 +157,10 @@ class Output(AbstractBase):
 
 
 class WholeFile(Output):
-    """A file that takes its name with `publish`, once the block has ended well; until then, and for good with `discard` or an
-    error, there is nothing of that name. Several of one name do not meet."""
+    """A file that takes its name with `publish`, once the block has ended well.
+
+    Until then, and for good with `discard` or an error, there is nothing of that name. Several of one name do not meet.
+    """
 
     _numbers = itertools.count()
 
@@ -187,8 +193,10 @@ class WholeFile(Output):
 
 
 class LiveStream(Output):
-    """A stream that can be played while it is written, and up to wherever it ends: MPEG-TS (.ts, or "-" for stdout), or mp4 in
-    fragments of one GOP."""
+    """A stream that can be played while it is written, and up to wherever it ends.
+
+    It is MPEG-TS (.ts, or "-" for stdout), or mp4 in fragments of one GOP.
+    """
 
     fragmented = True
 

@@ -32,8 +32,10 @@ _IS_420 = ("yuv420", "yuvj420", "nv12", "nv21", "p010", "yuva420", "gray")
 
 
 def open_video(path: str | Path, *, stream: int | None = None, fps: Fraction | None = None) -> VideoSource:
-    """Look at a file: its video stream (the `stream`-th of the file's streams; otherwise the default or the largest), decoded
-    as far as its first frame. fps: its rate, where the file says none or a wrong one: its time stamps are not looked at then.
+    """Look at a file: its video stream, decoded as far as its first frame.
+
+    stream: the number of the stream among the file's; otherwise the default or the largest. fps: its rate, where the file says
+    none or a wrong one; its time stamps are not looked at then.
 
     Raises `VideoError` when it is missing, unreadable, without video, interlaced or too small; `ConfigError` for a stream that
     is not a video stream.

@@ -110,8 +110,10 @@ def covering(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 
 
 def within(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Return the even size (H, W), of the shape of `source`, that lies within `size`; the source's own, made even, if that
-    does."""
+    """Return the even size (H, W), of the shape of `source`, that lies within `size`.
+
+    It is the source's own, made even, if that does.
+    """
     scale = min(1.0, *(wanted / side for side, wanted in zip(source, size, strict=True)))
     height, width = (max(16, int(side * scale) // 2 * 2) for side in source)
     return height, width

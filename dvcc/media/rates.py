@@ -24,8 +24,10 @@ def is_gap(delta: float, step: float) -> bool:
 
 
 def _step_of(stamps: list[float]) -> tuple[float, float, bool] | None:
-    """Return the mean and the median distance of sorted stamps in seconds, without gaps, and whether they are regular; None of
-    fewer than five stamps."""
+    """Return the mean and the median distance of sorted stamps in seconds, without gaps, and whether they are regular.
+
+    None of fewer than five stamps.
+    """
     steps = [after - before for before, after in pairwise(stamps) if after > before]
     if len(steps) < 4:
         return None

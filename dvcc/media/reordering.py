@@ -13,8 +13,10 @@ _UNKNOWN_STEP = 0.04  # seconds
 
 
 class DecodingTimes:
-    """Times of decoding after a clock went back: FFmpeg then repeats those of presentation, which do not rise where there
-    are B frames."""
+    """Times of decoding after a clock went back.
+
+    FFmpeg then repeats those of presentation, which do not rise where there are B frames.
+    """
 
     def __init__(self) -> None:
         self._ahead = 0  # ticks from decoding a key frame to showing it
@@ -24,8 +26,10 @@ class DecodingTimes:
         self._since = 0  # packets since then
 
     def correct(self, packet: av.Packet, *, step: float, reordering: float) -> None:
-        """Give the next packet of the video its time; step: from picture to picture, reordering: by which no encoder reorders
-        pictures, seconds."""
+        """Give the next packet of the video its time.
+
+        step: seconds from picture to picture; reordering: seconds by which no encoder reorders pictures.
+        """
         pts = packet.pts
         if pts is None or packet.dts is None or not packet.time_base:
             return

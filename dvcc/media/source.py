@@ -68,8 +68,9 @@ class VideoSource:
         return f"{self.path.name}: {self.picture.width}x{self.picture.height} at {float(self.picture.fps):.5g} fps{length}"
 
     def frames(self, damage: Damage | None = None, *, others: Others | None = None) -> Iterator[SourceFrame]:
-        """All frames in order, with rising time stamps that begin where the file does. `others` is given the packets of all other
-        streams as they come.
+        """All frames in order, with rising time stamps that begin where the file does.
+
+        `others` is given the packets of all other streams as they come.
 
         Counts in `damage` what could not be decoded, and goes on. Raises `VideoError` if nothing at all can be, or if a later
         frame is interlaced.

@@ -217,16 +217,20 @@ class Timeline:
         return True
 
     def _catches_up(self, seconds: float, followers: list[float], clock: StreamClock) -> bool:
-        """Whether a picture that is shown long after it is decoded is the one after a pause: those that follow are decoded as
-        late, or none follows, where a clock does not restart."""
+        """Return whether a picture that is shown long after it is decoded is the one after a pause.
+
+        It is where those that follow are decoded as late, or none follows, where a clock does not restart.
+        """
         if any(abs(follower - seconds) <= clock.reordering for follower in followers):
             return True
         at_end = len(followers) < _REORDERED
         return at_end and 0 < seconds - (clock.last or 0.0) <= self._longest_gap == FILE_GAP
 
     def _jumped(self, key: float, clock: StreamClock) -> float:
-        """Return the corrected time of the first packet after a jump that lasts; moves the clock unless the jump is a gap to
-        keep."""
+        """Return the corrected time of the first packet after a jump that lasts.
+
+        Moves the clock unless the jump is a gap to keep.
+        """
         assert clock.last is not None
         limit = clock.limit
         for offset in reversed(self._offsets):  # a clock that comes back to where it was
@@ -247,8 +251,10 @@ class Timeline:
         return key + offset
 
     def _other(self, packet: av.Packet, *, patient: bool) -> bool:
-        """Correct a packet of another stream, by the offset that lets it follow its own last one; False if the video has to be
-        seen further for that."""
+        """Correct a packet of another stream, by the offset that lets it follow its own last one.
+
+        False if the video has to be seen further for that.
+        """
         key, video, clock = time_of(packet), self._clock(self._index), self._clock(packet.stream.index)
         if self.untimed:
             return True
@@ -290,8 +296,11 @@ class Timeline:
         return abs(time - clock.end) <= _AUDIO_SLACK or (video is not None and clock.end <= time and abs(time - video) < _NEAR)
 
     def _video_time(self, packet: av.Packet) -> float | None:
-        """As `time_of`. None, too, for a picture that FFmpeg gives no time of decoding though it does others: the first ones of a
-        Matroska file, whose times of presentation do not rise with those that follow."""
+        """As `time_of`.
+
+        None, too, for a picture that FFmpeg gives no time of decoding though it does others: the first ones of a Matroska file,
+        whose times of presentation do not rise with those that follow.
+        """
         return None if packet.dts is None and self._has_dts else time_of(packet)
 
     def _clock(self, index: int) -> StreamClock:

@@ -38,8 +38,11 @@ _LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 class ClassificationNet(nn.Module):
-    """A network from RGB 0..1 (N, 3, H, W) to logits (N, num_classes). Pictures of another size are scaled to the network's own,
-    whole, by its own interpolation: the crop of an input protocol comes before coding. words: for a report."""
+    """A network from RGB 0..1 (N, 3, H, W) to logits (N, num_classes).
+
+    Pictures of another size are scaled to the network's own, whole, by its own interpolation: the crop of an input protocol comes
+    before coding. words: for a report.
+    """
 
     def __init__(
         self,
@@ -63,8 +66,10 @@ class ClassificationNet(nn.Module):
 
 
 def check_classification_net(model: str) -> None:
-    """Raise `ConfigError` or `CheckpointError` for a name or path that `load_classification_net` does not know; nothing is
-    loaded."""
+    """Raise an error for a name or path that `load_classification_net` does not know; nothing is loaded.
+
+    `ConfigError`, or `CheckpointError` for a file.
+    """
     if is_onnx(model):
         check_onnx(model)
     elif model.startswith(TORCHVISION):
@@ -83,8 +88,10 @@ def check_classification_net(model: str) -> None:
 def load_classification_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> ClassificationNet | OnnxClassifier:
-    """Return the network `model`: "efficientnet_lite0" to 2 (their weights are packages of the extra `paper`), a name of timm's,
-    "torchvision/" and a name of torchvision's, or the path of an ONNX file that gives logits (N, K).
+    """Return the network `model`, by its name or the path of an ONNX file that gives logits (N, K).
+
+    Names are "efficientnet_lite0" to 2 (their weights are packages of the extra `paper`), those of timm, and "torchvision/" with
+    a name of torchvision's.
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
     Raises `ConfigError` or `CheckpointError`.
@@ -184,8 +191,10 @@ class OnnxClassifier(OnnxPictureNet):
 
 
 def own_classifier(net: nn.Module) -> ClassificationNet:
-    """Return a user's module from pictures (N, 3, H, W), less ImageNet's mean and over its deviation, to logits (N, K). Raises
-    `ConfigError` for other answers."""
+    """Return a user's module from pictures (N, 3, H, W), less ImageNet's mean and over its deviation, to logits (N, K).
+
+    Raises `ConfigError` for other answers.
+    """
     net = prepared(net)
     answers = asked(net, torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))[0]
     if answers.ndim != 2 or len(answers) != 2 or answers.shape[1] < 2:

@@ -29,8 +29,10 @@ def check_detection_net(model: str) -> None:
 def load_detection_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> DetectionNet:
-    """Return the network `model`: "student", a DETR of the zoo, a detection model of torchvision, the path of an ONNX file, or a
-    name of the zoo whose weights are one ("fastestdet", "nanodet_plus", "picodet", "deimv2").
+    """Return the network `model`, by its name or the path of an ONNX file.
+
+    Names are "student", a DETR of the zoo, a detection model of torchvision, or a name of the zoo whose weights are an ONNX file
+    ("fastestdet", "nanodet_plus", "picodet", "deimv2").
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file. Raises `ConfigError`,
     `CheckpointError`.

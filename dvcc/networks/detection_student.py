@@ -38,8 +38,10 @@ class StudentDetector(DetectionNet):
         self.classes = _head(num_classes)
 
     def start_from(self, teacher: nn.Module) -> None:
-        """Copy the trunk of a FastestDet. Its convolutions come first in the file, in the order of ours. Raises
-        `RuntimeError` where they do not fit."""
+        """Copy the trunk of a FastestDet.
+
+        Its convolutions come first in the file, in the order of ours. Raises `RuntimeError` where they do not fit.
+        """
         for i, (convolution, other) in enumerate(zip(_convolutions(self.trunk), _convolutions(teacher), strict=False)):
             assert other.bias is not None
             # FastestDet takes BGR.
@@ -53,8 +55,10 @@ class StudentDetector(DetectionNet):
         return torch.cat([place(box, torch), scores.flatten(2).mT], -1)
 
     def answers(self, images: Tensor) -> Tensor:
-        """(N, 5 + num_classes, 22, 22): what FastestDet answers for RGB 0..1 (N, 3, H, W), the objectness before its sigmoid and
-        the classes before their softmax."""
+        """Return what FastestDet answers, (N, 5 + num_classes, 22, 22), for RGB 0..1 (N, 3, H, W).
+
+        The objectness is that before its sigmoid, the classes are those before their softmax.
+        """
         if images.shape[-2:] != (SIZE, SIZE):
             images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", align_corners=False)
         fine, middle, coarse = (skip(features) for skip, features in zip(self.skips, self.trunk(images), strict=True))

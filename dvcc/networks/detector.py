@@ -13,8 +13,10 @@ from dvcc.networks.detectors import Boxes, select
 
 
 class DetectionNet(nn.Module, AbstractBase):
-    """A network from RGB 0..1 (N, 3, H, W) of any size to candidates (N, M, 4 + num_classes): the corners as in `Boxes`, then the
-    score 0..1 of every class. M is fixed for a network and size; what is missing has score 0. Differentiable in the pictures.
+    """A network from RGB 0..1 (N, 3, H, W) of any size to candidates (N, M, 4 + num_classes).
+
+    Candidates are the corners as in `Boxes`, then the score 0..1 of every class. M is fixed for a network and size; what is
+    missing has score 0. Differentiable in the pictures.
 
     suppress: whether several candidates may mean one object, so that non-maximum suppression has to follow. object_score: from
     which a candidate on an uncoded picture counts as an object. takes_bytes: whether it takes uint8 pictures 0..255, too, which

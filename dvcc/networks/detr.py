@@ -48,8 +48,9 @@ class Detr(DetectionNet):
 
 
 def load_detr(model: str, *, weights: str | Path | None, random: bool) -> Detr:
-    """Return a network of the dict above, with the weights of a file in transformers' names or the authors' (None: those of the
-    hub).
+    """Return a network of the dict above, with the weights of a file in transformers' names or the authors'.
+
+    weights: None takes those of the hub.
 
     Raises `MissingExtraError` without the packages of the extra `zoo`, `CheckpointError` for weights that do not fit.
     """

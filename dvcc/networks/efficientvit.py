@@ -1,5 +1,7 @@
-"""EfficientViT-B0 for segmentation (Cai et al., "EfficientViT: Multi-Scale Linear Attention", ICCV 2023), in the names of its
-published weights."""
+"""EfficientViT-B0 for segmentation, in the names of its published weights.
+
+Cai et al., "EfficientViT: Multi-Scale Linear Attention", ICCV 2023.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ EPSILON = 1e-6
 
 
 class Seen(NamedTuple):
-    """What the network makes of N pictures. backbone: (N, 16, 32, 64, 128 channels, ..) at strides 4, 8, 16, 32; logits: (N,
-    num_classes, H / 8, W / 8)."""
+    """What the network makes of N pictures.
+
+    backbone: (N, 16, 32, 64, 128 channels, ..) at strides 4, 8, 16, 32; logits: (N, num_classes, H / 8, W / 8).
+    """
 
     backbone: list[Tensor]
     logits: Tensor

@@ -20,8 +20,10 @@ check_embedding_net = check_classification_net
 
 
 class ClassifierFeatures(nn.Module):
-    """What a classifier of timm has before its classes: features (N, D, h, w) of RGB 0..1 (N, 3, H, W) of any size, which are not
-    scaled. Raises `ConfigError` for a network without such a grid."""
+    """What a classifier of timm has before its classes: features (N, D, h, w) of RGB 0..1 (N, 3, H, W).
+
+    Pictures of any size are not scaled. Raises `ConfigError` for a network without such a grid.
+    """
 
     def __init__(self, classifier: Any, *, model: str) -> None:
         super().__init__()
@@ -38,8 +40,10 @@ class ClassifierFeatures(nn.Module):
 
 
 class OnnxEmbedding(OnnxPictureNet):
-    """The network of an ONNX file that answers a vector [N, D], or one per cell [N, D, h, w], as re-identification and faces
-    have. Raises `CheckpointError` for other answers."""
+    """The network of an ONNX file that answers a vector [N, D], or one per cell [N, D, h, w].
+
+    Re-identification and faces have such vectors. Raises `CheckpointError` for other answers.
+    """
 
     def __init__(self, file: OnnxFile, *, options: NetworkOptions) -> None:
         super().__init__(file, options=options)
@@ -61,8 +65,10 @@ class OnnxEmbedding(OnnxPictureNet):
 def load_embedding_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> nn.Module:
-    """Return an ONNX file, or the features of a classifier: "efficientnet_lite0" or a convolutional network of timm's. Names,
-    weights and errors are those of `load_classification_net`. options: of an ONNX file."""
+    """Return an ONNX file, or the features of a classifier: "efficientnet_lite0" or a convolutional network of timm's.
+
+    Names, weights and errors are those of `load_classification_net`. options: of an ONNX file.
+    """
     if is_onnx(model):
         refuse_random(model, random)
         check_embedding_net(model)

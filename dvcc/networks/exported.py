@@ -125,8 +125,11 @@ def _probe(net: nn.Module, canvas: tuple[int, int], options: NetworkOptions) -> 
 
 
 def as_list(answer: Any) -> list[torch.Tensor]:
-    """Return the tensors of what a module gives: one, a tuple, a dict, a dataclass, or torchvision's list of one dict per
-    picture. What is no tensor in them, a loss of None, is left out."""
+    """Return the tensors of what a module gives.
+
+    It gives one, a tuple, a dict, a dataclass, or torchvision's list of one dict per picture. What is no tensor in them, a loss
+    of None, is left out.
+    """
     return [tensor for _, tensor in _by_name(answer)]
 
 

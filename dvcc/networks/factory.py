@@ -53,8 +53,10 @@ def call_place(place: str, **settings: Any) -> Any:
 
 
 def make_module(place: str) -> nn.Module:
-    """Return the network that the function or class at `place` makes, called without arguments. Raises `ConfigError` unless it
-    makes an `nn.Module`."""
+    """Return the network that the function or class at `place` makes, called without arguments.
+
+    Raises `ConfigError` unless it makes an `nn.Module`.
+    """
     module = call_place(place)
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{place}() gave a {type(module).__name__}: return a torch.nn.Module")

@@ -176,8 +176,11 @@ def _neighbours(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def canvas_size(fixed: tuple[int, int], picture: tuple[int, int], options: NetworkOptions, *, multiple: int) -> tuple[int, int]:
-    """Height and width that a network sees of a picture (height, width): those of its file; else `options.size`; else the
-    picture's own, in multiples of `multiple`. fixed: of the file, 0 for an open side."""
+    """Return the height and width that a network sees of a picture (height, width).
+
+    They are those of its file; else `options.size`; else the picture's own, in multiples of `multiple`. fixed: of the file, 0 for
+    an open side.
+    """
     wanted = options.size or tuple(-(-side // multiple) * multiple for side in picture)
     height, width = (fixed_side or side for fixed_side, side in zip(fixed, wanted, strict=True))
     return height, width

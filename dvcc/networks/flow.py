@@ -110,8 +110,9 @@ class FlowNetwork(nn.Module):
         return self.levels(first, second)[-1]
 
     def levels(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """Flows from coarse to fine: at 1/32, 1/16, 1/8 and 1/4 of the size padded to multiples of 32, each in pixels of its
-        own level, and the flow (N, 2, H, W) of `forward`.
+        """Return flows from coarse to fine, and the flow (N, 2, H, W) of `forward`.
+
+        They are at 1/32, 1/16, 1/8 and 1/4 of the size padded to multiples of 32, each in pixels of its own level.
         """
         height, width = first.shape[-2:]
         pair = torch.cat([first, second]) - 0.5

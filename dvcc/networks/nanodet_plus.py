@@ -25,9 +25,11 @@ _SLOPE = 0.1  # of LeakyReLU below 0
 
 
 class Seen(NamedTuple):
-    """What the network makes of N pictures. backbone: (N, 116, 232, 464 channels, ..) at strides 8, 16, 32; neck: 96 channels
-    each at strides 8, 16, 32, 64; answers: (N, cells, 112), scores 0..1 of 80 classes and the logits of 4 sides x 8 bins, cells
-    row by row, stride by stride."""
+    """What the network makes of N pictures.
+
+    backbone: (N, 116, 232, 464 channels, ..) at strides 8, 16, 32; neck: 96 channels each at strides 8, 16, 32, 64; answers: (N,
+    cells, 112), scores 0..1 of 80 classes and the logits of 4 sides x 8 bins, cells row by row, stride by stride.
+    """
 
     backbone: list[Tensor]
     neck: list[Tensor]

@@ -88,8 +88,10 @@ class OnnxFile:
         return [np.concatenate(answers) if answers[1:] else answers[0] for answers in zip(*parts, strict=True)]
 
     def run_each(self, canvases: np.ndarray) -> list[list[np.ndarray]]:
-        """Answers to every picture by itself, for a network whose answers have no axis of pictures; where it takes several, to
-        the picture and as many copies of it."""
+        """Answers to every picture by itself, for a network whose answers have no axis of pictures.
+
+        Where the network takes several pictures, it is given the picture and as many copies of it.
+        """
         return [self._run(canvases[i : i + 1], cut=False) for i in range(len(canvases))]
 
     def beside(self, count: int, size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -11,8 +11,10 @@ from dvcc.networks.onnx_file import PROBE, OnnxFile, probe_pictures, shape_words
 
 
 class OnnxPictureNet(nn.Module):
-    """The network of an ONNX file, fed as ImageNet's networks are unless the options say otherwise. A member checks
-    its answers to pictures of noise, and makes its `net` by them."""
+    """The network of an ONNX file, fed as ImageNet's networks are unless the options say otherwise.
+
+    A member checks its answers to pictures of noise, and makes its `net` by them.
+    """
 
     net: nn.Module
 

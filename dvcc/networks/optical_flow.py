@@ -22,9 +22,10 @@ def check_flow_net(model: str) -> None:
 
 
 def load_flow_net(model: str, *, weights: str | Path | None = None, random: bool = False) -> nn.Module:
-    """Return a frozen optical-flow network from two pictures (N, 3, H, W) 0..1 to the flow (N, 2, H, W) in pixels from the first
-    to the second: "ours", "raft_small", "raft_large" or "smurf", each with its published weights in any of the layouts of
-    `load_raft`.
+    """Return a frozen optical-flow network, from two pictures (N, 3, H, W) 0..1 to the flow (N, 2, H, W) in pixels.
+
+    The flow is from the first picture to the second. Names are "ours", "raft_small", "raft_large" and "smurf", each with its
+    published weights in any of the layouts of `load_raft`.
 
     weights: a file; None: its own. random: random weights instead, for tests. Raises `ConfigError`, `CheckpointError`.
     """

@@ -60,8 +60,10 @@ class Raft(nn.Module):
 
 
 class _RowByRow(CorrBlock):
-    """Give the correlations of a neighbourhood row by row, as SMURF does; torchvision and RAFT's authors give them column by
-    column."""
+    """Give the correlations of a neighbourhood row by row, as SMURF does.
+
+    torchvision and RAFT's authors give them column by column.
+    """
 
     def index_pyramid(self, centroids_coords: Tensor) -> Tensor:
         """Return (N, levels * (2 radius + 1) ** 2, h, w)."""
@@ -70,8 +72,10 @@ class _RowByRow(CorrBlock):
 
 
 def build_smurf() -> RAFT:
-    """Build SMURF's variant of RAFT large with random weights: instance normalisation without parameters in the context encoder,
-    too, and correlations row by row."""
+    """Build SMURF's variant of RAFT large with random weights.
+
+    It has instance normalisation without parameters in the context encoder, too, and correlations row by row.
+    """
     context = FeatureEncoder(layers=_LARGE, norm_layer=nn.InstanceNorm2d)
     return get_model("raft_large", weights=None, context_encoder=context, corr_block=_RowByRow())
 

@@ -32,8 +32,10 @@ _COARSEST = 32  # ESPNetv2 and its student halve the picture five times
 
 
 def check_segmentation_net(model: str) -> None:
-    """Raise `ConfigError` or `CheckpointError` for a name or path that `load_segmentation_net` does not know; nothing is
-    loaded."""
+    """Raise an error for a name or path that `load_segmentation_net` does not know; nothing is loaded.
+
+    `ConfigError`, or `CheckpointError` for a file.
+    """
     if is_onnx(model):
         check_onnx(model)
     elif model not in names("segmentation"):
@@ -43,9 +45,10 @@ def check_segmentation_net(model: str) -> None:
 def load_segmentation_net(
     model: str, *, weights: str | Path | None = None, random: bool = False, options: NetworkOptions | None = None
 ) -> SegmentationNet:
-    """Return the network `model`: "student", "espnetv2", "espnetv2_s1", "efficientvit_b0", "deeplab_257", a configuration of
-    MMSegmentation that the zoo has, a segmentation model of torchvision, or the path of an ONNX file that gives logits,
-    probabilities or labels.
+    """Return the network `model`, by its name or the path of an ONNX file that gives logits, probabilities or labels.
+
+    Names are "student", "espnetv2", "espnetv2_s1", "efficientvit_b0", "deeplab_257", a configuration of MMSegmentation that the
+    zoo has, and a segmentation model of torchvision.
 
     weights: a file; None: its own. random: random weights instead, for tests. options: of an ONNX file.
     Raises `ConfigError` or `CheckpointError`.

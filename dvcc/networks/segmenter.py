@@ -27,8 +27,11 @@ Kind = Literal["logits", "probabilities", "labels"]
 
 
 class Form(NamedTuple):
-    """What answers to two pictures are. output: which of them counts. channels: the axis of the classes, None for labels. single:
-    whether there is one channel, for the second of two classes."""
+    """What answers to two pictures are.
+
+    output: which of them counts. channels: the axis of the classes, None for labels. single: whether there is one channel, for
+    the second of two classes.
+    """
 
     output: int
     kind: Kind
@@ -141,8 +144,10 @@ def own_segmenter(net: nn.Module, *, options: NetworkOptions) -> SegmentationNet
 
 
 def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: NetworkOptions, *, what: str) -> Form:
-    """Return what answers to two pictures are: the first that is a map of two classes or more, else the first that is one of
-    labels, else the first of one channel, which is a class against the rest.
+    """Return what answers to two pictures are.
+
+    The first that is a map of two classes or more, else the first that is one of labels, else the first of one channel, which is
+    a class against the rest.
 
     Raises `ConfigError` for maps of different numbers of classes (features beside logits) unless `options.classes` is one of
     them, `CheckpointError` where there is no map.

@@ -130,8 +130,10 @@ class FirstOf(WeightsSource):
 
 @dataclass(frozen=True)
 class Download(WeightsSource):
-    """A file on the web, kept where torch keeps its own downloads. hub: repository and file if it is on Hugging Face's hub, whose
-    cache is looked into as well."""
+    """A file on the web, kept where torch keeps its own downloads.
+
+    hub: repository and file if it is on Hugging Face's hub, whose cache is looked into as well.
+    """
 
     url: str
     name: str

@@ -25,9 +25,11 @@ _AS_THE_LAYOUT = NetworkOptions()
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """One network. name: what `task.model` calls it. identifier, label: the paper's own ("" for dvcc's defaults). source: the
-    library that it comes from. options: how an ONNX file is fed, where that is not its layout's way. note: what the paper leaves
-    open about it."""
+    """One network.
+
+    name: what `task.model` calls it. identifier, label: the paper's own ("" for dvcc's defaults). source: the library that it
+    comes from. options: how an ONNX file is fed, where that is not its layout's way. note: what the paper leaves open about it.
+    """
 
     name: str
     task: ZooTask

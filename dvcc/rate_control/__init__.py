@@ -1,5 +1,8 @@
-"""Rate controllers behind one contract. A controller is one file and one line here; those that ask a task network are imported
-when they are built, since a camera has none."""
+"""Rate controllers behind one contract.
+
+A controller is one file and one line here; those that ask a task network are imported when they are built, since a camera has
+none.
+"""
 
 from __future__ import annotations
 
@@ -151,8 +154,9 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
 
 
 def build_rate_controller(name: str, means: Means) -> RateController:
-    """Return the controller `name`, or one of your own, "package.module:name": a function or class that is called with
-    means=`means`.
+    """Return the controller `name`, or one of your own, "package.module:name".
+
+    Your own is a function or class that is called with means=`means`.
 
     Raises `ConfigError` for an unknown name, one whose means are missing, or a function that makes no `RateController`.
     """

@@ -45,6 +45,8 @@ class AverageBitrate(RateController):
 
 
 def streamed(target_kbps: float) -> ABR:
-    """Return what a camera that cannot look ahead asks for: one pass, and a channel of `target_kbps` with a buffer of one
-    second."""
+    """Return what a camera that cannot look ahead asks for.
+
+    That is one pass, and a channel of `target_kbps` with a buffer of one second.
+    """
     return ABR(target_kbps, passes=1, vbv=(target_kbps, target_kbps))

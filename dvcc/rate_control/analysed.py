@@ -26,8 +26,10 @@ _SHARES = (1.0, 0.985)  # of a target that is asked for twice: another encode at
 
 @dataclass(frozen=True)
 class AnalysedControl(RateController):
-    """Two encodes by two-pass ABR. The first is x264's alone; a network says where it has lost its answer there, and the control
-    decides the offsets of the second. The network reads that, too, and the encode in which it has lost less is kept.
+    """Two encodes by two-pass ABR.
+
+    The first is x264's alone; a network says where it has lost its answer there, and the control decides the offsets of the
+    second. The network reads that, too, and the encode in which it has lost less is kept.
 
     reader: the network; None: the one that lies beside the control. corrected: each of the two as of `AverageBitrate`. checked:
     false keeps the encode with offsets, whatever the network says of it. Raises `ConfigError` when there is no reader.
@@ -75,8 +77,11 @@ class AnalysedControl(RateController):
 
 @dataclass(frozen=True)
 class CodedTwice(RateController):
-    """The rival of `AnalysedControl` at its own cost: x264 alone, asked for the target and for a little less, and the encode kept
-    in which the network has lost less. What is gained by choosing alone is in both."""
+    """The rival of `AnalysedControl` at its own cost: x264 alone, twice, and the better encode kept.
+
+    It is asked for the target and for a little less, and the encode is kept in which the network has lost less. What is gained by
+    choosing alone is in both.
+    """
 
     reader: Reader
     codec: VideoCodec = field(default_factory=X264)

@@ -65,8 +65,10 @@ its target by 0.56 / frames, 7 % on a clip of 8: of 94 of these, 62 % exceeded t
 
 
 def needs_correction(coded: Encoded, target_kbps: float) -> bool:
-    """Decide by the rule that every corrected controller follows: a correction is worth an encode when the first one exceeds its
-    target, or leaves more unused than a correction would."""
+    """Decide by the rule that every corrected controller follows.
+
+    A correction is worth an encode when the first one exceeds its target, or leaves more unused than a correction would.
+    """
     slack = max(_LEAST_SLACK, 1.5 * _MISS_OF_FRAMES / coded.num_frames)
     return not (1 - slack) * target_kbps <= coded.bitrate_kbps <= target_kbps
 
@@ -84,8 +86,11 @@ def largest_within(candidates: Sequence[R], target_kbps: float) -> R:
 
 
 def encode_near(encode_at: Callable[[float], R], target_kbps: float, *, corrected: bool) -> R:
-    """Return what `encode_at` makes of a target bitrate; `corrected`: once more with another where that misses it
-    (`needs_correction`), and the better of the two, with the encodes of both charged to it."""
+    """Return what `encode_at` makes of a target bitrate.
+
+    corrected: once more with another where that misses it (`needs_correction`), and the better of the two, with the encodes of
+    both charged to it.
+    """
     candidates = [encode_at(target_kbps)]
     if corrected and needs_correction(candidates[0], target_kbps):
         candidates.append(encode_at(corrected_kbps(target_kbps, candidates[0], target_kbps)))

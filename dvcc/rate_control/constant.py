@@ -90,8 +90,10 @@ class ConstantQP(RateController):
 
 
 def search_level(encode_at: Callable[[float], R], target_kbps: float, max_encodes: int, *, step: float) -> R:
-    """Bracket the target and narrow by the secant of log bits; every encode is a candidate. encode_at: of a level 0..51, in
-    `step`s, fewer bits at a higher one."""
+    """Bracket the target and narrow by the secant of log bits; every encode is a candidate.
+
+    encode_at: of a level 0..51, in `step`s, fewer bits at a higher one.
+    """
     log_target = math.log(target_kbps)
     low, high = 0.0, float(MAX_QP)  # too fine (over the target), too coarse (under it)
     at_low: float | None = None

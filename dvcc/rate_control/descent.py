@@ -23,9 +23,10 @@ from dvcc.tasks.base import Task
 
 @dataclass(frozen=True)
 class LadderDescent(ClipController):
-    """Offsets on two-pass ABR, the same in all frames, that lower the task loss most at equal bits as the surrogate reads them
-    off the clip's own ladder: a mark for a control, which has to predict them. It spends the ladder and two encodes, and asks
-    the task network about the ladder.
+    """Offsets on two-pass ABR that lower the task loss most at equal bits, as the surrogate reads them off the ladder.
+
+    They are the same in all frames, and read off the clip's own ladder: a mark for a control, which has to predict them. It
+    spends the ladder and two encodes, and asks the task network about the ladder.
     """
 
     task: Task

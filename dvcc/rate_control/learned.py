@@ -32,9 +32,11 @@ _LOOK_EVERY = 16
 
 @dataclass(frozen=True)
 class LearnedMap(RateController):
-    """A trained network decides offsets, and the encoder is given every QP. An analysis encode at constant rate factor tells the
-    QPs that the encoder itself would take (one-pass ABR drifts on a short clip); skipped macroblocks are filled, offsets are
-    added, and a common shift meets the target: as many encodes as two-pass ABR.
+    """A trained network decides offsets, and the encoder is given every QP.
+
+    An analysis encode at constant rate factor tells the QPs that the encoder itself would take (one-pass ABR drifts on a short
+    clip); skipped macroblocks are filled, offsets are added, and a common shift meets the target: as many encodes as two-pass
+    ABR.
 
     corrected: when the result misses the target (`needs_correction`), encode once more with another shift.
     """
@@ -55,8 +57,10 @@ class LearnedMap(RateController):
         return add_encode_cost(largest_within(candidates, target_kbps), candidates, others=1)
 
     def generator(self, source: Source, target_kbps: float, folder: Path, progress: Progress = no_progress) -> QPMapGenerator:
-        """Return what decides every QP of `source`, after an analysis encode into `folder`, near the target by the network's
-        prior."""
+        """Return what decides every QP of `source`, after an analysis encode into `folder`.
+
+        That encode is near the target by the network's prior.
+        """
         path = folder / "analysis.mkv"
         offsets, stats = analysed_offsets(self.control, source, target_kbps, self.codec, path, progress)
         kept = KeptMaps(offsets.generate, source, folder / "offsets")
@@ -66,8 +70,10 @@ class LearnedMap(RateController):
 def analysed_offsets(
     control: Control, source: Source, target_kbps: float, codec: VideoCodec, path: Path, progress: Progress = no_progress
 ) -> tuple[LearnedOffsets, EncodeStats]:
-    """Return what decides the offsets of `source`, after an analysis encode near the target into the Matroska file `path`, and
-    what that came to. A control that sees an analysis encode sees this one."""
+    """Return what decides the offsets of `source`, after an analysis encode near the target, and what that came to.
+
+    path: the Matroska file of that encode. A control that sees an analysis encode sees this one.
+    """
     watch = Analysis(reader_of(control), source, codec.gop, path.with_suffix(".planes")) if control.analysis else None
     offsets = LearnedOffsets(control, source, target_kbps, codec, analysis=None if watch is None else watch.planes())
     rate = CRF(_prior_qp(offsets, source, progress))
@@ -94,8 +100,10 @@ class QPMapGenerator:
 
 
 def _prior_qp(offsets: LearnedOffsets, source: Source, progress: Progress) -> float:
-    """Return the prior's QP for the whole video, from its first frames and two in a row out of every few: a title says little of
-    the film."""
+    """Return the prior's QP for the whole video, from its first frames and two in a row out of every few.
+
+    A title says little of the film.
+    """
     mean_qps, frames = list[float](), list[np.ndarray]()
     for index, frame in enumerate(source.frames()):
         if index % _LOOK_EVERY == 0 and frames:

@@ -82,8 +82,10 @@ def load_objects(
 
 
 def with_background(rule: Rule, most: int) -> Rule:
-    """`rule` with an offset of the background of at most `most` QPs, and the same offset of a sure object. Raises `ConfigError`
-    outside 0..40."""
+    """`rule` with an offset of the background of at most `most` QPs, and the same offset of a sure object.
+
+    Raises `ConfigError` outside 0..40.
+    """
     if not 0 <= most <= _MOST_STRENGTH:
         raise ConfigError(f"the largest offset of the background goes from 0 to {_MOST_STRENGTH:g} QPs, got {most}")
     over = max(0.0, rule.background - most)
@@ -91,16 +93,21 @@ def with_background(rule: Rule, most: int) -> Rule:
 
 
 def rule_of(detector: Detector, rule: Rule) -> Rule:
-    """`rule` with another detector: a value rises from half the score from which a detection of it counts, to that score, as for
-    the rule's own; a network of a fixed size is shown pictures of that size."""
+    """Return `rule` with another detector.
+
+    A value rises from half the score from which a detection of it counts, to that score, as for the rule's own. A network of a
+    fixed size is shown pictures of that size.
+    """
     score = detector.options.score or detector.layout.object_score
     side = max(detector.file.fixed) or rule.side
     return replace(rule, detector=detector.file.path.name, side=side, unsure=score / 2, sure=score)
 
 
 def class_number(name: str, count: int = len(COCO_NAMES)) -> int:
-    """Return the number of a class among `count`: COCO's by its name, of others by the number itself. Raises `ConfigError` with
-    names that are close."""
+    """Return the number of a class among `count`: COCO's by its name, of others by the number itself.
+
+    Raises `ConfigError` with names that are close.
+    """
     if count != len(COCO_NAMES):
         if name.isdecimal() and int(name) < count:
             return int(name)
@@ -116,8 +123,11 @@ def class_number(name: str, count: int = len(COCO_NAMES)) -> int:
 
 @dataclass
 class Seen:
-    """What came of it so far. frames: all; occupied: with an object; moved: whose offsets are not all zero. covered: shares of
-    the picture, added up over the occupied frames."""
+    """What came of it so far.
+
+    frames: all; occupied: with an object; moved: whose offsets are not all zero. covered: shares of the picture, added up over
+    the occupied frames.
+    """
 
     frames: int = 0
     occupied: int = 0
@@ -133,8 +143,10 @@ class Seen:
 
 
 class ObjectStream:
-    """Offsets for the pictures of a video, in order: either GOP by GOP with what follows within the GOP known (`decide`), or each
-    picture as it comes (`decide_next`). Memory does not grow with the video.
+    """Offsets for the pictures of a video, in order.
+
+    Either GOP by GOP with what follows within the GOP known (`decide`), or each picture as it comes (`decide_next`). Memory does
+    not grow with the video.
 
     quarter_turns: by which a player turns the picture anticlockwise; the detector is shown it upright. mirrored: whether a player
     then mirrors it, for the zones. painted: values (h, w) of
@@ -199,8 +211,10 @@ class ObjectStream:
         return offsets
 
     def decide_next(self, planes: Planes) -> np.ndarray:
-        """int8 (h, w): offsets for the next picture, by what was seen up to it: boxes move on as they moved between the last two
-        looks."""
+        """Return offsets int8 (h, w) for the next picture, by what was seen up to it.
+
+        Boxes move on as they moved between the last two looks.
+        """
         since = self._number % self.every
         if since == 0:
             boxes = self.look(planes)
@@ -229,8 +243,10 @@ class ObjectStream:
         return f"{what} on {seen.occupied} of {counted(seen.frames, 'frame')}, {share}: {done}"
 
     def moments(self, num_frames: int) -> list[int]:
-        """Which pictures of a GOP are looked at, its last among them. After another GOP, whose last one was, about one in
-        `every`: a look more for the rest of each GOP would cost too much."""
+        """Which pictures of a GOP are looked at, its last among them.
+
+        After another GOP, whose last one was, about one in `every`: a look more for the rest of each GOP would cost too much.
+        """
         if self._last is None:
             return sorted({*range(0, num_frames, self.every), num_frames - 1})
         steps = max(1, math.ceil(num_frames / self.every - 0.5))
@@ -238,6 +254,8 @@ class ObjectStream:
 
 
 def at_every_frame(objects: Objects) -> Objects:
-    """Return the same rule with a look at every frame, at the picture's own size: it tells what looking seldom and small
-    costs."""
+    """Return the same rule with a look at every frame, at the picture's own size.
+
+    It tells what looking seldom and small costs.
+    """
     return replace(objects, rule=replace(objects.rule, every_small=1, every_large=1, side=_LARGEST_SIDE))

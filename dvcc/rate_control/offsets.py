@@ -142,8 +142,10 @@ class RuleSeen(NamedTuple):
 
 
 class RuleUnder:
-    """The rule of objects under a control that adds to it: one look tells both. A picture without a look has the features of the
-    last one, and the painted boxes that the rule has moved to it."""
+    """The rule of objects under a control that adds to it: one look tells both.
+
+    A picture without a look has the features of the last one, and the painted boxes that the rule has moved to it.
+    """
 
     def __init__(self, control: Control, source: Source) -> None:
         assert control.rule is not None and control.eyes is not None  # a control is trained on a rule with the eyes for it

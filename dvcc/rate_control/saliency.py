@@ -22,8 +22,11 @@ _LARGEST_OFFSET = 8
 
 @dataclass(frozen=True)
 class GradedSaliency(ClipController):
-    """Offsets on two-pass ABR: -strength log2(saliency / mean), saliency = |d loss / d pixel| x |coding error|, summed over a
-    macroblock, dilated by one and averaged over the clip. A first two-pass encode tells the coding error."""
+    """Offsets on two-pass ABR: -strength log2(saliency / mean).
+
+    Saliency = |d loss / d pixel| x |coding error|, summed over a macroblock, dilated by one and averaged over the clip. A first
+    two-pass encode tells the coding error.
+    """
 
     task: Task
     codec: X264 = field(default_factory=X264)
@@ -42,8 +45,9 @@ class GradedSaliency(ClipController):
 
 @dataclass(frozen=True)
 class BinarySaliency(ClipController):
-    """AccMPEG's two levels (Du et al., MLSys 2022): the most salient macroblocks at one QP, the others `gap` coarser. The
-    published pair 30 and 40 knows no target; here it is moved as a whole until the bits fit, within `max_encodes` tries.
+    """AccMPEG's two levels (Du et al., MLSys 2022): the most salient macroblocks at one QP, the others `gap` coarser.
+
+    The published pair 30 and 40 knows no target; here it is moved as a whole until the bits fit, within `max_encodes` tries.
 
     Saliency: |d loss / d pixel| x |coding error| of the clip at QP 40; AccMPEG takes the difference to QP 30.
     share: of the macroblocks at the finer QP, before they are dilated by one.

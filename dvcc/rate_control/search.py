@@ -33,8 +33,9 @@ class Try:
 
 @dataclass(frozen=True)
 class Search(LadderDescent):
-    """Offsets on two-pass ABR with the least real task loss that `tries` real encodes find: an upper bound, not a controller. It
-    spends the ladder, `tries` encodes of two passes and a correction, and asks the task network about all of them.
+    """Offsets on two-pass ABR with the least real task loss that `tries` real encodes find: an upper bound, not a controller.
+
+    It spends the ladder, `tries` encodes of two passes and a correction, and asks the task network about all of them.
 
     It starts from the offsets of the descent, at half and full strength, and goes on by random smooth changes that are kept if
     the real loss falls.

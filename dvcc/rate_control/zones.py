@@ -21,8 +21,11 @@ _OTHER_SHAPE = 0.05  # relative difference of the sides' ratio
 
 @dataclass(frozen=True, eq=False)
 class Zones:
-    """What a person painted. path: of the picture. kinds: int8 (H, W) of the upright picture, at a size of its own: 1 always
-    counts, -1 never does, 0 is left to the detector."""
+    """What a person painted.
+
+    path: of the picture. kinds: int8 (H, W) of the upright picture, at a size of its own: 1 always counts, -1 never does, 0 is
+    left to the detector.
+    """
 
     path: Path
     kinds: np.ndarray
@@ -43,9 +46,11 @@ class Zones:
     def on_grid(
         self, height: int, width: int, *, quarter_turns: int = 0, mirrored: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """bool (ceil(H/16), ceil(W/16)), twice: the macroblocks of a stored H x W picture that always count, and those that never
-        do: what covers most of each. quarter_turns: by which a player turns the stored picture anticlockwise. mirrored: whether
-        it then mirrors it, left and right."""
+        """Return the macroblocks of a stored H x W picture that always count, and those that never do.
+
+        Both are bool (ceil(H/16), ceil(W/16)), by what covers most of each. quarter_turns: by which a player turns the stored
+        picture anticlockwise. mirrored: whether it then mirrors it, left and right.
+        """
         stored = np.rot90(self.kinds[:, ::-1] if mirrored else self.kinds, -quarter_turns)
         places = [((np.arange(n) + 0.5) * side / n).astype(int) for n, side in zip((height, width), stored.shape, strict=True)]
         pixels = stored[places[0]][:, places[1]]
@@ -59,8 +64,9 @@ class Zones:
 
 
 def load_zones(path: str | Path) -> Zones:
-    """Read zones from a PNG picture of any size: white always counts, black never does, grey and transparent pixels are left to
-    the detector.
+    """Read zones from a PNG picture of any size.
+
+    White always counts, black never does, grey and transparent pixels are left to the detector.
 
     Raises `ConfigError` where it cannot be read, is no PNG, has colours, or neither white nor black.
     """

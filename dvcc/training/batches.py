@@ -1,5 +1,7 @@
-"""Samples for a number of steps: the same in every run with the same seed, also after a resume. What the processes of a loader
-import: without Lightning, which takes ten seconds."""
+"""Samples for a number of steps: the same in every run with the same seed, also after a resume.
+
+What the processes of a loader import: without Lightning, which takes ten seconds.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,10 @@ from dvcc.errors import ConfigError
 
 
 def trained_on(clips: object, *begun_from: dict[str, Any]) -> list[str]:
-    """Return names and sizes of the videos that `clips` are cut from, and of those that the checkpoints `begun_from` (their
-    configs) have seen: what an evaluation must not be about."""
+    """Return names and sizes of the videos that `clips` are cut from: what an evaluation must not be about.
+
+    Those that the checkpoints `begun_from` (their configs) have seen are among them.
+    """
     seen = {video_key(span.video) for span in clips.spans} if isinstance(clips, ClipDataset) else set()
     return sorted(seen.union(*(stored.get("trained_on", []) for stored in begun_from)))
 

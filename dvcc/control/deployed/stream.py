@@ -27,8 +27,10 @@ CHUNK = 4
 
 
 def reduced_planes(y: np.ndarray, u: np.ndarray, v: np.ndarray, *, matrix: str, full_range: bool) -> np.ndarray:
-    """float32 0..1 (3, 4h, 4w) for an (h, w) grid of macroblocks: what `network.reduced` makes of a picture's RGB, from its 4:2:0
-    planes uint8 (H, W) and twice (H/2, W/2); edges are repeated to whole macroblocks.
+    """Return the reduced picture float32 0..1 (3, 4h, 4w) for an (h, w) grid of macroblocks.
+
+    It is what `network.reduced` makes of a picture's RGB, from its 4:2:0 planes uint8 (H, W) and twice (H/2, W/2). Edges are
+    repeated to whole macroblocks.
 
     Chroma is taken where it lies instead of interpolated: a full-size conversion to RGB would cost more than the network.
     """
@@ -125,8 +127,10 @@ class ControlStream:
         planes: np.ndarray | None = None,
         analysis: np.ndarray | None = None,
     ) -> np.ndarray:
-        """float32 (T, h, w): offsets from the encoder's QPs, 0 on average in every frame, for reduced frames (T, 3, 4h, 4w) that
-        do not cross the start of a GOP, and the T 4:2:0 pictures that they are of, which eyes look at.
+        """Return offsets from the encoder's QPs, float32 (T, h, w), 0 on average in every frame.
+
+        They are for reduced frames (T, 3, 4h, 4w) that do not cross the start of a GOP, and the T 4:2:0 pictures that they are
+        of, which eyes look at.
 
         planes: (T, E, h, w), if they were looked at. analysis: (T, 3, h, w), of a control that sees an analysis encode.
         """

@@ -37,8 +37,9 @@ def make_eyes(name: str, *, features: str | None, every: int, folder: Path) -> t
 
 
 def load_eyes(settings: Mapping[str, Any], *, beside: Sequence[Path] = (), control: str) -> Eyes:
-    """Return the eyes that a control was trained with, by its `Eyes.settings`: the file is looked for in the folders `beside`
-    and in checkpoints/.
+    """Return the eyes that a control was trained with, by its `Eyes.settings`.
+
+    Their file is looked for in the folders `beside` and in checkpoints/.
 
     control: what it is called, for an error. Raises `CheckpointError` for unknown eyes, a missing file, or another one.
     """

@@ -44,8 +44,10 @@ same ones."""
 
 
 class Look(NamedTuple):
-    """What a network made of one picture. boxes: of objects, None from a network that has none. maps: float32 (C, rows,
-    columns), each over the whole picture."""
+    """What a network made of one picture.
+
+    boxes: of objects, None from a network that has none. maps: float32 (C, rows, columns), each over the whole picture.
+    """
 
     boxes: Boxes | None
     maps: list[np.ndarray]
@@ -148,8 +150,10 @@ class Eyes(AbstractBase):
 
 
 def shown_size(height: int, width: int, *, side: int = SIDE) -> tuple[int, int]:
-    """Height and width that eyes, or the rule's detector, see of a picture: its longer side scaled down to `side`, in whole
-    multiples of 32."""
+    """Return the height and width that eyes, or the rule's detector, see of a picture.
+
+    Its longer side is scaled down to `side`, and both are whole multiples of 32.
+    """
     factor = min(1.0, side / max(height, width))
     rows, columns = (max(_MULTIPLE, round(length * factor / _MULTIPLE) * _MULTIPLE) for length in (height, width))
     return rows, columns

@@ -1,5 +1,7 @@
-"""EfficientViT-B0 as an ONNX graph, node by node, with its features as further outputs. Batch norms become part of their
-convolutions."""
+"""EfficientViT-B0 as an ONNX graph, node by node, with its features as further outputs.
+
+Batch norms become part of their convolutions.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,11 @@ _FEATURES = {1: "stride_8", 2: "stride_16", 3: "stride_32"}  # by stage
 
 @torch.no_grad()
 def to_onnx(net: nn.Module) -> bytes:
-    """Return the ONNX file of a network: "images" (N, 3, H, W), ImageNet-normalised RGB, to "logits" and "stride_8", "stride_16"
-    and "stride_32". Raises `ConfigError` for another network."""
+    """Return the ONNX file of a network.
+
+    From "images" (N, 3, H, W), ImageNet-normalised RGB, to "logits" and "stride_8", "stride_16" and "stride_32". Raises
+    `ConfigError` for another network.
+    """
     if not isinstance(net, EfficientViT):
         raise ConfigError(f"eyes efficientvit_b0 are an EfficientViT, got {type(net).__name__}: give its weights")
     graph = Graph()

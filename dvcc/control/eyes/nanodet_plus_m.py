@@ -18,8 +18,10 @@ _LAYOUT, _CLASSES, _STRIDES = Nanodet(), 80, (8, 16, 32, 64)
 
 
 class NanoDetEyes(Eyes):
-    """Planes: painted boxes, the best class score at strides 8, 16, 32 and 64, then the features: of the neck, or of the
-    backbone."""
+    """NanoDet-Plus-m: painted boxes, class scores and features as planes.
+
+    Scores are the best class at strides 8, 16, 32 and 64. Features are those of the neck, or of the backbone.
+    """
 
     name = "nanodet_plus_m"
     file = "nanodet_plus_m_416.onnx"

@@ -112,8 +112,10 @@ def turned(boxes: Boxes, quarter_turns: int) -> Boxes:
 
 
 def matched(a: Boxes, b: Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices into `a` and into `b` of boxes that are the same object: of one class, the best overlap first, then
-    neighbours of like size."""
+    """Return indices into `a` and into `b` of boxes that are the same object.
+
+    They are of one class. The best overlap comes first, then neighbours of like size.
+    """
     pairs: list[tuple[int, int]] = []
     if len(a.scores) and len(b.scores):
         overlap = intersection_over_union(a.corners, b.corners)
@@ -132,8 +134,10 @@ def matched(a: Boxes, b: Boxes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def between(a: Boxes, b: Boxes, steps: int) -> list[Boxes]:
-    """Boxes of the `steps` - 1 frames between looks that saw `a` and `b`: moved evenly; one that only one look saw stays where it
-    is for the half of the time that is nearer to it."""
+    """Return the boxes of the `steps` - 1 frames between looks that saw `a` and `b`.
+
+    Boxes move evenly. One that only one look saw stays where it is for the half of the time that is nearer to it.
+    """
     i, j = matched(a, b)
     alone_a, alone_b = np.setdiff1d(np.arange(len(a.scores)), i), np.setdiff1d(np.arange(len(b.scores)), j)
     answer = []

@@ -51,8 +51,11 @@ def measure(
     labelled: Mapping[str, Sequence[int] | None],
     skip_bad: bool,
 ) -> tuple[list[Row], list[str]]:
-    """Rows of every example, level and network, and the names of those that cannot be used. labelled: the networks that are also
-    compared with the labels of the data set, and what their classes are there (see `label_classes`)."""
+    """Rows of every example, level and network, and the names of those that cannot be used.
+
+    labelled: the networks that are also compared with the labels of the data set, and what their classes are there (see
+    `label_classes`).
+    """
     rows: list[Row] = []
     skipped: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -128,8 +131,10 @@ def _rows_of(
 
 
 class Version(NamedTuple):
-    """A clip as networks see it at a level: uint8 (T, 3, H, W), and its bits without and with the container, None if it was not
-    coded."""
+    """A clip as networks see it at a level.
+
+    uint8 (T, 3, H, W), and its bits without and with the container, None if it was not coded.
+    """
 
     frames: torch.Tensor
     bits: int | None

@@ -39,8 +39,10 @@ def build_networks(
 
 
 def short_names(words: Sequence[str]) -> list[str]:
-    """Return what networks are called in tables and pictures: the name of a file without its ending, and as many of the folders
-    before it as tell it from the others."""
+    """Return what networks are called in tables and pictures.
+
+    That is the name of a file without its ending, and as many of the folders before it as tell it from the others.
+    """
     parts = [Path(os.path.abspath(word)).with_suffix("").parts if is_onnx(word) else (word,) for word in words]
     depths = [1] * len(words)
     while True:

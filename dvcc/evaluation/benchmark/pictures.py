@@ -95,8 +95,11 @@ def chosen_example(examples: DataSet, wanted: str | None, rows: Sequence[Row]) -
 def draw_strips(
     out: Path, example: Example, sweep: Sweep, networks: dict[str, Task], levels: Sequence[float], label: str
 ) -> list[str]:
-    """Draw a picture per network: coded frames above with the size of the picture or clip, what the network says of them and how
-    well it agrees with itself below; of optical flow the first two frames laid over each other. Returns their paths in `out`."""
+    """Draw a picture per network, and return their paths in `out`.
+
+    Above are coded frames with the size of the picture or clip. Below is what the network says of them and how well it agrees
+    with itself. Of optical flow the first two frames are laid over each other.
+    """
     clip, _ = example.load_any(sweep.protocol)
     chosen = [levels[round(i * (len(levels) - 1) / (_LEVELS - 1))] for i in range(_LEVELS)]
     coded = {level: sweep.codec.encode(clip, sweep.rate_at(level)) for level in dict.fromkeys(chosen)}

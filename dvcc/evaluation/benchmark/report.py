@@ -34,8 +34,11 @@ _LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPE
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was measured. given: what was asked for, by the names of `networks`. labelled: as in `benchmark.measure.measure`.
-    skipped: why examples were left out. kept: rows that were there already. seconds: by what they were spent on."""
+    """What was measured.
+
+    given: what was asked for, by the names of `networks`. labelled: as in `benchmark.measure.measure`. skipped: why examples were
+    left out. kept: rows that were there already. seconds: by what they were spent on.
+    """
 
     sweep: Sweep
     networks: dict[str, Task]

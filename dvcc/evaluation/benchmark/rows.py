@@ -30,9 +30,11 @@ _FORMAT = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """States of every metric of a task against its labels of the uncoded clip (`relative`) and against those of the data set
-    (`absolute`, None without any); bits of the encode without and with container and settings text, None if there was none;
-    seconds that the network took."""
+    """States of every metric of a task for one clip at one level, with its bits and seconds.
+
+    relative: against the task's labels of the uncoded clip; absolute: against those of the data set, None without any. Bits are
+    of the encode without and with container and settings text, None if there was none. Seconds are what the network took.
+    """
 
     bits: int | None
     file_bits: int | None
@@ -57,8 +59,11 @@ class Row:
 
 
 class RowStore:
-    """Measurements in a folder, by content: the clip, the truth, the codec with its code, the level, and the network with its
-    file, feed, weights and code (`task_key`). A damaged file is as good as none."""
+    """Measurements in a folder, by content.
+
+    The content is the clip, the truth, the codec with its code, the level, and the network with its file, feed, weights and code
+    (`task_key`). A damaged file is as good as none.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder) / "rows"

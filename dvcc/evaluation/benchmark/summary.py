@@ -83,8 +83,10 @@ def _bits(rows: Sequence[Row]) -> dict[str, float | None]:
 def loss_at(
     point: dict[str, Any], uncoded: dict[str, Any], metric: str, *, higher_is_better: bool
 ) -> tuple[float, tuple[float, float] | None] | None:
-    """By how much the metric is worse at a point than on the uncoded pictures, with its interval. None where it is not defined on
-    either: a detector that finds nothing, the infinite PSNR of no difference."""
+    """By how much the metric is worse at a point than on the uncoded pictures, with its interval.
+
+    None where it is not defined on either: a detector that finds nothing, the infinite PSNR of no difference.
+    """
     figure, best = point["relative"][metric], uncoded["relative"][metric]["value"]
     if figure["value"] is None or best is None:
         return None

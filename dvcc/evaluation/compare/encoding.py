@@ -66,8 +66,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """What is encoded: a stretch at `targets_kbps`, by two-pass ABR and by `controller` (with the control at `checkpoint`, if it
-    needs one), in GOPs of `gop` frames, into files in `folder`. rule: for `load_objects`, where `controller` is objects."""
+    """What is encoded: a stretch at `targets_kbps`, by two-pass ABR and by `controller`, into files in `folder`.
+
+    checkpoint: of the control, if the controller needs one. gop: frames of a GOP. rule: for `load_objects`, where `controller` is
+    objects.
+    """
 
     stretch: Stretch
     targets_kbps: Sequence[float]
@@ -99,7 +102,8 @@ def encode_all(
 
 
 def encode_apart(work: Work, advance: Callable[[], object]) -> list[Measured]:
-    """What `encode_all` makes of the work, in processes of their own, one for each controller where there are two cores.
+    """Return what `encode_all` makes of the work, in processes of their own, one for each controller where there are two cores.
+
     `advance` is called after each encode.
 
     The encoder's pictures and PyTorch are then never in one process, and what the one held is free when the other begins.

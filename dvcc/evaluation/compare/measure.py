@@ -27,8 +27,11 @@ _PIXELS_AT_ONCE = 4_000_000  # of a part: a network's logits are eighty bytes an
 
 @dataclass
 class PicturedFrame:
-    """A frame of the comparison to look at: JPEG files of the pictures by name ("uncoded" and the controllers'), and of what the
-    task network sees in each, and the realised QPs (h, w) of the coded ones, with their bits and frame types."""
+    """A frame of the comparison to look at.
+
+    pictures: JPEG files by name ("uncoded" and the controllers'); seen: what the task network sees in each. qp: the realised QPs
+    (h, w) of the coded ones, with their bits and frame types.
+    """
 
     index: int
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -40,8 +43,10 @@ class PicturedFrame:
 
 @torch.inference_mode()
 def check_reference(stretch: Stretch, task: Task) -> None:
-    """Raise `ConfigError` for a network that finds nothing at all in the uncoded stretch; what it looks at ends with the first
-    frames in which it does."""
+    """Raise `ConfigError` for a network that finds nothing at all in the uncoded stretch.
+
+    What it looks at ends with the first frames in which it finds something.
+    """
     if task.silence() is None:
         return
     metric = task.metric()
@@ -65,9 +70,10 @@ def judge_all(
     advance: Callable[[int], object],
     regions: ObjectRegions | None = None,
 ) -> list[PicturedFrame]:
-    """Fill in what `measured` are worth against the uncoded stretch, in blocks of `block` frames; returns `num_shown` frames,
-    spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done. regions: inside and outside of
-    which PSNR is measured, too.
+    """Fill in what `measured` are worth against the uncoded stretch, in blocks of `block` frames.
+
+    Returns `num_shown` frames, spread evenly, as uncoded and as coded at `shown_target`. `advance` is told the frames done.
+    regions: inside and outside of which PSNR is measured, too.
 
     The uncoded and the coded videos are read side by side. Predictions are held of one video of a part at a time.
     """
@@ -108,7 +114,7 @@ def judge_all(
 
 
 def _squared_error(frames: torch.Tensor, uncoded: torch.Tensor, *, where: torch.Tensor | None = None) -> State:
-    """The state of PSNR for frames uint8 (T, 3, H, W), or for the pixels bool (T, H, W) of them."""
+    """Return the state of PSNR for frames uint8 (T, 3, H, W), or for the pixels bool (T, H, W) of them."""
     psnr = ReconstructionTask().metric()
     if where is None:
         psnr.update(frames, uncoded)
@@ -128,7 +134,7 @@ def _tell_apart(measured: Measured, whole: Sequence[State], inside: Sequence[Sta
 
 
 def _labels(task: Task, uncoded: torch.Tensor, pictured: Mapping[int, PicturedFrame]) -> torch.Tensor:
-    """What is true of uncoded frames; their pictures go to `pictured`, by number among the frames."""
+    """Return what is true of uncoded frames; their pictures go to `pictured`, by number among the frames."""
     reference = predict_frames(task, uncoded)
     for number, frame in pictured.items():
         _show(frame, "uncoded", task, uncoded[number], reference[number])
@@ -136,7 +142,7 @@ def _labels(task: Task, uncoded: torch.Tensor, pictured: Mapping[int, PicturedFr
 
 
 def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, pictured: Mapping[int, PicturedFrame], name: str) -> State:
-    """The state of the task's metric for coded frames."""
+    """Return the state of the task's metric for coded frames."""
     prediction, metric = predict_frames(task, frames), task.metric()
     metric.update(prediction, labels)
     for number, frame in pictured.items():
@@ -145,7 +151,10 @@ def _judge(task: Task, frames: torch.Tensor, labels: torch.Tensor, pictured: Map
 
 
 def _show(frame: PicturedFrame, name: str, task: Task, picture: torch.Tensor, prediction: torch.Tensor) -> None:
-    """A prediction for every pixel is drawn on all of them; others on the picture as the page has it, where words can be read."""
+    """Draw a picture and its prediction for the page.
+
+    A prediction for every pixel is drawn on all of them; others on the picture as the page has it, where words can be read.
+    """
     shown = scaled_to_page(picture)
     dense = prediction.shape[-2:] == picture.shape[-2:]
     frame.pictures[name], frame.seen[name] = jpeg(shown), jpeg(task.picture(picture if dense else shown, prediction))
@@ -160,7 +169,7 @@ def _read_back(measured: Measured, pictured: Mapping[int, PicturedFrame]) -> Non
 
 
 def _joined(task: Task, states: Sequence[State], blocks: Sequence[int], number: int) -> State:
-    """The state of all parts of a block."""
+    """Return the state of all parts of a block."""
     return merged(task.metric(), [state for state, block in zip(states, blocks, strict=True) if block == number]).state
 
 
@@ -176,7 +185,7 @@ def _windows(stretch: Stretch, *, block: int, overlap: int) -> list[tuple[int, i
 
 
 def _coded_parts(path: Path, windows: Sequence[tuple[int, int]]) -> Iterator[torch.Tensor]:
-    """Decoded RGB of every window, uint8 (T, 3, H, W)."""
+    """Yield the decoded RGB of every window, uint8 (T, 3, H, W)."""
     with open_container(path) as container:
         container.streams.video[0].codec_context.thread_count = 1
         frames = container.decode(container.streams.video[0])

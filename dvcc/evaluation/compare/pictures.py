@@ -24,7 +24,7 @@ def scaled_to_page(picture: torch.Tensor) -> torch.Tensor:
 
 
 def jpeg(picture: torch.Tensor) -> bytes:
-    """A JPEG file of uint8 (3, H, W), as `scaled_to_page` has it."""
+    """Return a JPEG file of uint8 (3, H, W), as `scaled_to_page` has it."""
     image = Image.fromarray(rearrange(scaled_to_page(picture), "c h w -> h w c").contiguous().numpy())
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=JPEG_QUALITY, subsampling=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +23,42 @@ PART = 4
 
 @dataclass(frozen=True)
 class Stretch:
-    """Frames in planar 4:2:0, 8 bit, one after the other in the file `path`: a `Source` of as many frames as are wanted of a
-    video, of which each is read when it is asked for. matrix: as in `Clip`."""
+    """Frames in planar 4:2:0, 8 bit, one after the other in the file `path`: a `Source`.
+
+    They are as many frames as are wanted of a video, and each is read when it is asked for. matrix: as in `Clip`.
+    """
 
     path: Path
     num_frames: int
     picture: VideoFormat
     matrix: Matrix
 
-    rotation = property(lambda self: 0, doc="The frames are upright.")
-    height = property(lambda self: self.picture.height, doc="Luma rows, H.")
-    width = property(lambda self: self.picture.width, doc="Luma columns, W.")
-    fps = property(lambda self: self.picture.fps, doc="Frame rate.")
+    @property
+    def rotation(self) -> int:
+        """Always 0: the frames are upright."""
+        return 0
+
+    @property
+    def height(self) -> int:
+        """Luma rows, H."""
+        return self.picture.height
+
+    @property
+    def width(self) -> int:
+        """Luma columns, W."""
+        return self.picture.width
+
+    @property
+    def fps(self) -> Fraction:
+        """Frame rate."""
+        return self.picture.fps
 
     def frames(self) -> Iterator[SourceFrame]:
         """See `Source.frames`."""
         return (SourceFrame(self.planes(t), t) for t in range(self.num_frames))
 
     def planes(self, t: int) -> Planes:
-        """The planes of frame `t`."""
+        """Return the planes of frame `t`."""
         pixels, half = self.height * self.width, (self.height // 2, self.width // 2)
         size = pixels * 3 // 2
         stored = np.fromfile(self.path, np.uint8, size, offset=t * size)
@@ -77,7 +95,7 @@ def copy_stretch(video: Path, folder: Path, *, start: int, frames: int) -> Stret
 
 
 def _parts(video: Path, folder: Path, *, start: int, frames: int) -> Iterator[Clip]:
-    """The parts of the stretch, once there is known to be room for it."""
+    """Yield the parts of the stretch, once there is known to be room for it."""
     for number, clip in enumerate(read_parts(video, part=PART, frames=frames, start=start)):
         if number == 0:
             there = min(frames, max(1, _frames_in(video) - start))

@@ -48,7 +48,10 @@ class Verdict:
 
 
 def compare(baseline: Sequence[Measured], control: Sequence[Measured], task: Task, *, target_kbps: float, block: int) -> Verdict:
-    """The verdict of encodes by two controllers, in the same order of targets. block: frames of a block of states."""
+    """Return the verdict of encodes by two controllers, in the same order of targets.
+
+    block: frames of a block of states.
+    """
     blocks = len(baseline[0].states)
     place = [m.target_kbps for m in baseline].index(target_kbps)
     sign = 1 if task.metric().higher_is_better else -1
@@ -101,7 +104,7 @@ def _curve(side: Sequence[Measured], task: Task, drawn: Sequence[int], block: in
 
 
 def headline(verdict: Verdict, task: Task, names: Mapping[str, str]) -> str:
-    """The one text to read."""
+    """Return the one text to read."""
     name, value, interval = task.metric_name, verdict.equal_rate, verdict.equal_rate_interval
     baseline, control = names["abr2"], names["control"]
     if verdict.blocks < _LEAST_VERDICT:
@@ -127,7 +130,7 @@ def headline(verdict: Verdict, task: Task, names: Mapping[str, str]) -> str:
 def remarks(
     verdict: Verdict, measured: Sequence[Measured], task: Task, names: Mapping[str, str], target_kbps: float
 ) -> list[str]:
-    """What else has to be said: of misses, of the bits at equal metric, of what the figures are not."""
+    """Return what else has to be said: of misses, of the bits at equal metric, of what the figures are not."""
     lines = []
     missed = [m for m in measured if m.target_kbps == target_kbps and abs(m.bitrate_kbps / target_kbps - 1) > _MISSED]
     for m in missed:

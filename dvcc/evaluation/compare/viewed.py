@@ -36,7 +36,7 @@ class ObjectRegions:
         return torch.from_numpy(np.stack(masks))
 
     def words(self) -> str:
-        """What is inside, in a line."""
+        """Return what is inside, in a line."""
         objects = self._stream.objects
         zones = "" if objects.zones is None else ", and the zones that always count; zones that never do are outside"
         share = f"{100 * self._inside / max(1, self._frames):.0f} % of the pixels"

@@ -31,9 +31,11 @@ class ClipName:
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """The held-out clips of a command's data. name: of the data. sources: the files that the clips are from. cut: makes the clips
-    of videos. size: (H, W) of labelled pictures. data: None for videos without labels. listed: rows of a corpus' table, by file
-    name."""
+    """The held-out clips of a command's data.
+
+    name: of the data. sources: the files that the clips are from. cut: makes the clips of videos. size: (H, W) of labelled
+    pictures. data: None for videos without labels. listed: rows of a corpus' table, by file name.
+    """
 
     name: str
     sources: tuple[Path, ...]

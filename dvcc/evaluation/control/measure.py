@@ -157,8 +157,11 @@ def looking_once(controller: RateController) -> RateController:
 
 
 def spread_targets(swept: Sequence[Sequence[tuple[float, State]]], task: Task, *, count: int) -> list[float]:
-    """`count` targets in bits per pixel, from where the baseline's metric is at the worse end of the task's range to the better
-    end, by what `sweep` says of some clips. Only two-pass ABR was looked at, so the choice favours no control."""
+    """Return `count` targets in bits per pixel, by what `sweep` says of some clips.
+
+    They reach from where the baseline's metric is at the worse end of the task's range to the better end. Only two-pass ABR was
+    looked at, so the choice favours no control.
+    """
     metric = task.metric()
     sign = 1 if metric.higher_is_better else -1
     rates = np.array([np.mean([rate for rate, _ in at_rate]) for at_rate in zip(*swept, strict=True)])

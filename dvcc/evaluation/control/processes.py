@@ -75,7 +75,9 @@ def _begin(build: Callable[[], Bench]) -> None:
 
 
 def _run(method: str, clip: int, arguments: tuple[Any, ...]) -> bytes:
-    """Return what the method returns, pickled here: a pool would send every tensor of it as an open file, and there are
-    thousands."""
+    """Return what the method returns, pickled here.
+
+    A pool would send every tensor of it as an open file, and there are thousands.
+    """
     assert _bench is not None
     return pickle.dumps(getattr(_bench, method)(clip, *arguments))

@@ -9,10 +9,12 @@ from dvcc.tasks.metric import State
 
 @dataclass(frozen=True)
 class Row:
-    """One encode: a clip, a target, a controller, and what came out. target_kbps: with the rate factor. within_reach: whether a
-    clip can be held to the target at all; where the bandwidth is strict, only those count. weight: of the clip in
-    means over clips, None where states are pooled. status: "ok" or "unreachable". metric_of_labels: against those of the data
-    set, NaN without any."""
+    """One encode: a clip, a target, a controller, and what came out.
+
+    target_kbps: with the rate factor. within_reach: whether a clip can be held to the target at all; where the bandwidth is
+    strict, only those count. weight: of the clip in means over clips, None where states are pooled. status: "ok" or
+    "unreachable". metric_of_labels: against those of the data set, NaN without any.
+    """
 
     video: str
     start: int
@@ -33,8 +35,11 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """What the network says of an uncoded clip. agreement: with itself under +-1 noise. state, noisy: of the metric, for its own
-    answer and for the one under noise. uncoded: of the metric against labels, None without labels."""
+    """What the network says of an uncoded clip.
+
+    agreement: with itself under +-1 noise. state, noisy: of the metric, for its own answer and for the one under noise. uncoded:
+    of the metric against labels, None without labels.
+    """
 
     agreement: float
     state: State

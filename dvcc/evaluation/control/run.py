@@ -83,8 +83,10 @@ def build_bench(config: EvaluateControlConfig) -> Bench:
 
 
 def build_test_set(data: DataConfig) -> TestSet:
-    """Return the test side of the configured videos or data set. Raises `ConfigError` when its files are not where its layout has
-    them."""
+    """Return the test side of the configured videos or data set.
+
+    Raises `ConfigError` when its files are not where its layout has them.
+    """
     root, make = data_root(data.root), partial(TestSet, data.name, cut=partial(build_clips, data), size=data.size)
     if data.name == "folder":
         return make(tuple(split_videos(root, test=data.test, exclude=data.exclude)[1]))

@@ -188,8 +188,9 @@ def _strict(table: Table, name: str, samples: Sequence[Sequence[ClipName]]) -> d
 
 
 def seed_spread(summary: dict[str, Any], runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return what another seed of the same training would have given: of every learned controller that has siblings, `seeds`, and
-    `bd_rates`, the least and the largest BD-rate of them all in percent (null where fewer than two have one).
+    """Return what another seed of the same training would have given, of every learned controller that has siblings.
+
+    `seeds`, and `bd_rates`: the least and the largest BD-rate of them all in percent (null where fewer than two have one).
 
     runs: the settings that each controller was trained with; those are siblings that differ in their seeds alone.
     """
@@ -217,8 +218,11 @@ def summarise_labels(
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any] | None:
-    """Return the metric against the labels of a data set: of the `uncoded` clips, and by controller `metric` and
-    `bits_per_pixel` per target, `bd_rate_percent` and `bd_rate_ci95` against the baseline. None without labels."""
+    """Return the metric against the labels of a data set, of the `uncoded` clips and by controller.
+
+    By controller: `metric` and `bits_per_pixel` per target, `bd_rate_percent` and `bd_rate_ci95` against the baseline. None
+    without labels.
+    """
     labelled = [state for state in uncoded if state is not None]
     if not labelled:
         return None

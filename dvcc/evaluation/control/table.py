@@ -79,8 +79,10 @@ class Table:
         return Curves((pick[0], pick[1]), (pick[0], pick[2]))
 
     def strict(self, name: str, clips: Sequence[ClipName], target: int, tolerance: float) -> float:
-        """Return the metric where a clip that exceeds its target counts as a lost answer (`Task.lost`); NaN where nothing is
-        defined."""
+        """Return the metric where a clip that exceeds its target counts as a lost answer (`Task.lost`).
+
+        NaN where nothing is defined.
+        """
         return self.over_factors(name, clips, target, lambda items: self._strict(items, tolerance))
 
     def _strict(self, items: Sequence[Item], tolerance: float) -> float:

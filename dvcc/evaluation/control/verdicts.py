@@ -24,9 +24,11 @@ _META = ".meta"  # no state of a metric has a point in its name
 
 
 class Verdicts:
-    """Verdicts of one task on disk, keyed by all that decides the task's answers, the uncoded clip, the bitstream, and which
-    frames are judged. Entries are written atomically and carry checksums: many workers can share a folder, and a damaged entry
-    is judged again."""
+    """Verdicts of one task on disk, written atomically and with checksums.
+
+    The key is all that decides the task's answers, the uncoded clip, the bitstream, and which frames are judged. Many workers can
+    share a folder, and a damaged entry is judged again.
+    """
 
     def __init__(self, task: Task, folder: str | Path, *, every: int) -> None:
         self.task, self.folder, self.every = task, Path(folder) / "verdicts", every
@@ -38,8 +40,10 @@ class Verdicts:
         return (clip if self.every == 1 else clip.slice(0, clip.num_frames, stride=self.every)).frames
 
     def verdict(self, clip: Clip, coded: EncodedClip, reference: torch.Tensor) -> Verdict:
-        """Return what the task says of a coded `clip`, against its `reference` prediction for the judged frames of the uncoded
-        one."""
+        """Return what the task says of a coded `clip`.
+
+        It is compared with its `reference` prediction for the judged frames of the uncoded one.
+        """
         words = [*self._words, clip.digest, hashlib.sha256(coded.bitstream).hexdigest()]
         key = hashlib.sha256(repr(words).encode()).hexdigest()
         path = self.folder / key[:2] / f"{key}.npz"

@@ -33,8 +33,11 @@ _LARGEST = 3.0
 
 @dataclass(frozen=True)
 class Descent:
-    """Real task losses of a flat map, and at its bits of a step along the surrogate's gradient, along that through the predicted
-    frames and the task network, and of a random one (NaN where the encodes did not enclose these bits)."""
+    """Real task losses of a flat map, and of three steps from it at its bits.
+
+    The steps go along the surrogate's gradient, along that through the predicted frames and the task network, and along a random
+    one (NaN where the encodes did not enclose these bits).
+    """
 
     flat: float
     gradient: float
@@ -115,8 +118,10 @@ def _quantisation_noise(surrogate: Surrogate) -> Iterator[None]:
 def task_gradient_at_equal_bits(
     surrogate: Surrogate, task: Task, sample: Sample, reference: torch.Tensor, *, mean_qp: int
 ) -> np.ndarray:
-    """(T, h, w): d task loss / d QP at the flat map, less its part along d bits / d QP. The loss is read off the ladder if the
-    sample has it judged and the surrogate can, else it is that of the predicted frames."""
+    """(T, h, w): d task loss / d QP at the flat map, less its part along d bits / d QP.
+
+    The loss is read off the ladder if the sample has it judged and the surrogate can, else it is that of the predicted frames.
+    """
     return _gradient(surrogate, task, surrogate.analyse(sample), sample, reference, mean_qp=mean_qp)
 
 

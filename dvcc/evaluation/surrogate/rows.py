@@ -63,8 +63,11 @@ class DescentRow:
 
 @dataclass(frozen=True)
 class AveragedRow:
-    """A step along the gradient through predicted frames, averaged over `draws` of noise, as a judge sees it: real losses of the
-    flat map and of the step, at equal real bits. judge: 0 is the task that the gradient is of, 1 the second judge."""
+    """A step along the gradient through predicted frames, averaged over `draws` of noise, as a judge sees it.
+
+    Real losses of the flat map and of the step, at equal real bits. judge: 0 is the task that the gradient is of, 1 the second
+    judge.
+    """
 
     video: str
     start: int
@@ -77,8 +80,10 @@ class AveragedRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of processor on one clip: of the real encodes that a surrogate needs (and how many), of its analysis, and of one
-    map with all of its frames."""
+    """Seconds of processor on one clip.
+
+    Of the real encodes that a surrogate needs (and how many), of its analysis, and of one map with all of its frames.
+    """
 
     num_encodes: int
     encodes: float

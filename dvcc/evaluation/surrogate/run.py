@@ -100,8 +100,10 @@ def run(config: EvaluateSurrogateConfig) -> str:
 
 
 def held_out(data: DataConfig) -> list[Path]:
-    """Return the videos to test on; of a corpus those of `data.split`, and of the training side a fold. Raises `ConfigError`
-    where there are none."""
+    """Return the videos to test on; of a corpus those of `data.split`, and of the training side a fold.
+
+    Raises `ConfigError` where there are none.
+    """
     root = data_root(data.root)
     _, videos = split_data(data.name, root, test=data.test, exclude=data.exclude)
     if data.name == "corpus":
@@ -142,8 +144,10 @@ def compare_group(
     mean_qp: int,
     num_pictures: int,
 ) -> list[MapRow]:
-    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat. coded: of every map its
-    encode and that of nearly the same map; losses: of these, real."""
+    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat.
+
+    coded: of every map its encode and that of nearly the same map; losses: of these, real.
+    """
     rows = []
     weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
     analysis = surrogate.analyse(test.sample)

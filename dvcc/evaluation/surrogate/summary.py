@@ -35,8 +35,10 @@ def summarise_surrogate(maps: Sequence[MapRow], steps: Sequence[DescentRow], *, 
 
 
 def compare_surrogates(maps: Mapping[str, Sequence[MapRow]], costs: Mapping[str, Cost]) -> list[dict[str, Any]]:
-    """Return the figures of every surrogate by name, on the same maps, with its cost; last the activity-only predictor, which
-    has only correlations."""
+    """Return the figures of every surrogate by name, on the same maps, with its cost.
+
+    The last is the activity-only predictor, which has only correlations.
+    """
     table: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for name, rows in maps.items():
@@ -85,8 +87,10 @@ def by_band(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
 
 
 def correlations(maps: Sequence[MapRow]) -> list[dict[str, Any]]:
-    """rho^2 of the maps of every clip and mean QP: of the surrogate, of the two predictors that know no codec, and of second
-    real encodes of nearly the same maps."""
+    """Return rho^2 of the maps of every clip and mean QP.
+
+    Of the surrogate, of the two predictors that know no codec, and of second real encodes of nearly the same maps.
+    """
     groups: dict[tuple[str, int, int], list[MapRow]] = {}
     for row in maps:
         groups.setdefault((row.video, row.start, row.mean_qp), []).append(row)

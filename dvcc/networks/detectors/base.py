@@ -20,8 +20,11 @@ Size = tuple[int, int]
 
 
 class Boxes(NamedTuple):
-    """N boxes of one picture, arrays of numpy or tensors of torch. corners: (N, 4), left, top, right, bottom as shares 0..1 of
-    the picture's sides; labels: int64 (N,), class numbers; scores: (N,), 0..1."""
+    """N boxes of one picture, arrays of numpy or tensors of torch.
+
+    corners: (N, 4), left, top, right, bottom as shares 0..1 of the picture's sides; labels: int64 (N,), class numbers; scores:
+    (N,), 0..1.
+    """
 
     corners: Any
     labels: Any
@@ -126,8 +129,9 @@ def fixed_rows(array: Any, count: int, xp: Any) -> Any:
 
 
 def select(candidates: np.ndarray, *, least_score: float, suppress: bool) -> Boxes:
-    """Return the boxes among the candidates (M, 4 + K) of one picture, best first: each one's best class at `least_score` or
-    more.
+    """Return the boxes among the candidates (M, 4 + K) of one picture, best first.
+
+    Each is of its best class, at `least_score` or more.
 
     suppress: less those that a better box of the class covers (non-maximum suppression at IoU 0.45).
     """

@@ -14,8 +14,11 @@ _ROWS = 300
 
 
 class Deim(Layout):
-    """Labels [1, N], boxes [1, N, 4], scores [1, N], in any order: class numbers, corners in pixels of what the second input
-    `orig_target_sizes` says, which is given the canvas. Without that input the corners are pixels of the canvas."""
+    """Labels [1, N], boxes [1, N, 4], scores [1, N], in any order.
+
+    Class numbers, and corners in pixels of what the second input `orig_target_sizes` says, which is given the canvas. Without
+    that input the corners are pixels of the canvas.
+    """
 
     name = "deim"
     form = "labels [1, N], boxes [1, N, 4], scores [1, N] (RT-DETR, D-FINE, DEIM)"

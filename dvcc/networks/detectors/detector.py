@@ -53,8 +53,10 @@ class Detector:
         return canvas, self.feed.placement(picture, canvas, scale=not own_size)
 
     def candidates(self, images: np.ndarray) -> np.ndarray:
-        """Candidates float32 (N, M, 4 + num_classes) of RGB pictures (N, 3, H, W), uint8 or float 0..1: corners as shares of the
-        picture's sides, then scores."""
+        """Return candidates float32 (N, M, 4 + num_classes) of RGB pictures (N, 3, H, W), uint8 or float 0..1.
+
+        They are corners as shares of the picture's sides, then scores.
+        """
         canvas, placement = self.canvas(images.shape[2:])  # type: ignore[arg-type]
         canvases = self.feed.place(images, canvas, placement, np)
         if self.layout.batched:

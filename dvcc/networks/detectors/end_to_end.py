@@ -14,8 +14,10 @@ _ROWS = 300
 
 
 class EndToEnd(Layout):
-    """[1, N, 6]: corners in pixels of the canvas, score, class number; rows of score 0 fill up. Key points or coefficients of
-    masks may follow."""
+    """[1, N, 6]: corners in pixels of the canvas, score, class number; rows of score 0 fill up.
+
+    Key points or coefficients of masks may follow.
+    """
 
     name = "end_to_end"
     form = "[1, N, 6], corners, score, class (YOLOv10, YOLO26, nms=True)"

@@ -14,8 +14,10 @@ OBJECTNESS_POWER, CLASS_POWER = 0.6, 0.4
 
 
 class FastestDet(Layout):
-    """[1, 5 + classes, h, w]: the objectness, four numbers that place the box, the probabilities of the classes. Centre =
-    (cell + tanh) / grid, size = sigmoid, score = objectness^0.6 class^0.4."""
+    """[1, 5 + classes, h, w]: the objectness, four numbers that place the box, the probabilities of the classes.
+
+    Centre = (cell + tanh) / grid, size = sigmoid, score = objectness^0.6 class^0.4.
+    """
 
     name = "fastestdet"
     form = "[1, 5 + classes, h, w] (FastestDet)"

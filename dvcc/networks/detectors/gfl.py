@@ -15,8 +15,10 @@ _BINS = (8, 11)  # of a side's distribution: 0..7 strides, or 0..10
 
 
 class Picodet(Layout):
-    """For every stride 8, 16, 32, 64 the scores [1, cells, classes], then for every stride the sides [1, cells, 4 x 8]: logits
-    of a distribution over 0..7 strides from the cell's centre to the left, top, right and bottom."""
+    """For every stride 8, 16, 32, 64 the scores [1, cells, classes], then for every stride the sides [1, cells, 4 x 8].
+
+    Sides are logits of a distribution over 0..7 strides from the cell's centre to the left, top, right and bottom.
+    """
 
     name = "picodet"
     form = "scores [1, cells, classes] and sides [1, cells, 4 x 8] for every stride (PicoDet)"

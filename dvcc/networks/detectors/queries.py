@@ -14,8 +14,11 @@ _FEED = Feed(mean=IMAGENET_MEAN, deviation=IMAGENET_STD)
 
 
 class RfDetr(Layout):
-    """Boxes [1, N, 4] and logits [1, N, classes], in any order: centre, width and height as shares of the canvas, and a logit of
-    every class for a sigmoid. 91 classes are COCO's numbers."""
+    """Boxes [1, N, 4] and logits [1, N, classes], in any order.
+
+    Boxes are centre, width and height as shares of the canvas; there is a logit of every class for a sigmoid. 91 classes are
+    COCO's numbers.
+    """
 
     name = "rfdetr"
     outputs = ("pred_boxes", "logits")

@@ -55,8 +55,11 @@ def shaped_as(layouts: Mapping[str, Layout], answers: Sequence[np.ndarray], canv
 def outputs_of(
     layouts: Mapping[str, Layout], answers: Sequence[np.ndarray], canvas: Size, names: Sequence[str] = ()
 ) -> list[int]:
-    """Numbers of the answers that count, in order: those that a layout knows by their `names`; else all; or, where those have no
-    layout's form, without the maps of features or masks beside them, or with the maps last."""
+    """Return the numbers of the answers that count, in order.
+
+    They are those that a layout knows by their `names`; else all; or, where those have no layout's form, without the maps of
+    features or masks beside them, or with the maps last.
+    """
     plain = [name.split(":")[0] for name in names]
     for layout in layouts.values():
         if layout.outputs and set(layout.outputs) <= set(plain):

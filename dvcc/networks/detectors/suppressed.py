@@ -14,8 +14,10 @@ _ROWS = 300
 
 
 class Mmdetection(Layout):
-    """Boxes with scores [1, N, 5] and labels [1, N], in any order: corners in pixels of the canvas, then the score; class
-    numbers. Rows of score 0 fill up, with corners and labels of 0 or -1."""
+    """Boxes with scores [1, N, 5] and labels [1, N], in any order.
+
+    Corners in pixels of the canvas, then the score; class numbers. Rows of score 0 fill up, with corners and labels of 0 or -1.
+    """
 
     name = "mmdetection"
     form = "boxes with scores [1, N, 5], labels [1, N] (MMDetection by mmdeploy)"
@@ -39,8 +41,10 @@ class Mmdetection(Layout):
 
 
 class BatchedNms(Layout):
-    """Counts [1, 1], boxes [1, N, 4], scores [1, N], class numbers [1, N], in any order: corners in pixels of the canvas. What
-    follows the counted boxes of a picture is no box."""
+    """Counts [1, 1], boxes [1, N, 4], scores [1, N], class numbers [1, N], in any order: corners in pixels of the canvas.
+
+    What follows the counted boxes of a picture is no box.
+    """
 
     name = "batched_nms"
     form = "counts [1, 1], boxes [1, N, 4], scores [1, N], classes [1, N] (SuperGradients, EfficientNMS)"
@@ -106,8 +110,10 @@ class FlatNms(Yolov7):
 
 
 class Paddle(Layout):
-    """[M, 6], one row for each box, and their number: class number, score, corners in pixels of the canvas. Rows of class -1 are
-    no boxes. The further inputs `im_shape` and `scale_factor` are given the canvas, and 1."""
+    """[M, 6], one row for each box, and their number: class number, score, corners in pixels of the canvas.
+
+    Rows of class -1 are no boxes. The further inputs `im_shape` and `scale_factor` are given the canvas, and 1.
+    """
 
     name = "paddle"
     form = "[M, 6], class, score, corners, and their number [1] (PaddleDetection)"

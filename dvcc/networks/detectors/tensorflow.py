@@ -14,9 +14,11 @@ _ROWS = 100
 
 
 class Tensorflow(Layout):
-    """Boxes [1, N, 4], scores [1, N] and class numbers [1, N], all float: top, left, bottom, right as shares of the canvas, class
-    numbers from 1 on. Without `task.classes` they are COCO's 1..90. The outputs are known by their names, since others stand
-    beside them."""
+    """Boxes [1, N, 4], scores [1, N] and class numbers [1, N], all float.
+
+    Boxes are top, left, bottom, right as shares of the canvas; class numbers count from 1. Without `task.classes` they are COCO's
+    1..90. The outputs are known by their names, since others stand beside them.
+    """
 
     name = "tensorflow"
     form = "detection_boxes [1, N, 4], detection_scores [1, N], detection_classes [1, N] (TensorFlow's Object Detection API)"

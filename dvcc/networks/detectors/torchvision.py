@@ -14,8 +14,11 @@ _ROWS = 100
 
 
 class Torchvision(Layout):
-    """Boxes [M, 4], labels [M] and scores [M] of one picture, in any order (masks or key points after them are not looked at):
-    corners in pixels, class numbers from 1 on. Without `task.classes` they are COCO's 1..90."""
+    """Boxes [M, 4], labels [M] and scores [M] of one picture, in any order.
+
+    Corners in pixels, class numbers from 1 on. Masks or key points after them are not looked at. Without `task.classes` the
+    numbers are COCO's 1..90.
+    """
 
     name = "torchvision"
     form = "boxes [M, 4], labels [M], scores [M] (torchvision)"

@@ -77,8 +77,10 @@ def _rows(rows: Any, num_classes: int, xp: Any) -> tuple[Any, Any]:
 
 
 def _cells_first(answer: np.ndarray, canvas: Size) -> bool:
-    """Whether the cells of a canvas are the second axis of an answer, and not the third. As many classes as cells are possible,
-    too: then its columns are boxes in pixels, and scores."""
+    """Whether the cells of a canvas are the second axis of an answer, and not the third.
+
+    As many classes as cells are possible, too: then its columns are boxes in pixels, and scores.
+    """
     counts = {len(grid(canvas, strides)) for strides in _STRIDES}
     if answer.shape[1] not in counts or answer.shape[2] in counts:
         return False

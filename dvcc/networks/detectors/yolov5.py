@@ -12,8 +12,10 @@ from dvcc.networks.feed import Feed, NetworkOptions
 
 
 class Yolov5(Layout):
-    """[1, N, 5 + classes]: centre, width and height in pixels of the canvas, the objectness, then the classes; a score is the
-    product of objectness and class. YOLOX exports of other settings have the same form, so it has to be named."""
+    """[1, N, 5 + classes]: centre, width and height in pixels of the canvas, the objectness, then the classes.
+
+    A score is the product of objectness and class. YOLOX exports of other settings have the same form, so it has to be named.
+    """
 
     name = "yolov5"
     form = "[1, N, 5 + classes], boxes in pixels (YOLOv5, v6, v7)"

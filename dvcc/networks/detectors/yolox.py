@@ -15,8 +15,10 @@ _LARGEST_LOG = 10.0  # of a side in strides: more than any picture
 
 
 class Yolox(Layout):
-    """[1, N, 5 + classes], N cells of strides 8, 16 and 32: centre in strides from the cell's corner, logarithms of width and
-    height in strides, the objectness, then the classes."""
+    """[1, N, 5 + classes], N cells of strides 8, 16 and 32.
+
+    Centre in strides from the cell's corner, logarithms of width and height in strides, the objectness, then the classes.
+    """
 
     name = "yolox"
     form = "[1, N, 5 + classes], boxes relative to cells (YOLOX)"

@@ -24,8 +24,11 @@ class Agreement:
 
 
 def agreement(result: Result) -> Agreement | None:
-    """Return it for a study with labels, else None. Of an absolute figure counts how far it is from the uncoded one (as a share
-    where more is better), since networks begin at different scores."""
+    """Return it for a study with labels, else None.
+
+    Of an absolute figure counts how far it is from the uncoded one (as a share where more is better), since networks begin at
+    different scores.
+    """
     names = [name for name in result.networks if result.has(name, "absolute")]
     if not names:
         return None
@@ -46,8 +49,10 @@ def agreement(result: Result) -> Agreement | None:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the rank correlation of two series of one length; equal values share a rank. NaN where a side does not vary, or for
-    fewer than three pairs that are known."""
+    """Return the rank correlation of two series of one length; equal values share a rank.
+
+    NaN where a side does not vary, or for fewer than three pairs that are known.
+    """
     pairs = np.isfinite(a) & np.isfinite(b)
     a, b = rankdata(a[pairs]), rankdata(b[pairs])
     if len(a) < 3 or not (a.std() and b.std()):

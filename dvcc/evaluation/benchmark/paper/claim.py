@@ -10,8 +10,11 @@ from dvcc.networks.zoo import PAPER
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper in our words. place: where it stands. figure: its number. read_as: what we test. test: of measured
-    studies; None: needs the paper's own networks. command: what tests it with them; the word is a key of `COMMANDS`."""
+    """A sentence of the paper in our words.
+
+    place: where it stands. figure: its number. read_as: what we test. test: of measured studies; None: needs the paper's own
+    networks. command: what tests it with them; the word is a key of `COMMANDS`.
+    """
 
     words: str
     place: str

@@ -80,8 +80,10 @@ def falling(study: str) -> Test:
 
 
 def differing(study: str, levels: tuple[Level, ...], low: str, high: str, *, metric: str | None = None) -> Test:
-    """Return a test that `high` is better than `low` in the mean over levels; undecided where the interval of the difference has
-    0 in it."""
+    """Return a test that `high` is better than `low` in the mean over levels.
+
+    It is undecided where the interval of the difference has 0 in it.
+    """
 
     def test(evidence: Evidence) -> list[Finding]:
         result = evidence[study]

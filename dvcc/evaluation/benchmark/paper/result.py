@@ -21,10 +21,12 @@ Curves = dict[tuple[str, str, str], np.ndarray]
 
 @dataclass(frozen=True)
 class Result:
-    """Of one study. levels: uncoded, noise, then the codec's from the finest. metrics: of each network those
-    that the paper draws, the principal one first.
-    kilobytes: of a frame with its container, mean over examples, by level. examples, groups: how many there were. missing: why a
-    network of the study is not among them."""
+    """Of one study.
+
+    levels: uncoded, noise, then the codec's from the finest. metrics: of each network those that the paper draws, the principal
+    one first. kilobytes: of a frame with its container, mean over examples, by level. examples, groups: how many there were.
+    missing: why a network of the study is not among them.
+    """
 
     study: Study
     levels: tuple[Level, ...]

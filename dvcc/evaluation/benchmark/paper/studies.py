@@ -41,8 +41,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Study:
-    """One sweep. name: of its files. rate: what the levels are. first: a coding before the pictures are anybody's reference, as
-    in a data set that was coded before it was published."""
+    """One sweep.
+
+    name: of its files. rate: what the levels are. first: a coding before the pictures are anybody's reference, as in a data set
+    that was coded before it was published.
+    """
 
     name: str
     title: str

@@ -12,8 +12,10 @@ from dvcc._files import write_atomic
 
 
 class Times:
-    """Seconds by study in a file: of the processor and by the clock. What was measured before is not measured again, so that the
-    seconds of runs add up. A damaged file is as good as none."""
+    """Seconds by study in a file: of the processor and by the clock.
+
+    What was measured before is not measured again, so that the seconds of runs add up. A damaged file is as good as none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
