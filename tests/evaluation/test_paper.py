@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dvcc.cli import main
 from dvcc.codecs import JPEG
 from dvcc.config.parse import parse
 from dvcc.errors import ConfigError
-from dvcc.evaluation.benchmark import run as benchmark
 from dvcc.evaluation.benchmark.paper import run as paper
 from dvcc.evaluation.benchmark.paper.agreement import agreement, spearman
 from dvcc.evaluation.benchmark.paper.claim import COMMANDS, Claim, verdict
@@ -173,9 +173,10 @@ def test_a_preset_refuses_what_it_brings_itself(words, said):
     assert said in str(error.value)
 
 
-def test_the_preset_needs_no_data_root(monkeypatch, tmp_path):
+def test_the_preset_needs_no_data_root(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVCC_ASSETS", str(tmp_path / "mine"))
     seen = []
     monkeypatch.setattr(paper, "run_paper", lambda assets, **options: seen.append(assets) or "page")
-    assert benchmark.run(parse("evaluate", ["benchmark", "preset=paper"])[1]) == "page"
-    assert seen == [tmp_path / "mine"]
+    assert main(["evaluate", "benchmark", "preset=paper"]) == 0
+    assert seen == [tmp_path / "mine"] and capsys.readouterr().out == "page\n"
