@@ -10,6 +10,7 @@ import numpy as np
 
 from dvcc import units
 from dvcc.evaluation.benchmark.rows import Row
+from dvcc.evaluation.resampling import resampled
 from dvcc.evaluation.statistics import cluster_samples, interval95, or_none
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled
@@ -62,7 +63,7 @@ def _metrics(metrics: dict[str, Metric], rows: Sequence[Row], kind: str, *, boot
     figures = {}
     for name, metric in metrics.items():  # one for all: to make a metric takes longer than to pool a few clips
         of_metric = [states[name] for _, states in judged]
-        drawn = [pooled(metric, [of_metric[i] for i in sample]) for sample in samples]
+        drawn = resampled(metric, of_metric, samples)
         figures[name] = {"value": or_none(pooled(metric, of_metric)), "ci95": interval95(drawn)}
     return figures
 

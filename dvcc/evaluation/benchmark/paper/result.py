@@ -10,9 +10,9 @@ import numpy as np
 from dvcc.evaluation.benchmark.paper.studies import Study
 from dvcc.evaluation.benchmark.rows import Row
 from dvcc.evaluation.benchmark.summary import TOGETHER, metrics_of
+from dvcc.evaluation.resampling import resampled
 from dvcc.evaluation.statistics import cluster_samples, interval95
 from dvcc.tasks import Task
-from dvcc.tasks.judging import pooled
 
 Level = float | str
 Curves = dict[tuple[str, str, str], np.ndarray]
@@ -88,7 +88,7 @@ def make_curves(
                 columns = []
                 for level in levels:
                     states = [getattr(row.measured, kind)[metric] for row in by_level[level]]
-                    columns.append([pooled(metrics[metric], [states[i] for i in sample]) for sample in samples])
+                    columns.append(resampled(metrics[metric], states, samples))
                 curves[name, kind, metric] = np.array(columns, float).T
     return curves, shown
 
