@@ -30,7 +30,8 @@ class Example:
     name: unique in its data set, printable. group: what the clip shares with others that are not independent of it (the sequence,
     the video; a picture of its own is its own group): confidence intervals resample groups. read: from a protocol to what `load`
     returns. source: the file or folder, as `list_videos` would name it: what a network must not have been trained on. files: that
-    are read, which may say how they were coded before.
+    are read, which may say how they were coded before. check: raises `VideoError` for a picture that is none and for labels that
+    do not fit it, by the headers of the files.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Example:
     read: Callable[[Protocol], tuple[Clip | RGBClip, torch.Tensor | None]]
     source: Path | None = None
     files: tuple[Path, ...] = ()
+    check: Callable[[], object] | None = None
 
     def load(self, protocol: Protocol = AS_IT_IS) -> tuple[Clip, torch.Tensor | None]:
         """Return the clip after `protocol`, and its labels, or None where the data set has none.
@@ -96,6 +98,12 @@ class DataSet:
 
     def __repr__(self) -> str:
         return f"DataSet({self.name}, examples={len(self)}, task={self.task}, num_classes={self.num_classes})"
+
+    def check(self) -> None:
+        """Raise the `VideoError` of the first example whose files do not fit each other, by their headers."""
+        for example in self:
+            if example.check is not None:
+                example.check()
 
     def spread(self, count: int) -> DataSet:
         """At most `count` of the examples, evenly over the whole."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, printable, read_pictures
 from dvcc.datasets.cityscapes import NUM_CLASSES as CITYSCAPES_CLASSES
 from dvcc.errors import ConfigError
-from dvcc.media.pictures import read_label_image
+from dvcc.media.pictures import check_label_image, picture_size, read_label_image
 from dvcc.media.protocols import IGNORED
 
 _LAYOUT = (
@@ -81,9 +82,10 @@ def camvid(root: Path) -> DataSet:
     """
     examples = []
     for picture, labels in _pictures(root):
-        read = partial(read_pictures, pictures=[picture], read_labels=labels, task="segmentation")
+        read = partial(read_pictures, pictures=[picture], read_labels=labels.read, task="segmentation")
         name = printable(Path(picture.stem))
-        examples.append(Example(name, name.partition("_")[0], read, picture.parent))
+        check = partial(_check_all, [(picture, labels)])
+        examples.append(Example(name, name.partition("_")[0], read, picture.parent, check=check))
     return DataSet("camvid", tuple(examples), "segmentation", len(CLASSES), _CLASS_MAPS)
 
 
@@ -102,12 +104,14 @@ def camvid_sequence(root: Path, *, frames: int = 8, stride: int = 1) -> DataSet:
     runs = _runs(_pictures(root))
     for step, run in runs:
         for first in range(0, len(run) - span + 1, span):
-            pictures, readers = zip(*run[first : first + span : stride], strict=True)
-            labels = partial(_read_all, readers=readers)
+            labelled = run[first : first + span : stride]
+            pictures = [picture for picture, _ in labelled]
+            labels = partial(_read_all, readers=[labels.read for _, labels in labelled])
             fps = Fraction(FPS, step * stride)
             read = partial(read_pictures, pictures=pictures, read_labels=labels, task="segmentation", fps=fps)
             name = printable(Path(pictures[0].stem))
-            examples.append(Example(name, name.partition("_")[0], read, pictures[0].parent))
+            check = partial(_check_all, labelled)
+            examples.append(Example(name, name.partition("_")[0], read, pictures[0].parent, check=check))
     if not examples:
         longest = max(len(run) for _, run in runs)
         raise ConfigError(
@@ -116,16 +120,30 @@ def camvid_sequence(root: Path, *, frames: int = 8, stride: int = 1) -> DataSet:
     return DataSet("camvid_sequence", tuple(examples), "segmentation", len(CLASSES), _CLASS_MAPS)
 
 
-_Labelled = tuple[Path, Callable[[tuple[int, int]], torch.Tensor]]
-"""A picture and what reads its labels."""
+class _Labels(NamedTuple):
+    """A label image. colours: instead of numbers."""
+
+    path: Path
+    colours: bool
+
+    def read(self, size: tuple[int, int]) -> torch.Tensor:
+        """uint8 (1, H, W)."""
+        return (_read_colours if self.colours else _read_numbers)(size, path=self.path)
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise `VideoError` where it does not fit a picture of `size`, by its header."""
+        check_label_image(self.path, size=size, colours=self.colours)
+
+
+_Labelled = tuple[Path, _Labels]
+"""A picture and its labels."""
 
 
 def _pictures(root: Path) -> list[_Labelled]:
     """All pictures of the layout that is there."""
-    read_labels = _read_numbers
-    if (root / "701_StillsRaw_full").exists():
+    colours = (root / "701_StillsRaw_full").exists()
+    if colours:
         folder, label_folder, ending = root / "701_StillsRaw_full", root / "LabeledApproved_full", "_L"
-        read_labels = _read_colours
     elif (root / "images").exists():
         folder, label_folder, ending = root / "images", root / "labels", ""
     elif (root / "val").exists():
@@ -135,7 +153,7 @@ def _pictures(root: Path) -> list[_Labelled]:
     pictures = list_pictures(folder, "*.png", layout=_LAYOUT)
     existing(label_folder, layout=_LAYOUT)
     paths = [existing(label_folder / f"{picture.stem}{ending}.png", layout=_LAYOUT) for picture in pictures]
-    return [(picture, partial(read_labels, path=path)) for picture, path in zip(pictures, paths, strict=True)]
+    return [(picture, _Labels(path, colours)) for picture, path in zip(pictures, paths, strict=True)]
 
 
 def _runs(pictures: list[_Labelled]) -> list[tuple[int, list[_Labelled]]]:
@@ -154,7 +172,13 @@ def _runs(pictures: list[_Labelled]) -> list[tuple[int, list[_Labelled]]]:
     return runs
 
 
-def _read_all(size: tuple[int, int], *, readers: tuple[Callable[[tuple[int, int]], torch.Tensor], ...]) -> torch.Tensor:
+def _check_all(labelled: Sequence[_Labelled]) -> None:
+    """Raise `VideoError` for labels that are of another size than their picture."""
+    for picture, labels in labelled:
+        labels.check(picture_size(picture))
+
+
+def _read_all(size: tuple[int, int], *, readers: Sequence[Callable[[tuple[int, int]], torch.Tensor]]) -> torch.Tensor:
     """uint8 (T, H, W) of a clip's frames."""
     return torch.cat([read(size) for read in readers])
 

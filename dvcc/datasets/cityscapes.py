@@ -13,7 +13,7 @@ import torch
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, read_pictures
 from dvcc.errors import ConfigError
 from dvcc.media.folders import cityscapes_sequences
-from dvcc.media.pictures import read_label_image
+from dvcc.media.pictures import check_label_image, picture_size, read_label_image
 from dvcc.media.protocols import IGNORED
 
 NUM_CLASSES = 19
@@ -36,9 +36,11 @@ def cityscapes(root: Path) -> DataSet:
     existing(root / "gtFine" / "val", layout=_LAYOUT)
     examples = []
     for picture in pictures:
-        labels = partial(_read_label_maps, paths=[_label_path(root, picture, layout=_LAYOUT)])
+        path = _label_path(root, picture, layout=_LAYOUT)
+        labels = partial(_read_label_maps, paths=[path])
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="segmentation")
-        examples.append(Example(_stem(picture), _sequence(picture), read, picture))
+        check = partial(_check_labels, picture, path)
+        examples.append(Example(_stem(picture), _sequence(picture), read, picture, check=check))
     return DataSet("cityscapes", tuple(examples), "segmentation", NUM_CLASSES)
 
 
@@ -71,11 +73,13 @@ def cityscapes_sequence(root: Path, *, frames: int = 8, stride: int = 3) -> Data
         for first in range(0, len(run), SNIPPET):
             snippet = run[first : first + SNIPPET]
             clip, read = snippet[start : start + span : stride], partial(read_pictures, fps=FPS / stride)
+            check = None
             if labelled:
                 path = _label_path(root, snippet[ANNOTATED], layout=_SEQUENCE_LAYOUT)
                 paths = [path if picture == snippet[ANNOTATED] else None for picture in clip]
                 read = partial(read, read_labels=partial(_read_label_maps, paths=paths), task="segmentation")
-            examples.append(Example(_stem(clip[0]), _sequence(clip[0]), partial(read, pictures=clip), run[0]))
+                check = partial(_check_labels, snippet[ANNOTATED], path)
+            examples.append(Example(_stem(clip[0]), _sequence(clip[0]), partial(read, pictures=clip), run[0], check=check))
     return DataSet(
         "cityscapes_sequence", tuple(examples), "segmentation" if labelled else None, NUM_CLASSES if labelled else None
     )
@@ -94,6 +98,10 @@ def _label_path(root: Path, picture: Path, *, layout: str) -> Path:
     """Return the train ids where someone has made them, otherwise the ids that Cityscapes is distributed with."""
     paths = [root / "gtFine" / "val" / picture.parent.name / (_stem(picture) + ending) for ending in _LABELS]
     return paths[0] if paths[0].exists() else existing(paths[1], layout=layout)
+
+
+def _check_labels(picture: Path, path: Path) -> None:
+    check_label_image(path, size=picture_size(picture))
 
 
 def _read_label_maps(size: tuple[int, int], *, paths: Sequence[Path | None]) -> torch.Tensor:

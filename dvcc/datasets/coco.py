@@ -11,6 +11,7 @@ import torch
 
 from dvcc.datasets.base import DataSet, Example, existing, printable, read_pictures
 from dvcc.errors import ConfigError, VideoError
+from dvcc.media.pictures import picture_size
 
 _LAYOUT = "ROOT/val2017/*.jpg and ROOT/annotations/instances_val2017.json (or ROOT/images/*.jpg and ROOT/instances.json)"
 _GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # numbers whose categories were never annotated
@@ -49,16 +50,23 @@ def coco(root: Path) -> DataSet:
         labels = partial(_read_boxes, picture=picture, boxes=boxes[number], listed=size)
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="detection")
         name = printable(picture.relative_to(folder).with_suffix(""))
-        examples.append(Example(name, name, read, picture.parent, (picture,)))
+        check = partial(_check_size, picture, size)
+        examples.append(Example(name, name, read, picture.parent, (picture,), check))
     return DataSet("coco", tuple(examples), "detection", len(numbers))
+
+
+def _check_size(picture: Path, listed: tuple[int, int], size: tuple[int, int] | None = None) -> None:
+    """Raise `VideoError` for a picture that is not of the size that its annotations are for. size: of it; None: look."""
+    height, width = size or picture_size(picture)
+    if (height, width) != listed:
+        raise VideoError(
+            f"{picture} is {height}x{width}, but its annotations are for {listed[0]}x{listed[1]}: get the picture again"
+        )
 
 
 def _read_boxes(size: tuple[int, int], *, picture: Path, boxes: list[tuple[float, ...]], listed: tuple[int, int]) -> torch.Tensor:
     """float32 (1, O, 5) from corners in pixels; the protocol cuts them at the picture's sides, and drops those without area."""
-    if size != listed:
-        raise VideoError(
-            f"{picture} is {size[0]}x{size[1]}, but its annotations are for {listed[0]}x{listed[1]}: get the picture again"
-        )
+    _check_size(picture, listed, size)
     labels = torch.tensor(boxes, dtype=torch.float64).view(1, len(boxes), 5)
     labels[..., :4] /= torch.tensor([size[1], size[0], size[1], size[0]])
     return labels.float()

@@ -10,7 +10,7 @@ from dvcc.datasets.base import DataSet, Example, existing, is_picture, printable
 from dvcc.datasets.clips import VIDEO_SUFFIXES, clip_starts
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import read_clip
-from dvcc.media.pictures import PICTURE_SUFFIXES
+from dvcc.media.pictures import PICTURE_SUFFIXES, picture_size
 from dvcc.media.protocols import Protocol, fit_frames
 from dvcc.rgb_clip import RGBClip
 
@@ -38,11 +38,12 @@ def folder(root: Path, *, frames: int = 8, stride: int = 3, per_video: int | Non
             continue
         name = printable(inside)
         if is_picture(path):
-            examples.append(Example(name, name, partial(read_pictures, pictures=[path]), path.parent, (path,)))
+            read = partial(read_pictures, pictures=[path])
+            examples.append(Example(name, name, read, path.parent, (path,), partial(picture_size, path)))
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             for start in starts_of(path, frames=frames, stride=stride, per_video=per_video, shots=shots):
-                read = partial(read_video, path=path, frames=frames, start=start, stride=stride)
-                examples.append(Example(f"{name} from frame {start}", name, read, path, (path,)))
+                part = partial(read_video, path=path, frames=frames, start=start, stride=stride)
+                examples.append(Example(f"{name} from frame {start}", name, part, path, (path,)))
     if not examples:
         raise ConfigError(f"{root} has nothing to code; expected: {_LAYOUT}")
     return DataSet("folder", tuple(examples))

@@ -11,6 +11,7 @@ import torch
 
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, printable, read_pictures
 from dvcc.errors import ConfigError
+from dvcc.media.pictures import picture_size
 
 NUM_CLASSES = 1000
 _LAYOUT = (
@@ -38,7 +39,7 @@ def imagenet(root: Path) -> DataSet:
         name = printable(picture.relative_to(folder))
         labels = partial(_read_class, number=numbers[picture.parent.name])
         read = partial(read_pictures, pictures=[picture], read_labels=labels, task="classification")
-        examples.append(Example(name, name, read, picture.parent, (picture,)))
+        examples.append(Example(name, name, read, picture.parent, (picture,), partial(picture_size, picture)))
     return DataSet("imagenet", tuple(examples), "classification", num_classes)
 
 
@@ -59,7 +60,7 @@ def _listed(root: Path) -> DataSet:
             labels = partial(_read_class, number=int(number))
             read = partial(read_pictures, pictures=[picture], read_labels=labels, task="classification")
             name = printable(Path(row["file"]))
-            examples.append(Example(name, name, read, folder, (picture,)))
+            examples.append(Example(name, name, read, folder, (picture,), partial(picture_size, picture)))
     return DataSet("imagenet", tuple(examples), "classification", NUM_CLASSES)
 
 

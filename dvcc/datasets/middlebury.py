@@ -10,6 +10,7 @@ import torch
 
 from dvcc.datasets.base import DataSet, Example, existing, list_pictures, printable, read_pictures
 from dvcc.errors import ConfigError, VideoError
+from dvcc.media.pictures import picture_size
 
 _LAYOUT = (
     "ROOT/other-data/NAME/frame10.png, frame11.png and ROOT/other-gt-flow/NAME/flow10.flo "
@@ -43,8 +44,14 @@ def middlebury(root: Path) -> DataSet:
         labels = partial(read_flow, path=flow)
         read = partial(read_pictures, pictures=pictures, read_labels=labels, task="optical_flow")
         name = printable(Path(stem))
-        examples.append(Example(name, name, read, pictures[0].parent))
+        check = partial(_check_flow, pictures[0], flow)
+        examples.append(Example(name, name, read, pictures[0].parent, check=check))
     return DataSet("middlebury", tuple(examples), "optical_flow")
+
+
+def _check_flow(picture: Path, flow: Path) -> None:
+    """Raise `VideoError` for a flow of another size than its pictures, or none; the file is read, there are few."""
+    read_flow(picture_size(picture), path=flow)
 
 
 def read_flow(size: tuple[int, int], *, path: Path) -> torch.Tensor:

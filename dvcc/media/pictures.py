@@ -14,6 +14,7 @@ from dvcc.media.folders import IMAGE_SUFFIXES
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".webp", ".tif", ".tiff"}
 _SMALLEST = 16  # pixels: one macroblock
+_TURNED = 5  # from this EXIF orientation on, width and height change places
 
 
 def read_rgb(path: Path) -> torch.Tensor:
@@ -40,6 +41,28 @@ def read_rgb(path: Path) -> torch.Tensor:
     return torch.from_numpy(rgb.transpose(2, 0, 1).copy())
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return the size (H, W) that `read_rgb` gives, by the file's header alone. Raises `VideoError` as that does."""
+    from PIL import ExifTags, Image
+
+    with _named(path), Image.open(path) as image:
+        told = image.format != "PNG" or "exif" in image.info  # to look for more, Pillow decodes a whole PNG
+        turned = told and image.getexif().get(ExifTags.Base.Orientation, 1) >= _TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def check_label_image(path: Path, *, size: tuple[int, int], colours: bool = False) -> None:
+    """Raise the `VideoError` of `read_label_image` for what the file's header tells: another size, colours where numbers are
+    meant."""
+    from PIL import Image
+
+    with _named(path), Image.open(path) as image:
+        if not colours and image.mode not in ("L", "P"):
+            raise VideoError(f"{path} is an image of mode {image.mode}, but one 8-bit class number per pixel is expected")
+        if (image.height, image.width) != size:
+            raise VideoError(f"{path} is {image.height}x{image.width}, but its picture is {size[0]}x{size[1]}: get both again")
+
+
 def read_label_image(path: Path, *, size: tuple[int, int], colours: bool = False) -> np.ndarray:
     """Return the stored numbers, uint8 (H, W), or with `colours` uint8 (H, W, 3); size: (H, W) of the picture that is labelled.
 
@@ -47,13 +70,9 @@ def read_label_image(path: Path, *, size: tuple[int, int], colours: bool = False
     """
     from PIL import Image
 
+    check_label_image(path, size=size, colours=colours)
     with _named(path), Image.open(path) as image:
-        if not colours and image.mode not in ("L", "P"):
-            raise VideoError(f"{path} is an image of mode {image.mode}, but one 8-bit class number per pixel is expected")
-        labels = np.array(image.convert("RGB") if colours else image)
-    if labels.shape[:2] != size:
-        raise VideoError(f"{path} is {labels.shape[0]}x{labels.shape[1]}, but its picture is {size[0]}x{size[1]}: get both again")
-    return labels
+        return np.array(image.convert("RGB") if colours else image)
 
 
 @contextmanager

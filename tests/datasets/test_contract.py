@@ -4,9 +4,11 @@ import pickle
 
 import pytest
 import torch
+from PIL import ExifTags, Image
 
 from dvcc import Clip, ConfigError, VideoError
 from dvcc.datasets import DATASETS, DataSet, Example, build_dataset
+from dvcc.media.pictures import picture_size, read_rgb
 from dvcc.media.protocols import Protocol
 from tests.datasets import replicas
 
@@ -72,6 +74,25 @@ def test_an_unreadable_picture_among_good_ones_is_named_when_loaded(name, root):
             sentences.append(str(error))
     (sentence,) = [text for text in sentences if text]
     assert None in sentences and str(picture) in sentence and "check that the file is complete" in sentence
+
+
+@pytest.mark.parametrize("name", ["camvid", "camvid_sequence", "cityscapes", "cityscapes_sequence", "coco", "middlebury"])
+def test_labels_of_another_size_than_their_picture_are_found_by_headers(name, root, monkeypatch):
+    """Before any picture is decoded; a picture on its side (EXIF) is of the size that is seen."""
+    labelled = {"cityscapes_sequence": "leftImg8bit_sequence/val/munster/munster_000001_000019_leftImg8bit.png"}
+    picture = root / labelled.get(name, replicas.PICTURE[name])
+    monkeypatch.setattr("PIL.Image.Image.load", lambda _: pytest.fail("decoded"))
+    build_dataset(name, root).check()
+    monkeypatch.undo()
+    replicas.paint(picture, size=(48, 80))
+    monkeypatch.setattr("PIL.Image.Image.load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(VideoError, match="48x80"):
+        build_dataset(name, root).check()
+    monkeypatch.undo()
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (32, 64)).save(picture, exif=turned)
+    assert picture_size(picture) == tuple(read_rgb(picture).shape[1:]) == (32, 64)
 
 
 def test_an_empty_root_says_what_is_expected(name, tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from dvcc.errors import CheckpointError, ConfigError, DvccError, VideoError
 from dvcc.evaluation.benchmark import run as benchmark
 from tests.evaluation.benchmarks import configure, report_of
+from tests.evaluation.test_benchmark import count_calls, write_camvid
 
 WRONG = {
     ("codec=jpeg", "levels=[0]"): (ConfigError, "levels of rate=quality go from 1 to 99, got 0"),
@@ -67,6 +69,17 @@ def test_unreadable_pictures_are_named_and_left_out_only_when_asked(words, tmp_p
     printed = benchmark.run(configure("codec=jpeg", "levels=[90,20]", "skip_bad=true", *words))
     assert "1 left out" in printed and "broken.png" in printed
     assert len(report_of(tmp_path)["skipped"]) == 1 and report_of(tmp_path)["examples"] == 4
+
+
+def test_labels_that_do_not_fit_are_named_before_anything_is_coded(tmp_path, monkeypatch):
+    root = write_camvid(tmp_path / "camvid")
+    Image.new("L", (48, 64)).save(root / "valannot" / "1.png")
+    words = ["data=camvid", "codec=jpeg", "levels=[95]", f"data.root={root}", f"data.cache={tmp_path}", f"out={tmp_path / 'out'}"]
+    calls = count_calls(monkeypatch)
+    with pytest.raises(VideoError, match=r"valannot/1\.png is 64x48, but its picture is 64x96: get both again \(skip_bad=true"):
+        benchmark.run(configure(*words))
+    assert calls == {"encode": 0, "predict": 0}
+    assert "1 left out" in benchmark.run(configure("skip_bad=true", *words)) and calls["encode"]
 
 
 def test_nothing_readable_is_an_error_even_then(tmp_path):

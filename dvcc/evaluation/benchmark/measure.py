@@ -56,6 +56,8 @@ def measure(
     labelled: the networks that are also compared with the labels of the data set, and what their classes are there (see
     `label_classes`).
     """
+    if not skip_bad:
+        _check_labels(examples)
     rows: list[Row] = []
     skipped: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -70,7 +72,7 @@ def measure(
                 _check_frames(example, clip, networks)
             except VideoError as error:
                 if not skip_bad:
-                    raise VideoError(f"{error} (skip_bad=true leaves such out)") from error
+                    raise _bad(error) from error
                 skipped.append(str(error) if example.name in str(error) else f"{example.name}: {error}")
                 progress.advance(bar, len(networks) * (2 + len(sweep.levels)))
                 continue
@@ -81,6 +83,18 @@ def measure(
     if not rows:
         raise VideoError(f"none of the {len(examples)} pictures and clips can be used, e.g. {skipped[0]}")
     return rows, skipped
+
+
+def _check_labels(examples: DataSet) -> None:
+    """Look at the headers of all files first: the last picture may be the one whose labels do not fit."""
+    try:
+        examples.check()
+    except VideoError as error:
+        raise _bad(error) from error
+
+
+def _bad(error: VideoError) -> VideoError:
+    return VideoError(f"{error} (skip_bad=true leaves such out)")
 
 
 class Truth(NamedTuple):

@@ -35,7 +35,7 @@ def coded_before(data: DataSet, codec: Codec, rate: Rate) -> DataSet:
             clip, labels = example.read(protocol)
             return coded_once(clip, codec, rate), labels
 
-        return Example(example.name, example.group, read, example.source, example.files)
+        return Example(example.name, example.group, read, example.source, example.files, example.check)
 
     return DataSet(data.name, tuple(of(example) for example in data), data.task, data.num_classes, data.class_maps)
 
