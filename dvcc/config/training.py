@@ -172,6 +172,17 @@ class StudentData:
     root: str = MISSING  # folder of videos
     test: list[str] = field(default_factory=lambda: ["bikes.mp4"])  # one video, measured on and never trained on
     weights: dict[str, float] = field(default_factory=dict)  # how often a video is drawn, by file stem; 1 unless given
+    coded: float = 1 / 3  # share of the pictures that are really coded, at a random QP or quality
+    codecs: list[str] = field(default_factory=lambda: ["x264"])  # by what, each equally often: x264, jpeg
+    robust: bool = False  # of coded pictures the teacher sees the uncoded ones: the student learns to look past coding
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.coded <= 1:
+            raise ConfigError(f"data.coded is a share from 0 to 1, got {self.coded:g}")
+        if not self.codecs or len(set(self.codecs)) < len(self.codecs) or not set(self.codecs) <= {"x264", "jpeg"}:
+            raise ConfigError(f"data.codecs are x264, jpeg or both, got {list(self.codecs)}")
+        if self.robust and not self.coded:
+            raise ConfigError("data.robust=true is about coded pictures: set data.coded above 0")
 
 
 @dataclass

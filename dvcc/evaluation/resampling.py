@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -29,12 +30,14 @@ def _precisions(metric: AveragePrecision, states: Sequence[State], samples: Sequ
     """Return (samples,), 0..1; NaN for a sample without any object."""
     at = slice(None) if metric._iou is None else [IOU_THRESHOLDS.tolist().index(metric._iou)]
     drawn = torch.from_numpy(np.stack([np.bincount(list(sample), minlength=len(states)) for sample in samples])).double()
-    boxes = [torch.cat([state["objects"].new_zeros(0, 2 + len(IOU_THRESHOLDS)), *state["matches"]]) for state in states]  # type: ignore[union-attr]
+    matches = [cast("list[torch.Tensor]", state["matches"]) for state in states]
+    totals = torch.stack([cast("torch.Tensor", state["objects"]) for state in states])
+    boxes = [torch.cat([totals.new_zeros(0, 2 + len(IOU_THRESHOLDS)), *found]) for found in matches]
     rows = torch.cat(boxes)
     owner = torch.repeat_interleave(torch.arange(len(states)), torch.tensor([len(part) for part in boxes]))
     order = rows[:, 1].argsort(descending=True, stable=True)
     rows, owner = rows[order], owner[order]
-    objects = drawn @ torch.stack([state["objects"] for state in states])  # type: ignore[misc]
+    objects = drawn @ totals
     if metric._pooled:
         return _precision(rows[:, 2:][:, at], drawn[:, owner], objects.sum(1))
     total, classes = drawn.new_zeros(len(drawn)), (objects > 0).sum(1)

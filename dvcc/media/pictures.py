@@ -52,8 +52,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def check_label_image(path: Path, *, size: tuple[int, int], colours: bool = False) -> None:
-    """Raise the `VideoError` of `read_label_image` for what the file's header tells: another size, colours where numbers are
-    meant."""
+    """Raise the `VideoError` of `read_label_image` for what the file's header tells: its size and its mode."""
     from PIL import Image
 
     with _named(path), Image.open(path) as image:

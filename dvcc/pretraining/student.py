@@ -26,7 +26,7 @@ from dvcc.datasets.splits import split_videos
 from dvcc.errors import ConfigError
 from dvcc.pretraining.distillation import DISTILLATIONS, Distillation
 from dvcc.pretraining.distillation.base import Loss
-from dvcc.pretraining.student_views import EqualSizeBatches, LabelledViews, read_frames, read_runs
+from dvcc.pretraining.student_views import AS_THE_TEACHER, Coding, EqualSizeBatches, LabelledViews, read_frames, read_runs
 from dvcc.training.run import quiet_lightning
 
 HELD_OUT_SIZES = ((224, 512), (256, 640))
@@ -118,6 +118,7 @@ def train_student(
     out: Path,
     views: int = 6000,
     video_weights: Mapping[str, float] | None = None,
+    coding: Coding = AS_THE_TEACHER,
     batch_size: int = 8,
     report_every: int = 250,
 ) -> dict[str, object]:
@@ -130,7 +131,7 @@ def train_student(
     L.seed_everything(seed, verbose=False)
     runs = [read_runs(video, count=100) for video in videos]
     chances = torch.tensor([(video_weights or {}).get(video.stem, 1.0) for video in videos])
-    dataset = LabelledViews(distillation, runs, chances=chances, count=views)
+    dataset = LabelledViews(distillation, runs, chances=chances, count=views, coding=coding)
     return fit_student(
         distillation, dataset, held_out=held_out, steps=steps, out=out, batch_size=batch_size, report_every=report_every
     )
@@ -204,6 +205,7 @@ def run(config: StudentConfig) -> Path:
         out=path,
         views=config.views,
         video_weights=config.data.weights,
+        coding=Coding(config.data.coded, tuple(config.data.codecs), config.data.robust),
         batch_size=config.batch_size,
         report_every=config.report_every,
     )

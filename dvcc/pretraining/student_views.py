@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from dvcc.clip import Clip
-from dvcc.codecs import CQP, X264
+from dvcc.codecs import CQP, JPEG, X264, Quality
 from dvcc.media.clips import read_clip
 from dvcc.pretraining.distillation import Distillation
 
@@ -25,9 +27,34 @@ RUN_FRAMES = 4
 SOURCE_HEIGHT = 432
 """Frames are kept at most this high in memory; a view zooms into them."""
 
-CODED_SHARE = 1 / 3
 PASTED_SHARE = 0.2
 QP_RANGE = (20, 44)
+QUALITY_RANGE = (5, 90)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Views that are really coded.
+
+    share: of all views, 0..1. codecs: what codes them, "x264" at a random QP or "jpeg" at a random quality, each equally often.
+    robust: the teacher is asked about the view as it was before it was coded, so that the student learns to look past coding
+    instead of reacting to it as the teacher does.
+    """
+
+    share: float = 1 / 3
+    codecs: tuple[str, ...] = ("x264",)
+    robust: bool = False
+
+
+AS_THE_TEACHER = Coding()
+"""A third of the views, coded by x264, and the teacher's reaction to them."""
+
+
+class View(NamedTuple):
+    """What the student sees, and what the teacher is asked about: uint8 RGB (3, H, W) each."""
+
+    shown: Tensor
+    asked: Tensor
 
 
 def read_frames(video: Path, *, height: int | None = None, width: int | None = None) -> Tensor:
@@ -51,21 +78,34 @@ def recode(frames: Tensor, *, qp: int) -> Tensor:
     return X264(preset="veryfast", bframes=0).encode(Clip.from_rgb(frames, 25), CQP(qp)).frames
 
 
+def recode_jpeg(frames: Tensor, *, quality: int) -> Tensor:
+    """Really code uint8 RGB frames (T, 3, H, W) as JPEG of a quality of 1..99, in 4:2:0."""
+    return JPEG().encode(Clip.from_rgb(frames, 25), Quality(quality)).frames
+
+
 def subsample_chroma(frames: Tensor) -> Tensor:
     """uint8 RGB (T, 3, H, W) to 4:2:0 and back, which alone moves a segmentation network's labels."""
     return Clip.from_rgb(frames, 25).frames
 
 
-def render_view(runs: list[list[Tensor]], *, chances: Tensor, size: tuple[int, int], mosaic_share: float = 0.0) -> Tensor:
+def render_view(
+    runs: list[list[Tensor]],
+    *,
+    chances: Tensor,
+    size: tuple[int, int],
+    mosaic_share: float = 0.0,
+    coding: Coding = AS_THE_TEACHER,
+) -> View:
     """One augmented picture, uint8 RGB (3, *size): a random run of a video drawn by `chances`.
 
-    A third is coded for real, half of the rest goes through 4:2:0, a fifth carries a piece of another view, and `mosaic_share`
-    shows four views, each in a corner.
+    The share of `coding` is coded for real, half of the rest goes through 4:2:0, a fifth carries a piece of another view, and
+    `mosaic_share` shows four views, each in a corner.
     """
     # From plain pictures, which are what is to be imitated, to odd ones, which make few videos go further.
     strength = float(torch.rand(()))
-    coded = bool(torch.rand(()) < CODED_SHARE)
-    frames = RUN_FRAMES if coded else 1
+    coded = bool(torch.rand(()) < coding.share)
+    codec = coding.codecs[_randint(len(coding.codecs)) if len(coding.codecs) > 1 else 0]
+    frames = RUN_FRAMES if coded and codec == "x264" else 1
     jitter = v2.ColorJitter(*(strength * limit for limit in (0.4, 0.4, 0.4, 0.05)))
 
     def random_clip(height: int = size[0], width: int = size[1]) -> Tensor:
@@ -96,19 +136,29 @@ def render_view(runs: list[list[Tensor]], *, chances: Tensor, size: tuple[int, i
         box = (..., slice(top, top + height), slice(left, left + width))
         clip[box] = random_clip()[box]
     if coded:
-        clip = recode(clip, qp=QP_RANGE[0] + _randint(QP_RANGE[1] - QP_RANGE[0] + 1))
-        return clip[_randint(RUN_FRAMES)]
-    return (subsample_chroma(clip) if torch.rand(()) < 0.5 else clip)[0]
+        after = recode(clip, qp=_within(QP_RANGE)) if codec == "x264" else recode_jpeg(clip, quality=_within(QUALITY_RANGE))
+        place = _randint(frames) if frames > 1 else 0
+        return View(after[place], (clip if coding.robust else after)[place])
+    view = (subsample_chroma(clip) if torch.rand(()) < 0.5 else clip)[0]
+    return View(view, view)
 
 
 class LabelledViews(Dataset[tuple[Tensor, Tensor]]):
     """Views with the teacher's answers, all in memory: (uint8 (3, H, W), float16).
 
-    Nothing is changed after labelling: on street pictures ESPNetv2 agrees with its own mirror image on only 88 % of the pixels,
-    so mirrored answers would teach something else. `groups` are indices of equally large views.
+    Nothing but `robust` coding changes a view after labelling: on street pictures ESPNetv2 agrees with its own mirror image on
+    only 88 % of the pixels, so mirrored answers would teach something else. `groups` are indices of equally large views.
     """
 
-    def __init__(self, distillation: Distillation, runs: list[list[Tensor]], *, chances: Tensor, count: int) -> None:
+    def __init__(
+        self,
+        distillation: Distillation,
+        runs: list[list[Tensor]],
+        *,
+        chances: Tensor,
+        count: int,
+        coding: Coding = AS_THE_TEACHER,
+    ) -> None:
         self.images: list[Tensor] = []
         self.labels: list[Tensor] = []
         self.groups: list[list[int]] = []
@@ -116,10 +166,12 @@ class LabelledViews(Dataset[tuple[Tensor, Tensor]]):
         for size in VIEW_SIZES:
             first = len(self.images)
             while len(self.images) - first < count // len(VIEW_SIZES):
-                views = [render_view(runs, chances=chances, size=size, mosaic_share=share) for _ in range(batch_size)]
+                views = [
+                    render_view(runs, chances=chances, size=size, mosaic_share=share, coding=coding) for _ in range(batch_size)
+                ]
                 with torch.inference_mode():
-                    labels = distillation.label(torch.stack(views))
-                self.images += views
+                    labels = distillation.label(torch.stack([view.asked for view in views]))
+                self.images += [view.shown for view in views]
                 # Copies, because inference tensors cannot be collated for training.
                 self.labels += [torch.from_numpy(array) for array in labels.numpy()]
                 if len(self.images) % 400 == 0:
@@ -153,3 +205,8 @@ class EqualSizeBatches(Sampler[list[int]]):
 
 def _randint(limit: int) -> int:
     return int(torch.randint(limit, ()))
+
+
+def _within(bounds: tuple[int, int]) -> int:
+    """Return a random number, both bounds included."""
+    return bounds[0] + _randint(bounds[1] - bounds[0] + 1)

@@ -58,6 +58,31 @@ def test_the_held_out_video_is_one_and_is_not_trained_on(espnetv2, videos, tmp_p
         stage.run(configure(tmp_path, videos, "data.test=[a.mp4,test.mp4]"))
 
 
+def test_the_pictures_are_coded_as_the_settings_say(espnetv2, videos, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    seen = []
+    monkeypatch.setattr(stage, "LabelledViews", lambda *_, coding, **__: seen.append(coding))
+    monkeypatch.setattr(stage, "fit_student", lambda *_, **__: {})
+    stage.run(configure(tmp_path, videos, f"teacher={espnetv2}"))
+    words = ["data.coded=0.5", "data.codecs=[x264,jpeg]", "data.robust=true"]
+    stage.run(configure(tmp_path, videos, *words, f"teacher={espnetv2}"))
+    assert seen == [student_views.Coding(), student_views.Coding(0.5, ("x264", "jpeg"), True)]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["data.coded=1.5"], "data.coded is a share from 0 to 1, got 1.5"),
+        (["data.codecs=[gif]"], r"data.codecs are x264, jpeg or both, got \['gif'\]"),
+        (["data.codecs=[]"], "data.codecs are x264, jpeg or both"),
+        (["data.coded=0", "data.robust=true"], "data.robust=true is about coded pictures"),
+    ],
+)
+def test_coding_that_cannot_be_is_one_sentence(words, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        configure(tmp_path, tmp_path, *words)
+
+
 def test_a_teacher_of_another_kind_or_none_is_named(videos, tmp_path):
     torch.save(StudentSegmenter().state_dict(), tmp_path / "wrong.pth")
     with pytest.raises(CheckpointError, match=r"wrong\.pth"):
