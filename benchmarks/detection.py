@@ -32,7 +32,16 @@ _VAL = ["scenario=scenes", "data.split=val", "rate_factors=[1]"]
 SCENARIOS = {  # title, controllers, what else is set
     "scenes": (
         "Scenes",
-        ["abr2", "abr2_corrected", "boxes", "objects_every_frame", "objects", "objects_corrected", "objects_own", "learned"],
+        [
+            "abr2",
+            "abr2_corrected",
+            "boxes",
+            "objects_own_every_frame",
+            "objects_every_frame",
+            "objects",
+            "objects_corrected",
+            "learned",
+        ],
         [],
     ),
     "stream": ("Streams, one pass with a buffer", ["abr1_vbv", "objects_vbv"], []),
@@ -53,7 +62,7 @@ ROWS = {
     "objects_every_frame": "objects, looked for at every frame and full size",
     "objects": "**objects**",
     "objects_corrected": "objects, corrected",
-    "objects_own": "objects, the judge itself looks",
+    "objects_own_every_frame": "objects, the judge itself looks at every frame",
     "objects_vbv": "**objects**, live",
     "crf": "constant rate factor",
     "objects_crf": "**objects** on it",

@@ -124,6 +124,7 @@ def test_settings_end_where_a_stage_begins():
             importing.add(path.relative_to(ROOT / "dvcc").as_posix())
     trainings = {"surrogate/training.py", "control/training.py", "pretraining/flow.py", "pretraining/student.py"}
     evaluations = {f"evaluation/{stage}/run.py" for stage in ("benchmark", "control", "surrogate")}
+    evaluations |= {"evaluation/control/calibrate.py"}
     command_line = {"cli/stages.py", "cli/completion.py"}
     assert {path for path in importing if not path.startswith("config/")} == trainings | evaluations | command_line
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dvcc.errors import ConfigError
 
-WORDS = ("detector", "layout", "classes", "strength", "zones", "max_background_offset")
+WORDS = ("detector", "layout", "classes", "strength", "zones", "max_background_offset", "look_every")
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,12 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus)",
     )
     parser.add_argument("--layout", metavar="NAME", help="of --detector: that of its answers, where they fit several")
+    parser.add_argument(
+        "--look-every",
+        metavar="N",
+        type=int,
+        help="of objects: frames from one look to the next; 1 takes longer and saves more (default: 12, above 640x360 8)",
+    )
     parser.add_argument(
         "--classes",
         metavar="A,B",

@@ -13,7 +13,7 @@ from dvcc._packaged import require
 from dvcc.errors import ConfigError
 
 PROGRAMS = {
-    "train": "surrogate | control | student | flow: train one of them",
+    "train": "surrogate | control | student | flow: train one of them; calibrate: fit a control's strength to your videos",
     "evaluate": "control | surrogate | benchmark: measure on real encodes",
 }
 

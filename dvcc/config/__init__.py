@@ -7,6 +7,7 @@ from dvcc.config.evaluation import (
     RATES,
     BenchmarkConfig,
     BenchmarkData,
+    CalibrateConfig,
     EvaluateControlConfig,
     EvaluateSurrogateConfig,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "RATES",
     "BenchmarkConfig",
     "BenchmarkData",
+    "CalibrateConfig",
     "CodecConfig",
     "ControlConfig",
     "ControlModel",

@@ -39,6 +39,9 @@ GROUPS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("evaluate", "control"): {
         "codec": ("x264", "x265"), "data": _ANY, "resolution": _ANY, "scenario": _ANY, "task": _ANY,
     },
+    ("train", "calibrate"): {
+        "codec": ("x264", "x265"), "data": ("folder",), "resolution": _ANY, "scenario": _ANY, "task": _ANY,
+    },
     ("evaluate", "surrogate"): {"codec": ("x264",), "data": _TRAINED_ON, "resolution": _ANY, "scenario": _ANY, "task": _ANY},
     ("evaluate", "benchmark"): {"codec": _ANY, "data": _LABELLED, "preset": _ANY, "task": _ANY},
 }  # fmt: skip

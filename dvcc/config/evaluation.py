@@ -50,6 +50,28 @@ class EvaluateControlConfig(VideoRun):
 
 
 @dataclass
+class CalibrateConfig(VideoRun):
+    task: TaskConfig = field(default_factory=TaskConfig)
+    checkpoint: str | None = None  # a control.safetensors; None: the rule of objects, whose network that looks is task.model
+    strengths: list[float] = field(default_factory=lambda: [0.4, 0.7, 1.0, 1.4])  # multiples of its offsets that are tried
+    targets_bpp: list[float] | None = None  # bits per pixel; None: num_targets are found by a sweep
+    num_targets: int = 4  # how many of those, four or more
+    rate_factors: list[float] = field(default_factory=lambda: [0.97, 1.03])  # multiples of every target; figures are averaged
+    judged_every: int = 1  # of so many frames one is judged
+    workers: int | None = None  # processes; None: one per core
+    bootstrap: int = 200  # resamples for an interval
+
+    def __post_init__(self) -> None:
+        at_least(self, num_targets=4, bootstrap=0, seed=0, judged_every=1, workers=1)
+        for name, least in (("targets_bpp", 4), ("rate_factors", 1)):
+            values = getattr(self, name)
+            if values is not None and not (len(values) >= least and all(0 < value < math.inf for value in values)):
+                raise ConfigError(f"{name} are {least} positive numbers or more, for a curve, got {values}")
+        if not self.strengths or not all(0 < strength < 4 for strength in self.strengths):
+            raise ConfigError(f"strengths are multiples above 0 and below 4, got {self.strengths}")
+
+
+@dataclass
 class EvaluateSurrogateConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
     checkpoint: str = "runs/surrogate/surrogate.safetensors"  # file of the surrogate

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dvcc.config import (
     BenchmarkConfig,
+    CalibrateConfig,
     ControlConfig,
     EvaluateControlConfig,
     EvaluateSurrogateConfig,
@@ -29,7 +30,13 @@ from dvcc.errors import ConfigError
 from dvcc.networks.zoo import OWN
 
 COMMANDS: dict[str, dict[str, type]] = {
-    "train": {"surrogate": SurrogateConfig, "control": ControlConfig, "student": StudentConfig, "flow": FlowConfig},
+    "train": {
+        "surrogate": SurrogateConfig,
+        "control": ControlConfig,
+        "calibrate": CalibrateConfig,
+        "student": StudentConfig,
+        "flow": FlowConfig,
+    },
     "evaluate": {"control": EvaluateControlConfig, "surrogate": EvaluateSurrogateConfig, "benchmark": BenchmarkConfig},
 }
 
@@ -37,6 +44,7 @@ COMMANDS: dict[str, dict[str, type]] = {
 MODULES = {
     ("train", "surrogate"): "dvcc.surrogate.training",
     ("train", "control"): "dvcc.control.training",
+    ("train", "calibrate"): "dvcc.evaluation.control.calibrate",
     ("train", "student"): "dvcc.pretraining.student",
     ("train", "flow"): "dvcc.pretraining.flow",
     ("evaluate", "control"): "dvcc.evaluation.control.run",

@@ -102,7 +102,7 @@ class EncodePlan:
         if not isinstance(control, Objects):
             return offsets
         every = control.rule.every(self.picture.height, self.picture.width)
-        return f"{offsets}, by objects looked for in one frame in {every}"
+        return f"{offsets}, by objects looked for in {'every frame' if every == 1 else f'one frame in {every}'}"
 
     @property
     def _target(self) -> str:

@@ -20,7 +20,7 @@ from dvcc.rate_control.analysed import AnalysedControl, CodedTwice
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LearnedMap
-from dvcc.rate_control.objects import at_every_frame, load_objects
+from dvcc.rate_control.objects import at_every_frame, load_objects, looking_every
 
 if TYPE_CHECKING:
     from dvcc.surrogate import Surrogate
@@ -91,12 +91,12 @@ def _ladder(means: Means, *, search: bool) -> RateController:
     return (Search if search else LadderDescent)(_task(means), surrogate, cache, _obeying(means))
 
 
-def _own_objects(means: Means) -> RateController:
+def _own_objects(means: Means, *, every_frame: bool = False) -> RateController:
     from dvcc.rate_control.oracle import objects_of
     from dvcc.tasks import DetectionTask
 
-    task = _needed(means.task, DetectionTask, "objects_own is for task=detection, whose network looks")
-    return AverageBitrate(means.codec, control=objects_of(task))
+    objects = objects_of(_needed(means.task, DetectionTask, "objects_own is for task=detection, whose network looks"))
+    return AverageBitrate(means.codec, control=looking_every(objects, 1) if every_frame else objects)
 
 
 def _boxes(means: Means) -> RateController:
@@ -141,6 +141,7 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "objects_crf_capped": lambda means: ConstantRateFactor(means.codec, control=load_objects(), peak=_PEAK),
     "objects_every_frame": lambda means: AverageBitrate(means.codec, control=at_every_frame(load_objects())),
     "objects_own": _own_objects,
+    "objects_own_every_frame": lambda means: _own_objects(means, every_frame=True),
     "objects_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True, control=load_objects()),
     "descent": lambda means: _ladder(means, search=False),
     "search": lambda means: _ladder(means, search=True),

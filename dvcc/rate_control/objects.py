@@ -27,6 +27,7 @@ from dvcc.rate_control.zones import Zones, load_zones
 
 _MOST_STRENGTH = 40.0
 _LARGEST_SIDE = 2**14
+_SELDOM = 1000
 
 
 class Looks(Protocol):
@@ -54,6 +55,7 @@ def load_objects(
     layout: str | None = None,
     zones: str | Path | None = None,
     max_background_offset: int | None = None,
+    look_every: int | None = None,
 ) -> Objects:
     """Return the published rule with its detector, or with another one.
 
@@ -61,8 +63,8 @@ def load_objects(
     between the background and a sure object (None: the rule's), of which the background keeps its share; 0 changes nothing.
     detector: an ONNX file, or a name of `dvcc zoo` whose weights are one. layout: of its answers, where they fit several. zones:
     a PNG picture, see `load_zones`. max_background_offset: largest offset of the background in whole QPs, 0 to 40; a sure object
-    keeps its own. Raises `ConfigError` for an unknown name, zones that cannot be read or numbers out of range, `CheckpointError`
-    for a file that is no detector.
+    keeps its own. look_every: see `looking_every` (None: the rule's). Raises `ConfigError` for an unknown name,
+    zones that cannot be read or numbers out of range, `CheckpointError` for a file that is no detector.
     """
     painted = None if zones is None else load_zones(zones)
     rule = load_rule()
@@ -78,7 +80,8 @@ def load_objects(
         looking = load_detector(detector, options=NetworkOptions(layout=layout), threads=1)
         rule = rule_of(looking, rule)
     labels = None if classes is None else tuple(class_number(name, looking.num_classes) for name in classes)
-    return Objects(looking, rule, labels, painted)
+    objects = Objects(looking, rule, labels, painted)
+    return objects if look_every is None else looking_every(objects, look_every)
 
 
 def with_background(rule: Rule, most: int) -> Rule:
@@ -251,6 +254,13 @@ class ObjectStream:
             return sorted({*range(0, num_frames, self.every), num_frames - 1})
         steps = max(1, math.ceil(num_frames / self.every - 0.5))
         return [(step + 1) * num_frames // steps - 1 for step in range(steps)]
+
+
+def looking_every(objects: Objects, frames: int) -> Objects:
+    """Return the same rule with so many frames from one look to the next, 1 to 1000. Raises `ConfigError` for others."""
+    if not 1 <= frames <= _SELDOM:
+        raise ConfigError(f"frames from one look to the next go from 1 to {_SELDOM}, got {frames}")
+    return replace(objects, rule=replace(objects.rule, every_small=frames, every_large=frames))
 
 
 def at_every_frame(objects: Objects) -> Objects:

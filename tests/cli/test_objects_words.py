@@ -11,6 +11,7 @@ from PIL import Image
 from dvcc import CRF, X264
 from dvcc.cli import main
 from dvcc.media.clips import read_clip
+from dvcc.networks.detectors import Detector
 from tests.conftest import make_scene
 from tests.videos import write_video
 
@@ -77,6 +78,7 @@ def test_zones_of_another_shape_are_refused_before_anything_is_written(place, de
         (["--zones", "none.png"], "the zones none.png cannot be read"),
         (["--zones", "in.mp4"], "in.mp4 is no PNG picture"),
         (["--max-background-offset", "41"], "goes from 0 to 40 QPs, got 41"),
+        (["--look-every", "0"], "go from 1 to 1000, got 0"),
         (["--strength", "-3"], "0 to 40 QPs, got -3"),
         (["--classes", "persn"], "no class 'persn': did you mean person"),
         (["--detector", "none.onnx"], "none.onnx"),
@@ -131,12 +133,32 @@ def test_a_comparison_tells_psnr_inside_and_outside(place, detector, capsys):
         assert f"<td>{ours[name]:.2f}</td>" in page and f" {ours[name]:.2f} " in printed
     assert "PSNR outside<br>the objects" in page and "33 % of the pixels" in page
     assert "sees objects in the uncoded frame, and the zones that always count" in figures["facts"]["PSNR inside, outside"]
-    assert "but for --classes toaster --zones zones.png" in figures["facts"]["objects"]
+    assert "but for --classes toaster --zones zones.png" in figures["facts"]["rule of objects"]
 
 
 def test_another_network_looks_in_a_comparison(place, detector, capsys):
     words = ["--task", "detection", "--model", str(detector), "--detector", str(detector), "--classes", "2", "--seconds", "0.2"]
     assert main(["compare", "in.mp4", *RATE, *words, "--out", "out"]) == 0
     facts = json.loads((place / "out" / "compare.json").read_text())["facts"]
-    assert f"finer where {detector.name} sees objects" in facts["objects"] and "but for --classes 2" in facts["objects"]
+    assert f"finer where {detector.name} sees objects" in facts["rule of objects"] and "but for --classes 2" in facts["rule of objects"]
     assert f"where {detector.name} sees objects" in facts["PSNR inside, outside"]
+
+
+def test_the_detector_looks_as_often_as_is_asked(place, detector, capsys, monkeypatch):
+    """In every command that takes the words, and once for a frame."""
+    shown, detect = [], Detector.detect
+    monkeypatch.setattr(Detector, "detect", lambda self, rgb, **how: shown.append(rgb.shape) or detect(self, rgb, **how))
+    words = [*RATE, "--classes", "toaster", "--look-every", "1"]
+    assert main(["encode", "in.mp4", "out.mp4", *words]) == 0
+    assert "by objects looked for in every frame," in capsys.readouterr().err
+    assert len(shown) == 30
+    assert main(["export", "in.mp4", "--format", "nvenc", "--out", "out.bin", *words]) == 0
+    assert len(shown) == 60
+    assert main(["encode", "in.mp4", "live.mp4", "--live", *words]) == 0
+    assert len(shown) == 90 and set(shown) == {(64, 96, 3)}
+    compared = ["compare", "in.mp4", "--task", "detection", "--model", str(detector), "--seconds", "0.2", "--out", "out"]
+    assert main([*compared, *words]) == 0
+    assert "--classes toaster --look-every 1" in json.loads((place / "out" / "compare.json").read_text())["facts"]["rule of objects"]
+    capsys.readouterr()
+    assert main(["encode", "in.mp4", "out.mp4", *RATE, "--controller", "abr", "--look-every", "1"]) == 2
+    assert "error: --look-every is for --controller objects, and this is abr: leave it out" in capsys.readouterr().err

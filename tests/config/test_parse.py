@@ -83,7 +83,7 @@ def test_missing_values_and_stages_are_named():
     for program, stage in (("train", "surrogate"), ("train", "control"), ("evaluate", "surrogate")):
         with pytest.raises(ConfigError, match=r"needs a value for data\.root, e\.g\. data\.root=path/to/videos"):
             parse(program, [stage, "data=folder"])
-    with pytest.raises(ConfigError, match="surrogate, control, student"):
+    with pytest.raises(ConfigError, match="surrogate, control, calibrate, student"):
         parse("train", ["contrl"])
 
 

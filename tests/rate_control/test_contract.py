@@ -36,6 +36,7 @@ LIMITS |= {
     "objects_corrected": 4,
     "objects_every_frame": 2,
     "objects_own": 2,
+    "objects_own_every_frame": 2,
     "objects_vbv": 1,
     "descent": 3 + 2 * 2,
     "search": 3 + 2 * 6,
