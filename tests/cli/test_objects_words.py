@@ -140,7 +140,8 @@ def test_another_network_looks_in_a_comparison(place, detector, capsys):
     words = ["--task", "detection", "--model", str(detector), "--detector", str(detector), "--classes", "2", "--seconds", "0.2"]
     assert main(["compare", "in.mp4", *RATE, *words, "--out", "out"]) == 0
     facts = json.loads((place / "out" / "compare.json").read_text())["facts"]
-    assert f"finer where {detector.name} sees objects" in facts["rule of objects"] and "but for --classes 2" in facts["rule of objects"]
+    said = facts["rule of objects"]
+    assert f"finer where {detector.name} sees objects" in said and "but for --classes 2" in said
     assert f"where {detector.name} sees objects" in facts["PSNR inside, outside"]
 
 
@@ -158,7 +159,8 @@ def test_the_detector_looks_as_often_as_is_asked(place, detector, capsys, monkey
     assert len(shown) == 90 and set(shown) == {(64, 96, 3)}
     compared = ["compare", "in.mp4", "--task", "detection", "--model", str(detector), "--seconds", "0.2", "--out", "out"]
     assert main([*compared, *words]) == 0
-    assert "--classes toaster --look-every 1" in json.loads((place / "out" / "compare.json").read_text())["facts"]["rule of objects"]
+    facts = json.loads((place / "out" / "compare.json").read_text())["facts"]
+    assert "--classes toaster --look-every 1" in facts["rule of objects"]
     capsys.readouterr()
     assert main(["encode", "in.mp4", "out.mp4", *RATE, "--controller", "abr", "--look-every", "1"]) == 2
     assert "error: --look-every is for --controller objects, and this is abr: leave it out" in capsys.readouterr().err
