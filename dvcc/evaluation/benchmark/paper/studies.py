@@ -12,8 +12,10 @@ from dvcc.codecs.plain import PerspectiveX264
 from dvcc.media.protocols import PAPER, Protocol
 
 QUALITIES = (1, 3, 5, 10, 20, 30, 50, 60, 80, 90, 95, 99)
-QPS = (0, 10, 15, 20, 30, 40, 45, 51)
+_STREET_QUALITIES = (1, 3, 20, 30, 50, 60, 80, 90, 95, 99)
 _FEW_QUALITIES = (5, 20, 50, 80, 95)
+QPS = (10, 15, 20, 30, 40, 45, 51)
+_PAIR_QPS = (0, 15, 30, 40, 51)
 _FEW_QPS = (15, 25, 35, 45)
 _CLASSIFIERS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 _DETECTORS = ("nanodet_plus", "picodet", "deimv2", "fastestdet", "student")
@@ -65,14 +67,14 @@ _PICTURES = Material(
     "classification", "imagenet", "labelled/classification", "ImageNet pictures", 32, _rgb(PAPER["classification"])
 )
 _BOXES = Material("detection", "coco", "labelled/detection", "COCO pictures", 20, _rgb(PAPER["detection"]))
-_STREETS = Material("segmentation", "camvid", "labelled/segmentation/camvid_pictures", "CamVid pictures, 480x360", 8, blocks=True)
+_STREETS = Material("segmentation", "camvid", "labelled/segmentation/camvid_pictures", "CamVid pictures, 480x360", 6, blocks=True)
 _DRIVE = Material(
     "segmentation",
     "camvid_sequence",
     "labelled/segmentation/camvid_clip",
-    "clips of 8 frames of one CamVid drive, 480x360",
+    "clips of 4 frames of one CamVid drive, 480x360",
     3,
-    options={"frames": 8},
+    options={"frames": 4},
     blocks=True,
 )
 _PAIRS = Material("optical_flow", "middlebury", "labelled/flow", "Middlebury pairs", 3)
@@ -87,7 +89,7 @@ _CLIPS = Material(
     {"frames": 8, "stride": 3, **_TRAFFIC},
 )
 _FRAMES = Material(
-    "segmentation", "corpus", "corpus", "first frames of videos of traffic", 8, options={"frames": 1, "stride": 1, **_TRAFFIC}
+    "segmentation", "corpus", "corpus", "first frames of videos of traffic", 6, options={"frames": 1, "stride": 1, **_TRAFFIC}
 )
 
 _H264 = PerspectiveX264(pixel_format="yuv444p")
@@ -125,11 +127,11 @@ def _twice(material: Material, network: str) -> tuple[Study, ...]:
 STUDIES: tuple[Study, ...] = (
     _jpeg(_PICTURES, _CLASSIFIERS),
     _jpeg(_BOXES, _DETECTORS),
-    _jpeg(_STREETS, _SEGMENTERS),
-    Study("h264-flow-true", "Flow on H.264, pairs with true flow", _PAIRS, _FLOWS, _H264, "cqp", QPS),
+    _jpeg(_STREETS, _SEGMENTERS, _STREET_QUALITIES),
+    Study("h264-flow-true", "Flow on H.264, pairs with true flow", _PAIRS, _FLOWS, _H264, "cqp", _PAIR_QPS),
     Study("h264-segmentation", "Segmentation on H.264, the labelled drive", _DRIVE, _SEGMENTERS[:3], _H264, "cqp", QPS),
     Study("h264-flow", "Flow on H.264, clips of traffic", _CLIPS, _FLOWS, _H264, "cqp", (0, 10, 15, 25, 35, 45, 51)),
-    _jpeg(_PAIRS, _FLOWS, _FEW_QUALITIES),
+    _jpeg(_PAIRS, _FLOWS, _FEW_QUALITIES[:4]),
     *_twice(_FRAMES, "efficientvit_b0"),
     *_formats(_PICTURES, "efficientnet_lite0", 16),
     *_formats(_BOXES, "nanodet_plus", 12),
