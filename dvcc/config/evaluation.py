@@ -247,4 +247,4 @@ class BenchmarkConfig(Run):
 
 def _file_of(network: str) -> str:
     """Return the same for two paths of one file."""
-    return os.path.abspath(network) if network.endswith(".onnx") else network
+    return os.path.abspath(network) if network.lower().endswith(".onnx") else network

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -24,7 +25,7 @@ from dvcc.networks.loading import (
     torchvision_model,
     torchvision_names,
 )
-from dvcc.networks.onnx_file import OnnxFile, check_onnx, is_onnx
+from dvcc.networks.onnx_file import OnnxFile, check_onnx, is_onnx, shape_words
 from dvcc.networks.onnx_pictures import OnnxPictureNet
 from dvcc.networks.onnx_torch import OnnxModule
 from dvcc.networks.sources import from_hub
@@ -41,7 +42,7 @@ class ClassificationNet(nn.Module):
     """A network from RGB 0..1 (N, 3, H, W) to logits (N, num_classes).
 
     Pictures of another size are scaled to the network's own, whole, by its own interpolation: the crop of an input protocol comes
-    before coding. words: for a report.
+    before coding. words: for a report. output: which of the answers of `net` are logits.
     """
 
     def __init__(
@@ -54,15 +55,17 @@ class ClassificationNet(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         interpolation: str = "bilinear",
         words: str = "",
+        output: int = 0,
     ) -> None:
         super().__init__()
+        self._output = output
         self.net, self.num_classes, self._size = net, num_classes, list(size) if size else None
         self.normalise, self._interpolation, self.words = Normalise(mean, std), interpolation, words
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self._size and list(images.shape[-2:]) != self._size:
             images = F.interpolate(images, self._size, mode=self._interpolation, align_corners=False, antialias=True)
-        return as_list(self.net(self.normalise(images)))[0]
+        return as_list(self.net(self.normalise(images)))[self._output].flatten(1)
 
 
 def check_classification_net(model: str) -> None:
@@ -178,16 +181,28 @@ class OnnxClassifier(OnnxPictureNet):
         super().__init__(file, options=options)
         canvases = self.probe_canvases()
         answers = file.probe(canvases)
-        if answers[0].ndim != 2 or answers[0].shape[1] < 2:
+        output = _logits_of(answers)
+        if output is None:
             raise CheckpointError(
                 f"{self.what_it_gives(answers)}, but classification needs logits of at least 2 classes: [classes]"
             )
-        self.num_classes = answers[0].shape[1]
-        self.net = OnnxModule(file, canvases=canvases)
+        self.num_classes, self._output = answers[output][0].size, output
+        self.net = OnnxModule(file, canvases=canvases, read=lambda given, _: given[output])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (N, num_classes) of RGB 0..1 (N, 3, H, W)."""
-        return self.answers(images)[0]
+        return self.answers(images)[self._output].flatten(1)
+
+
+def _logits_of(answers: Sequence[np.ndarray]) -> int | None:
+    """Return which of the answers to two pictures are logits, None where there are none.
+
+    Logits are floats [2, K], or with sides of 1 beside K, as a last convolution gives them; maps of features are not.
+    """
+    for number, value in enumerate(answers):
+        if value.dtype.kind == "f" and value.shape[:1] == (2,) and 1 < max(value.shape[1:], default=0) == value[0].size:
+            return number
+    return None
 
 
 def own_classifier(net: nn.Module) -> ClassificationNet:
@@ -196,10 +211,13 @@ def own_classifier(net: nn.Module) -> ClassificationNet:
     Raises `ConfigError` for other answers.
     """
     net = prepared(net)
-    answers = asked(net, torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))[0]
-    if answers.ndim != 2 or len(answers) != 2 or answers.shape[1] < 2:
-        raise ConfigError(f"{type(net).__name__} gives {list(answers.shape[1:])} for a picture: give logits [classes]")
-    return ClassificationNet(net, num_classes=answers.shape[1], size=None)
+    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    answers = [value.detach().numpy() for value in asked(net, pictures)]
+    output = _logits_of(answers)
+    if output is None:
+        shapes = " and ".join(shape_words(value.shape[1:]) for value in answers)
+        raise ConfigError(f"{type(net).__name__} gives {shapes} for a picture: give logits [classes]")
+    return ClassificationNet(net, num_classes=answers[output][0].size, size=None, output=output)
 
 
 def _import_timm(extra: str) -> Any:

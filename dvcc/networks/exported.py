@@ -147,8 +147,17 @@ def _by_name(answer: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
 
 
 def prepared(net: nn.Module) -> nn.Module:
-    """Return a user's module as a fixed judge: in evaluation mode, its weights without gradients and in single precision."""
-    return net.eval().requires_grad_(False).float()
+    """Return a user's module as a fixed judge: in evaluation mode, its weights without gradients and in single precision.
+
+    Raises `CheckpointError` for a module that torch.export made, which has no modes.
+    """
+    try:
+        return net.eval().requires_grad_(False).float()
+    except NotImplementedError as error:
+        raise CheckpointError(
+            f"{type(net).__name__} cannot be set to evaluation mode ({first_line(error)}): give the module itself "
+            "instead of what torch.export made of it, or an ONNX file"
+        ) from error
 
 
 def asked(net: nn.Module, *pictures: torch.Tensor) -> list[torch.Tensor]:

@@ -31,7 +31,8 @@ class OnnxFile:
     Inputs beside it that say how a picture lies on the canvas are given that it fills it: `orig_target_sizes` of DETR's family,
     (width, height) in the order of the exports of RT-DETR, D-FINE and DEIM; DETR's `pixel_mask`; PaddleDetection's `im_shape`
     (height, width) and `scale_factor`. threads: of onnxruntime; None: all cores. outputs: numbers of the outputs that it answers
-    with, in order; all of them, unless a reader of the answers sets others.
+    with, in order; all of them, unless a reader of the answers sets others. lone: whether answers to one picture get the axis of
+    pictures that they lack; set by a reader of maps, whose first axis is never 1 by chance.
 
     Raises `CheckpointError` for a file that is missing, cannot be run, or has another input; `ConfigError` without onnxruntime.
     """
@@ -41,7 +42,7 @@ class OnnxFile:
         self.path = Path(path)
         self._session = _open(self.path, threads)
         inputs = self._session.get_inputs()
-        self.takes = [f"{value.name} {shape_words(_sides(value.shape))}" for value in inputs]
+        self.takes = [_words(value) for value in inputs]
         pictures = [value for value in inputs if len(value.shape) in (3, 4) and value.type in _TYPES]
         beside = [value for value in inputs if value not in pictures]
         if len(pictures) != 1 or not all(map(_says_size, beside)):
@@ -62,6 +63,7 @@ class OnnxFile:
         self.output_names = [value.name for value in self._session.get_outputs()]
         self.outputs = list(range(len(self.output_names)))
         self.one_by_one = self.batch == 1
+        self.lone = False
 
     def canvas(self, picture: tuple[int, int], options: NetworkOptions, *, multiple: int) -> tuple[int, int]:
         """Height and width of what it sees of a picture (height, width). Raises `ConfigError` for a size that it has not."""
@@ -141,7 +143,8 @@ class OnnxFile:
             ) from error
         named = zip((self.output_names[i] for i in self.outputs), answers, strict=True)
         cut = cut and self.batch > 1
-        return [self._checked(name, np.asarray(value)[:count] if cut else np.asarray(value)) for name, value in named]
+        arrays = [self._checked(name, np.asarray(value)[:count] if cut else np.asarray(value)) for name, value in named]
+        return [value[None] if self.lone and value.shape[:1] != (1,) else value for value in arrays]
 
     def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
         if value.dtype.kind != "f":
@@ -157,8 +160,14 @@ class OnnxFile:
     def _refused(self) -> CheckpointError:
         return CheckpointError(
             f"{self.path} takes {' and '.join(self.takes) or 'nothing'}: "
-            "export it with one input of pictures, [1 or N, 3, H, W] or [1 or N, H, W, 3]"
+            "export it with one input of pictures, float or uint8 [1 or N, 3, H, W] or [1 or N, H, W, 3]"
         )
+
+
+def _words(value: Any) -> str:
+    """Return an input's name and shape, and its type where pictures cannot have it."""
+    words = f"{value.name} {shape_words(_sides(value.shape))}"
+    return words if value.type in _TYPES else f"{words} of {value.type.removeprefix('tensor(').removesuffix(')')}"
 
 
 def _says_size(value: Any) -> bool:
@@ -202,7 +211,7 @@ def check_onnx(path: str | Path) -> None:
 
 def is_onnx(model: str) -> bool:
     """Whether the name of a model is the path of an ONNX file."""
-    return model.endswith(".onnx")
+    return model.lower().endswith(".onnx")
 
 
 def probe_pictures(size: tuple[int, int]) -> np.ndarray:

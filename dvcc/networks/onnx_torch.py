@@ -27,7 +27,7 @@ class TorchNet(nn.Module):
         self.net = _convert(file)
         self._input_names, self._beside = file.input_names, file.beside
         self._one_by_one, self._channels_last = file.one_by_one, file.channels_last
-        self._batch, self._without_batch, self._outputs = file.batch, file.without_batch, file.outputs
+        self._batch, self._without_batch, self._outputs, self._lone = file.batch, file.without_batch, file.outputs, file.lone
 
     def forward(self, canvases: torch.Tensor) -> list[torch.Tensor]:
         if not self._one_by_one and self._batch <= 1:
@@ -45,7 +45,8 @@ class TorchNet(nn.Module):
         shown = pictures[0] if self._without_batch else pictures
         answers = self.net(*(given.get(name, shown) for name in self._input_names))
         every = list(answers) if isinstance(answers, (tuple, list)) else [answers]
-        return [every[i] for i in self._outputs]
+        wanted = [every[i] for i in self._outputs]
+        return [value[None] if self._lone and value.shape[:1] != (1,) else value for value in wanted]
 
 
 def _convert(file: OnnxFile) -> nn.Module:

@@ -119,6 +119,7 @@ def onnx_segmenter(file: OnnxFile, *, options: NetworkOptions) -> SegmentationNe
     feed = file.feed(FEED).changed(options)
     canvas = file.canvas(PROBE, options, multiple=1)
     canvases = feed.place(probe_pictures(canvas), canvas, feed.placement(canvas, canvas), np)
+    file.lone = file.one_by_one
     form = form_of(file.probe(canvases), canvas, options, what=str(file.path))
     net = OnnxModule(file, canvases=canvases, read=lambda answers, _: answers[form.output])
     return SegmentationNet(net, num_classes=form.num_classes, form=form, feed=feed, options=options, fixed=file.fixed)
@@ -162,7 +163,7 @@ def form_of(answers: list[np.ndarray], canvas: tuple[int, int], options: Network
     single: list[Form] = []
     for output, value in enumerate(answers):
         if (whole := _labels(value)) is not None and _like(whole.shape[1:], canvas):
-            classes = options.classes or _MOST_LABELS
+            classes = options.classes or (2 if value.dtype.kind == "b" else _MOST_LABELS)
             if int(whole.max()) >= classes:
                 raise ConfigError(f"{words}, with labels up to {int(whole.max())}: set task.classes to how many there are")
             labels.append(Form(output, "labels", None, classes))
@@ -201,7 +202,7 @@ def _labels(value: np.ndarray) -> np.ndarray | None:
         value = value[:, 0] if value.shape[1] == 1 else value[..., 0]
     if value.ndim != 3:
         return None
-    if value.dtype.kind in "iu":
+    if value.dtype.kind in "biu":
         return value
     # One channel of a network with a sigmoid has no whole numbers beyond 0 and 1.
     return value if value.max() >= 2 and value.min() >= 0 and bool((value == np.rint(value)).all()) else None

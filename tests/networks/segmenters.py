@@ -8,6 +8,8 @@ import numpy as np
 
 CLASSES = 3
 
+_TYPES = {"argmax": "int64", "lone_labels": "int64", "one_mask": "bool"}
+
 _TAILS = {
     "logits": "out = Identity(map)",
     "softmax": "out = Softmax<axis = 1>(map)",
@@ -15,6 +17,9 @@ _TAILS = {
     "argmax": "out = ArgMax<axis = 1, keepdims = 1>(map)",
     "nan": "out = Log(map)",
     "one": "out = Sub(red, green)",
+    "one_mask": "out = Greater(red, green)",
+    "lone": "out = Squeeze(map, first)",
+    "lone_labels": "labels = ArgMax<axis = 1, keepdims = 0>(map)   out = Squeeze(labels, first)",
     "one_sigmoid": "logit = Sub(red, green)   out = Sigmoid(logit)",
     "leaky": "out = LeakyRelu<alpha = ALPHA>(map)",
     "asymmetric": """out = Resize<mode = "linear", coordinate_transformation_mode = "asymmetric">(map, none, scales)""",
@@ -40,9 +45,8 @@ def write_segmenter(
 
     sides = f"{size[0]}, {size[1]}" if size else "H, W"
     kind = "float16" if half else "float"
-    output = "int64 out" if form == "argmax" else f"{kind} out"
     text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
-segmenter ({kind}[{batch}, 3, {sides}] picture) => ({output})
+segmenter ({kind}[{batch}, 3, {sides}] picture) => ({_TYPES.get(form, kind)} out)
 {{
   map = Conv<strides = [{stride}, {stride}]>(picture, weight)
   {_TAILS[form].replace("ALPHA", str(alpha))}
@@ -57,6 +61,8 @@ segmenter ({kind}[{batch}, 3, {sides}] picture) => ({output})
     values["scales"] = np.array([1, 1, 2, 2], np.float32)
     if form.startswith("one"):
         model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 1]), "parts"))
+    if form.startswith("lone"):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
     used = {name for node in model.graph.node for name in node.input}
     for name, value in values.items():
         if name in used:

@@ -18,6 +18,7 @@ from dvcc.tasks import (
     build_task,
     check_model,
 )
+from dvcc.tasks.judging import predict_frames
 
 MODULE = """
 from torch import nn
@@ -185,6 +186,34 @@ def test_a_module_that_fails_is_one_sentence(tail, sentence):
         assert "\n" not in str(error.value)
     with pytest.raises(CheckpointError, match=r"Own, given pictures \(.*\) and \(.*\), fails"):
         OpticalFlowTask(net=Own(tail))
+
+
+def test_a_classifier_may_answer_features_beside_logits_of_one_cell():
+    task = ClassificationTask(net=Own(lambda map: (map, map.mean((2, 3), keepdim=True))))
+    frames = torch.rand(2, 3, 32, 48)
+    assert task.predict(frames).shape == (2, 4) and task.net.num_classes == 4
+
+
+@pytest.mark.slow
+def test_what_torch_export_made_of_a_module_is_refused():
+    exported = torch.export.export(Own(nn.Identity()).eval(), (torch.rand(2, 3, 64, 128),)).module()
+    with pytest.raises(CheckpointError, match="cannot be set to evaluation mode .*give the module itself"):
+        SegmentationTask(net=exported)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_answers_that_are_no_numbers_are_refused_for_every_task(value):
+    class Flow(Own):
+        def forward(self, first, second):
+            return first[:, :2] * 0 + float(value)
+
+    grid, logits = Own(lambda map: map * 0 + float(value)), Own(lambda map: map.mean((2, 3)) * 0 + float(value))
+    tasks = SegmentationTask(net=grid), EmbeddingTask(net=grid), ClassificationTask(net=logits), OpticalFlowTask(net=Flow(None))
+    for task in tasks:
+        with pytest.raises(CheckpointError, match=r" answers (NaN|infinity), so it cannot be measured or trained for"):
+            predict_frames(task, torch.zeros(2, 3, 32, 48, dtype=torch.uint8))
+    with pytest.raises(CheckpointError, match="Own answers NaN or infinity"):
+        DetectionTask(net=grid)
 
 
 def test_a_module_without_a_gradient_is_measured_and_not_trained_for():

@@ -87,6 +87,25 @@ def test_classification_normalises(tmp_path):
     assert net.num_classes == CLASSES and images.grad is not None
 
 
+@pytest.mark.parametrize("axes", [(2, 3), (1, 2)], ids=["classes first", "classes last"])
+def test_logits_with_sides_of_one_are_found_beside_features(axes, tmp_path):
+    """As of a network whose last layer is a convolution, exported with its features."""
+    import onnx
+
+    weight = write(tmp_path / "net.onnx", pooled=True)
+    model = onnx.load(tmp_path / "net.onnx")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(axes), "axes"))
+    model.graph.node.append(onnx.helper.make_node("Unsqueeze", ["logits", "axes"], ["wide"]))
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in ("map", "wide"))
+    onnx.save(model, tmp_path / "net.onnx")
+    net = load_classification_net(str(tmp_path / "net.onnx"))
+    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+    torch.testing.assert_close(net(images), Normalise()(images).mean((2, 3)) @ weight.T, rtol=1e-4, atol=1e-4)
+    net(images).sum().backward()
+    assert net.num_classes == CLASSES and images.grad is not None
+
+
 def test_a_file_that_does_not_fit_the_task_says_what_it_gives_and_what_is_needed(tmp_path):
     write(tmp_path / "pooled.onnx", pooled=True)
     write(tmp_path / "map.onnx", pooled=False)
@@ -125,6 +144,13 @@ def test_what_cannot_be_run_ends_in_a_sentence(tmp_path):
     write(tmp_path / "net.onnx", pooled=False)
     with pytest.raises(ConfigError, match=r"net\.onnx takes pictures of 16x16 alone: leave task\.size out"):
         load_segmentation_net(str(tmp_path / "net.onnx"), options=NetworkOptions(size=(32, 32)))
+    import onnx
+
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+net (int32[n, H, W, 3] picture) => (int32 out) { out = Identity(picture) }""")
+    onnx.save(model, tmp_path / "whole.onnx")
+    with pytest.raises(CheckpointError, match=r"whole\.onnx takes picture \[\?, \?, \?, 3\] of int32: .* float or uint8 \["):
+        load_segmentation_net(str(tmp_path / "whole.onnx"))
     (tmp_path / "text.onnx").write_bytes(b"weights")
     with pytest.raises(CheckpointError, match=r"text\.onnx is no ONNX model that onnxruntime .* can read"):
         load_segmentation_net(str(tmp_path / "text.onnx"))

@@ -60,6 +60,28 @@ def test_one_channel_is_a_class_against_the_rest(form, tmp_path):
     assert images.grad.abs().sum() > 0
 
 
+def test_a_mask_of_true_and_false_is_two_labels(tmp_path):
+    path = write_segmenter(tmp_path / "net.onnx", "one_mask")
+    task = SegmentationTask(model=str(path))
+    labels = task.labels(task.predict(FRAMES))
+    assert task.net.num_classes == 2 and torch.equal(labels, upscaled(by_onnxruntime(path), "nearest")[:, 0].long())
+    with pytest.raises(ConfigError, match=r"answers labels \(arg-max\)"):
+        task.check_trainable()
+
+
+@pytest.mark.parametrize("form", ["lone", "lone_labels"])
+def test_answers_without_an_axis_of_pictures_are_given_one(form, tmp_path):
+    """As of a file for one picture whose answer was squeezed."""
+    path = write_segmenter(tmp_path / "lone.ONNX", form, size=(64, 96), batch=1)
+    same = write_segmenter(tmp_path / "net.onnx", "argmax" if form == "lone_labels" else "logits", size=(64, 96), batch=1)
+    lone, usual = (SegmentationTask(model=str(file)) for file in (path, same))
+    assert torch.equal(lone.predict(FRAMES), usual.predict(FRAMES))
+    if form == "lone":
+        images = FRAMES.clone().requires_grad_()
+        lone.predict(images).square().mean().backward()
+        assert images.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("half, opset", [(True, 17), (False, 22), (False, 11)])
 def test_any_opset_and_half_precision_are_measured(half, opset, tmp_path):
     path = write_segmenter(tmp_path / "net.onnx", half=half, opset=opset)
