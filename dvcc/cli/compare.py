@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from dvcc._files import check_writable, replaced, write_atomic
+from dvcc._memory import return_free_blocks, return_large_blocks
 from dvcc._packaged import require
 from dvcc._words import counted
 from dvcc.cli import objects
@@ -35,6 +36,7 @@ TARGETS = (0.6, 0.8, 1.0, 1.6)
 _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segmentation")
 _WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
 _FRAMES, _NUM_SHOWN = 250, 6
+_LARGE_BLOCK, _KEPT = 2**22, 2**24  # bytes: a picture of 1080p has 6 million, and what is smaller is soon taken again
 _NAMES = {"objects": "rule of objects", "learned": "learned control"}
 
 
@@ -85,6 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     require("torch", "kornia", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
+    return_large_blocks(least=_LARGE_BLOCK, kept=_KEPT)  # before anything large is imported or decoded
     chosen = _controller(arguments)
     checkpoint = None
     if chosen == "learned":
@@ -142,6 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
         for m in measured:
             if m.target_kbps == arguments.target_kbps:
                 write_atomic(out / f"{m.controller}.mp4", m.path.read_bytes())
+    return_free_blocks()  # of the decoders
     # matplotlib and scipy: no memory of theirs is held beside that of the network.
     from dvcc.evaluation.compare.page import Comparison, render
     from dvcc.evaluation.compare.verdict import compare, headline, remarks

@@ -96,8 +96,10 @@ def check_finite(task: Task, prediction: torch.Tensor) -> torch.Tensor:
 
     Raises `CheckpointError` for NaN or infinity in it: nothing that such a network says can be measured.
     """
-    if not bool(torch.isfinite(prediction).all()):
-        what = "NaN" if bool(prediction.isnan().any()) else "infinity"
+    # No copy is made: logits of 1080p take 166 MB.
+    ends = [float(end) for end in prediction.detach().aminmax()] if prediction.numel() else []
+    if not all(map(math.isfinite, ends)):
+        what = "NaN" if any(map(math.isnan, ends)) else "infinity"
         model = getattr(task, "model", type(task).__name__)
         raise CheckpointError(f"{model} answers {what}, so it cannot be measured or trained for: check its weights and its input")
     return prediction
