@@ -4,7 +4,7 @@
 
 The video is looped to so many seconds (60) at three sizes. Both sides code the same frames at the same preset, GOP, bitrate and
 number of frame threads, one after the other in every round, so that a busy moment hits both; processor time counts, user and
-system. The
+system. Python keeps the modules that it compiles in a first start, which is not counted: pip compiles what it installs. The
 ffmpeg program is the one inside imageio-ffmpeg.
 """
 
@@ -61,6 +61,7 @@ sys.exit(status)
 def main(video: str, seconds: float = 60, rounds: float = 3) -> None:
     """Measure and print a table."""
     with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         print(markdown_table(HEAD, [measured(video, size, seconds, int(rounds), Path(folder)) for size in SIZES]))
 
 
@@ -71,7 +72,7 @@ def measured(video: str, size: tuple[int, int], seconds: float, rounds: int, fol
     gop, threads = str(units.gop_of_a_second(looked)), str(max(1, 3 * (os.cpu_count() or 1) // 2))
     coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps}k", "-g", gop]
     coded += ["-threads", threads, "-passlogfile", folder / "log", "-an"]
-    words = ["encode", source, folder / "ours.mp4", "--target-kbps", kbps, "--threads", threads]
+    words: list[object] = ["encode", source, folder / "ours.mp4", "--target-kbps", kbps, "--threads", threads]
     words += ["--task", "detection", "--controller", "learned"]
     jobs: dict[str, list[list[object]]] = {
         "ffmpeg": [[*coded, "-pass", 1, "-f", "null", os.devnull], [*coded, "-pass", 2, folder / "theirs.mp4"]],
@@ -79,17 +80,23 @@ def measured(video: str, size: tuple[int, int], seconds: float, rounds: int, fol
         "control": [[sys.executable, "-m", "dvcc.cli", *words]],
     }
     memory, spent, starts = dict.fromkeys(jobs, 0.0), {name: list[float]() for name in jobs}, list[float]()
+    start(words)
     for _ in range(rounds):
         for name, commands in jobs.items():
             peaks, processors = zip(*map(run, commands), strict=True)
             memory[name] = max(memory[name], *peaks)
             spent[name].append(sum(processors))
-        done = subprocess.run([sys.executable, "-c", START, *map(str, words)], capture_output=True, text=True, check=True)
-        starts.append(float(done.stdout))
+        starts.append(start(words))
     ratios = [statistics.median(b / a for a, b in zip(spent["ffmpeg"], spent[name], strict=True)) for name in ("zero", "control")]
     figures = [f"{statistics.median(values):.1f}" for values in spent.values()] + [f"{ratio:.2f}" for ratio in ratios]
     peaks_of_both = f"{memory['ffmpeg']:.0f}", f"{max(memory['zero'], memory['control']):.0f}"
     return [f"{size[1]}x{size[0]}", *figures, *peaks_of_both, f"{statistics.median(starts):.2f}"]
+
+
+def start(words: list[object]) -> float:
+    """Seconds of processor until the encoder is given the first frame."""
+    done = subprocess.run([sys.executable, "-c", START, *map(str, words)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def scaled(video: str, size: tuple[int, int], seconds: float, folder: Path) -> tuple[Path, float]:

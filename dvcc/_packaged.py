@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import importlib.util
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ from dvcc.errors import MissingExtraError
 
 def packaged_folder(name: Literal["configs", "checkpoints"]) -> Path:
     """Return the folder `name` of the repository: inside the package where a wheel installed it, beside it in a checkout."""
-    package = Path(str(importlib.resources.files("dvcc")))
+    package = Path(__file__).parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
 

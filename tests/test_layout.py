@@ -111,9 +111,10 @@ def test_measuring_imports_nothing_of_training(stage):
     assert "torch" in roots and not roots & {"lightning", "torchvision", "torchmetrics", "kornia"}
 
 
-def test_a_process_that_only_encodes_imports_no_torch():
-    roots = loaded_with("dvcc.evaluation.compare.encoding")
-    assert "onnxruntime" in roots and "torch" not in roots
+@pytest.mark.parametrize("module", ["evaluation.compare.encoding", "cli.encode", "encoding.file"])
+def test_a_process_that_only_encodes_imports_no_torch_and_onnxruntime_for_a_network_alone(module):
+    roots = loaded_with(f"dvcc.{module}")
+    assert "av" in roots and not roots & {"torch", "onnxruntime"}
 
 
 def test_settings_end_where_a_stage_begins():
