@@ -6,20 +6,32 @@
 # make wheel-check   only the test that installs the wheel into an environment of its own, without torch
 # make lock   renew requirements.lock from pyproject.toml (needs uv)
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := resolution=demo
+
+# one line that moves on while pip works
+INSTALLING = awk -v all="$$(grep -c '^[a-z].*==' requirements.lock)" ' \
+	/^Collecting|already satisfied/ { printf "\r\033[Kfetching package %d of about %d: %s", ++n, all, $$2; fflush() } \
+	/^Installing collected/ { printf "\r\033[K%d packages fetched, now unpacking them: two minutes or so", n; fflush() } \
+	END { printf "\r\033[K" }'
 
 .PHONY: demo test test-slow wheel-check lint docs lock clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit("dvcc needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "installing into $(VENV), once: about 6 GB, four minutes where the network is fast"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock | $(INSTALLING)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# Small pictures keep no more than four threads busy. Threads that wait by spinning take a core from what else runs.
+demo: export OMP_NUM_THREADS := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+demo: export OMP_WAIT_POLICY := PASSIVE
 demo: $(VENV)/.installed
 	$(BIN)/dvcc compare examples/street.mp4 --target-kbps 60 --task detection --model nanodet_plus --out runs/demo/compare
 	rm -f runs/demo/evaluation/index.html # of an earlier demo

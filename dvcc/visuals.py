@@ -85,6 +85,11 @@ Point = tuple[float, float | None, tuple[float, float] | None]
 """A point of a curve: x, y, and the interval of y; what is None is left out."""
 
 
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a7a7a")
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X")
+"""Of curves in turn: colours that colour-blind readers can tell apart (Okabe and Ito's), and a marker each for print."""
+
+
 def curves(
     series: Mapping[str, Sequence[Point]],
     path: str | Path,
@@ -96,9 +101,9 @@ def curves(
 ) -> None:
     """Metric over rate or level, one line per name with a band of its intervals; the baseline `abr2` in black. log: of x."""
     figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for name, points in series.items():
+    for number, (name, points) in enumerate(series.items()):
         style: dict[str, Any] = {"color": "black", "linewidth": 2.2} if name == "abr2" else {}
-        _curve(axis, name, points, **style)
+        _curve(axis, name, points, **(_style(number) | style))
     if log and any(y is not None for points in series.values() for _, y, _ in points):  # no axis without a point has a logarithm
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
@@ -121,8 +126,8 @@ def panels(figures: Mapping[str, Mapping[str, Sequence[Point]]], path: str | Pat
     for axis in list(axes.flat)[len(figures) :]:
         axis.axis("off")
     for axis, (name, series) in zip(axes.flat, figures.items(), strict=False):
-        for label, points in series.items():
-            _curve(axis, label, points)
+        for number, (label, points) in enumerate(series.items()):
+            _curve(axis, label, points, **_style(number))
         axis.set_title(name, fontsize=9)
         axis.set_xlabel(x_label)
         axis.grid(alpha=0.3)
@@ -132,10 +137,14 @@ def panels(figures: Mapping[str, Mapping[str, Sequence[Point]]], path: str | Pat
     save_figure(figure, path)
 
 
+def _style(number: int) -> dict[str, Any]:
+    return {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
+
+
 def _curve(axis: plt.Axes, label: str, points: Sequence[Point], **style: Any) -> None:
     """Draw a line through the known points, and a band of their intervals."""
     finite = [(x, y) for x, y, _ in points if y is not None]
-    (line,) = axis.plot([x for x, _ in finite], [y for _, y in finite], marker="o", markersize=4, label=label, **style)
+    (line,) = axis.plot([x for x, _ in finite], [y for _, y in finite], markersize=4, label=label, **style)
     bands = np.array([(x, *interval) for x, _, interval in points if interval is not None]).reshape(-1, 3)
     axis.fill_between(bands[:, 0], bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, linewidth=0)
 

@@ -148,6 +148,10 @@ def test_make_demo_runs_the_three_commands_of_the_pages():
     shown = [" ".join(line[:3]) for line in shell_lines("python ")]
     for command in ("train.py surrogate", "train.py control", "evaluate.py control"):
         assert command in makefile and f"python {command}" in shown
+    recipe = makefile.split("\ndemo: $(VENV)/.installed\n")[1].split("\n\n")[0].splitlines()
+    assert "dvcc compare" in recipe[0]  # the win comes first
+    assert recipe[-1].endswith("examples/demo_page.py")  # and the page to open last
+    assert "demo: export OMP_NUM_THREADS" in makefile
 
 
 @pytest.mark.skipif(importlib.util.find_spec("latex2mathml") is None, reason="needs the extra docs")

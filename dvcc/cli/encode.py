@@ -95,6 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     controller = _controller(arguments)
     checkpoint = control_path(arguments.task, arguments.checkpoint) if controller == "learned" else None
+    targets.check(arguments, controller)
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
     for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):
         if value is not None and not 1 <= value <= most:
@@ -130,7 +131,6 @@ def _controller(arguments: argparse.Namespace) -> str:
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
     objects.check(arguments, chosen)
-    targets.check(arguments, chosen)
     return str(chosen)
 
 

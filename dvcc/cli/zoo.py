@@ -1,4 +1,4 @@
-"""`dvcc zoo`: the networks that can be judged, and whose weights are on this machine."""
+"""`dvcc zoo`: the networks that can judge, and whether their weights are on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the words of `dvcc zoo`."""
-    parser = commands.add_parser("zoo", help="the networks that can be judged, and whose weights are on this machine")
+    parser = commands.add_parser("zoo", help="the networks that can judge, and whether their weights are on this machine")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

@@ -61,8 +61,10 @@ def parse(program: str, words: Sequence[str]) -> tuple[str, Any]:
     """
     stages = COMMANDS[program]
     if not words or words[0] not in stages:
+        near = _nearest(words[0], list(stages)) if words else []
+        meant = f": did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"dvcc {program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}"
+            f"dvcc {program} needs a stage first, one of {', '.join(stages)}; got {repr(words[0]) if words else 'nothing'}{meant}"
         )
     stage, schema = words[0], stages[words[0]]
     groups: list[str] = []
@@ -160,10 +162,17 @@ def _explain(key: str, value: str, schema: type, command: str) -> str:
     inside = [name for name in defaults if name.startswith(f"{key}.")]
     if inside:
         return f"{key} is a group of keys ({', '.join(inside)}): set one of them, as in {inside[0]}=VALUE"
-    near = difflib.get_close_matches(key, list(defaults), n=3, cutoff=0.6)
+    near = _nearest(key, list(defaults))
     return f"{command} has no key {key!r}: " + (
-        f"did you mean {' or '.join(near)}" if near else f"the keys are {', '.join(defaults)}"
+        f"did you mean {' or '.join(near)}?" if near else f"the keys are {', '.join(defaults)}"
     )
+
+
+def _nearest(word: str, known: list[str]) -> list[str]:
+    """Return the known words that are nearest: up to three that are about as near as the best."""
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    likeness = [difflib.SequenceMatcher(None, name, word).ratio() for name in near]
+    return [name for name, ratio in zip(near, likeness, strict=True) if ratio > likeness[0] - 0.05]
 
 
 _KINDS = {

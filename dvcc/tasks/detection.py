@@ -30,7 +30,7 @@ _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the
 _DOUBT = 0.4  # a box below this score does no harm as a false alarm
 _FALSE_ALARM = 0.5  # what a false alarm of score 1 costs, in lost objects
 _MOST_OBJECTS = 40.0  # of a clip that count in a mean over clips
-_RED = (255, 0, 0)  # of the boxes in pictures
+_ORANGE, _BLACK = (255, 165, 0), (0, 0, 0)  # of the boxes in pictures: seen on light and dark, and by colour-blind readers
 _GRID = 88  # rows and columns of the degradation: finer than macroblocks up to 1408 pixels, and four times FastestDet's 22
 
 
@@ -171,8 +171,11 @@ class DetectionTask(Task):
         pen = ImageDraw.Draw(image)
         for corners, label, score in zip(*(part.tolist() for part in boxes), strict=True):
             left, top, right, bottom = (share * side for share, side in zip(corners, image.size * 2, strict=True))
-            pen.rectangle((left, top, right, bottom), outline=_RED, width=2)
-            pen.text((left + 4, top + 2), f"{_name_of(label)} {score:.2f}", fill=_RED)
+            pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_BLACK, width=4)
+            pen.rectangle((left, top, right, bottom), outline=_ORANGE, width=2)
+            place, words = (left + 4, top + 3), f"{_name_of(label)} {score:.2f}"
+            pen.rectangle(pen.textbbox(place, words), fill=_BLACK)
+            pen.text(place, words, fill=_ORANGE)
         return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w")
 
 

@@ -75,6 +75,7 @@ def test_an_empty_scene_is_the_encoders_own_to_the_byte(tmp_path, capsys):
         (["--crf", "23", "--max-kbps", "0", "--controller", "abr"], "--max-kbps must be positive, got 0"),
         (["--crf", "23", "--max-kbps", "1e9", "--controller", "abr"], "out of reach"),
         (["--target-kbps", "90", "--max-kbps", "100", "--controller", "abr"], "--max-kbps is for --crf"),
+        (["--crf", "23"], "say either --task TASK (detection, segmentation)"),
         (["--crf", "23", "--checkpoint", "control.onnx"], "a trained control is told a bitrate"),
         (["--crf", "23", "--controller", "objects", "--live"], "--crf is for files: a stream has a channel"),
     ],

@@ -33,7 +33,8 @@ def test_a_dict_needs_no_space_after_its_colons():
 
 
 WRONG = {
-    "data.sise=[1,2]": "did you mean data.size",
+    "data.sise=[1,2]": "did you mean data.size?",
+    "trainer.max_stps=3": "did you mean trainer.max_steps?",  # and not whatever else begins with trainer.
     "nonsense=1": "the keys are",
     "data.frames=x": "data.frames takes a whole number, got x",
     "data.rungs=5": "data.rungs takes a list in brackets, of which each is a whole number, got 5",
@@ -83,7 +84,7 @@ def test_missing_values_and_stages_are_named():
     for program, stage in (("train", "surrogate"), ("train", "control"), ("evaluate", "surrogate")):
         with pytest.raises(ConfigError, match=r"needs a value for data\.root, e\.g\. data\.root=path/to/videos"):
             parse(program, [stage, "data=folder"])
-    with pytest.raises(ConfigError, match="surrogate, control, calibrate, student"):
+    with pytest.raises(ConfigError, match=r"surrogate, control, calibrate, student.* got .contrl.: did you mean control\?"):
         parse("train", ["contrl"])
 
 
