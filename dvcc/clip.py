@@ -63,17 +63,17 @@ class Clip:
     @property
     def num_frames(self) -> int:
         """Return the number of frames, T."""
-        return self.y.shape[0]
+        return int(self.y.shape[0])
 
     @property
     def height(self) -> int:
         """Return the number of luma rows, H."""
-        return self.y.shape[1]
+        return int(self.y.shape[1])
 
     @property
     def width(self) -> int:
         """Return the number of luma columns, W."""
-        return self.y.shape[2]
+        return int(self.y.shape[2])
 
     def __repr__(self) -> str:
         return f"Clip(frames={self.num_frames}, size={self.height}x{self.width}, fps={float(self.fps):g}, {self.matrix})"
@@ -263,7 +263,7 @@ def convert_frames(
 
     Raises `VideoError` for no frame and for frames of different sizes.
     """
-    planes: tuple[list, list, list] = ([], [], [])
+    planes: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
     matrix, full_range = rgb_matrix, False
     for frame in frames:
         degrees, mirrored = orientation(frame)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import av.logging
@@ -86,7 +86,7 @@ class StreamEncoder:
         self._borrowed = ExitStack()
         self._canvas = self._borrowed.enter_context(borrow_canvas(picture.height, picture.width)) if mapped else None
 
-    def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet]:
+    def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet[Any]]:
         """Packets that are ready, in coding order, after a frame of 4:2:0 planes at `pts`, in units of the time base.
 
         values: int (h, w), offsets or QPs; of a mapped encoder.
@@ -112,7 +112,7 @@ class StreamEncoder:
             self._context.bit_rate = round(1000 * kbps)
         return self.codec.retargets
 
-    def flush(self) -> Iterator[av.Packet]:
+    def flush(self) -> Iterator[av.Packet[Any]]:
         """Yield the packets that are left."""
         for packet in self._packets(None):
             if self._num_frames < self.codec.least_timed:
@@ -124,7 +124,7 @@ class StreamEncoder:
         """Leave what is not coded yet."""
         self._borrowed.close()
 
-    def _packets(self, frame: av.VideoFrame | None) -> Iterator[av.Packet]:
+    def _packets(self, frame: av.VideoFrame | None) -> Iterator[av.Packet[Any]]:
         with self._explained():
             packets = self._context.encode(frame)
         for packet in packets:
@@ -135,7 +135,7 @@ class StreamEncoder:
                     packet = without_sei(packet)
             yield packet
 
-    def _begin(self, packet: av.Packet) -> int:
+    def _begin(self, packet: av.Packet[Any]) -> int:
         """Look at the first packet; returns the bytes of the encoder's text in it."""
         text, text_bytes = self.codec.encoder_settings(bytes(packet), self._rate, self.picture)
         self._started, self.settings = True, text or ""
@@ -167,7 +167,7 @@ class StreamEncoder:
             ) from error
 
 
-def without_sei(packet: av.Packet) -> av.Packet:
+def without_sei(packet: av.Packet[Any]) -> av.Packet[Any]:
     """Return a packet of H.264 less its supplemental information, as the encoder's text about itself."""
     (short,) = BitStreamFilterContext("filter_units=remove_types=6", packet.stream).filter(packet)
     short.stream = packet.stream

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import av
 
@@ -68,7 +68,7 @@ class VideoCodec(Codec):
             raise ConfigError(f"{type(self).__name__}(bframes=...) goes from 0 to 16, got {self.bframes}")
         object.__setattr__(self, "params", MappingProxyType({str(k): str(v) for k, v in self.params.items()}))
 
-    def __reduce__(self) -> tuple:  # mapping proxies do not pickle, and codecs travel to worker processes
+    def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies do not pickle, and codecs travel to worker processes
         return type(self), (self.preset, self.gop, self.bframes, self.threads, self.flags, dict(self.params), self.cache)
 
     @abstractmethod
@@ -87,7 +87,7 @@ class VideoCodec(Codec):
     def check_obeyed(self, settings: str, *, exact: bool, options: dict[str, str]) -> None:
         """Raise `CodecError` if what the encoder reports of its settings means that it drops a map or, `exact`, shifts it."""
 
-    def mean_qp_of(self, packet: av.Packet) -> tuple[str, float] | None:
+    def mean_qp_of(self, packet: av.Packet[Any]) -> tuple[str, float] | None:
         """Return the type (I, P, B) and the mean QP of the packet's frame, where the encoder says it.
 
         None: the frame has to be decoded.

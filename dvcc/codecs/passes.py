@@ -59,7 +59,7 @@ def code(
     mapped: bool = False,
     number: Pass | None = None,
     begin: Callable[[], None] = lambda: None,
-    mux: Callable[[av.Packet], None] | None = None,
+    mux: Callable[[av.Packet[Any]], None] | None = None,
     progress: Callable[[int], None] = lambda done: None,
     look: Look = lambda index, frame, values: None,
     stop_at: tuple[type[BaseException], ...] = (),
@@ -78,7 +78,7 @@ def code(
         encoder = StreamEncoder(codec, container, rate, picture, number=number, mapped=mapped)
     mux = mux or container.mux_one
 
-    def take(packets: Iterable[av.Packet]) -> None:
+    def take(packets: Iterable[av.Packet[Any]]) -> None:
         for packet in packets:
             stats.add(packet)
             mux(packet)
@@ -142,12 +142,12 @@ def _shown(frames: Iterable[SourceFrame], watch: Watch) -> Iterator[SourceFrame]
 class _PacketReader:
     """Decodes the packets of an encoder for a watch, on their way to `mux`."""
 
-    def __init__(self, codec: VideoCodec, watch: Watch, mux: Callable[[av.Packet], None]) -> None:
+    def __init__(self, codec: VideoCodec, watch: Watch, mux: Callable[[av.Packet[Any]], None]) -> None:
         self._watch, self._mux, self._count = watch, mux, 0
         self._context = av.CodecContext.create(codec.coded_as, "r")
         self._context.thread_count = 1
 
-    def mux(self, packet: av.Packet) -> None:
+    def mux(self, packet: av.Packet[Any]) -> None:
         if self._count == 0 and self._context.extradata is None:
             self._context.extradata = packet.stream.codec_context.extradata  # the parameter sets, where a container keeps them
         self._show(packet)
@@ -157,7 +157,7 @@ class _PacketReader:
         """Show the pictures that are left."""
         self._show(None)
 
-    def _show(self, packet: av.Packet | None) -> None:
+    def _show(self, packet: av.Packet[Any] | None) -> None:
         for frame in self._context.decode(packet):
             self._watch.coded(self._count, planes_of(frame))
             self._count += 1
@@ -209,7 +209,7 @@ class Memory(Destination[EncodedClip]):
         buffer, sizes, asked = BytesIO(), list[tuple[int, int]](), list[np.ndarray]()
         with av.open(buffer, "w", format="mp4") as container:
 
-            def mux(packet: av.Packet) -> None:
+            def mux(packet: av.Packet[Any]) -> None:
                 assert packet.pts is not None  # the encoder gives back the frames' times
                 sizes.append((packet.pts, 8 * packet.size))
                 container.mux_one(packet)

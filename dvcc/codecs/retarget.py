@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -104,7 +104,7 @@ class RetargetedEncoder:
         """Return the header bits of the first encoder, 0 if it coded nothing."""
         return self._first.header_bits
 
-    def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet]:
+    def encode(self, planes: Planes, pts: int, values: np.ndarray | None = None) -> Iterator[av.Packet[Any]]:
         """See `StreamEncoder.encode`. Packets of pictures that a new encoder has coded may be many at once."""
         self._frames += 1
         if (rate := self._rate_now()) != self._rate:
@@ -114,11 +114,11 @@ class RetargetedEncoder:
         self._pending[pts] = planes, values
         yield from self._taken(self._encoder.encode(planes, pts, values))
 
-    def flush(self) -> Iterator[av.Packet]:
+    def flush(self) -> Iterator[av.Packet[Any]]:
         """See `StreamEncoder.flush`."""
         yield from self._taken(self._encoder.flush())
 
-    def _change(self, rate: ABR) -> Iterator[av.Packet]:
+    def _change(self, rate: ABR) -> Iterator[av.Packet[Any]]:
         """Go on at another rate, at once where the encoder was not opened a moment ago."""
         small = abs(rate.kbps / self._opened.kbps - 1) <= _SMALL and not self._draining
         if small and self._encoder.set_kbps(rate.kbps):
@@ -127,7 +127,7 @@ class RetargetedEncoder:
         elif self._frames >= _APART * self._picture.fps:
             yield from self._reopen(rate)
 
-    def _reopen(self, rate: ABR) -> Iterator[av.Packet]:
+    def _reopen(self, rate: ABR) -> Iterator[av.Packet[Any]]:
         # B frames that are shown before a picture that was sent have to come from the old encoder.
         held_up = {pts for pts in self._pending if pts < self._sent}
         if held_up:
@@ -151,7 +151,7 @@ class RetargetedEncoder:
         for pts, (planes, values) in list(self._pending.items()):
             yield from self._taken(self._encoder.encode(planes, pts, values))
 
-    def _taken(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+    def _taken(self, packets: Iterable[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
         for packet in packets:
             assert packet.pts is not None and packet.dts is not None
             time = self._time(packet)
@@ -161,7 +161,7 @@ class RetargetedEncoder:
             self._buffer.send(8 * packet.size, float(1 / self._picture.fps))
             yield packet
 
-    def _time(self, packet: av.Packet) -> int:
+    def _time(self, packet: av.Packet[Any]) -> int:
         """When it is shown, in units of the pictures' time base."""
         assert packet.pts is not None
         return round(packet.pts * packet.time_base / self._picture.time_base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.video.frame import PictureType
@@ -48,7 +48,7 @@ class EncodeStats:
         self._reader.thread_count = 1
         self._qps: dict[str, tuple[float, int]] = {}
 
-    def add(self, packet: av.Packet) -> None:
+    def add(self, packet: av.Packet[Any]) -> None:
         """Count a packet of the encoder."""
         assert packet.pts is not None
         bits = 8 * packet.size
@@ -98,7 +98,7 @@ class EncodeStats:
         total, count = self._qps.get(kind, (0.0, 0))
         self._qps[kind] = (total + qp, count + 1)
 
-    def _decode(self, packet: av.Packet | None) -> None:
+    def _decode(self, packet: av.Packet[Any] | None) -> None:
         """Read the QPs of a packet; None: the rest of a GOP."""
         if not self._sampled:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import av
 from av.video.frame import PictureType
@@ -66,7 +66,7 @@ class X265(VideoCodec):
         if any(words in settings for words in off):
             raise CodecError(f"x265 would ignore the offsets with AQ off (options {options}): take params={{'aq-mode': 2}}")
 
-    def mean_qp_of(self, packet: av.Packet) -> tuple[str, float]:
+    def mean_qp_of(self, packet: av.Packet[Any]) -> tuple[str, float]:
         """See `VideoCodec`; the mean is over coding units."""
         quality, kind = struct.unpack_from("<IB", bytes(packet.get_sidedata("quality_stats")))
         return PictureType(kind).name, quality / _LAMBDA

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import av
 
@@ -89,7 +90,7 @@ class _Files(Destination[EncodeResult]):
             def begin() -> None:
                 notes.extend(output.begin(original))
 
-            def mux(packet: av.Packet) -> None:
+            def mux(packet: av.Packet[Any]) -> None:
                 while others:
                     output.copy(others.popleft())
                 output.mux(packet)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import av
 import numpy as np
@@ -183,7 +183,7 @@ class _Run:
         return LiveResult(stats, self.asked.mean_kbps, self.asked.num_targets, time.monotonic() - began, damage, notes, decided)
 
 
-def _packet(packet: av.Packet) -> EncodedPacket:
+def _packet(packet: av.Packet[Any]) -> EncodedPacket:
     assert packet.pts is not None
     return EncodedPacket(bytes(packet), packet.pts, packet.is_keyframe)
 

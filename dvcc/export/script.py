@@ -122,4 +122,4 @@ class Script(MapFormat):
 
 def steady(values: np.ndarray, *, step: int) -> np.ndarray:
     """(h, w): the mean of QPs (T, h, w) over the frames, rounded to a multiple of `step`."""
-    return (step * np.rint(values.astype(float).mean(0) / step)).astype(np.int16)
+    return np.asarray(step * np.rint(values.astype(float).mean(0) / step), np.int16)

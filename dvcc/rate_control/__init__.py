@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dvcc.codecs import X264, VideoCodec
 from dvcc.codecs.cache import EncodeCache
@@ -37,7 +37,7 @@ class Means:
     codec: VideoCodec = field(default_factory=X264)
     control: Control | None = None
     task: Task | None = None
-    surrogate: Surrogate | None = None
+    surrogate: Surrogate[Any] | None = None
     cache: EncodeCache | None = None
 
 

@@ -123,15 +123,16 @@ class LearnedOffsets(OffsetGenerator):
 
     def generate_next(self, frame: SourceFrame) -> np.ndarray:
         """See `OffsetGenerator.generate_next`."""
-        return self._decide([frame], None if self._rule is None else self._rule.decide_next(frame.planes))[0]
+        (offsets,) = self._decide([frame], None if self._rule is None else self._rule.decide_next(frame.planes))
+        return np.asarray(offsets)
 
     def _decide(self, frames: Sequence[SourceFrame], seen: RuleSeen | None) -> np.ndarray:
         small, pictures = np.stack([reduced_frame(self._source, frame) for frame in frames]), [frame.planes for frame in frames]
         analysis = None if self._analysis is None else np.stack([next(self._analysis) for _ in frames])
         if seen is None:
-            return np.rint(self.stream.decide(small, pictures, analysis=analysis)).astype(np.int8)
+            return np.asarray(np.rint(self.stream.decide(small, pictures, analysis=analysis)), np.int8)
         offsets = seen.offsets + self.stream.decide(small, pictures, planes=seen.planes, analysis=analysis)
-        return np.rint(offsets.clip(-MAX_QP, MAX_QP)).astype(np.int8)
+        return np.asarray(np.rint(offsets.clip(-MAX_QP, MAX_QP)), np.int8)
 
 
 class RuleSeen(NamedTuple):

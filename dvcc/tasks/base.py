@@ -76,7 +76,8 @@ class Task(nn.Module, AbstractBase):
     def predict(self, frames: torch.Tensor) -> torch.Tensor:
         """Predictions for a clip or a batch of them, differentiable in float frames: those of `net`, picture by picture."""
         check_rgb(frames, task=type(self).__name__)
-        return self.net(rearrange(as_float(frames), "... c h w -> (...) c h w")).unflatten(0, frames.shape[:-3])
+        answers: torch.Tensor = self.net(rearrange(as_float(frames), "... c h w -> (...) c h w"))
+        return answers.reshape(*frames.shape[:-3], *answers.shape[1:])
 
     def labels(self, prediction: torch.Tensor) -> torch.Tensor:
         """Return what counts as true where this prediction is the reference.

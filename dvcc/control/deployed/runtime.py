@@ -81,7 +81,8 @@ class Control:
         given["position"] = position.astype(np.float32)[:, None]
         if planes is not None:
             given["planes"] = planes
-        return self._session.run(None, given)[0][:, 0]
+        offsets: np.ndarray = self._session.run(None, given)[0]
+        return offsets[:, 0]
 
 
 def _mean_step(values: np.ndarray, axis: int) -> float:

@@ -230,7 +230,7 @@ def _pictures(out: Path, report: dict[str, Any], bench: Bench, index: int) -> No
     controls = [name for name in bench.controllers if name.startswith(("learned", "objects"))]
     panels: dict[str, np.ndarray] = {}
     maps: dict[str, np.ndarray] = {}
-    for (title, picture), name in zip(first_column.items(), [baseline, *controls[-1:]], strict=False):
+    for (title, picture), name in zip(first_column.items(), [baseline, *controls[:1]], strict=False):
         coded = bench.controllers[name].encode(clip, target)
         last_frame = coded.frames[last]
         panels |= {
