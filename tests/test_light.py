@@ -51,9 +51,12 @@ def test_rates_convert_there_and_back():
     [
         (["train", "control", "data.root=missing"], "missing does not exist: set data.root"),
         (["evaluate", "benchmark", "data.root=.", "task.weights=no.pth"], "no weights at no.pth"),
+        (["train", "control", "data.root=.", "out=FOLDER"], "holds a run already (config.yaml): go on with it by resume=true"),
     ],
 )
-def test_files_that_are_not_there_are_named_before_torch_is_imported(words, said):
+def test_files_that_are_in_the_way_or_not_there_are_named_before_torch_is_imported(words, said, tmp_path):
+    (tmp_path / "config.yaml").touch()
+    words = [word.replace("FOLDER", str(tmp_path)) for word in words]
     code = f"import sys; from dvcc.cli import main; print(main({words!r}), 'torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["2", "False"] and said in result.stderr

