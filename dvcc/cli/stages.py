@@ -14,7 +14,7 @@ from dvcc.errors import ConfigError
 from dvcc.training.files import refuse_run
 
 PROGRAMS = {
-    "train": "surrogate | control | student | flow: train one of them; calibrate: fit a control's strength to your videos",
+    "train": "surrogate | control | calibrate | student | flow: train one of them, or fit a control's strength to your videos",
     "evaluate": "control | surrogate | benchmark: measure on real encodes",
 }
 
