@@ -37,6 +37,7 @@ _TASKS = ("classification", "detection", "optical_flow", "reconstruction", "segm
 _WRITTEN = ("index.html", "compare.json", "abr2.mp4", "control.mp4")
 _FRAMES, _NUM_SHOWN = 250, 6
 _LARGE_BLOCK, _KEPT = 2**22, 2**24  # bytes: a picture of 1080p has 6 million, and what is smaller is soon taken again
+_LARGEST_SAVED = 2**21  # pixels: above 1080p giving memory back takes a sixth of the processor
 _NAMES = {"objects": "rule of objects", "learned": "learned control"}
 
 
@@ -87,13 +88,15 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.target_kbps < float("inf"):
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     require("torch", "kornia", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
-    return_large_blocks(least=_LARGE_BLOCK, kept=_KEPT)  # before anything large is imported or decoded
     chosen = _controller(arguments)
     checkpoint = None
     if chosen == "learned":
         checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
-    start, frames = _stretch(arguments, read_clip(arguments.video, frames=1))
+    probe = read_clip(arguments.video, frames=1)
+    if probe.height * probe.width <= _LARGEST_SAVED:
+        return_large_blocks(least=_LARGE_BLOCK, kept=_KEPT)  # before anything else is imported or decoded
+    start, frames = _stretch(arguments, probe)
 
     from rich.console import Console
     from rich.progress import Progress
