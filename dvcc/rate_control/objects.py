@@ -69,9 +69,7 @@ def load_objects(
     painted = None if zones is None else load_zones(zones)
     rule = load_rule()
     if strength is not None:
-        if not 0 <= strength <= _MOST_STRENGTH:
-            raise ConfigError(f"the strength goes from 0 to {_MOST_STRENGTH:g} QPs, got {strength:g}")
-        rule = replace(rule, strength=strength, background=rule.background * strength / rule.strength)
+        rule = with_strength(rule, strength)
     if max_background_offset is not None:
         rule = with_background(rule, max_background_offset)
     if detector is None:
@@ -82,6 +80,16 @@ def load_objects(
     labels = None if classes is None else tuple(class_number(name, looking.num_classes) for name in classes)
     objects = Objects(looking, rule, labels, painted)
     return objects if look_every is None else looking_every(objects, look_every)
+
+
+def with_strength(rule: Rule, strength: float) -> Rule:
+    """Return `rule` with so many QPs between the background and a sure object; the background keeps its share of them.
+
+    Raises `ConfigError` outside 0..40.
+    """
+    if not 0 <= strength <= _MOST_STRENGTH:
+        raise ConfigError(f"the strength goes from 0 to {_MOST_STRENGTH:g} QPs, got {strength:g}")
+    return replace(rule, strength=strength, background=rule.background * strength / rule.strength)
 
 
 def with_background(rule: Rule, most: int) -> Rule:

@@ -11,6 +11,7 @@ from dvcc import ConfigError
 from dvcc.config.parse import parse
 from dvcc.control.deployed.runtime import load_control
 from dvcc.control.network import load_network
+from dvcc.errors import DvccError
 from dvcc.evaluation.control import calibrate
 from dvcc.evaluation.control.measure import Bench
 from dvcc.tasks import build_task
@@ -82,6 +83,8 @@ def test_the_rule_keeps_its_shape_at_any_strength(detector):
     task = build_task("detection", model=str(detector))
     whole, half = (calibrate.rule_at(task, strength).rule for strength in (1.0, 0.5))
     assert (half.background, half.strength) == (whole.background / 2, whole.strength / 2) and half.every_small == 1
+    with pytest.raises(ConfigError, match="from 0 to 40 QPs, got 48"):  # which dvcc encode would refuse
+        calibrate.rule_at(task, 3.0)
     with pytest.raises(ConfigError, match="is for task=detection"):
         calibrate.rule_at(build_task("reconstruction", model="psnr"), 1.0)
 
@@ -95,7 +98,7 @@ def test_wrong_words_are_refused_before_any_encode(tiny, weights, tmp_path):
         "checkpoint=none.safetensors": "none.safetensors",
     }.items():
         given = [f"checkpoint={weights}", "task=reconstruction", words]
-        with pytest.raises(Exception, match=match):
+        with pytest.raises(DvccError, match=match):
             calibrate.run(configure(tiny, tmp_path / "out", *given))
     with pytest.raises(ConfigError, match="is for task=detection"):
         calibrate.run(configure(tiny, tmp_path / "out", "task=reconstruction"))

@@ -20,14 +20,14 @@ from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork, load_network
 from dvcc.datasets.splits import split_data
 from dvcc.errors import ConfigError
-from dvcc.evaluation.control.measure import Bench, looking_once, spread_targets, swept_rates
+from dvcc.evaluation.control.measure import Bench, looking_once
 from dvcc.evaluation.control.processes import opened
-from dvcc.evaluation.control.run import build_bench
+from dvcc.evaluation.control.run import build_bench, find_targets
 from dvcc.evaluation.control.summary import summarise
 from dvcc.evaluation.tables import markdown_table
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.rate_control.abr import AverageBitrate
-from dvcc.rate_control.objects import Objects, looking_every
+from dvcc.rate_control.objects import Objects, looking_every, with_strength
 from dvcc.rate_control.oracle import objects_of
 from dvcc.tasks import DetectionTask, Task
 
@@ -67,10 +67,7 @@ def _measure(
     clips = range(len(bench.tests.names))
     with opened(bench, build, workers=config.workers) as processes:
         if targets_bpp is None:
-            some = clips[:: max(1, len(clips) // 4)]
-            least = max(processes.run(Bench.least_bpp, some, title="finding the least rate"))
-            swept = processes.run(Bench.sweep, some, swept_rates(least), title="finding the rates where the metric moves")
-            targets_bpp = spread_targets(swept, bench.task, count=config.num_targets)
+            targets_bpp = find_targets(processes, clips, bench.task, count=config.num_targets)
         per_clip = processes.run(Bench.measure, clips, targets_bpp, title=f"encoding and judging: {side}")
     rows = [row for rows in per_clip for row in rows]
     if not any(row.status == "ok" for row, _, _ in rows):
@@ -113,15 +110,14 @@ def _controller(config: CalibrateConfig, task: Task, means: Means, strength: flo
 def rule_at(task: Task, strength: float) -> Objects:
     """Return the rule with the task's network as the one that looks, at every frame, and so many times its offsets.
 
-    Raises `ConfigError` for another task than detection, and a network of no ONNX file.
+    Raises `ConfigError` for another task than detection, a network of no ONNX file, and more QPs than `dvcc encode` takes.
     """
     if not isinstance(task, DetectionTask):
         raise ConfigError(
             "without checkpoint=PATH the rule of objects is calibrated, which is for task=detection: give a control"
         )
     objects = looking_every(objects_of(task), 1)
-    rule = objects.rule
-    return replace(objects, rule=replace(rule, background=strength * rule.background, strength=strength * rule.strength))
+    return replace(objects, rule=with_strength(objects.rule, strength * objects.rule.strength))
 
 
 def control_at(path: Path, strength: float) -> tuple[ControlNetwork, dict[str, Any]]:

@@ -48,7 +48,7 @@ def run(config: EvaluateControlConfig) -> str:
         stable = _stable(bench, looks, model=config.task.model, least=config.stability)
         targets_bpp = config.targets_bpp or []
         if not (targets_bpp or config.targets_kbps):
-            targets_bpp = _find_targets(processes, stable, bench.task, count=config.num_targets)
+            targets_bpp = find_targets(processes, stable, bench.task, count=config.num_targets)
         per_clip = processes.run(Bench.measure, stable, targets_bpp, title="encoding and judging")
         measured = [row for rows in per_clip for row in rows]
         if not any(row.status == "ok" for row, _, _ in measured):
@@ -159,7 +159,7 @@ def _stable(bench: Bench, looks: Sequence[Looked], *, model: str, least: float) 
     return stable
 
 
-def _find_targets(processes: Processes, stable: Sequence[int], task: Task, *, count: int) -> list[float]:
+def find_targets(processes: Processes, stable: Sequence[int], task: Task, *, count: int) -> list[float]:
     """`count` targets in bits per pixel, by a sweep of two-pass ABR over some of the clips."""
     some = stable[:: max(1, len(stable) // 4)]
     least = max(processes.run(Bench.least_bpp, some, title="finding the least rate"))
