@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from dvcc import CRF, X264, Clip
+from tests import network
+from tests.network import nothing_is_asked_of_the_network  # noqa: F401  # a fixture
 
+network.close()
 torch.set_num_threads(1)  # make test runs one process per core
 os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start: threads that wait for a core spin, and take it from another test
 

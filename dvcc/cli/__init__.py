@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from dvcc import __version__
 from dvcc._guard import guarded
-from dvcc.cli import stages
+from dvcc.cli import limits, stages
 
 _COMMANDS = ("compare", "completion", "encode", "export", "inspect", "zoo")
 
@@ -85,4 +85,9 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = build_parser(words[0] if words else None).parse_args(words)
     _end_like_ctrl_c()
-    return guarded(lambda: arguments.run(arguments))
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    with limits.applied(arguments):
+        arguments.run(arguments)

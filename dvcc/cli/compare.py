@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from dvcc._files import check_writable, replaced, write_atomic
+from dvcc._files import check_writable, replaced, temporary_folder, write_atomic
 from dvcc._memory import return_free_blocks, return_large_blocks
 from dvcc._packaged import require
 from dvcc._words import counted
-from dvcc.cli import objects
+from dvcc.cli import limits, objects
 from dvcc.cli.compared import directions, finite, row, table
 from dvcc.clip import Clip
 from dvcc.errors import ConfigError
@@ -80,6 +79,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where the stretch begins (default: 0)")
     parser.add_argument("--seconds", type=float, metavar="SECONDS", help=f"how long it is (default: up to {_FRAMES} frames)")
     parser.add_argument("--out", metavar="DIR", help="folder to write to (default: compare-VIDEO, in this folder)")
+    limits.add_words(parser)
     parser.set_defaults(run=run)
 
 
@@ -116,8 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
     looking = load_objects(**objects.options(arguments)) if arguments.task == "detection" else None
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
-    with tempfile.TemporaryDirectory(prefix="dvcc-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         stretch = copy_stretch(Path(arguments.video), folder, start=start, frames=frames)
         if stretch.num_frames <= task.overlap:
             raise ConfigError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
-from dvcc.cli import objects, targets
+from dvcc.cli import limits, objects, targets
 from dvcc.cli.closing import closing, missed_rate, missed_size, say, say_decided
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
 from dvcc.errors import ConfigError
@@ -77,6 +77,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="with --live, for streams without time stamps: a picture's time is when it arrives",
     )
+    limits.add_words(parser)
     parser.set_defaults(run=run)
 
 

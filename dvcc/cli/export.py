@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import get_args
 
 import numpy as np
 
-from dvcc._files import open_atomic, replaced
+from dvcc._files import open_atomic, replaced, temporary_folder
 from dvcc._words import counted
-from dvcc.cli import objects
+from dvcc.cli import limits, objects
 from dvcc.cli.closing import say_decided
 from dvcc.codecs.passes import MappedFrame, Maps
 from dvcc.errors import ConfigError, VideoError
@@ -49,6 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
     parser.add_argument("--gop", metavar="N", type=int, help="frames per GOP (default: one second)")
     parser.add_argument("--out", metavar="FILE", help="where to write (default: VIDEO with the format's suffix, in this folder)")
+    limits.add_words(parser)
     parser.set_defaults(run=run)
 
 
@@ -92,14 +92,14 @@ def run(arguments: argparse.Namespace) -> None:
     damage, given = Damage(), (source, arguments.target_kbps)
     for note in replaced(out):
         print(f"note     {note}", file=sys.stderr)
-    with open_atomic(out) as file, tempfile.TemporaryDirectory(prefix="dvcc-") as folder, progress_bar(source) as progress:
+    with open_atomic(out) as file, temporary_folder() as folder, progress_bar(source) as progress:
         generate: Maps
         offsets: OffsetGenerator | None = None
         if isinstance(control, Control) and delivery == "map":
-            generate = LearnedMap(control, codec).generator(*given, Path(folder), progress).generate
+            generate = LearnedMap(control, codec).generator(*given, folder, progress).generate
         else:
             if isinstance(control, Control) and control.analysis:
-                offsets = analysed_offsets(control, *given, codec, Path(folder) / "analysis.mkv", progress)[0]
+                offsets = analysed_offsets(control, *given, codec, folder / "analysis.mkv", progress)[0]
             else:
                 offsets = begin_offsets(control, *given, codec)
             generate = offsets.generate

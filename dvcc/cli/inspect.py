@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -15,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from dvcc._files import why_not_writable
 from dvcc._packaged import require
 from dvcc._words import counted
+from dvcc.cli import limits
 from dvcc.codecs.bitstream import CodedFrame, CodedStream
 from dvcc.errors import ConfigError, VideoError
 from dvcc.inspect.regions import Reference, RegionQuality, is_full_range, luma, ssim_every
 from dvcc.inspect.summary import StreamSummary
+from dvcc.media.container import LIMITS
 
 _TYPES_SHOWN, _PLACES_SHOWN = 100, 12
 
@@ -32,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, every frame, second and macroblock in it")
     parser.add_argument("--heat-map", metavar="PNG", help="write the mean QP of every macroblock over the first frame")
     parser.add_argument("--reference", metavar="FILE", help="what it was coded from: PSNR and SSIM, by place and by QP")
+    limits.add_words(parser)
     parser.set_defaults(run=run)
 
 
@@ -49,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not len(summary):
             first_frame = frame.picture.to_ndarray(format="rgb24")
         summary.add(frame)
+        LIMITS.check_seconds(len(summary) / float(stream.fps), arguments.coded)
         if reference is not None and quality is not None:
             _compare(frame, reference, quality, stream)
     if reference is not None and quality is not None and reference.next_luma(frame.picture) is not None:
@@ -98,11 +102,8 @@ def _check_picture(path: Path) -> None:
         raise ConfigError(f"--heat-map {path} is a folder: give the name of a PNG file")
     if path.suffix.lower() != ".png":  # a video's name in the wrong place would cost the video
         raise ConfigError(f"--heat-map {path} is no name of a picture: end it in .png")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as file:
-            file.write(b"?")
-    except OSError as error:
-        raise ConfigError(f"--heat-map {path} cannot be written ({error.strerror or error}): choose another place") from error
+    if reason := why_not_writable(path.parent):
+        raise ConfigError(f"--heat-map {path} cannot be written ({reason}): choose another place")
 
 
 def _lines(name: str, figures: dict[str, Any]) -> list[str]:

@@ -120,7 +120,7 @@ class CodedStream:
             raise
         context = self._stream.codec_context
         context.thread_count = 1
-        context.options = {"export_side_data": "venc_params"}
+        context.options = {**context.options, "export_side_data": "venc_params"}
         context.copy_opaque = True  # a frame carries what is said of its packet: raw .h264 has no times to sort by
         self._timeline = Timeline(self._file, self._stream.index)
         rate, _ = self._timeline.rate(self._stream)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import av
 import numpy as np
 
+from dvcc._files import temporary_folder
 from dvcc.clip import planes_of
 from dvcc.codecs.base import ABR, CRF, EncodedClip, Rate
 from dvcc.codecs.decode import decode
 from dvcc.codecs.encoder import GivenQPs, Pass, SimpleRate, StreamEncoder
 from dvcc.codecs.retarget import RetargetedEncoder
 from dvcc.codecs.stats import EncodeStats
+from dvcc.errors import DvccError
 from dvcc.media.format import ClipSource, Planes, Source, SourceFrame, VideoFormat
 from dvcc.media.prefetch import prefetch
 from dvcc.qp import QPMap, QPOffsets
@@ -249,12 +251,13 @@ def encode(
     single = EncoderPass(name, codec, source, rate, maps, progress=into.progress, watch=watch)
     if not (isinstance(rate, ABR) and rate.passes == 2):
         return into.write(single)
-    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:  # text statistics; encoders take nothing but a path
+    with temporary_folder() as folder:  # text statistics; encoders take nothing but a path
         first, second = (
             replace(single, name=f"{word} pass", number=Pass(number, f"{folder}/stats"), watch=watch if number == 2 else None)
             for number, word in ((1, "first"), (2, "second"))
         )
-        _run_dry(first, repeats_headers=into.repeats_headers)
+        num_frames = _run_dry(first, repeats_headers=into.repeats_headers)
+        _check_statistics(folder / "stats", num_frames)
         return replace(into.write(second), num_encodes=2)
 
 
@@ -277,7 +280,23 @@ def _in_full(rate: SimpleRate, source: ClipSource, maps: Maps | None) -> Rate:
     return replace(rate, offsets=QPOffsets(values)) if values.any() else rate
 
 
-def _run_dry(first: EncoderPass, *, repeats_headers: bool) -> None:
-    """Run a pass for its statistics. An encoder writes them when the last reference to it goes: when this function is left."""
+def _run_dry(first: EncoderPass, *, repeats_headers: bool) -> int:
+    """Run a pass for its statistics, and return the number of its frames.
+
+    An encoder writes them when the last reference to it goes: when this function is left.
+    """
     with av.open(os.devnull, "w", format="mpegts" if repeats_headers else "matroska") as container:
-        first.run(first.source.frames(), container, mux=lambda packet: None)
+        return first.run(first.source.frames(), container, mux=lambda packet: None).num_frames
+
+
+def _check_statistics(path: Path, num_frames: int) -> None:
+    """Raise `DvccError` unless every frame has its line: of a full disk x264 says nothing, and misses its rate or crashes."""
+    lines, last = 0, b""
+    with path.open("rb") as file:
+        for last in file:
+            lines += last.startswith(b"in:")
+    if lines != num_frames or not last.endswith(b"\n"):
+        folder = path.parent.parent
+        raise DvccError(
+            f"{folder} took only a part of the encoder's statistics: free some space, or set TMPDIR to another folder"
+        )

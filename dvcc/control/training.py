@@ -16,7 +16,6 @@ from dvcc import units
 from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
 from dvcc.config.build import build_codec, build_plan, build_task, build_training_clips, check_surrogate, ladder_settings
-from dvcc.config.parse import to_dict
 from dvcc.control.analysis import NUM_PLANES, has_reader
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.deployed.onnx_export import export
@@ -190,7 +189,7 @@ def run(config: ControlConfig) -> Path:
     fit(module, frames, plan, callbacks=[pictures])
     path = out / "control.safetensors"
     seen = trained_on(samples.clips, stored, *begun_from)
-    control.save(path, {"run": to_dict(config), "trained_on": seen, **versions()})
+    control.save(path, {"run": plan.lasting_settings, "trained_on": seen, **versions()})
     for network in (made, reads):
         if network is not None:
             write_atomic(out / network[0].file, network[1].read_bytes())

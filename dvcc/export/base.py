@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from abc import ABC as AbstractBase
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from dvcc._files import open_temporary
 from dvcc.codecs.encoder import BASE_QP
 from dvcc.media.source import VideoSource
 from dvcc.qp import Delivery, QPMap, QPOffsets
@@ -64,7 +64,7 @@ def spooled(arrays: Iterable[np.ndarray]) -> Iterator[tuple[BinaryIO, tuple[int,
 
     For what has to be known before the first of them can be written.
     """
-    with tempfile.TemporaryFile() as file:
+    with open_temporary() as file:
         frames, shape = 0, tuple[int, ...]()
         for array in arrays:
             file.write(array.astype(np.int8).tobytes())

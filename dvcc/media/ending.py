@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 
+from dvcc.errors import VideoError
 from dvcc.media.packets import packet_of
 
+_PIECE, _MOST_PIECES = 1 << 20, 64  # bytes, and how many of these are read to see whether a disk gives them
 _TAIL = 1 << 17  # bytes: longer than the last piece of any container that is looked at from its end
 _TS_PACKETS = (188, 192, 204)  # bytes: as broadcast, as Blu-ray discs have it, with error correction
 _TS_SYNC = 0x47
@@ -41,10 +44,31 @@ def is_truncated(path: Path, form: str, picture_bytes: float) -> bool:
     if looks_at is None:
         return False
     try:
-        with path.open("rb") as file:
+        with opened_to_look(path) as file:
             return looks_at(file, os.fstat(file.fileno()).st_size)
-    except (OSError, struct.error):
+    except (FileNotFoundError, struct.error):
         return False
+
+
+@contextmanager
+def opened_to_look(path: Path) -> Iterator[BinaryIO]:
+    """Yield an opened file; what the system refuses of it is a `VideoError`: a disk that fails is no damage of the file."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise VideoError(f"{path} cannot be read ({error.strerror or error}): check the disk or the network it is on") from error
+
+
+def check_rest(path: Path, begin: int) -> None:
+    """Raise `VideoError` where the bytes after `begin` cannot be read: FFmpeg ends in silence, or with an error of the format."""
+    with opened_to_look(path) as file:
+        file.seek(begin)
+        for _ in range(_MOST_PIECES):
+            if len(file.read(_PIECE)) < _PIECE:
+                return
 
 
 def unread_bytes(path: Path, form: str, read_to: int) -> int:
@@ -52,12 +76,13 @@ def unread_bytes(path: Path, form: str, read_to: int) -> int:
 
     FFmpeg ends at what it takes for the end.
     """
-    size = path.stat().st_size
+    with opened_to_look(path) as file:
+        size = os.fstat(file.fileno()).st_size
     if form == "flv":
         return size - read_to if read_to and size - read_to > max(_LEAST_UNREAD, _MOST_UNREAD * size) else 0
     if form != "matroska,webm" or not read_to:
         return 0
-    with path.open("rb") as file:
+    with opened_to_look(path) as file:
         file.seek(read_to)
         while piece := file.read(_TAIL):
             if (place := piece.find(_EBML)) >= 0:

@@ -12,13 +12,14 @@ import os
 import shutil
 from abc import ABC as AbstractBase
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
 
+from dvcc._files import failing_temporary
 from dvcc.errors import ConfigError, DvccError
 from dvcc.media.container import file_url
 from dvcc.media.copied import OWN_TAGS, StreamCopy, is_of_the_disk, plan_stream_copy
@@ -60,6 +61,13 @@ def check_room(folder: Path, num_bytes: float, *, what: str, advice: str) -> Non
         raise DvccError(
             f"{what} takes about {num_bytes / 1e6:.0f} MB in {folder}, where {free / 1e6:.0f} MB are free: free some, or {advice}"
         )
+
+
+@contextlib.contextmanager
+def temporary_container(path: Path) -> Iterator[av.container.OutputContainer]:
+    """Yield a Matroska file in a temporary folder, to write to. Raises `DvccError` where the system refuses that."""
+    with failing_temporary(), av.open(file_url(path), "w", format="matroska") as container:
+        yield container
 
 
 class Output(AbstractBase):

@@ -15,10 +15,10 @@ import numpy as np
 from dvcc._words import counted
 from dvcc.clip import Matrix, frame_to_planar
 from dvcc.errors import VideoError
-from dvcc.media.container import MEND_FILE, open_container
+from dvcc.media.container import LIMITS, MEND_FILE, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.decode import Others, decoded
-from dvcc.media.ending import is_cut_picture, is_truncated, unread_bytes
+from dvcc.media.ending import check_rest, is_cut_picture, is_truncated, unread_bytes
 from dvcc.media.format import Planes, SourceFrame, VideoFormat
 from dvcc.media.rates import is_gap
 from dvcc.media.timestamps import STREAM_GAP, Timeline
@@ -91,11 +91,14 @@ class VideoSource:
         """Yield the same of `frames` that the open `container` gives."""
         gaps = _Gaps(self, damage)
         for frame, ticks in self._timed(container, timeline, frames, damage):
+            LIMITS.check_seconds(float(ticks * self.picture.time_base), self.path)
             yield SourceFrame(self._planes(frame, damage), gaps.without(ticks))
         if gaps.last is None:
             raise nothing_in(self.path)
         damage.lossy, name = timeline.lossy, container.format.name
         if container.size > 0 and self.path.is_file():
+            if damage.stopped:
+                check_rest(self.path, timeline.read_to)
             damage.unread = unread_bytes(self.path, name, timeline.read_to)
             is_cut = is_truncated(self.path, name, timeline.mean_bytes)
             damage.truncated = is_cut or is_cut_picture(container.streams[self.index], timeline.last_packet)
@@ -120,6 +123,7 @@ class VideoSource:
         yield from clock.rest()
 
     def _planes(self, frame: av.VideoFrame, damage: Damage) -> Planes:
+        LIMITS.check_size(frame.width, frame.height, self.path)
         height, width = self.picture.height, self.picture.width
         if self.quarter_turns % 2:  # as it is stored
             height, width = width, height

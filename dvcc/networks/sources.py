@@ -10,8 +10,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvcc._files import make_folder
 from dvcc._packaged import install_extra, packaged_folder
-from dvcc.errors import CheckpointError, ConfigError
+from dvcc.errors import CheckpointError, ConfigError, DvccError
 
 CHECKPOINTS = packaged_folder("checkpoints")
 """The small trained weights that are part of the package."""
@@ -160,9 +161,9 @@ class Download(WeightsSource):
 
         digest = _HASH.search(self.name)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             download_url_to_file(self.url, str(self.path), digest[1] if digest else None, progress=False)
-        except (OSError, RuntimeError) as error:  # URLError is the first, a wrong hash the second
+        except (OSError, RuntimeError, DvccError) as error:  # URLError is the first, a wrong hash the second
             raise CheckpointError(
                 f"the weights of {model} could not be downloaded ({error}): put {self.url} at {self.path}, "
                 f"or give the path of a file"

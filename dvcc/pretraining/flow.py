@@ -6,10 +6,9 @@ exact flow; pairs of real frames, from `warm_up` steps on, must look alike after
 
 from __future__ import annotations
 
-import csv
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +18,7 @@ from kornia.metrics import ssim
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dvcc._files import write_atomic
+from dvcc._files import append_text, write_atomic
 from dvcc.config import FlowConfig
 from dvcc.datasets.splits import split_videos
 from dvcc.errors import ConfigError
@@ -106,30 +105,32 @@ def run(config: FlowConfig) -> Path:
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.05)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "log.csv").open("w", newline="", buffering=1) as file:
-        log = csv.DictWriter(file, LOGGED)
-        log.writeheader()
-        for step in range(config.steps):
-            seed_step(config.seed, step)
-            terms = train_step(network, bank, config, real=step >= config.warm_up)
-            check_finite(terms["loss"], step=step, terms=terms)
-            terms["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            averaged.update_parameters(network)
-            row = {key: float(term.detach()) for key, term in terms.items()}
-            row |= {"step": step + 1, "seconds": time.monotonic() - start}
-            log.writerow(row)
-            if (step + 1) % config.report_every == 0 or step + 1 == config.steps:
-                best = cast(FlowNetwork, averaged.module.eval())
-                figures = row | synthetic_error(best, unseen) | warp_gain(best, probe, stride=1)
-                print(" ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
-                save_weights(out / FLOW_FILE, Weights("optical_flow", {}, dict(best.state_dict())))
-                write_atomic(out / "optical_flow.json", json.dumps(figures, indent=1))
+    log = out / "log.csv"
+    write_atomic(log, _csv(LOGGED))
+    for step in range(config.steps):
+        seed_step(config.seed, step)
+        terms = train_step(network, bank, config, real=step >= config.warm_up)
+        check_finite(terms["loss"], step=step, terms=terms)
+        terms["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        averaged.update_parameters(network)
+        row = {key: float(term.detach()) for key, term in terms.items()}
+        row |= {"step": step + 1, "seconds": time.monotonic() - start}
+        append_text(log, _csv(row[name] for name in LOGGED))
+        if (step + 1) % config.report_every == 0 or step + 1 == config.steps:
+            best = cast(FlowNetwork, averaged.module.eval())
+            figures = row | synthetic_error(best, unseen) | warp_gain(best, probe, stride=1)
+            print(" ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
+            save_weights(out / FLOW_FILE, Weights("optical_flow", {}, dict(best.state_dict())))
+            write_atomic(out / "optical_flow.json", json.dumps(figures, indent=1))
     return out / FLOW_FILE
+
+
+def _csv(cells: Iterable[object]) -> str:
+    return ",".join(map(str, cells)) + "\n"
 
 
 def train_step(network: FlowNetwork, bank: Bank, config: FlowConfig, *, real: bool) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from dvcc._files import open_temporary, temporary_folder
 from dvcc.codecs import ABR, X264, VideoCodec
 from dvcc.codecs.passes import Destination, Maps, encode
 from dvcc.control.analysis import NUM_PLANES, Lost, Reader, analysis_planes
@@ -48,8 +48,8 @@ class AnalysedControl(RateController):
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
         """See `RateController.encode_into`."""
         reader, codec = self.reader or reader_of(self.control), self.codec
-        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
-            own = Analysis(reader, source, codec.gop, Path(folder) / "planes")
+        with temporary_folder() as folder:
+            own = Analysis(reader, source, codec.gop, folder / "planes")
 
             def near(maps: Maps | None, first: Analysis | None = None) -> tuple[R, float]:
                 """Return an encode near the target, and how much was lost in it; `first` is shown the uncorrected one."""
@@ -66,7 +66,7 @@ class AnalysedControl(RateController):
 
             plain, lost_by_x264 = near(None, own)
             decided = LearnedOffsets(self.control, source, target_kbps, codec, analysis=own.planes())
-            coded, lost = near(KeptMaps(decided.generate, source, Path(folder) / "offsets"))
+            coded, lost = near(KeptMaps(decided.generate, source, folder / "offsets"))
         less = lost < lost_by_x264
         if less:
             into.decided = f"the network has lost {100 * (1 - lost / lost_by_x264):.0f} % less than in x264's own encode"
@@ -162,6 +162,6 @@ class Analysis:
         if self._path is not None and self._looks:
             degradation, log_error = (np.stack(parts) for parts in zip(*self._looks, strict=True))
             planes = analysis_planes(degradation, log_error, gop=len(self._looks))[0]
-            with self._path.open("ab") as file:
+            with open_temporary(self._path, "ab") as file:
                 file.write(planes.tobytes())
         self._looks = []

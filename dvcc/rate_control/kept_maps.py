@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dvcc._files import open_temporary, temporary_folder
 from dvcc.codecs.passes import MappedFrame, Maps
 from dvcc.errors import VideoError
 from dvcc.media.format import Source, SourceFrame
@@ -31,7 +31,7 @@ class KeptMaps:
             kept = self._read()
             yield from ((frame, next_map(kept)) for frame in frames)
             return
-        with self._path.open("wb") as file:
+        with open_temporary(self._path) as file:
             for frame, values in self._decide(frames):
                 packed = zlib.compress(values.astype(np.int8).tobytes(), 1)
                 file.write(struct.pack("<I", len(packed)) + packed)
@@ -53,8 +53,8 @@ def kept_offsets(generator: OffsetGenerator | None, source: Source, *, causal: b
     if generator is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
-        yield KeptMaps(generator.follow if causal else generator.generate, source, Path(folder) / "offsets")
+    with temporary_folder() as folder:
+        yield KeptMaps(generator.follow if causal else generator.generate, source, folder / "offsets")
 
 
 def next_map(maps: Iterator[np.ndarray]) -> np.ndarray:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 
+from dvcc._files import temporary_folder
 from dvcc.codecs import CRF, X264, VideoCodec
 from dvcc.codecs.bitstream import CodedStream
 from dvcc.codecs.encoder import GivenQPs
@@ -19,6 +18,7 @@ from dvcc.codecs.passes import Destination, EncoderPass, MappedFrame, Progress, 
 from dvcc.codecs.stats import EncodeStats
 from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source, SourceFrame
+from dvcc.media.output import temporary_container
 from dvcc.qp import MAX_QP, QPMap, fill_skipped_qps
 from dvcc.rate_control.analysed import Analysis, reader_of
 from dvcc.rate_control.base import R, RateController, add_encode_cost, largest_within, needs_correction
@@ -47,8 +47,8 @@ class LearnedMap(RateController):
 
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
         """See `RateController.encode_into`."""
-        with tempfile.TemporaryDirectory(prefix="dvcc-") as folder:
-            maps = self.generator(source, target_kbps, Path(folder), into.progress)
+        with temporary_folder() as folder:
+            maps = self.generator(source, target_kbps, folder, into.progress)
             candidates = [encode(self.codec, source, GivenQPs(), into, maps.generate)]
             if self.corrected and needs_correction(candidates[0], target_kbps):
                 shift = correcting_shift(candidates[0].bitrate_kbps, target_kbps)
@@ -78,7 +78,7 @@ def analysed_offsets(
     offsets = LearnedOffsets(control, source, target_kbps, codec, analysis=None if watch is None else watch.planes())
     rate = CRF(_prior_qp(offsets, source, progress))
     analysis = EncoderPass("analysis", codec, source, rate, progress=progress, watch=watch)
-    with av.open(str(path), "w", format="matroska") as container:
+    with temporary_container(path) as container:
         return offsets, analysis.run(source.frames(), container)
 
 

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from dvcc._files import make_folder
 from dvcc.errors import ConfigError
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import Clips, LadderSamples, Sample
@@ -48,8 +49,7 @@ def fill_samples(samples: Storing, *, workers: int, to: str = "encode", title: s
     first = missing.pop(0)
     samples.store_clip(first)  # tells how large the others are going to be
     size = sum(path.stat().st_size for path in samples.paths(first))
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(make_folder(folder)).free
     if size * len(missing) > free:
         raise ConfigError(
             f"decoded samples need {_size(size * len(missing))} more in {folder}, and the disk has {_size(free)} free: "

@@ -29,9 +29,9 @@ class SampleStore:
             return make()
         path = self.path(words)
         if (stored := _read(path)) is None:
-            write_atomic(path, save({name: tensor.contiguous() for name, tensor in make().items()}))
-            stored = _read(path)
-            assert stored is not None
+            made = {name: tensor.contiguous() for name, tensor in make().items()}
+            write_atomic(path, save(made))
+            stored = _read(path) or made  # a folder that is lost by now
         return stored
 
     def has(self, words: list[object]) -> bool:

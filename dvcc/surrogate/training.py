@@ -233,6 +233,6 @@ def run(config: SurrogateConfig) -> Path:
     pictures = SurrogatePictures(lambda: samples[0], out / "pictures", every=config.logger.pictures_every)
     fit(module, seen, plan, callbacks=[pictures])
     path = out / "surrogate.safetensors"
-    about = {"surrogate": model, "run": to_dict(config), "trained_on": trained_on(samples.clips, *begun_from), **versions()}
+    about = {"surrogate": model, "run": plan.lasting_settings, "trained_on": trained_on(samples.clips, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))
     return path

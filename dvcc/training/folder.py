@@ -54,7 +54,7 @@ def _check_resumed(plan: Plan) -> None:
     out = plan.out
     if not (out / CONFIG).is_file():
         raise CheckpointError(f"there is no {out / CONFIG}, so no run to resume from (its {CHECKPOINT}): leave out resume=true")
-    for key, (before, now) in _differences(plan.settings, yaml.safe_load((out / CONFIG).read_text(encoding="utf-8"))).items():
+    for key, (before, now) in _differences(plan.settings, _settings(out / CONFIG)).items():
         if not key.startswith(_MAY_CHANGE):
             raise ConfigError(
                 f"resume=true goes on with the run in {out}, whose {key} is {before} and not {now}: set it to that, "
@@ -63,6 +63,17 @@ def _check_resumed(plan: Plan) -> None:
     step = (read_checkpoint(out) or {}).get("global_step", 0)
     if step > plan.max_steps:
         raise ConfigError(f"the run in {out} is at step {step}: set trainer.max_steps to that or more")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} cannot be read ({reason}): start again with overwrite=true") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} holds no settings: start again with overwrite=true")
+    return settings
 
 
 def _differences(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

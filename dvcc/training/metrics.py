@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from dvcc._files import write_atomic
+from dvcc._files import append_text, write_atomic
 
 
 class MetricsLog(Protocol):
@@ -44,8 +44,9 @@ class CSVLog:
             self._columns += new
             self._write([*_rows_before(self.path, step), row])
         else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+            text = io.StringIO()
+            csv.DictWriter(text, self._columns).writerow(row)
+            append_text(self.path, text.getvalue())
 
     def finalize(self, status: str) -> None:
         """Do nothing: every row is in the file as soon as it is logged."""

@@ -32,3 +32,8 @@ class Plan:
     settings: Mapping[str, Any]
     resume: bool = False
     overwrite: bool = False
+
+    @property
+    def lasting_settings(self) -> dict[str, Any]:
+        """Return the settings without how the run was begun: a run that was resumed leaves the same files as another."""
+        return {**self.settings, "resume": False, "overwrite": False}

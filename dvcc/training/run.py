@@ -14,7 +14,6 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dvcc._files import write_atomic
@@ -78,8 +77,7 @@ def fit(module: L.LightningModule, samples: SizedSamples, plan: Plan, *, callbac
     if first_process():
         if not plan.resume:
             remove_run(out)
-        settings = {**plan.settings, "resume": False, "overwrite": False}
-        write_atomic(out / CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        write_atomic(out / CONFIG, yaml.safe_dump(plan.lasting_settings, sort_keys=False, allow_unicode=True))
         write_atomic(out / VERSIONS, "\n".join(f"{k}: {v}" for k, v in versions().items()))
     module_data = ClipModule(
         samples,
@@ -111,6 +109,8 @@ def build_log(plan: Plan, *, start: int) -> MetricsLog:
     start: the step at which the run begins or goes on. A resumed run keeps its rows below that step, or its name at W&B.
     """
     if plan.log == "wandb":
+        from lightning.pytorch.loggers import WandbLogger  # where it is asked for, and nowhere else
+
         offline = not (os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").exists())
         note = plan.out / "wandb.txt"
         if not (plan.resume and note.is_file()):

@@ -45,7 +45,7 @@ def test_the_version_is_told(capsys):
         (["encod", "a.mp4"], "COMMAND is no 'encod': did you mean encode?"),
         (["compare", "a.mp4", "--target-kbps", "5", "--task", "segmentaton"], "did you mean segmentation?"),
         (["--verson"], "did you mean --version?"),
-        (["encode", "a.mp4", "--nothing-like-it"], "there is no option --nothing-like-it; dvcc encode --help"),
+        (["encode", "a.mp4", "--zzz"], "there is no option --zzz; dvcc encode --help"),
     ],
 )
 def test_a_mistyped_word_is_named(words, said, capsys):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dvcc import units
+from dvcc._files import open_temporary
 from dvcc._processes import cores, fresh_processes
 from dvcc.codecs import X264
 from dvcc.control.deployed.runtime import load_control
@@ -95,7 +96,8 @@ def encode_all(
             began = time.perf_counter()
             coded = controller.encode(stretch, target)
             seconds, path = time.perf_counter() - began, folder / f"{name}-{len(measured)}.mp4"
-            path.write_bytes(coded.bitstream)
+            with open_temporary(path) as file:
+                file.write(coded.bitstream)
             measured.append(Measured(name, target, path, coded.bits_per_frame, coded.fps, coded.num_encodes, seconds))
             advance()
     return measured

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dvcc._files import open_temporary
 from dvcc._words import counted
 from dvcc.clip import Clip, Matrix
-from dvcc.errors import DvccError, VideoError
+from dvcc.errors import VideoError
 from dvcc.media.clips import count_frames, read_parts
 from dvcc.media.folders import image_sequence, is_cityscapes
 from dvcc.media.format import ClipSource, Planes, SourceFrame, VideoFormat
@@ -77,16 +78,13 @@ def copy_stretch(video: Path, folder: Path, *, start: int, frames: int) -> Stret
     Raises `VideoError` where the video cannot be read or ends before, `DvccError` where the folder has no room.
     """
     path, first, written = folder / "stretch.yuv", None, 0
-    try:
-        with path.open("wb") as file:
-            for clip in _parts(video, folder, start=start, frames=frames):
-                first = first or clip.slice(0, 1)
-                for planes in zip(clip.y, clip.u, clip.v, strict=True):
-                    for plane in planes:
-                        file.write(np.ascontiguousarray(plane).data)
-                written += clip.num_frames
-    except OSError as error:
-        raise DvccError(f"cannot write to {folder}: {error.strerror or error}; set TMPDIR to another folder") from error
+    with open_temporary(path) as file:
+        for clip in _parts(video, folder, start=start, frames=frames):
+            first = first or clip.slice(0, 1)
+            for planes in zip(clip.y, clip.u, clip.v, strict=True):
+                for plane in planes:
+                    file.write(np.ascontiguousarray(plane).data)
+            written += clip.num_frames
     if first is None:
         raise VideoError(
             f"{video} has only {counted(_frames_in(video), 'frame')}, and --start is frame {start:.10g}: begin earlier"

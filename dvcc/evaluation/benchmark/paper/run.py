@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from dvcc._files import check_writable, write_atomic
+from dvcc._files import check_writable, make_folder, write_atomic
 from dvcc._words import counted
 from dvcc.errors import ConfigError, DvccError
 from dvcc.evaluation.benchmark.paper.claim import verdict
@@ -39,7 +39,7 @@ def run_paper(assets: Path, *, out: Path, cache: Path, bootstrap: int, seed: int
     if len(left_out) == len(studies):
         raise ConfigError(f"no study of preset=paper can run with data.root={assets}: {next(iter(left_out.values()))}")
     console, times, store = Console(), Times(out / "claims" / "times.json"), RowStore(cache)
-    (out / "claims").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "claims")
     results: dict[str, Result] = {}
     for number, study in enumerate(studies, 1):
         if study.name in left_out:
