@@ -164,7 +164,7 @@ def _explain(key: str, value: str, schema: type, command: str) -> str:
         return f"{key} is a group of keys ({', '.join(inside)}): set one of them, as in {inside[0]}=VALUE"
     near = _nearest(key, list(defaults))
     return f"{command} has no key {key!r}: " + (
-        f"did you mean {' or '.join(near)}?" if near else f"the keys are {', '.join(defaults)}"
+        f"did you mean {' or '.join(near)}?" if near else f"{command} --help lists those that it has"
     )
 
 

@@ -35,7 +35,7 @@ def test_a_dict_needs_no_space_after_its_colons():
 WRONG = {
     "data.sise=[1,2]": "did you mean data.size?",
     "trainer.max_stps=3": "did you mean trainer.max_steps?",  # and not whatever else begins with trainer.
-    "nonsense=1": "the keys are",
+    "nonsense=1": "no key 'nonsense': dvcc train surrogate --help lists",
     "data.frames=x": "data.frames takes a whole number, got x",
     "data.rungs=5": "data.rungs takes a list in brackets, of which each is a whole number, got 5",
     "data.size[0]=x": "data.size[0] takes a list",
