@@ -79,12 +79,12 @@ def _end_like_ctrl_c() -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run `dvcc`; returns the exit status (0, or 2 after one sentence about what to correct)."""
     words = [_path_or_option(word) for word in (sys.argv[1:] if words is None else words)]
+    _end_like_ctrl_c()
     if words and words[0] in stages.PROGRAMS:
         return stages.run_stage(words[0], words[1:])
     # before torch reads it: threads that wait by spinning take the cores from whatever else runs, and then wait for it
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = build_parser(words[0] if words else None).parse_args(words)
-    _end_like_ctrl_c()
     return guarded(lambda: _run(arguments))
 
 

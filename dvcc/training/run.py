@@ -86,9 +86,21 @@ def fit(module: L.LightningModule, samples: SizedSamples, plan: Plan, *, callbac
         num_workers=loader_workers(plan.num_workers),
         seed=plan.seed,
     )
-    trainer.fit(module, module_data, ckpt_path=out / CHECKPOINT if stored else None, weights_only=True)
+    try:
+        trainer.fit(module, module_data, ckpt_path=out / CHECKPOINT if stored else None, weights_only=True)
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt(_kept(out, trainer.global_step)) from stop
     if trainer.global_step < plan.max_steps:
         raise DvccError(f"the run stopped at step {trainer.global_step} of {plan.max_steps}: go on with resume=true")
+
+
+def _kept(out: Path, step: int) -> str:
+    """Return what is left of a run that was stopped at a step, and how to go on."""
+    if not (out / CHECKPOINT).is_file():
+        return f"the run in {out} stopped at step {step}, before its first checkpoint: begin again with overwrite=true"
+    return f"the run stopped at step {step}, and {out / CHECKPOINT} is kept: the same command with resume=true goes on from there"
 
 
 def quiet_lightning() -> None:

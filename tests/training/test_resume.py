@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from dvcc.control import training as control
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.networks.weights import load_weights
 from dvcc.surrogate import training as surrogate
+from dvcc.training.progress import TrainingBar
 from tests.training.conftest import configure, losses
 
 
@@ -43,6 +45,23 @@ def test_a_resume_with_another_max_steps_has_the_schedule_of_a_run_with_that(tin
     assert state["global_step"] == 6 and state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(expected[-1])
     with pytest.raises(ConfigError, match=r"is at step 6: set trainer\.max_steps to that or more"):
         surrogate.run(configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=5", "resume=true"))
+
+
+@pytest.mark.parametrize("every, kept", [(2, r"at step 3, and .*last\.ckpt is kept: .* resume=true"), (9, "before its first")])
+def test_an_interrupted_training_says_what_is_kept(every, kept, tiny, tmp_path, monkeypatch):
+    def stop(bar, trainer, *rest):
+        if trainer.global_step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingBar, "on_train_batch_end", stop)
+    words = ["data.max_clips=2", "data.crops_per_clip=1", "surrogate.width=8", f"trainer.checkpoint_every={every}"]
+    config = configure("surrogate", tiny, tmp_path, *words, "trainer.max_steps=9")
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=kept):
+            surrogate.run(config)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning has it ignored from then on
 
 
 @pytest.mark.parametrize("stage", ["surrogate", "control"])
