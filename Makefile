@@ -36,11 +36,11 @@ demo: $(VENV)/.installed
 	$(BIN)/dvcc compare examples/street.mp4 --target-kbps 60 --task detection --model nanodet_plus --out runs/demo/compare
 	rm -f runs/demo/evaluation/index.html # of an earlier demo
 	$(BIN)/python examples/demo_page.py
-	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=120 out=runs/demo/surrogate overwrite=true
+	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=60 out=runs/demo/surrogate overwrite=true
 	$(BIN)/python train.py control task=segmentation $(DEMO) \
 		surrogate=runs/demo/surrogate/surrogate.safetensors out=runs/demo/control overwrite=true
 	$(BIN)/python evaluate.py control task=segmentation $(DEMO) data.shots=true \
-		checkpoint=runs/demo/control/control.onnx out=runs/demo/evaluation
+		checkpoint=runs/demo/control/control.onnx controllers=[abr2,abr2_twice,learned] num_targets=4 out=runs/demo/evaluation
 	$(BIN)/python examples/demo_page.py
 
 test: $(VENV)/.installed

@@ -18,7 +18,7 @@ INTRODUCTION = [
     "First: the rule of objects against two-pass ABR on two seconds of a street. Nothing was fitted on this clip. It was chosen "
     "because it shows the rule at work, and the judge is the network that decides where the bits go. So it shows what can be "
     "gained at best. docs/results.md says what happens on many clips.",
-    "Second: a control that this demo trained on ten clips of two videos, an animation and a phone call. It is compared with "
+    "Second: a control that this demo trained on eight clips of two videos, an animation and a phone call. It is compared with "
     "x264's own rate control on a third video, city traffic, which resembles neither. So it shows that the path from training to "
     "an honest figure works, not what can be gained.",
 ]
