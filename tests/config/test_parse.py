@@ -10,7 +10,7 @@ from dvcc.errors import ConfigError
 def test_groups_come_first_and_keys_override_them():
     stage, config = parse("train", ["control", "data.frames=4", "resolution=demo", "data.size=[64,96]", "task=reconstruction"])
     assert stage == "control" and config.task.name == "reconstruction" and config.out == "runs/control-reconstruction"
-    assert config.data.frames == 4 and list(config.data.size) == [64, 96] and config.data.max_clips == 10
+    assert config.data.frames == 4 and list(config.data.size) == [64, 96] and config.data.max_clips == 8
 
 
 def test_trainer_settings_reach_lightning_untouched():
