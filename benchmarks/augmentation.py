@@ -25,7 +25,7 @@ from dvcc.codecs import CRF, JPEG, X264
 from dvcc.codecs.plain import PerspectiveX264
 from dvcc.datasets import build_dataset
 from dvcc.datasets.table import of_kinds, on_side, read_table
-from dvcc.evaluation.benchmark.measure import Clock, measure
+from dvcc.evaluation.benchmark.measure import Clock, Measuring, measure
 from dvcc.evaluation.benchmark.paper.result import figure, make_curves
 from dvcc.evaluation.benchmark.rows import UNCODED, RowStore
 from dvcc.evaluation.benchmark.sweep import Sweep
@@ -123,7 +123,7 @@ def curves_of(paths: dict[str, Path], sweep: Sweep, out: Path) -> dict[tuple[str
     examples = build_dataset("camvid", assets_folder() / "labelled" / "segmentation" / "camvid_pictures").spread(10)
     networks = {name: build_task("segmentation", model="student", weights=path).eval() for name, path in paths.items()}
     labelled = {name: label_classes(examples, task) for name, task in networks.items()}
-    rows, _ = measure(examples, sweep, networks, RowStore(out / "cache"), Clock(), labelled=labelled, skip_bad=False)
+    rows = measure(Measuring(examples, sweep, networks, RowStore(out / "cache"), labelled, skip_bad=False), Clock()).rows
     levels = (UNCODED, *sweep.levels)
     curves, _ = make_curves(rows, networks, "segmentation", levels, labelled=labelled, blocks=True, bootstrap=200, seed=0)
     return {

@@ -23,7 +23,7 @@ from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.training import build_module
 from dvcc.training.loader import ClipModule
-from dvcc.training.workers import cache_workers, cores, loader_workers
+from dvcc.training.workers import cores, loader_workers
 
 STEPS, WARM_UP = 20, 2
 
@@ -48,9 +48,9 @@ def main() -> None:
         clips = build_training_clips(config.data, seed=0)
         settings = {**ladder_settings(config.data, seed=0), **map_settings(config.data)}
         samples = build_samples(clips, build_codec(config.codec), **settings)
-        workers = cache_workers(config.data.cache_workers)
+        workers = config.data.cache_workers or cores()
         began = time.perf_counter()
-        fill_samples(samples, workers=workers)
+        fill_samples(samples, engine="processes", workers=workers)
         print(f"filling the cache, {workers} workers on {cores()} cores: {per_second(len(samples.clips), began):.2f} clips/s")
         sizes = [path.stat().st_size for path in samples.paths(0)]
         encodes = [path.stat().st_size for path in Path(cache).rglob("*.npz")]

@@ -187,5 +187,5 @@ def tiny(videos, tmp_path_factory) -> list[str]:
         "data.groups=1",
         f"data.cache={cache}",
         "data.num_workers=0",
-        "data.cache_workers=0",
+        "data.cache_workers=1",
     ]

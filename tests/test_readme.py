@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ def test_every_link_of_the_readme_leads_somewhere():
 def workplace(tmp_path, monkeypatch) -> Path:
     for name in ("video.mp4", "coded.mp4"):
         (tmp_path / name).write_bytes(X264().encode(make_scene(frames=24), CRF(20)).bitstream)
+    (tmp_path / "videos").mkdir()
+    shutil.copy(tmp_path / "video.mp4", tmp_path / "videos")
     (tmp_path / "checkpoints").symlink_to(CHECKPOINTS)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,38 +1,38 @@
-"""`dvcc encode`: a whole video under the rule of objects or a trained control."""
+"""`dvcc encode`: whole videos, or a stream, under the rule of objects or a trained control."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
 from dvcc.cli import limits, objects, targets
-from dvcc.cli.closing import closing, missed_rate, missed_size, say, say_decided
+from dvcc.cli.closing import closing, missed_rate, say, say_decided
+from dvcc.cli.encode_file import encode_file, load_control_of, outside_rates
+from dvcc.cli.encode_folder import encode_folder
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
+from dvcc.engines import ENGINES
 from dvcc.errors import ConfigError
 from dvcc.networks.sources import control_path, published_controls
 from dvcc.qp import Delivery
-from dvcc.units import LONGEST_GOP, gop_of_a_second
+from dvcc.units import LONGEST_GOP
 
 _CONTROLLERS = ("objects", "learned", "abr")
 
 if TYPE_CHECKING:
-    from dvcc.control.deployed.runtime import Control
-    from dvcc.encoding.size import SizePlan
     from dvcc.media.source import VideoSource
-    from dvcc.rate_control.objects import Objects
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the words of `dvcc encode`."""
     parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
-    parser.add_argument("video", help="a video file of any length")
-    parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live")
+    parser.add_argument("video", help="a video file of any length, or a folder of them")
+    parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live; or a folder")
     targets.add_words(parser)
     parser.add_argument(
         "--task",
@@ -60,7 +60,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--threads",
         metavar="N",
         type=int,
-        help="frame threads (default: x264 1.5 per core, at most 16, or 4 with --live; x265 0.5 per core, at most 4)",
+        help="frame threads (default: x264 1.5 per core, at most 16, or 4 with --live; x265 0.5 per core, at most 4; 1 for each "
+        "video of a folder)",
     )
     parser.add_argument(
         "--fps", metavar="N", type=frame_rate, help="frames per second, in place of time stamps that are missing or wrong"
@@ -68,6 +69,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--stream", metavar="N", type=int, help="which stream of the file to code, where several are video")
     parser.add_argument("--report", metavar="DIR", help="folder for pictures: maps over frames, and the bitrate by second")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument(
+        "--engine",
+        choices=list(ENGINES),
+        help="of a folder: what codes its videos side by side: processes, the default, or ray, on the cluster of RAY_ADDRESS",
+    )
+    parser.add_argument("--workers", metavar="N", type=int, help="of a folder: videos at once (default: one per core)")
     parser.add_argument("--live", action="store_true", help="code a stream in one pass: from stdin (-), a device or a URL")
     parser.add_argument(
         "--input-format", metavar="F", help="with --live: FFmpeg's name of the input's format, as v4l2 for a camera"
@@ -102,18 +109,16 @@ def run(arguments: argparse.Namespace) -> None:
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"--{word} goes from 1 to {most}, got {value}")
     if arguments.live:
+        if arguments.engine is not None or arguments.workers is not None:
+            raise ConfigError("--engine and --workers are for a folder of videos: leave them out with --live")
         _live(arguments, controller, checkpoint)
+    elif os.path.isdir(arguments.video):
+        encode_folder(arguments, controller, checkpoint)
     else:
-        _file(arguments, controller, checkpoint)
-
-
-def _sized(arguments: argparse.Namespace, source: VideoSource) -> SizePlan:
-    from dvcc.encoding.size import SizePlan, size_of
-    from dvcc.media.output import check_output
-
-    size = size_of(arguments.target_size)
-    check_output(Path(arguments.out), source.path)
-    return SizePlan.look(size, source, Path(arguments.out))
+        if arguments.engine is not None or arguments.workers is not None:
+            raise ConfigError(f"--engine and --workers are for a folder of videos, and {arguments.video} is none: leave them out")
+        if closing_line := encode_file(arguments, controller, lambda: load_control_of(arguments, controller, checkpoint)):
+            print(closing_line)
 
 
 def _controller(arguments: argparse.Namespace) -> str:
@@ -133,78 +138,6 @@ def _controller(arguments: argparse.Namespace) -> str:
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
     objects.check(arguments, chosen)
     return str(chosen)
-
-
-def _control(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> Control | Objects | None:
-    """Return what decides, loaded."""
-    if controller == "objects":
-        from dvcc.rate_control.objects import load_objects
-
-        return load_objects(**objects.options(arguments))
-    if checkpoint is None:
-        return None
-    from dvcc.control.deployed.runtime import load_control
-
-    return load_control(checkpoint)
-
-
-def _file(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
-    from dvcc.media.probe import open_video
-
-    VIDEO_CODECS[arguments.codec](arguments.preset)  # raises for an unknown preset
-
-    if arguments.input_format or arguments.clock:
-        word = "--input-format" if arguments.input_format else "--clock"
-        raise ConfigError(f"{word} is for --live: leave it out for a file")
-    if arguments.video == "-" or "://" in arguments.video:
-        what = "stdin" if arguments.video == "-" else arguments.video
-        raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass")
-    source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
-    look = None if arguments.target_size is None else _sized(arguments, source)
-    target_kbps = targets.target_kbps(arguments) if look is None else look.kbps
-    gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
-
-    from dvcc.control.deployed.runtime import Control
-    from dvcc.encoding.file import encode_video  # onnxruntime: only once the words and the video are known to be good
-    from dvcc.encoding.plan import EncodePlan
-    from dvcc.encoding.presets import default_threads, obedient_codec
-    from dvcc.encoding.report import EncodeReport, progress_bar
-    from dvcc.encoding.size import encode_to_size
-    from dvcc.rate_control.abr import AverageBitrate
-    from dvcc.rate_control.analysed import AnalysedControl
-    from dvcc.rate_control.constant import ConstantQuality
-    from dvcc.rate_control.learned import LearnedMap
-
-    control = _control(arguments, controller, checkpoint)
-    threads = arguments.threads or default_threads(arguments.codec)
-    codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
-    rate_controller: AverageBitrate | AnalysedControl | ConstantQuality | LearnedMap = AverageBitrate(codec, control=control)
-    if arguments.crf is not None and not isinstance(control, Control):
-        rate_controller = ConstantQuality(codec, arguments.crf, control)
-    if arguments.delivery == "map" and isinstance(control, Control):
-        rate_controller = LearnedMap(control, codec, corrected=True)
-    elif isinstance(control, Control) and control.analysis:
-        rate_controller = AnalysedControl(control, codec)
-    plan = EncodePlan(source, Path(arguments.out), target_kbps, rate_controller)
-    report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
-    print(plan, file=sys.stderr)
-    say(_outside_rates(control, target_kbps, source), "")
-    if arguments.dry_run:
-        return
-    with progress_bar(source) as progress:
-        encode = partial(encode_video, progress=progress, look=report.look if report else None)
-        result = encode(plan) if look is None else encode_to_size(look, plan, encode)
-    if report:
-        report.write(result)
-    say_decided(result.decided)
-    missed = [] if arguments.crf is not None else missed_rate(target_kbps, result.stats)
-    missed = missed if look is None else missed_size(look.size, plan.out)
-    say((*result.damage.corrections.sentences(), *missed), result.damage)  # the plan has told the others
-    asked = f"of {target_kbps:g} asked" if look is None else f"of about {target_kbps:.0f} asked"
-    asked = asked if arguments.crf is None else f"at CRF {arguments.crf:g}"
-    print(
-        closing(arguments.out, result.stats, asked), f"{counted(result.num_encodes, 'encode')} in {result.elapsed_seconds:.1f} s"
-    )
 
 
 def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
@@ -227,7 +160,7 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     from dvcc.encoding.target import WrittenTarget, target_of
 
     target = target_of(arguments.target_kbps)
-    control = _control(arguments, controller, checkpoint)
+    control = load_control_of(arguments, controller, checkpoint)
     if getattr(control, "analysis", False):
         raise ConfigError(
             "this control sees an encode of the whole video first, and a stream is coded once: choose --task detection, "
@@ -237,7 +170,7 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     def begun(source: VideoSource, codec: VideoCodec) -> None:
         print(f"live     {source}, GOP {codec.gop}; Ctrl-C ends it", file=sys.stderr)
         say(replaced(Path(arguments.out)) if arguments.out != "-" else [], "")
-        say(_outside_rates(control, target.target_kbps, source), "")
+        say(outside_rates(control, target.target_kbps, source), "")
 
     result = encode_live(
         arguments.video,
@@ -261,10 +194,3 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     if result.num_targets > 1:
         asked = f"of {result.target_kbps:.0f} on average of {result.num_targets} targets asked"
     print(closing(arguments.out, result.stats, asked), line, file=sys.stderr if arguments.out == "-" else sys.stdout)
-
-
-def _outside_rates(control: object, target_kbps: float, source: VideoSource) -> list[str]:
-    from dvcc.control.deployed.stream import outside_rates
-
-    picture = source.picture
-    return outside_rates(control, target_kbps, fps=picture.fps, height=picture.height, width=picture.width)

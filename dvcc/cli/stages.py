@@ -34,6 +34,7 @@ def run_stage(program: str, words: Sequence[str]) -> int:
         require("torch", "lightning", "hydra", "kornia", wanted_by=f"dvcc {program}")
         from dvcc.config import parse as configs
         from dvcc.config.describe import help_text
+        from dvcc.training.files import first_process
 
         if any(word in ("-h", "--help") for word in words):
             stages = configs.COMMANDS[program]
@@ -41,7 +42,9 @@ def run_stage(program: str, words: Sequence[str]) -> int:
             return
         stage, config = configs.parse(program, words)  # before torch: a typo fails at once
         _check_files(config)
-        print(importlib.import_module(configs.MODULES[program, stage]).run(config))
+        result = importlib.import_module(configs.MODULES[program, stage]).run(config)
+        if first_process():
+            print(result)
 
     return guarded(run)
 

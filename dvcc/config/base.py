@@ -74,14 +74,14 @@ class DataConfig:
     rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))  # QPs at which every clip is really coded
     cache: str = "runs/cache"  # folder that keeps encodes, samples and verdicts
     store_pixels: bool = True  # decoded rungs, for the surrogate's training: 52 MB a clip at the defaults
-    cache_workers: int | None = None  # processes that encode what the cache lacks before a training; None: one per core
+    cache_workers: int | None = None  # that make what the cache lacks before a training; None: one per core; 1: this process
     num_workers: int | None = None  # processes that read samples; None: all cores but one, up to 8
     batch_size: int = 1  # clips in a step
 
     def __post_init__(self) -> None:
         counts = ("frames", "stride", "min_frames", "clips_per_video", "max_clips", "crops_per_clip", "groups")
         at_least(
-            self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size"), 1), maps_per_clip=3, num_workers=0, cache_workers=0
+            self, **dict.fromkeys((*counts, "maps_with_frames", "batch_size", "cache_workers"), 1), maps_per_clip=3, num_workers=0
         )
         at_least(self, fps=0.0, folds=1, fold=0)
         if self.fold >= self.folds:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from dvcc.config.base import Run, TaskConfig, VideoRun, at_least
+from dvcc.engines import check_engine
 from dvcc.errors import ConfigError
 from dvcc.qp import MAX_QP
 
@@ -31,12 +32,14 @@ class EvaluateControlConfig(VideoRun):
     rate_factors: list[float] = field(default_factory=lambda: [1.0])  # multiples of every target; figures are averaged over them
     judged_every: int = 1  # of so many frames one is judged
     reach: float = 1.25  # a target below so many times the bits of QP 51 everywhere is left out; 0: none is
-    workers: int | None = None  # processes; None: one per core
+    engine: str = "processes"  # of this machine; ray: on the cluster of RAY_ADDRESS, or on one of its own here
+    workers: int | None = None  # processes or tasks of Ray; None: one per core; 1: this process, with all cores
     stability: float = 0.9  # least agreement of the network with itself under +-1 noise
     bootstrap: int = 200  # resamples for an interval
 
     def __post_init__(self) -> None:
         at_least(self, num_targets=2, bootstrap=0, seed=0, judged_every=1, workers=1)
+        check_engine(self.engine)
         if self.seed >= 2**32:
             raise ConfigError(f"seed is below 2**32, got {self.seed}")
         for name, unit in (("targets_kbps", " kbit/s"), ("targets_bpp", " bits per pixel"), ("rate_factors", " numbers")):
@@ -58,11 +61,13 @@ class CalibrateConfig(VideoRun):
     num_targets: int = 4  # how many of those, four or more
     rate_factors: list[float] = field(default_factory=lambda: [0.97, 1.03])  # multiples of every target; figures are averaged
     judged_every: int = 1  # of so many frames one is judged
-    workers: int | None = None  # processes; None: one per core
+    engine: str = "processes"  # of this machine; ray: on the cluster of RAY_ADDRESS, or on one of its own here
+    workers: int | None = None  # processes or tasks of Ray; None: one per core; 1: this process, with all cores
     bootstrap: int = 200  # resamples for an interval
 
     def __post_init__(self) -> None:
         at_least(self, num_targets=4, bootstrap=0, seed=0, judged_every=1, workers=1)
+        check_engine(self.engine)
         for name, least in (("targets_bpp", 4), ("rate_factors", 1)):
             values = getattr(self, name)
             if values is not None and not (len(values) >= least and all(0 < value < math.inf for value in values)):
@@ -148,7 +153,7 @@ class JPEGConfig:
 
 _OF_A_SWEEP = frozenset(
     ("networks", "weights", "jpeg", "pixel_format", "example", "protocol", "rate", "levels", "audit_level", "lose_at_most")
-    + ("skip_bad", "first_codec", "first_level")
+    + ("skip_bad", "first_codec", "first_level", "engine", "workers")
 )
 """Settings that a preset has no use for."""
 
@@ -175,10 +180,13 @@ class BenchmarkConfig(Run):
     audit_level: float | None = None  # the level that you use, for the auditor's table; None: the middle one
     lose_at_most: float | None = None  # of the metric, relative to the uncoded pictures (optical flow: pixels); None: 0.02 (0.5)
     skip_bad: bool = False  # leave out pictures that cannot be read, and say how many
+    engine: str = "processes"  # of this machine; ray: on the cluster of RAY_ADDRESS, or on one of its own here
+    workers: int | None = 1  # processes or tasks of Ray, each with all networks; None: one per core; 1: this process
     bootstrap: int = 200  # resamples for an interval
 
     def __post_init__(self) -> None:
-        at_least(self, bootstrap=0, seed=0, lose_at_most=0.0)
+        at_least(self, bootstrap=0, seed=0, lose_at_most=0.0, workers=1)
+        check_engine(self.engine)
         if self.preset is not None:
             self._check_preset()
         if self.protocol not in ("none", "paper"):

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from dvcc.config.base import TaskConfig, VideoRun, at_least
+from dvcc.engines import check_engine
 from dvcc.errors import ConfigError
 
 
@@ -123,9 +124,11 @@ class _TrainingRun(VideoRun):
     resume: bool = False  # go on from out/last.ckpt
     overwrite: bool = False  # remove the run that is in out
     cache_only: bool = False  # fill data.cache with what the run needs, and train nothing
+    engine: str = "processes"  # that fill data.cache; ray: on the cluster of RAY_ADDRESS, or on one of its own here
 
     def __post_init__(self) -> None:
         at_least(self, learning_rate=0.0, seed=0)
+        check_engine(self.engine)
         if self.learning_rate > 10 or self.seed >= 2**32:
             raise ConfigError(f"learning_rate is at most 10 and seed below 2**32, got {self.learning_rate:g} and {self.seed}")
 

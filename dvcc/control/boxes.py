@@ -26,6 +26,7 @@ class BoxTeacher:
 
     def __init__(self, detectors: Sequence[DetectionTask], samples: LadderSamples, rule: Rule, *, gop: int) -> None:
         self.samples, self.rule, self.gop = samples, rule, gop
+        self.clips, self.store = samples.clips, samples.store
         self._keys = [(detector, task_key(detector)) for detector in detectors]  # a key reads all weights
         self._offsets: dict[int, torch.Tensor] = {}
 
@@ -36,16 +37,20 @@ class BoxTeacher:
             self._offsets[clip] = torch.from_numpy(offsets_of_clip(shares, self.rule, gop=self.gop))
         return self._offsets[clip]
 
-    def fill(self) -> None:
-        """Ask every detector about all clips: what is known already is not asked again."""
-        for clip in range(len(self.samples.clips)):
-            self.offsets(clip)
+    def entries(self, clip: int) -> list[list[object]]:
+        """See `LadderSamples.entries`."""
+        return [self._words(key, clip) for _, key in self._keys]
+
+    def store_clip(self, clip: int) -> None:
+        """Ask every detector about a clip, and keep what it sees."""
+        self.offsets(clip)
+
+    def _words(self, key: str, clip: int) -> list[object]:
+        return ["boxes", source_digest("dvcc.control.boxes", "dvcc.control.eyes.painting"), key, self.samples.digest(clip)]
 
     def _seen(self, detector: DetectionTask, key: str, clip: int) -> np.ndarray:
         """float32 (T, h, w): 1 where one of its objects touches a macroblock."""
-        code = source_digest("dvcc.control.boxes", "dvcc.control.eyes.painting")
-        words: list[object] = ["boxes", code, key, self.samples.digest(clip)]
-        return self.samples.store.get(words, lambda: self._look(detector, clip))["seen"].numpy().astype(np.float32)
+        return self.store.get(self._words(key, clip), lambda: self._look(detector, clip))["seen"].numpy().astype(np.float32)
 
     def _look(self, detector: DetectionTask, clip: int) -> dict[str, torch.Tensor]:
         source, seen = self.samples.clips[clip], []

@@ -7,7 +7,6 @@ import torch
 from dvcc.control.eyes import Eyes
 from dvcc.control.eyes.painting import Rule, offsets_of_clip
 from dvcc.surrogate.samples import LadderSamples
-from dvcc.training.bar import progress_bar
 
 
 class ClipPlanes:
@@ -15,10 +14,11 @@ class ClipPlanes:
 
     def __init__(self, eyes: Eyes, samples: LadderSamples) -> None:
         self.eyes, self.samples = eyes, samples
+        self.clips, self.store = samples.clips, samples.store
 
     def __call__(self, clip: int) -> torch.Tensor:
         """Return what is seen in every frame of clip number `clip`, float32 (T, E, h, w)."""
-        return self.samples.store.get(self._words(clip), lambda: self._make(clip))["planes"].float()
+        return self.store.get(self._words(clip), lambda: self._make(clip))["planes"].float()
 
     def of(self, clips: torch.Tensor) -> torch.Tensor:
         """Return the same (B, T, E, h, w) for clip numbers (B,), on their device."""
@@ -26,21 +26,17 @@ class ClipPlanes:
 
     def rule_offsets(self, clips: torch.Tensor, rule: Rule, *, gop: int) -> torch.Tensor:
         """Return the rule's offsets, with a look at every frame, float32 (B, T, h, w) for clip numbers (B,)."""
-        offsets = []
-        for clip in clips.tolist():
-            offsets.append(torch.from_numpy(offsets_of_clip(self(clip)[:, 0].numpy(), rule, gop=gop)))
+        seen = (self(clip)[:, 0].numpy() for clip in clips.tolist())
+        offsets = [torch.from_numpy(offsets_of_clip(scores, rule, gop=gop)) for scores in seen]
         return torch.stack(offsets).float().to(clips.device)
 
-    def fill(self) -> None:
-        """Look at all clips that were not looked at, with a progress bar."""
-        store, count = self.samples.store, len(self.samples.clips)
-        missing = [clip for clip in range(count) if store.folder is not None and not store.has(self._words(clip))]
-        if missing:
-            with progress_bar() as bar:
-                task = bar.add_task("looking", total=len(missing), note="clips")
-                for clip in missing:
-                    self(clip)
-                    bar.advance(task)
+    def entries(self, clip: int) -> list[list[object]]:
+        """See `LadderSamples.entries`."""
+        return [self._words(clip)]
+
+    def store_clip(self, clip: int) -> None:
+        """Look at a clip, and keep what is seen."""
+        self(clip)
 
     def _words(self, clip: int) -> list[object]:
         return ["planes", *self.eyes.key, self.samples.digest(clip)]

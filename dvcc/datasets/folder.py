@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dvcc.clip import Clip
 from dvcc.datasets.base import DataSet, Example, existing, is_picture, printable, read_pictures
-from dvcc.datasets.clips import VIDEO_SUFFIXES, clip_starts
+from dvcc.datasets.clips import clip_starts
 from dvcc.errors import ConfigError, VideoError
 from dvcc.media.clips import read_clip
+from dvcc.media.folders import VIDEO_SUFFIXES
 from dvcc.media.pictures import PICTURE_SUFFIXES, picture_size
 from dvcc.media.protocols import Protocol, fit_frames
 from dvcc.rgb_clip import RGBClip

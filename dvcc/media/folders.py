@@ -8,6 +8,10 @@ from pathlib import Path
 
 from dvcc.errors import VideoError
 
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".ts", ".y4m")
+    + (".m2ts", ".mts", ".3gp", ".flv", ".wmv", ".mxf", ".h264", ".264", ".h265", ".265", ".hevc")
+)
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm"})
 _CITYSCAPES = re.compile(r"(?P<sequence>[a-z\-]+_\d{6})_(?P<frame>\d{6})_leftImg8bit$")
 _FOLDER_FPS, _CITYSCAPES_FPS = Fraction(25), Fraction(17)

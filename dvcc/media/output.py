@@ -193,7 +193,9 @@ class WholeFile(Output):
         self._temporary.unlink(missing_ok=True)
 
     def _open(self) -> av.container.OutputContainer:
-        return av.open(file_url(self._temporary), "w", format=CONTAINERS[self.path.suffix.lower()])
+        form = CONTAINERS[self.path.suffix.lower()]
+        options = {"fflags": "+bitexact"} if form == "matroska" else {}  # else it numbers segment and tracks at random
+        return av.open(file_url(self._temporary), "w", format=form, options=options)
 
     def _finish(self, *, whole: bool) -> None:
         if not whole:

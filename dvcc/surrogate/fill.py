@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol, TypeVar
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import default_collate
 
 from dvcc._files import make_folder
+from dvcc.engines import given, open_workers
 from dvcc.errors import ConfigError
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import Clips, LadderSamples, Sample
 from dvcc.surrogate.store import SampleStore
+from dvcc.tasks import Task
 from dvcc.training.bar import progress_bar
-from dvcc.training.batches import worker_context
+from dvcc.training.batches import LOADED
+from dvcc.training.files import first_process
 
-T = TypeVar("T")
+_LOOK_EVERY = 0.5  # seconds
+
+S = TypeVar("S")
+R = TypeVar("R")
 
 
 class Storing(Protocol):
@@ -30,25 +37,32 @@ class Storing(Protocol):
     @property
     def store(self) -> SampleStore: ...
 
-    def is_stored(self, clip: int, /) -> bool: ...
-
-    def paths(self, clip: int, /) -> list[Path]: ...
+    def entries(self, clip: int, /) -> list[list[object]]: ...
 
     def store_clip(self, clip: int, /) -> None: ...
 
 
-def fill_samples(samples: Storing, *, workers: int, to: str = "encode", title: str = "encoding") -> None:
+def fill_samples(
+    samples: Storing,
+    *,
+    engine: str,
+    workers: int | None,
+    to: str = "encode",
+    title: str = "encoding",
+) -> None:
     """Make and store what `samples` lacks, clip by clip: encodes, decoded pixels, or what is computed of them.
 
     Raises `ConfigError` when the disk has no room for it.
     """
-    missing = [clip for clip in range(len(samples.clips)) if not samples.is_stored(clip)]
     folder = samples.store.folder
-    if not missing or folder is None:
+    if folder is None:
+        return
+    missing = clips_to_fill(partial(_is_stored, samples), len(samples.clips))
+    if not missing:
         return
     first = missing.pop(0)
     samples.store_clip(first)  # tells how large the others are going to be
-    size = sum(path.stat().st_size for path in samples.paths(first))
+    size = sum(samples.store.path(words).stat().st_size for words in samples.entries(first))
     free = shutil.disk_usage(make_folder(folder)).free
     if size * len(missing) > free:
         raise ConfigError(
@@ -56,54 +70,89 @@ def fill_samples(samples: Storing, *, workers: int, to: str = "encode", title: s
             f"lower data.max_clips or data.groups, set data.cache to another disk, or set data.store_pixels=false"
         )
     print(f"{folder}: {len(missing) + 1} clips to {to}, about {_size(size * (len(missing) + 1))}")
-    for _ in _run(_Stored(samples), missing, workers=workers, title=title):
+    for _ in _run(samples, given(samples), _store, missing, engine=engine, workers=workers, title=title):
         pass
 
 
-def fill_judged(judged: JudgedLadders, *, workers: int, device: torch.device) -> None:
-    """Let the task network judge the ladders that it has not judged yet, on `device`, while workers decode the next ones."""
-    missing = [clip for clip in range(len(judged.samples.clips)) if not judged.is_stored(clip)]
+def fill_judged(
+    judged: JudgedLadders,
+    build_task: Callable[[], Task],
+    *,
+    engine: str,
+    workers: int | None,
+    device: torch.device,
+) -> None:
+    """Let the task network judge the ladders that it has not judged yet.
+
+    On a CPU every worker has the network, which `build_task` makes; on another `device` the network is here, and workers decode.
+    """
+    missing = clips_to_fill(judged.is_stored, len(judged.samples.clips))
+    how: dict[str, Any] = {"engine": engine, "workers": workers, "title": "judging"}
+    if device.type == "cpu":
+        for _ in _run(judged, partial(_judged_by, build_task, judged.samples), _judge, missing, **how):
+            pass
+        return
     judged.task.to(device)
-    for sample in _run(_Pixels(judged.samples), missing, workers=workers, title="judging"):
+    for sample in _run(judged.samples, given(judged.samples), _pixels, missing, **how):
         batch = {name: value.to(device) for name, value in default_collate([sample]).items()}
         judged.degradation(int(sample["clip"]), batch)
 
 
-class _Stored(Dataset[int]):
-    """Storing as a data set, for a loader's workers."""
+def clips_to_fill(is_stored: Callable[[int], bool], count: int) -> list[int]:
+    """Return the clips, of so many, that a cache lacks.
 
-    def __init__(self, samples: Storing) -> None:
-        self.samples = samples
-
-    def __getitem__(self, clip: int) -> int:
-        self.samples.store_clip(clip)
-        return clip
-
-
-class _Pixels(Dataset[Sample]):
-    """What a task network judges."""
-
-    def __init__(self, samples: LadderSamples) -> None:
-        self.samples = samples
-
-    def __getitem__(self, clip: int) -> Sample:
-        sample = self.samples.without_pixels(clip * self.samples.groups)
-        ladder = self.samples.ladder_frames(clip)
-        return {"clip": sample["clip"], "frames": sample["frames"].clone(), "ladder_frames": ladder.clone()}
+    In a later process of a distributed run, wait until the first has made all of them: the cache is shared.
+    """
+    if first_process():
+        return [clip for clip in range(count) if not is_stored(clip)]
+    for clip in range(count):
+        while not is_stored(clip):
+            time.sleep(_LOOK_EVERY)
+    return []
 
 
-def _run(dataset: Dataset[T], indices: list[int], *, workers: int, title: str) -> Iterator[T]:
-    """Yield the items of `indices`, made by so many processes, with a progress bar."""
-    if not indices:
+def _is_stored(samples: Storing, clip: int) -> bool:
+    return all(samples.store.has(words) for words in samples.entries(clip))
+
+
+def _store(samples: Storing, clip: int) -> None:
+    samples.store_clip(clip)
+
+
+def _judged_by(build_task: Callable[[], Task], samples: LadderSamples) -> JudgedLadders:
+    return JudgedLadders(build_task(), samples)
+
+
+def _judge(judged: JudgedLadders, clip: int) -> None:
+    judged.degradation(clip, default_collate([_pixels(judged.samples, clip)]))
+
+
+def _pixels(samples: LadderSamples, clip: int) -> Sample:
+    """Return what a task network judges."""
+    sample = samples.without_pixels(clip * samples.groups)
+    return {"clip": sample["clip"], "frames": sample["frames"].clone(), "ladder_frames": samples.ladder_frames(clip).clone()}
+
+
+def _run(
+    here: S,
+    build: Callable[[], S],
+    work: Callable[[S, int], R],
+    clips: list[int],
+    *,
+    engine: str,
+    workers: int | None,
+    title: str,
+) -> Iterator[R]:
+    """Yield what `work` makes of `clips`, as it comes, with a progress bar."""
+    if not clips:
         return
-    workers = min(workers, len(indices))
-    loader = DataLoader(
-        Subset(dataset, indices), batch_size=None, num_workers=workers, multiprocessing_context=worker_context(workers)
-    )
-    with progress_bar() as bar:
-        task = bar.add_task(title, total=len(indices), note="clips")
-        for item in loader:
-            yield item
+    with (
+        open_workers(engine, build, pieces=len(clips), workers=workers, here=here, imports=LOADED) as started,
+        progress_bar() as bar,
+    ):
+        task = bar.add_task(title, total=len(clips), note="clips")
+        for _, result in started.run(work, clips):
+            yield result
             bar.advance(task)
 
 

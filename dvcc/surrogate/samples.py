@@ -137,13 +137,14 @@ class LadderSamples(Dataset[Sample]):
 
     def is_stored(self, clip: int) -> bool:
         """Whether all items of a clip can be read from the store."""
-        return self.store.folder is not None and all(self.store.has(words) for words in self._entries(clip))
+        return self.store.folder is not None and all(self.store.has(words) for words in self.entries(clip))
 
     def paths(self, clip: int) -> list[Path]:
         """Return the files of a clip in the store."""
-        return [self.store.path(words) for words in self._entries(clip)]
+        return [self.store.path(words) for words in self.entries(clip)]
 
-    def _entries(self, clip: int) -> list[list[object]]:
+    def entries(self, clip: int) -> list[list[object]]:
+        """Return what each entry of a clip in the store depends on."""
         entries = [self._words(clip, "clip")]
         entries += [self._words(clip, "pixels")] * self.store_pixels
         entries += [self._words(clip, "baselines")] * bool(self.baselines)

@@ -37,11 +37,11 @@ from dvcc.surrogate.samples import Sample
 from dvcc.surrogate.step_samples import StepSamples
 from dvcc.surrogate.structured.layers import LayerSamples
 from dvcc.tasks.base import Task
+from dvcc.training.files import first_process
 from dvcc.training.folder import check_out
 from dvcc.training.record import trained_on, versions
 from dvcc.training.run import check_finite, check_finite_gradients, fit
 from dvcc.training.steps import adam, without_drawing
-from dvcc.training.workers import cache_workers
 
 
 def frame_losses(prediction: Prediction, coded_frames: torch.Tensor, frames: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -218,12 +218,13 @@ def run(config: SurrogateConfig) -> Path:
     samples = build_samples(clips, codec, **ladder_settings(data, seed=config.seed), **maps)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
-    fill_samples(samples, workers=cache_workers(data.cache_workers))
+    filling: dict[str, Any] = {"engine": config.engine, "workers": data.cache_workers}
+    fill_samples(samples, **filling)
     looked_at: dict[str, Any] = {"frames": config.losses.frames, "seed": config.seed, "whole": task is not None}
     seen: StepSamples | LayerSamples
     if isinstance(surrogate, StructuredSurrogate):
         seen = LayerSamples(samples, surrogate, **looked_at)
-        fill_samples(seen, workers=cache_workers(data.cache_workers), to="run the layers on", title="layers")
+        fill_samples(seen, **filling, to="run the layers on", title="layers")
     else:
         seen = StepSamples(samples, **looked_at)
     if config.cache_only:
@@ -233,6 +234,8 @@ def run(config: SurrogateConfig) -> Path:
     pictures = SurrogatePictures(lambda: samples[0], out / "pictures", every=config.logger.pictures_every)
     fit(module, seen, plan, callbacks=[pictures])
     path = out / "surrogate.safetensors"
+    if not first_process():
+        return path
     about = {"surrogate": model, "run": plan.lasting_settings, "trained_on": trained_on(samples.clips, *begun_from), **versions()}
     save_weights(path, Weights("surrogate", about, surrogate.state_dict()))
     return path

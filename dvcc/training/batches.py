@@ -25,9 +25,13 @@ class SizedSamples(Protocol):
     def at_step(self, index: int, step: int) -> Sample: ...
 
 
+LOADED = ("dvcc.surrogate.fill", "dvcc.surrogate.step_samples", "dvcc.datasets.clips")
+"""What processes that make or read samples import, once for all of them."""
+
+
 def worker_context(workers: int) -> BaseContext | None:
     """How so many processes of a loader start; None for none."""
-    return fresh_processes("dvcc.surrogate.fill", "dvcc.surrogate.step_samples", "dvcc.datasets.clips") if workers else None
+    return fresh_processes(*LOADED) if workers else None
 
 
 class StepSampler(Sampler[tuple[int, int]]):

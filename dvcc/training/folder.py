@@ -14,24 +14,18 @@ import lightning as L
 import torch
 import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 
 from dvcc._files import write_atomic
 from dvcc.errors import CheckpointError, ConfigError
-from dvcc.training.files import CHECKPOINT, CONFIG, FILES, FOLDERS, refuse_run
+from dvcc.training.files import CHECKPOINT, CONFIG, FILES, FOLDERS, first_process, refuse_run
 from dvcc.training.plan import Plan
 
 _MAY_CHANGE = (
     *("trainer.", "logger.", "learning_rate", "data.num_workers", "data.cache", "data.store_pixels"),
-    *("resume", "overwrite", "cache_only", "out"),
+    *("resume", "overwrite", "cache_only", "engine", "out"),
 )
 """What a resumed run may set anew: how long and where it runs. All else would make it a run of two halves."""
-
-
-def first_process() -> bool:
-    """Whether this process is the only one of its run, or the first of a distributed one: the one that writes files."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def check_out(plan: Plan) -> None:

@@ -19,11 +19,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from dvcc._files import write_atomic
 from dvcc.errors import ConfigError, DvccError
 from dvcc.training.batches import SizedSamples
-from dvcc.training.files import CHECKPOINT, CONFIG, METRICS, VERSIONS
+from dvcc.training.files import CHECKPOINT, CONFIG, METRICS, VERSIONS, first_process
 from dvcc.training.folder import (
     AtomicCheckpoints,
     Checkpoints,
-    first_process,
     read_checkpoint,
     remove_run,
 )

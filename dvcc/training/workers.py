@@ -1,4 +1,4 @@
-"""How many processes read and encode samples, and where a network runs before there is a trainer."""
+"""How many processes read samples, and where a network runs before there is a trainer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from dvcc._processes import cores
 def loader_workers(wanted: int | None) -> int:
     """Return how many processes read samples: `wanted`, or if that is None up to eight, all cores but the one that trains."""
     return min(8, cores() - 1) if wanted is None else wanted
-
-
-def cache_workers(wanted: int | None) -> int:
-    """Return how many processes encode: `wanted`, or if that is None one per core, and 0 on a machine with one."""
-    return (cores() if cores() > 1 else 0) if wanted is None else wanted
 
 
 def device_of(accelerator: str) -> torch.device:

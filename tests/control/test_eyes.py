@@ -35,6 +35,7 @@ from dvcc.networks.nanodet_plus import NanoDetPlus
 from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.objects import ObjectStream, load_objects
 from dvcc.rate_control.offsets import LearnedOffsets
+from dvcc.surrogate.fill import fill_samples
 from dvcc.surrogate.store import SampleStore
 from tests.conftest import make_noise, make_scene
 
@@ -248,7 +249,7 @@ def test_a_clip_is_looked_at_once(tmp_path, monkeypatch):
             return self.clips[clip].digest
 
     planes = ClipPlanes(nanodet("neck"), Samples())
-    planes.fill()
+    fill_samples(planes, engine="processes", workers=1)
     expected = nanodet("neck").clip_planes(Samples.clips[0])
     monkeypatch.setattr(NanoDetEyes, "look", lambda *_: pytest.fail("looked again"))
     again = ClipPlanes(nanodet("neck"), Samples())

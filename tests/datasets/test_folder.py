@@ -78,7 +78,7 @@ def test_folders_without_anything_to_code_are_answered(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     for root in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(
-            ConfigError, match=rf"{root} has nothing to code; expected: pictures \(\.bmp, .*\) or videos \(\.avi, "
+            ConfigError, match=rf"{root} has nothing to code; expected: pictures \(\.bmp, .*\) or videos \(\.264, "
         ):
             build_dataset("folder", root)
     for wrong in ({"frames": 0}, {"stride": 0}, {"per_video": 0}):

@@ -66,11 +66,8 @@ def test_a_disk_without_room_for_the_pixels_is_named_before_the_encodes(tiny, tm
     assert len(asked) == 1  # the clip that tells how large the others are
 
 
-def test_processes_are_as_many_as_cores_unless_they_are_set(tiny, tmp_path, monkeypatch):
-    words = [word for word in tiny if "workers" not in word]
-    data = configure("surrogate", words, tmp_path).data
-    for cores, loading, filling in ((1, 0, 0), (2, 1, 2), (16, 8, 16)):
+def test_loaders_are_as_many_as_cores_but_one_unless_they_are_set(monkeypatch):
+    for cores, loading in ((1, 0), (2, 1), (16, 8)):
         monkeypatch.setattr(workers, "cores", lambda cores=cores: cores)
-        assert (workers.loader_workers(data.num_workers), workers.cache_workers(data.cache_workers)) == (loading, filling)
-    chosen = configure("surrogate", words, tmp_path, "data.num_workers=3", "data.cache_workers=5").data
-    assert (workers.loader_workers(chosen.num_workers), workers.cache_workers(chosen.cache_workers)) == (3, 5)
+        assert workers.loader_workers(None) == loading
+    assert workers.loader_workers(3) == 3

@@ -32,7 +32,7 @@ def test_a_fit_runs_the_layers_once_and_lowers_its_losses(tiny, tmp_path, monkey
     runs, original = [], StructuredSurrogate.layers
     monkeypatch.setattr(StructuredSurrogate, "layers", lambda *words, **names: runs.append(1) or original(*words, **names))
     words = ["trainer.max_steps=40", "learning_rate=0.01", "data.maps_per_clip=4", f"data.cache={tmp_path / 'cache'}"]
-    words += ["data.cache_workers=0", "logger.pictures_every=1000"]
+    words += ["data.cache_workers=1", "logger.pictures_every=1000"]
     path = training.run(configure("surrogate", tiny, tmp_path / "run", *WORDS, *words))
     assert len(runs) == 4 + 1  # every map of the group, and the picture of the first step
     for term in ("l1", "clip_bits", "frame_bits"):

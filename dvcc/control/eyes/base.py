@@ -82,6 +82,10 @@ class Eyes(AbstractBase):
         self._inner = self.choices[self.features]
         self._session = open_session(with_outputs(model, self._inner), name=self.file)
         self._input = self._session.get_inputs()[0].name
+        self._model = model
+
+    def __reduce__(self) -> tuple[Any, ...]:  # sessions do not pickle, and eyes travel to workers
+        return partial(type(self), self._model, features=self.features, every=self.every), ()
 
     @classmethod
     @abstractmethod

@@ -9,7 +9,7 @@ import numpy as np
 from dvcc.codecs.history import jpeg_quality, mean_qp
 from dvcc.datasets import DataSet
 from dvcc.datasets.base import is_picture
-from dvcc.datasets.clips import VIDEO_SUFFIXES
+from dvcc.media.folders import VIDEO_SUFFIXES
 
 _FILES = 50  # of a data set that are looked into, evenly over it
 

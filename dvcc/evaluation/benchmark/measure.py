@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dvcc.clip import Clip
 from dvcc.datasets import DataSet, Example
+from dvcc.engines import given, open_workers
 from dvcc.errors import VideoError
 from dvcc.evaluation.benchmark.networks import taken_for
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Measured, Row, RowStore, digest_of
@@ -21,68 +23,119 @@ from dvcc.tasks import Task
 from dvcc.tasks.judging import AT_ONCE, label_frames, parts_of, predict_frames, with_noise
 from dvcc.tasks.metric import State
 
+Spent = Literal["codec", "network"]
+
 
 class Clock:
     """Seconds of a sweep, by what they were spent on."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._seconds = {"codec": 0.0, "network": 0.0}
+        self.spent: dict[str, float] = {"codec": 0.0, "network": 0.0}
 
     @contextmanager
-    def spent_on(self, what: Literal["codec", "network"]) -> Iterator[None]:
+    def spent_on(self, what: Spent) -> Iterator[None]:
         """Count the block."""
         began = time.perf_counter()
         yield
-        self._seconds[what] += time.perf_counter() - began
+        self.spent[what] += time.perf_counter() - began
+
+    def add(self, spent: Mapping[str, float]) -> None:
+        """Count what a worker has spent."""
+        for what, seconds in spent.items():
+            self.spent[what] += seconds
 
     def seconds(self) -> dict[str, float]:
-        """Of "codec", "network" and, the rest so far, "other": reading, metrics, keeping rows."""
-        return {**self._seconds, "other": time.perf_counter() - self._began - sum(self._seconds.values())}
+        """Of "codec", "network" and, the rest so far, "other": reading, metrics, keeping rows.
+
+        Those of several workers are added up, and leave no rest.
+        """
+        return {**self.spent, "other": max(0.0, time.perf_counter() - self._began - sum(self.spent.values()))}
+
+
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """All that is needed to measure the examples of a data set; every worker has its own.
+
+    labelled: the networks that are also compared with the labels of the data set, and what their classes are there (see
+    `label_classes`). skip_bad: leave out what cannot be read.
+    """
+
+    examples: DataSet
+    sweep: Sweep
+    networks: dict[str, Task]
+    store: RowStore
+    labelled: Mapping[str, Sequence[int] | None]
+    skip_bad: bool
+
+
+class _Measured(NamedTuple):
+    """What was measured of an example: rows, or why it was left out; how many were kept before, and the seconds of the others."""
+
+    rows: list[Row]
+    skipped: str
+    kept: int
+    seconds: dict[str, float]
+
+
+class Measurements(NamedTuple):
+    """Rows of every example, level and network, the names of those that cannot be used, and how many rows were kept before."""
+
+    rows: list[Row]
+    skipped: list[str]
+    kept: int
 
 
 def measure(
-    examples: DataSet,
-    sweep: Sweep,
-    networks: dict[str, Task],
-    store: RowStore,
+    measuring: Measuring,
     clock: Clock,
+    build: Callable[[], Measuring] | None = None,
     *,
-    labelled: Mapping[str, Sequence[int] | None],
-    skip_bad: bool,
-) -> tuple[list[Row], list[str]]:
-    """Rows of every example, level and network, and the names of those that cannot be used.
-
-    labelled: the networks that are also compared with the labels of the data set, and what their classes are there (see
-    `label_classes`).
-    """
-    if not skip_bad:
+    engine: str = "processes",
+    workers: int | None = 1,
+) -> Measurements:
+    """Measure every example, by the workers of an engine. build: makes the `measuring` of each worker but this process."""
+    examples, networks = measuring.examples, measuring.networks
+    if not measuring.skip_bad:
         _check_labels(examples)
-    rows: list[Row] = []
-    skipped: list[str] = []
+    started = open_workers(
+        engine,
+        build or given(measuring),
+        pieces=len(examples),
+        workers=workers,
+        here=measuring,
+        imports=(__name__,),
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
+    with Progress(*columns, transient=True) as progress, started:
         for name, task in networks.items():
             if words := taken_for(task):
                 progress.print(f"{name} is taken for {words}", highlight=False, markup=False, soft_wrap=True)
-        bar = progress.add_task("coding and judging", total=len(examples) * len(networks) * (2 + len(sweep.levels)))
-        for example in examples:
-            try:
-                clip, truth = example.load_any(sweep.protocol)
-                _check_frames(example, clip, networks)
-            except VideoError as error:
-                if not skip_bad:
-                    raise _bad(error) from error
-                skipped.append(str(error) if example.name in str(error) else f"{example.name}: {error}")
-                progress.advance(bar, len(networks) * (2 + len(sweep.levels)))
-                continue
-            truths = {name: Truth(truth, classes) for name, classes in labelled.items() if truth is not None}
-            for row in _rows_of(example, clip, truths, sweep, networks, store, clock):
-                rows.append(row)
-                progress.advance(bar)
+        each = len(networks) * (2 + len(measuring.sweep.levels))
+        bar = progress.add_task("coding and judging", total=len(examples) * each)
+        parts = started.map(_measure, range(len(examples)), advance=lambda: progress.advance(bar, each))
+    for part in parts:
+        clock.add(part.seconds)
+    rows, skipped = [row for part in parts for row in part.rows], [part.skipped for part in parts if part.skipped]
     if not rows:
         raise VideoError(f"none of the {len(examples)} pictures and clips can be used, e.g. {skipped[0]}")
-    return rows, skipped
+    return Measurements(rows, skipped, sum(part.kept for part in parts))
+
+
+def _measure(measuring: Measuring, index: int) -> _Measured:
+    """Measure one example: the piece of work that workers share."""
+    example, clock = measuring.examples[index], Clock()
+    try:
+        clip, truth = example.load_any(measuring.sweep.protocol)
+        _check_frames(example, clip, measuring.networks)
+    except VideoError as error:
+        if not measuring.skip_bad:
+            raise _bad(error) from error
+        return _Measured([], str(error) if example.name in str(error) else f"{example.name}: {error}", 0, {})
+    truths = {name: Truth(truth, classes) for name, classes in measuring.labelled.items() if truth is not None}
+    before = measuring.store.hits
+    rows = list(_rows_of(example, clip, truths, measuring.sweep, measuring.networks, measuring.store, clock))
+    return _Measured(rows, "", measuring.store.hits - before, clock.spent)
 
 
 def _check_labels(examples: DataSet) -> None:

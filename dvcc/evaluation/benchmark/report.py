@@ -36,8 +36,8 @@ _LABELS = {"cqp": "QP", "crf": "CRF", "abr": "kbit/s asked for", "quality": "JPE
 class Result:
     """What was measured.
 
-    given: what was asked for, by the names of `networks`. labelled: as in `benchmark.measure.measure`. skipped: why examples were
-    left out. kept: rows that were there already. seconds: by what they were spent on.
+    given: what was asked for, by the names of `networks`. labelled: as in `benchmark.measure.Measuring`. skipped: why
+    examples were left out. kept: rows that were there already. seconds: by what they were spent on.
     """
 
     sweep: Sweep

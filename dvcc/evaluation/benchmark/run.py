@@ -8,6 +8,7 @@ goes on.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from dvcc.config.build import build_codec
 from dvcc.config.parse import to_dict
 from dvcc.datasets import DataSet, build_dataset
 from dvcc.errors import ConfigError
-from dvcc.evaluation.benchmark.measure import Clock, measure
+from dvcc.evaluation.benchmark.measure import Clock, Measuring, measure
 from dvcc.evaluation.benchmark.networks import build_networks, check_networks
 from dvcc.evaluation.benchmark.pictures import chosen_example
 from dvcc.evaluation.benchmark.report import Result, write_report
@@ -44,25 +45,17 @@ def run(config: BenchmarkConfig) -> str:
 
         root = assets_folder() if config.data.root == "assets" else Path(config.data.root)
         return run_paper(root, out=Path(config.out), cache=Path(config.data.cache), bootstrap=config.bootstrap, seed=config.seed)
-    sweep = build_sweep(config)
+    build_sweep(config)  # raises for what the codec does not have, before a network is loaded
     if not Path(config.data.root).exists():
         raise ConfigError(f"{config.data.root} does not exist: set data.root to the pictures, videos or data set")
-    words = config.words()
-    check_networks(config.task.name, words, config.weights)
+    check_networks(config.task.name, config.words(), config.weights)
     check_writable(config.out)
     check_writable(config.data.cache, key="data.cache")
-    examples = build_examples(config.data)
-    if config.example is not None:
-        chosen_example(examples, config.example, [])
-    weights = {config.task.model: config.task.weights, **config.weights}
-    networks = build_networks(config.task.name, words, weights, config.task.options())
+    measuring = _measuring(config)
+    examples, networks = measuring.examples, measuring.networks
     clock = Clock()
-    labelled = {
-        name: label_classes(examples, task) for name, task in networks.items() if labels_apply(examples, config.task.name, task)
-    }
-    store = RowStore(config.data.cache)
     try:
-        rows, skipped = measure(examples, sweep, networks, store, clock, labelled=labelled, skip_bad=config.skip_bad)
+        rows, skipped, kept = measure(measuring, clock, partial(_measuring, config), engine=config.engine, workers=config.workers)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
             f"what was measured is kept in {config.data.cache}, and the same command goes on from there"
@@ -71,14 +64,14 @@ def run(config: BenchmarkConfig) -> str:
         uncoded = [row.measured.relative[task.metric_name] for row in rows if row.network == name and row.level == NOISE]
         refuse_silence(task, pooled(task.metric(), uncoded))
     result = Result(
-        sweep=sweep,
+        sweep=measuring.sweep,
         networks=networks,
-        given=dict(zip(networks, words, strict=True)),
+        given=dict(zip(networks, config.words(), strict=True)),
         examples=examples,
-        labelled=labelled,
+        labelled=measuring.labelled,
         rows=rows,
         skipped=skipped,
-        kept=store.hits,
+        kept=kept,
         seconds=clock.seconds(),
     )
     return write_report(
@@ -92,6 +85,19 @@ def run(config: BenchmarkConfig) -> str:
         seed=config.seed,
         settings=to_dict(config),
     )
+
+
+def _measuring(config: BenchmarkConfig) -> Measuring:
+    """Return the configured examples, networks and sweep."""
+    examples, words = build_examples(config.data), config.words()
+    if config.example is not None:
+        chosen_example(examples, config.example, [])
+    weights = {config.task.model: config.task.weights, **config.weights}
+    networks = build_networks(config.task.name, words, weights, config.task.options())
+    labelled = {
+        name: label_classes(examples, task) for name, task in networks.items() if labels_apply(examples, config.task.name, task)
+    }
+    return Measuring(examples, build_sweep(config), networks, RowStore(config.data.cache), labelled, config.skip_bad)
 
 
 def build_examples(data: BenchmarkData) -> DataSet:

@@ -21,9 +21,9 @@ from dvcc.control.network import ControlNetwork, load_network
 from dvcc.datasets.splits import split_data
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.measure import Bench, looking_once
-from dvcc.evaluation.control.processes import opened
 from dvcc.evaluation.control.run import build_bench, find_targets
 from dvcc.evaluation.control.summary import summarise
+from dvcc.evaluation.control.workers import opened
 from dvcc.evaluation.tables import markdown_table
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.rate_control.abr import AverageBitrate
@@ -65,10 +65,10 @@ def _measure(
     build = partial(_bench, config, side, tuple(strengths))
     bench = build()
     clips = range(len(bench.tests.names))
-    with opened(bench, build, workers=config.workers) as processes:
+    with opened(bench, build, engine=config.engine, workers=config.workers) as started:
         if targets_bpp is None:
-            targets_bpp = find_targets(processes, clips, bench.task, count=config.num_targets)
-        per_clip = processes.run(Bench.measure, clips, targets_bpp, title=f"encoding and judging: {side}")
+            targets_bpp = find_targets(started, clips, bench.task, count=config.num_targets)
+        per_clip = started.run(Bench.measure, clips, targets_bpp, title=f"encoding and judging: {side}")
     rows = [row for rows in per_clip for row in rows]
     if not any(row.status == "ok" for row, _, _ in rows):
         raise ConfigError(f"no target is within reach of the videos of the side {side}: raise targets_bpp")

@@ -1,4 +1,4 @@
-"""One clip at every target by every controller, on real encodes: the piece of work that processes share."""
+"""One clip at every target by every controller, on real encodes: the piece of work that workers share."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ from dvcc.datasets.table import choose
 from dvcc.errors import ConfigError
 from dvcc.evaluation.control.clips import TestSet
 from dvcc.evaluation.control.measure import Bench, looking_once, spread_targets, swept_rates
-from dvcc.evaluation.control.processes import Processes, opened
 from dvcc.evaluation.control.report import write_report
 from dvcc.evaluation.control.rows import Looked, Measured
 from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise, summarise_labels
 from dvcc.evaluation.control.verdicts import Verdicts
+from dvcc.evaluation.control.workers import BenchWorkers, opened
 from dvcc.evaluation.statistics import or_none
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.surrogate import load_surrogate
@@ -42,14 +42,14 @@ def run(config: EvaluateControlConfig) -> str:
     """Evaluate as configured, write the report, return its table and path."""
     bench = build_bench(config)
     check_writable(config.out)
-    with opened(bench, partial(build_bench, config), workers=config.workers) as processes:
+    with opened(bench, partial(build_bench, config), engine=config.engine, workers=config.workers) as started:
         everything = range(len(bench.tests.names))
-        looks = processes.run(Bench.look, everything, title="looking at uncoded clips")
+        looks = started.run(Bench.look, everything, title="looking at uncoded clips")
         stable = _stable(bench, looks, model=config.task.model, least=config.stability)
         targets_bpp = config.targets_bpp or []
         if not (targets_bpp or config.targets_kbps):
-            targets_bpp = find_targets(processes, stable, bench.task, count=config.num_targets)
-        per_clip = processes.run(Bench.measure, stable, targets_bpp, title="encoding and judging")
+            targets_bpp = find_targets(started, stable, bench.task, count=config.num_targets)
+        per_clip = started.run(Bench.measure, stable, targets_bpp, title="encoding and judging")
         measured = [row for rows in per_clip for row in rows]
         if not any(row.status == "ok" for row, _, _ in measured):
             name, least = bench.tests.names[stable[0]], bench.least_kbps(stable[0])
@@ -159,11 +159,11 @@ def _stable(bench: Bench, looks: Sequence[Looked], *, model: str, least: float) 
     return stable
 
 
-def find_targets(processes: Processes, stable: Sequence[int], task: Task, *, count: int) -> list[float]:
+def find_targets(started: BenchWorkers, stable: Sequence[int], task: Task, *, count: int) -> list[float]:
     """`count` targets in bits per pixel, by a sweep of two-pass ABR over some of the clips."""
     some = stable[:: max(1, len(stable) // 4)]
-    least = max(processes.run(Bench.least_bpp, some, title="finding the least rate"))
-    swept = processes.run(Bench.sweep, some, swept_rates(least), title="finding the rates where the metric moves")
+    least = max(started.run(Bench.least_bpp, some, title="finding the least rate"))
+    swept = started.run(Bench.sweep, some, swept_rates(least), title="finding the rates where the metric moves")
     return spread_targets(swept, task, count=count)
 
 

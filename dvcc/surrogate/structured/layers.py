@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch.utils.data import default_collate
 
@@ -42,13 +40,9 @@ class LayerSamples:
         planes = {name: stored[name].index_select(1, at) for name in stored if name in _PLANES}
         return {**sample, **stored, **planes, "asked": asked, "layer_at": at}
 
-    def is_stored(self, clip: int) -> bool:
-        """Whether the layers of all groups of a clip can be read from the store."""
-        return self.store.folder is not None and all(self.store.has(self._words(index)) for index in self._of_clip(clip))
-
-    def paths(self, clip: int) -> list[Path]:
-        """Return the files of a clip in the store."""
-        return [self.store.path(self._words(index)) for index in self._of_clip(clip)]
+    def entries(self, clip: int) -> list[list[object]]:
+        """See `LadderSamples.entries`."""
+        return [self._words(index) for index in self._of_clip(clip)]
 
     def store_clip(self, clip: int) -> None:
         """Run the layers on all groups of a clip, and keep what comes out."""

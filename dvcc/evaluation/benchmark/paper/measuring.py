@@ -9,7 +9,7 @@ import numpy as np
 from dvcc.codecs import Codec, Rate, coded_once
 from dvcc.datasets import DataSet, Example, build_dataset
 from dvcc.errors import ConfigError, DvccError
-from dvcc.evaluation.benchmark.measure import Clock, measure
+from dvcc.evaluation.benchmark.measure import Clock, Measuring, measure
 from dvcc.evaluation.benchmark.paper.result import Level, Result, make_curves
 from dvcc.evaluation.benchmark.paper.studies import Study
 from dvcc.evaluation.benchmark.rows import NOISE, UNCODED, Row, RowStore
@@ -64,7 +64,7 @@ def run_study(study: Study, assets: Path, store: RowStore, *, bootstrap: int, se
     sweep = Sweep(study.codec, study.rate, tuple(sorted(study.levels)), study.material.protocol)
     task = study.material.task
     labelled = {name: label_classes(examples, net) for name, net in networks.items() if labels_apply(examples, task, net)}
-    rows, _ = measure(examples, sweep, networks, store, Clock(), labelled=labelled, skip_bad=False)
+    rows = measure(Measuring(examples, sweep, networks, store, labelled, skip_bad=False), Clock()).rows
     levels: tuple[Level, ...] = (UNCODED, NOISE, *sorted(study.levels, reverse=study.rate == "quality"))
     curves, metrics = make_curves(
         rows, networks, task, levels, labelled=labelled, blocks=study.material.blocks, bootstrap=bootstrap, seed=seed
