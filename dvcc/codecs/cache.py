@@ -75,8 +75,11 @@ def _read(path: Path) -> EncodedClip | None:
     stored = read_arrays(path, "meta", "bitstream", "bits")
     if stored is None:
         return None
-    meta = json.loads(stored["meta"].tobytes())
-    requested = QPMap(stored["requested_qp"]) if "requested_qp" in stored else None
-    height, width = meta.pop("size")
-    fps = Fraction(meta.pop("fps"))
-    return EncodedClip(stored["bitstream"].tobytes(), stored["bits"], fps, height, width, requested_qp=requested, **meta)
+    try:
+        meta = json.loads(stored["meta"].tobytes())
+        requested = QPMap(stored["requested_qp"]) if "requested_qp" in stored else None
+        height, width = meta.pop("size")
+        fps = Fraction(meta.pop("fps"))
+        return EncodedClip(stored["bitstream"].tobytes(), stored["bits"], fps, height, width, requested_qp=requested, **meta)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):  # of another version, or made by somebody else
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -260,5 +261,7 @@ def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str],
     except av.FFmpegError as error:
         lines.append((av.logging.ERROR, library, f"Error: {error}"))
     finally:
+        av.logging.set_level(av.logging.PANIC)
+        time.sleep(0.001)  # a thread that is about to log compares with the level, and prints a traceback where there is none
         av.logging.set_level(before)
     return [line.strip() for _, _, line in lines]

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvcc.errors import ConfigError
+from dvcc.networks.stored import taken_from
 from dvcc.networks.weights import Weights, load_state, load_weights, save_weights
 from dvcc.pixels import as_float
 from dvcc.qp import MAX_QP
@@ -266,6 +267,8 @@ def load_network(path: str | Path) -> tuple[ControlNetwork, dict[str, Any]]:
     Raises `CheckpointError` when the file is damaged or of another kind.
     """
     stored = load_weights(path, kind="control")
-    control = ControlNetwork(**stored.config["control"])
+    with taken_from(path):
+        control = ControlNetwork(**stored.config["control"])
+        {*stored.config.get("trained_on", [])}  # names of videos
     load_state(control, stored.state, path=path)
     return control.eval(), stored.config

@@ -13,6 +13,7 @@ from dvcc.networks.faster_rcnn import load_torchvision_detector
 from dvcc.networks.feed import NetworkOptions
 from dvcc.networks.loading import refuse_options, refuse_random, torchvision_names
 from dvcc.networks.onnx_file import check_onnx, is_onnx
+from dvcc.networks.stored import taken_from
 from dvcc.networks.weights import load_state, load_weights
 from dvcc.networks.zoo import ZOO, names
 
@@ -57,6 +58,7 @@ def _student(weights: str | Path | None, random: bool) -> DetectionNet:
         return StudentDetector()
     path = Path(weights or ZOO["detection", "student"].weights.fetch("student"))
     stored = load_weights(path, kind="detection_student")
-    net = StudentDetector(num_classes=stored.config["num_classes"])
+    with taken_from(path):
+        net = StudentDetector(num_classes=stored.config["num_classes"])
     load_state(net, stored.state, path=path)
     return net

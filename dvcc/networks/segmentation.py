@@ -23,6 +23,7 @@ from dvcc.networks.loading import (
 from dvcc.networks.mmsegmentation import MMSEGMENTATION_NETS, build_mmsegmentation, load_mmsegmentation
 from dvcc.networks.onnx_file import OnnxFile, check_onnx, is_onnx
 from dvcc.networks.segmenter import SegmentationNet, onnx_segmenter
+from dvcc.networks.stored import taken_from
 from dvcc.networks.student import StudentSegmenter
 from dvcc.networks.weights import load_published, load_state, load_weights
 from dvcc.networks.zoo import ZOO, names
@@ -78,7 +79,8 @@ def _student(weights: str | Path | None, random: bool) -> SegmentationNet:
         return SegmentationNet(StudentSegmenter(), num_classes=20, multiple=_COARSEST)
     path = Path(weights or ZOO["segmentation", "student"].weights.fetch("student"))
     stored = load_weights(path, kind="student")
-    net = StudentSegmenter(num_classes=stored.config["num_classes"])
+    with taken_from(path):
+        net = StudentSegmenter(num_classes=stored.config["num_classes"])
     load_state(net, stored.state, path=path)
     return SegmentationNet(net, num_classes=stored.config["num_classes"], multiple=_COARSEST)
 

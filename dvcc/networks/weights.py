@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from dvcc._files import write_atomic
 from dvcc.errors import CheckpointError
+from dvcc.networks.stored import taken_from
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,17 @@ def save_weights(path: str | Path, weights: Weights) -> None:
     """Write `weights` as safetensors; the file appears whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
     metadata = {"kind": weights.kind, "config": json.dumps(weights.config), "sha256": _digest(state)}
-    write_atomic(path, save(state, metadata=metadata))
+    write_atomic(path, _in_order(save(state, metadata=metadata)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted: the library's order is another in every process."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def load_weights(path: str | Path, *, kind: str) -> Weights:
@@ -49,7 +60,9 @@ def load_weights(path: str | Path, *, kind: str) -> Weights:
         raise CheckpointError(f"{path} holds {metadata.get('kind', 'an unknown kind of')!r} weights, but {kind!r} is needed")
     if metadata.get("sha256") != _digest(state):
         raise CheckpointError(f"{path} does not match its checksum, so it is damaged: copy or train it again")
-    return Weights(kind, json.loads(metadata["config"]), state)
+    with taken_from(path):
+        config = json.loads(metadata["config"])
+        return Weights(kind, {**config}, state)
 
 
 def load_published(path: str | Path, *, key: str) -> Mapping[str, torch.Tensor]:

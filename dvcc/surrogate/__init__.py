@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dvcc.errors import ConfigError
+from dvcc.networks.stored import taken_from
 from dvcc.networks.weights import load_state, load_weights
 from dvcc.surrogate.anchored import AnchoredSurrogate
 from dvcc.surrogate.base import NUM_QPS, Prediction, Surrogate, mean_qp, one_hot_qp
@@ -43,7 +44,10 @@ def build_surrogate(
 def load_surrogate(path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
     """Return a trained surrogate and its config. Raises `CheckpointError` when the file is damaged or of another kind."""
     stored = load_weights(path, kind="surrogate")
-    surrogate = build_surrogate(**stored.config["surrogate"])
+    with taken_from(path):
+        surrogate = build_surrogate(**stored.config["surrogate"])
+        stored.config["run"]["codec"].items()  # what it imitates
+        {*stored.config.get("trained_on", [])}  # names of videos
     load_state(surrogate, stored.state, path=path)
     return surrogate, stored.config
 

@@ -14,8 +14,10 @@ from dvcc.control.eyes import load_eyes
 from dvcc.control.eyes.base import open_session
 from dvcc.control.eyes.painting import Rule
 from dvcc.errors import CheckpointError
+from dvcc.networks.stored import taken_from
 from dvcc.qp import MAX_QP
 
+_NUM_PRIOR = 5  # coefficients: see `Control.mean_qp`
 NO_DIGEST = "0" * 64
 """What stands for the file's SHA-256 while that is computed."""
 
@@ -38,18 +40,27 @@ class Control:
         stored = self._session.get_modelmeta().custom_metadata_map
         if stored.get("kind") != "control":
             raise CheckpointError(f"{name} is an ONNX file, but no control: give the control.onnx that dvcc train control wrote")
-        digest = stored["sha256"]
+        digest = stored.get("sha256", "")
         if hashlib.sha256(model.replace(digest.encode(), NO_DIGEST.encode())).hexdigest() != digest:
             raise CheckpointError(f"{name} does not match its checksum, so it is damaged: copy or train it again")
+        with taken_from(name):
+            self._take(stored, name, [] if folder is None else [folder])
+        self._name = name
+
+    def _take(self, stored: dict[str, str], name: str, beside: list[Path]) -> None:
         self.config: dict[str, Any] = json.loads(stored["config"])
         network = self.config["control"]
         self.extra_planes, self.rates = int(network["extra_planes"]), network.get("rates")
+        if self.rates is not None:
+            least, most = self.rates
+            self.rates = [float(least), float(most)]
         self.averaged, self.analysis = bool(network.get("averaged", True)), "analysis" in network
         self.rule = Rule(**network["rule"]) if "rule" in network else None
-        beside = [] if folder is None else [folder]
         self.eyes = load_eyes(network["eyes"], beside=beside, control=name) if "eyes" in network else None
         self.reader = load_reader(network["analysis"], beside=beside, control=name) if self.analysis else None
-        self._prior = np.array(json.loads(stored["prior"]))
+        self._prior = np.array(json.loads(stored["prior"]), np.float64)
+        if self._prior.shape != (_NUM_PRIOR,) or not np.isfinite(self._prior).all():
+            raise ValueError(f"its prior is {stored['prior'][:60]}")
 
     def mean_qp(self, small: np.ndarray, log_bpp: float) -> float:
         """Return the QP of the flat map that meets a target, 0..51, for reduced frames (T, 3, 4h, 4w) in a row."""
@@ -81,7 +92,14 @@ class Control:
         given["position"] = position.astype(np.float32)[:, None]
         if planes is not None:
             given["planes"] = planes
-        offsets: np.ndarray = self._session.run(None, given)[0]
+        try:
+            offsets: np.ndarray = self._session.run(None, given)[0]
+        except Exception as error:  # onnxruntime raises half a dozen unrelated types
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{self._name} cannot be run ({reason}): copy or train it again") from error
+        wanted = (len(small), 1, small.shape[2] // 4, small.shape[3] // 4)
+        if offsets.shape != wanted or not np.isfinite(offsets).all():
+            raise CheckpointError(f"{self._name} answers {offsets.shape} and {wanted} is asked for: copy or train it again")
         return offsets[:, 0]
 
 

@@ -72,9 +72,12 @@ def _read(path: Path) -> Verdict | None:
     stored = read_arrays(path, _META)
     if stored is None:
         return None
-    meta = json.loads(stored.pop(_META).tobytes())
-    arrays = {name: torch.from_numpy(values) for name, values in stored.items()}
-    state: State = {name: value for name, value in arrays.items() if "." not in name}
-    for name, count in meta["lists"].items():
-        state[name] = [arrays[f"{name}.{i}"] for i in range(count)]
-    return Verdict(state, meta["metric"], meta["loss"])
+    try:
+        meta = json.loads(stored.pop(_META).tobytes())
+        arrays = {name: torch.from_numpy(values) for name, values in stored.items()}
+        state: State = {name: value for name, value in arrays.items() if "." not in name}
+        for name, count in meta["lists"].items():
+            state[name] = [arrays[f"{name}.{i}"] for i in range(count)]
+        return Verdict(state, meta["metric"], meta["loss"])
+    except (KeyError, TypeError, ValueError, AttributeError):  # of another version, or made by somebody else
+        return None
