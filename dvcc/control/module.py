@@ -23,11 +23,13 @@ from dvcc.control.planes import ClipPlanes
 from dvcc.pixels import as_float
 from dvcc.surrogate import Surrogate, one_hot_qp
 from dvcc.surrogate.base import soft_qp
+from dvcc.surrogate.fill import clips_to_fill
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.rungs import Rungs
 from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.tasks.base import Task
 from dvcc.training.bar import progress_bar
+from dvcc.training.batches import generators
 from dvcc.training.run import check_finite, check_finite_gradients
 from dvcc.training.steps import adam, without_drawing
 from dvcc.units import MACROBLOCK
@@ -117,7 +119,7 @@ class ControlModule(L.LightningModule):
         the teacher's name.
         """
         base, descended, seen = (None, None, None) if self.surrogate is None else self._draw_baseline(batch)
-        log_bpp = self._draw_rates(len(batch["clip"])) if base is None else base.log_bpp
+        log_bpp = self._draw_rates(batch) if base is None else base.log_bpp
         frames = as_float(batch["frames"]).repeat_interleave(self.rates_per_clip, 0)
         delta = self._random_hflip(frames, log_bpp, self._all_planes(batch["clip"], seen, self.rates_per_clip))
         if self.planes is not None and (rule := self.control.config.get("rule")):
@@ -155,9 +157,9 @@ class ControlModule(L.LightningModule):
         The third value is what a control sees of them (M, T, 3, h, w).
         """
         chosen, taught, seen = [], [], []
-        for clip in batch["clip"].tolist():
+        for clip, draw in zip(batch["clip"].tolist(), generators(batch), strict=True):
             kept = self.clip_cache(clip)
-            rates = torch.randint(len(kept.baseline.loss), (self.rates_per_clip,))
+            rates = torch.randint(len(kept.baseline.loss), (self.rates_per_clip,), generator=draw)
             chosen.append(Baseline(*(part[rates] for part in kept.baseline)))
             if kept.descended is not None:
                 taught.append(kept.descended[rates])
@@ -166,15 +168,17 @@ class ControlModule(L.LightningModule):
         baseline = Baseline(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         return baseline, torch.cat(taught) if taught else None, torch.cat(seen) if seen else None
 
-    def _draw_rates(self, clips: int) -> torch.Tensor:
+    def _draw_rates(self, batch: Sample) -> torch.Tensor:
         """Draw log bits per pixel (M,), evenly among those that the control is told."""
         low, high = (math.log(rate) for rate in self.control.config["rates"])
-        return low + (high - low) * torch.rand(clips * self.rates_per_clip, device=self.device)
+        drawn = [torch.rand(self.rates_per_clip, generator=draw) for draw in generators(batch)]
+        return low + (high - low) * torch.cat(drawn).to(self.device)
 
     def _random_hflip(self, frames: torch.Tensor, log_bpp: torch.Tensor, planes: torch.Tensor | None) -> torch.Tensor:
         """Return offsets (M, T, h, w) of frames (M, T, 3, H, W): half of the time of their mirror images, mirrored.
 
-        The codec and the task do not care, and it is harder to learn a clip by heart. planes: (M, T, E, h, w); those of a mirror
+        The codec and the task do not care, and it is harder to learn a clip by heart. All clips of a step are mirrored, or none,
+        in whichever process they are. planes: (M, T, E, h, w); those of a mirror
         image are taken to be mirrored.
         """
         mirrored = bool(torch.rand(()) < 0.5) and frames.shape[-1] % MACROBLOCK == 0  # else the grid is another
@@ -193,7 +197,7 @@ class ControlModule(L.LightningModule):
 
     def fill(self, ladder: LadderTeacher) -> None:
         """Make the offsets that `ladder` lacks, with a progress bar: a descent takes seconds."""
-        missing = [clip for clip in range(len(self.ladders.clips)) if not ladder.is_stored(clip)]
+        missing = clips_to_fill(ladder.is_stored, len(self.ladders.clips))
         if missing:
             with progress_bar() as bar:
                 task = bar.add_task("descending", total=len(missing), note="clips")

@@ -27,6 +27,7 @@ from dvcc.surrogate.motion import OURS, FlowNet, Motion, reference_motion
 from dvcc.surrogate.references import CodingOrder, coding_order
 from dvcc.surrogate.rungs import Rungs, pick_rungs
 from dvcc.surrogate.transform import transform_bits
+from dvcc.training.batches import generators
 from dvcc.units import MACROBLOCK
 
 _JUDGED_OVER = 3.0  # QPs, deviation of the kernel that a judged ladder is smoothed with: single encodes are noisy
@@ -41,7 +42,8 @@ class LadderAnalysis:
     static: log activity, log residual against the past and the future reference, frame type one-hot. log_error: log
     coding error of every rung. log_cost: log of what the transform of the best prediction would cost at every rung.
     log_bits: learned log bits of every macroblock at every rung. log_mean_bits: (B, T, R). motion: in pixels;
-    grid_motion: past and future, in macroblocks. degradation: to a task at every rung, if it has judged them.
+    grid_motion: past and future, in macroblocks. degradation: to a task at every rung, if it has judged them. draws: what the
+    rungs of each clip are drawn from in a training.
     """
 
     frames: torch.Tensor
@@ -57,6 +59,7 @@ class LadderAnalysis:
     log_bits: torch.Tensor
     log_mean_bits: torch.Tensor
     degradation: torch.Tensor | None
+    draws: list[torch.Generator | None]
 
 
 class AnchoredSurrogate(Surrogate[LadderAnalysis]):
@@ -115,6 +118,7 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
             self._macroblock_bits(static, log_error, log_cost, log_mean_bits),
             log_mean_bits,
             self._smoothed(sample["ladder_degradation"]) if "ladder_degradation" in sample else None,
+            generators(sample),
         )
 
     def without_pixels(self, analysis: LadderAnalysis) -> LadderAnalysis:
@@ -227,7 +231,8 @@ class AnchoredSurrogate(Surrogate[LadderAnalysis]):
         size = frames.shape[-2:]
         places = torch.searchsorted(at, torch.tensor(frame_numbers, device=at.device))
         below, weight = self.rungs.around(effective)
-        chosen = (weight > (torch.rand_like(weight) if self.training else 0.5))[at]
+        chance = torch.rand(weight.shape, generator=analysis.draws[clip]).to(weight) if self.training else 0.5
+        chosen = (weight > chance)[at]
         below, weight, effective_at, requested_at = below[at], weight[at], effective[at], requested[at]
         candidates = torch.stack([pick_rungs(ladder, torch.searchsorted(rungs, rung)) for rung in (below, below + 1)])
         second = to_pixels(chosen[:, None], size)

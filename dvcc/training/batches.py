@@ -34,11 +34,12 @@ def worker_context(workers: int) -> BaseContext | None:
     return fresh_processes(*LOADED) if workers else None
 
 
-class StepSampler(Sampler[tuple[int, int]]):
-    """The (index, step) of steps `start`, start + 1, .. up to `steps`: shuffled epochs, endlessly.
+class StepSampler(Sampler[tuple[int, int, int]]):
+    """The (index, step, place in the step) of steps `start`, start + 1, .. up to `steps`: shuffled epochs, endlessly.
 
     Position p depends on (seed, p) alone, so a run resumed at a step sees the samples it would have seen; nothing
-    has to be stored. A step takes `world_size` batches, and process `rank` yields its own of them.
+    has to be stored. A step takes `world_size` batches, and process `rank` yields its own of them: what one process with so large
+    a batch would take.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class StepSampler(Sampler[tuple[int, int]]):
         """Return the count of the whole run, also after a resume: Lightning goes on counting batches where the run stopped."""
         return self.steps * self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
         shuffled_epoch, order = -1, torch.empty(0)
         for batch in self.batches:
             for position in range(batch * self.batch_size, (batch + 1) * self.batch_size):
@@ -60,17 +61,37 @@ class StepSampler(Sampler[tuple[int, int]]):
                 if epoch != shuffled_epoch:
                     order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
                     shuffled_epoch = epoch
-                yield int(order[place]), batch // self.world_size
+                step, place_in_step = divmod(position, self.world_size * self.batch_size)
+                yield int(order[place]), step, place_in_step
 
 
 class BySteps(Dataset[Sample]):
-    """Items by (index, step), as `StepSampler` asks for them."""
+    """Items by (index, step, place in the step), as `StepSampler` asks for them.
 
-    def __init__(self, samples: SizedSamples) -> None:
-        self.samples = samples
+    An item has also `draw_seed` int64 (), for what a step draws for it (see `generators`).
+    """
 
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
-        return self.samples.at_step(*place)
+    def __init__(self, samples: SizedSamples, *, seed: int) -> None:
+        self.samples, self.seed = samples, seed
+
+    def __getitem__(self, at: tuple[int, int, int]) -> Sample:
+        index, step, place = at
+        return {**self.samples.at_step(index, step), "draw_seed": torch.tensor(draw_seed(self.seed, step, place))}
+
+
+def draw_seed(seed: int, step: int, place: int = 0) -> int:
+    """Return the seed of what is drawn in a step, for the item at a place of it."""
+    return (seed * 1_000_003 + step) * 1009 + place
+
+
+def generators(batch: Sample) -> list[torch.Generator | None]:
+    """Return what to draw from for each clip of a batch; None, torch's own, without `draw_seed`.
+
+    What is drawn for a clip depends on (seed, step, place in the step), and not on which process has it, nor on the others.
+    """
+    if "draw_seed" not in batch:
+        return [None] * len(batch["frames"])
+    return [torch.Generator().manual_seed(seed) for seed in batch["draw_seed"].tolist()]
 
 
 _OWN_LENGTH = ("ladder_frames", "ladder_rungs")

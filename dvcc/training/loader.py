@@ -28,7 +28,7 @@ class ClipModule(L.LightningDataModule):
         sampler = StepSampler(len(self.samples), batch_size=self.batch_size, steps=self.steps, seed=self.seed, **place)
         # A generator of its own: workers are seeded from it, and torch's own state stays as the step left it.
         return DataLoader(
-            BySteps(self.samples),
+            BySteps(self.samples, seed=self.seed),
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from dvcc._files import append_text, write_atomic
@@ -84,13 +85,13 @@ class LogMetrics(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the row before `Checkpoints` writes its file: it comes later in the list of callbacks."""
-        if trainer.global_step % self.every == 0 and trainer.is_global_zero:
-            self.metrics.log_metrics(_floats(trainer.callback_metrics), trainer.global_step - 1)
+        if trainer.global_step % self.every == 0:
+            metrics = trainer.callback_metrics
+            values = torch.stack([torch.as_tensor(value, device=module.device).double() for value in metrics.values()])
+            means = trainer.strategy.reduce(values, reduce_op="mean")  # over the processes of a distributed run: all of them ask
+            if trainer.is_global_zero:
+                self.metrics.log_metrics(dict(zip(metrics, means.tolist(), strict=True)), trainer.global_step - 1)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.is_global_zero:
             self.metrics.finalize("success")
-
-
-def _floats(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}

@@ -11,13 +11,15 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from dvcc.training.batches import draw_seed
+
 _LAST_RATE = 0.01
 """Of `learning_rate`, at the end of the cosine."""
 
 
-def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
-    """Seed torch for one step of one process, so that what it draws depends on these numbers alone."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1009 + rank)
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch for one step, so that what is drawn for its whole batch depends on these numbers alone."""
+    torch.manual_seed(draw_seed(seed, step))
 
 
 @contextmanager
@@ -57,4 +59,4 @@ class Steps(Callback):
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
         module.log("learning_rate", rate)
-        seed_step(self.seed, trainer.global_step, rank=trainer.global_rank)
+        seed_step(self.seed, trainer.global_step)

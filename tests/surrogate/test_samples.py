@@ -70,7 +70,7 @@ def test_maps_cover_the_range_of_qps(scene):
 
 def places(size: int, **settings) -> tuple[list[int], list[int]]:
     """The indices and the steps that a sampler yields."""
-    indices, steps = zip(*StepSampler(size, **settings), strict=True)
+    indices, steps, _ = zip(*StepSampler(size, **settings), strict=True)
     return list(indices), list(steps)
 
 
@@ -90,3 +90,6 @@ def test_processes_share_out_the_steps_of_one():
     assert [*first[:2], *second[:2], *first[2:4], *second[2:4]] == whole[:8] and len(first) == len(second) == 12
     later, steps = places(5, batch_size=2, steps=6, start=4, seed=1, rank=1, world_size=2)
     assert later == second[8:] and steps == [4, 4, 5, 5]
+    items = {rank: list(StepSampler(5, batch_size=2, steps=6, seed=1, rank=rank, world_size=2)) for rank in (0, 1)}
+    assert [place for _, _, place in items[0][:4]] == [0, 1, 0, 1] and [place for _, _, place in items[1][:2]] == [2, 3]
+    assert [*items[0][:2], *items[1][:2]] == list(StepSampler(5, batch_size=4, steps=6, seed=1))[:4]
