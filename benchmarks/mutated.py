@@ -73,7 +73,7 @@ class Inputs:
         self.folder, self.cache = folder, folder / "cache"
         (folder / "videos").mkdir(parents=True)
         data = "data=folder data.test=[c.mp4] data.frames=4 data.stride=1 data.size=[64,96] data.rungs=[16,26,36,46]"
-        rest = "data.maps_per_clip=4 data.groups=1 data.num_workers=0 data.cache_workers=0 surrogate.width=8"
+        rest = "data.maps_per_clip=4 data.groups=1 data.num_workers=0 data.cache_workers=1 surrogate.width=8"
         few = "trainer.accelerator=cpu logger.pictures_every=1000 trainer.checkpoint_every=1"
         self.data = [*data.split(), *rest.split(), *few.split(), f"data.root={folder / 'videos'}"]
         if whole:

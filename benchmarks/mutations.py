@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from benchmarks.mutated import Inputs, Trial
@@ -179,17 +180,20 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--numbers", help="those of single inputs, with commas between them, instead of --first and --count")
+    parser.add_argument("--seconds", type=float, help="begin no other input after so long")
     parser.add_argument("--only", help="kinds, with commas between them")
     parser.add_argument("--keep", type=Path, help="folder for the inputs that went wrong")
     arguments = parser.parse_args(words)
     began = time.monotonic()
-    numbers: Sequence[int] = range(arguments.first, arguments.first + arguments.count)
+    numbers: Iterable[int] = range(arguments.first, arguments.first + arguments.count)
     if arguments.numbers:
         numbers = [int(number) for number in arguments.numbers.split(",")]
+    if arguments.seconds:
+        numbers = takewhile(lambda _: time.monotonic() - began < arguments.seconds, numbers)
     with tempfile.TemporaryDirectory() as name:
         tried = survive(Path(name), numbers, seed=arguments.seed, only=arguments.only, keep=arguments.keep)
     print(report(tried, seed=arguments.seed))
-    print(f"{len(numbers)} inputs in {time.monotonic() - began:.0f} s")
+    print(f"{time.monotonic() - began:.0f} s")
     if any(kind.wrong for kind in tried.values()):
         raise DvccError("some inputs went wrong: see above")
 

@@ -14,9 +14,9 @@ from benchmarks import kills
 def test_killed_commands_lose_nothing(tmp_path):
     """Training is in `tests/training/test_kill.py`; the full count of kills is in docs/faults.md."""
     seed = random.randrange(2**32)
-    outcomes = kills.survive(tmp_path, kills=2, seed=seed, only="cache,evaluate control,benchmark,encode,export")
-    assert len(outcomes) == 5 and not [sentence for o in outcomes for sentence in o.wrong], kills.report(outcomes, seed=seed)
-    assert sum(o.kills for o in outcomes) >= 5
+    outcomes = kills.survive(tmp_path, kills=2, seed=seed, only="cache,encode,export")
+    assert len(outcomes) == 3 and not [sentence for o in outcomes for sentence in o.wrong], kills.report(outcomes, seed=seed)
+    assert sum(o.kills for o in outcomes) >= 4
 
 
 def test_what_a_kill_could_leave_is_found(tmp_path):
