@@ -1,4 +1,4 @@
-# make demo   the whole path on real video, in about eleven minutes on two CPU cores
+# make demo   the whole path on real video, in about ten minutes on two CPU cores
 # make test   the tests, in less than ten minutes on two CPU cores
 # make test-slow   the tests of ten seconds and more, which `make test` leaves out
 # make lint   ruff and mypy

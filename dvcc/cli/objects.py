@@ -33,7 +33,7 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         "--strength",
         metavar="QPS",
         type=float,
-        help="of objects: QPs from the background to a sure object, 0 to 40 (default: 16)",
+        help="of objects: QPs from the background to a sure object, 0 to 40 (default: 16; with --detector 20)",
     )
     parser.add_argument(
         "--zones",

@@ -56,6 +56,6 @@ class BoxTeacher:
         source, seen = self.samples.clips[clip], []
         for objects in detector.objects(as_float(source.frames)):
             corners = objects.corners.float().cpu().numpy()
-            sure = Boxes(corners, np.zeros(len(corners), int), np.full(len(corners), self.rule.sure, np.float32))
-            seen.append(paint(sure, source.height, source.width, self.rule))
+            boxes = Boxes(corners, np.zeros(len(corners), int), np.ones(len(corners), np.float32))
+            seen.append(paint(boxes, boxes.scores, source.height, source.width))
         return {"seen": torch.from_numpy(np.stack(seen)).to(torch.uint8)}

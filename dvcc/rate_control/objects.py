@@ -15,7 +15,19 @@ import numpy as np
 from dvcc._words import counted
 from dvcc.clip import Matrix, frame_to_rgb, planar_frame
 from dvcc.control.eyes.base import shown_size
-from dvcc.control.eyes.painting import Rule, between, load_rule, offsets_of, offsets_of_gop, paint, picked, speeds, turned
+from dvcc.control.eyes.painting import (
+    Rule,
+    between,
+    load_rule,
+    needed_by,
+    offsets_of,
+    offsets_of_gop,
+    paint,
+    picked,
+    speeds,
+    sure_of,
+    turned,
+)
 from dvcc.errors import ConfigError
 from dvcc.media.format import Planes
 from dvcc.networks.coco import COCO_NAMES
@@ -26,6 +38,9 @@ from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.zones import Zones, load_zones
 
 _MOST_STRENGTH = 40.0
+OWN_STRENGTH = 20.0
+"""QPs from the background to a small object, where a user's own detector looks."""
+
 _LARGEST_SIDE = 2**14
 _SELDOM = 1000
 
@@ -68,15 +83,15 @@ def load_objects(
     """
     painted = None if zones is None else load_zones(zones)
     rule = load_rule()
-    if strength is not None:
-        rule = with_strength(rule, strength)
-    if max_background_offset is not None:
-        rule = with_background(rule, max_background_offset)
     if detector is None:
         looking = load_detector(CHECKPOINTS / rule.detector, options=NetworkOptions(layout="nanodet"), threads=1)
     else:
         looking = load_detector(detector, options=NetworkOptions(layout=layout), threads=1)
         rule = rule_of(looking, rule)
+    if strength is not None:
+        rule = with_strength(rule, strength)
+    if max_background_offset is not None:
+        rule = with_background(rule, max_background_offset)
     labels = None if classes is None else tuple(class_number(name, looking.num_classes) for name in classes)
     objects = Objects(looking, rule, labels, painted)
     return objects if look_every is None else looking_every(objects, look_every)
@@ -104,14 +119,16 @@ def with_background(rule: Rule, most: int) -> Rule:
 
 
 def rule_of(detector: Detector, rule: Rule) -> Rule:
-    """Return `rule` with another detector.
+    """Return `rule` for a user's own detector, the network that will look at the coded video.
 
-    A value rises from half the score from which a detection of it counts, to that score, as for the rule's own. A network of a
-    fixed size is shown pictures of that size.
+    What it finds, by the score from which a detection of it counts, is what it can lose. So nearly every object counts by its
+    size alone, and offsets fade only where objects fill the whole picture. The numbers were chosen on the corpus' train split
+    (docs/results.md, "One's own network looks"). A network of a fixed size is shown pictures of that size.
     """
     score = detector.options.score or detector.layout.object_score
     side = max(detector.file.fixed) or rule.side
-    return replace(rule, detector=detector.file.path.name, side=side, unsure=score / 2, sure=score)
+    seen = replace(rule, detector=detector.file.path.name, side=side, unsure=0.99 * score, sure=score)
+    return replace(seen, strength=OWN_STRENGTH, fade_from=0.99, fade_to=1.0, whole=0.01, fall=0.25)
 
 
 def class_number(name: str, count: int = len(COCO_NAMES)) -> int:
@@ -150,7 +167,7 @@ class Seen:
         self.frames += 1
         self.occupied += bool(painted.any())
         self.moved += bool(offsets.any())
-        self.covered += float(painted.mean())
+        self.covered += float((painted > 0).mean())
 
 
 class ObjectStream:
@@ -199,7 +216,8 @@ class ObjectStream:
 
     def paint(self, boxes: Boxes) -> np.ndarray:
         """float32 (h, w), 0..1: how much every macroblock of a picture with these objects counts."""
-        values = paint(boxes, self.height, self.width, self.objects.rule)
+        rule = self.objects.rule
+        values = paint(boxes, sure_of(boxes, rule) * needed_by(boxes, rule), self.height, self.width)
         if self._zones is not None:
             always, never = self._zones
             values[always], values[never] = 1, 0

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from dvcc import ABR, X264, Clip, ConfigError
-from dvcc.control.eyes.painting import between, load_rule, matched, offsets_of, paint, speeds, turned
+from dvcc.control.eyes.painting import between, load_rule, matched, needed_by, offsets_of, paint, speeds, sure_of, turned
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
 from dvcc.rate_control.abr import AverageBitrate
-from dvcc.rate_control.objects import Objects, ObjectStream, load_objects
+from dvcc.rate_control.objects import OWN_STRENGTH, Objects, ObjectStream, load_objects
 from dvcc.rate_control.offsets import ObjectOffsets
 
 RULE = load_rule()
@@ -61,20 +61,40 @@ def planes(height=64, width=96, luma=60):
     )
 
 
+def painted_by(rule, found, height, width):
+    return paint(found, sure_of(found, rule), height, width)
+
+
 def test_touched_macroblocks_count_whole_and_the_best_box_wins():
     person = boxes((17 / 96, 17 / 64, 40 / 96, 31 / 64, 0, 0.9))
-    assert paint(person, 64, 96, RULE).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0] * 6, [0] * 6]
+    assert painted_by(RULE, person, 64, 96).tolist() == [[0] * 6, [0, 1, 1, 0, 0, 0], [0] * 6, [0] * 6]
     over = boxes((0, 0, 1, 1, 0, 0.3), (0, 0, 0.5, 0.5, 1, 0.9), (0.4, 0.4, 1, 1, 0, 0.2))
-    painted = paint(over, 64, 96, RULE)
+    painted = painted_by(RULE, over, 64, 96)
     assert painted[:2, :3].tolist() == [[1] * 3] * 2 and np.allclose(painted[2:], 0.5) and np.allclose(painted[:, 3:], 0.5)
-    assert paint(boxes((0.99, 0.99, 1, 1, 0, 0.9)), 60, 90, RULE)[3, 5] == 1 and not paint(NONE, 64, 96, RULE).any()
+    corner = boxes((0.99, 0.99, 1, 1, 0, 0.9))
+    assert painted_by(RULE, corner, 60, 90)[3, 5] == 1 and not painted_by(RULE, NONE, 64, 96).any()
+
+
+def test_a_large_object_needs_less():
+    """By the fourth root of its share of the picture, when `fall` is 0.25."""
+    rule = replace(RULE, whole=1 / 36, fall=0.25)
+    found = boxes(
+        (0, 0, 1 / 6, 1 / 6, 0, 0.9), (0, 0, 0.1, 0.1, 0, 0.9), (0, 0, 2 / 3, 2 / 3, 0, 0.9), (0.5, 0.5, 0.5, 0.5, 0, 0.9)
+    )
+    assert np.allclose(needed_by(found, rule), [1, 1, 0.5, 1]) and needed_by(NONE, rule).shape == (0,)
+    assert (needed_by(found, replace(rule, fall=0.0)) == 1).all()
 
 
 def test_another_detector_looks(detector):
-    """Its values rise to the score from which a detection of it counts, at its own size; classes are its own numbers."""
+    """Its objects count from the score from which a detection does, at its own size; classes are its own numbers."""
     objects = load_objects(["2"], 8, detector=str(detector))
     score = objects.detector.layout.object_score
-    assert (objects.rule.unsure, objects.rule.sure) == (score / 2, score) and objects.rule.side == 64
+    assert (objects.rule.unsure, objects.rule.sure) == (0.99 * score, score) and objects.rule.side == 64
+    assert needed_by(boxes((0, 0, 0.1, 0.1, 0, 0.9), (0, 0, 0.4, 0.4, 0, 0.9)), objects.rule).tolist() == pytest.approx([1, 0.5])
+    filled = np.ones((10, 10), np.float32)
+    filled[0, :5] = 0  # 95 % covered: the rule of NanoDet-Plus would leave it alone
+    assert set(offsets_of(filled, objects.rule).ravel()) == {4, -4} and not offsets_of(np.ones_like(filled), objects.rule).any()
+    assert load_objects(detector=str(detector)).rule.strength == OWN_STRENGTH
     assert objects.labels == (2,) and (objects.rule.strength, objects.rule.detector) == (8, detector.name)
     stream = stream_of(objects.detector)
     stream.objects = objects
@@ -122,7 +142,7 @@ def test_the_detector_is_shown_the_picture_upright(turns):
     picture = planes()
     picture[0][0:16, 32:96] = 220
     stream = stream_of(SeesBrightness(), quarter_turns=turns)
-    values = paint(stream.look(picture), 64, 96, RULE)
+    values = painted_by(RULE, stream.look(picture), 64, 96)
     assert values[0, 2:].all() and values[1:].sum() == 0 and values[0, 0] == 0
     assert turned(stream.look(picture), 0).corners.shape == (1, 4)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from dvcc._source import source_digest
 from dvcc.clip import Clip, Matrix, frame_to_rgb, planar_frame
-from dvcc.control.eyes.painting import paint, turned
+from dvcc.control.eyes.painting import paint, sure_of, turned
 from dvcc.errors import CheckpointError, ConfigError
 from dvcc.media.format import Planes
 from dvcc.networks.detectors.base import Boxes
@@ -143,7 +143,9 @@ class Eyes(AbstractBase):
         boxes, maps = look
         maps = [np.rot90(values, -quarter_turns, (-2, -1)) for values in maps]
         resampled = [to_grid(values, height, width) for values in maps]
-        painted = [] if boxes is None else [paint(turned(boxes, quarter_turns), height, width, SCORES)[None]]
+        painted = []
+        if boxes is not None:
+            painted = [paint(turned(boxes, quarter_turns), sure_of(boxes, SCORES), height, width)[None]]
         return np.concatenate([*painted, *resampled])
 
     def clip_planes(self, clip: Clip) -> np.ndarray:

@@ -26,7 +26,8 @@ class Rule:
     look to the next, for pictures of at most `small_picture` pixels and above. background: offset without any object, in QPs.
     strength: from there to a sure object. unsure, sure: scores between which a value rises from 0 to 1. fade_from, fade_to:
     covered share of a picture between which its offsets fade to zero. seldom: a GOP with objects in a smaller share of its frames
-    is left alone.
+    is left alone. whole, fall: an object that takes more than the share `whole` of the picture is found in a coarser picture,
+    too, and counts (whole / its share) ** fall.
     """
 
     detector: str
@@ -41,6 +42,8 @@ class Rule:
     fade_from: float
     fade_to: float
     seldom: float
+    whole: float = 1.0
+    fall: float = 0.0
 
     def every(self, height: int, width: int) -> int:
         """Frames from one look to the next."""
@@ -65,10 +68,23 @@ class ScoreRange(Protocol):
     def sure(self) -> float: ...
 
 
-def paint(boxes: Boxes, height: int, width: int, rule: ScoreRange) -> np.ndarray:
-    """float32 (ceil(H/16), ceil(W/16)), 0..1: the value of the best box that touches a macroblock of an H x W picture."""
+def sure_of(boxes: Boxes, scores: ScoreRange) -> np.ndarray:
+    """(N,) of 0..1: how sure it is that the boxes are objects."""
+    return np.clip((boxes.scores - scores.unsure) / (scores.sure - scores.unsure), 0, 1)
+
+
+def needed_by(boxes: Boxes, rule: Rule) -> np.ndarray:
+    """(N,) of 0..1: how much of the rule's offset objects of such sizes need to be found."""
+    sides = np.maximum(boxes.corners[:, 2:] - boxes.corners[:, :2], 1e-6)
+    return np.minimum(1, rule.whole / sides.prod(1)) ** rule.fall
+
+
+def paint(boxes: Boxes, worth: np.ndarray, height: int, width: int) -> np.ndarray:
+    """float32 (ceil(H/16), ceil(W/16)), 0..1: what the best box that touches a macroblock of an H x W picture is worth.
+
+    worth: (N,) of every box.
+    """
     values = np.zeros(macroblock_grid(height, width), np.float32)
-    worth = np.clip((boxes.scores - rule.unsure) / (rule.sure - rule.unsure), 0, 1)
     corners = boxes.corners * (np.array([width, height] * 2) / MACROBLOCK)
     low = np.floor(corners[:, :2] + 1 / MACROBLOCK).astype(int)  # a touch of less than a pixel is none
     high = np.maximum(np.ceil(corners[:, 2:] - 1 / MACROBLOCK).astype(int), low + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ class ObjectRegions:
     """
 
     def __init__(self, objects: Objects, stretch: Stretch) -> None:
-        self._stream, self._stretch = begin_objects(objects, stretch), stretch
+        of_any_size = replace(objects, rule=replace(objects.rule, fall=0.0))
+        self._stream, self._stretch = begin_objects(of_any_size, stretch), stretch
         self._frames, self._inside = 0, 0.0
 
     def of(self, frames: Iterable[int]) -> torch.Tensor:

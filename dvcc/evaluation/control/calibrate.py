@@ -16,7 +16,6 @@ from dvcc.config.build import check_control
 from dvcc.config.parse import to_dict
 from dvcc.control.deployed.onnx_export import control_to_onnx, export
 from dvcc.control.deployed.runtime import Control
-from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork, load_network
 from dvcc.datasets.splits import split_data
 from dvcc.errors import ConfigError
@@ -27,7 +26,7 @@ from dvcc.evaluation.control.workers import opened
 from dvcc.evaluation.tables import markdown_table
 from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.rate_control.abr import AverageBitrate
-from dvcc.rate_control.objects import Objects, looking_every, with_strength
+from dvcc.rate_control.objects import OWN_STRENGTH, Objects, looking_every, with_strength
 from dvcc.rate_control.oracle import objects_of
 from dvcc.tasks import DetectionTask, Task
 
@@ -168,7 +167,7 @@ def _deliver(config: CalibrateConfig, strength: float, out: Path) -> str:
     if not strength:
         return "No strength needs fewer bits than x264 alone on the videos that chose: use --controller abr."
     if config.checkpoint is None:
-        qps = strength * load_rule().strength
+        qps = strength * OWN_STRENGTH
         return f"dvcc encode VIDEO OUT --target-kbps N --look-every 1 --detector {config.task.model} --strength {qps:.3g}"
     source, path = Path(config.checkpoint), out / "control.safetensors"
     network, stored = control_at(source, strength)
