@@ -83,7 +83,7 @@ def test_the_rule_keeps_its_shape_at_any_strength(detector):
     task = build_task("detection", model=str(detector))
     whole, half = (calibrate.rule_at(task, strength).rule for strength in (1.0, 0.5))
     assert (half.background, half.strength) == (whole.background / 2, whole.strength / 2) and half.every_small == 1
-    with pytest.raises(ConfigError, match="from 0 to 40 QPs, got 48"):  # which dvcc encode would refuse
+    with pytest.raises(ConfigError, match="from 0 to 40 QPs, got 60"):  # which dvcc encode would refuse
         calibrate.rule_at(task, 3.0)
     with pytest.raises(ConfigError, match="is for task=detection"):
         calibrate.rule_at(build_task("reconstruction", model="psnr"), 1.0)

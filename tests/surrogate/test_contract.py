@@ -129,7 +129,7 @@ def test_a_few_steps_on_one_map_learn_its_bits(surrogate, sample, qp):
 def test_weights_survive_the_disk_and_bad_files_are_named(surrogate, sample, qp, tmp_path):
     name = next(key for key, build in SURROGATES.items() if isinstance(build(**SETTINGS), type(surrogate)))
     path = tmp_path / "surrogate.safetensors"
-    config = {"surrogate": {"name": name, **SETTINGS, "qps": list(QPS)}}
+    config = {"surrogate": {"name": name, **SETTINGS, "qps": list(QPS)}, "run": {}}
     save_weights(path, Weights("surrogate", config, surrogate.state_dict()))
     loaded, stored = load_surrogate(path)
     assert stored == config
@@ -142,7 +142,7 @@ def test_weights_survive_the_disk_and_bad_files_are_named(surrogate, sample, qp,
     (tmp_path / "truncated.safetensors").write_bytes(content[: len(content) // 2])
     save_weights(tmp_path / "control.safetensors", Weights("control", {}, {"a": torch.ones(1)}))
     wrong = {**config["surrogate"], "width": 8}
-    save_weights(tmp_path / "other.safetensors", Weights("surrogate", {"surrogate": wrong}, surrogate.state_dict()))
+    save_weights(tmp_path / "other.safetensors", Weights("surrogate", {**config, "surrogate": wrong}, surrogate.state_dict()))
     reasons = {
         "flipped": "checksum",
         "truncated": "whole",
