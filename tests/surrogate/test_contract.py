@@ -129,7 +129,7 @@ def test_a_few_steps_on_one_map_learn_its_bits(surrogate, sample, qp):
 def test_weights_survive_the_disk_and_bad_files_are_named(surrogate, sample, qp, tmp_path):
     name = next(key for key, build in SURROGATES.items() if isinstance(build(**SETTINGS), type(surrogate)))
     path = tmp_path / "surrogate.safetensors"
-    config = {"surrogate": {"name": name, **SETTINGS, "qps": list(QPS)}, "run": {}}
+    config = {"surrogate": {"name": name, **SETTINGS, "qps": list(QPS)}, "run": {"codec": {}}}
     save_weights(path, Weights("surrogate", config, surrogate.state_dict()))
     loaded, stored = load_surrogate(path)
     assert stored == config
