@@ -179,7 +179,7 @@ def _small_disk() -> None:
 
 def test_a_full_disk_leaves_nothing_behind(video, checkpoint, tmp_path):
     words = ("--target-kbps", "50", "--checkpoint", str(checkpoint))
-    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="cannot write", preexec=_small_disk)
+    refused("dvcc", "export", str(video), *words, cwd=tmp_path, reason="free some space, or set TMPDIR", preexec=_small_disk)
 
 
 @pytest.mark.slow

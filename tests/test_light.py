@@ -26,6 +26,12 @@ def test_a_typo_is_answered_before_torch_is_imported():
     assert float(seconds) < 3  # of a processor, about 0.6 on an idle machine
 
 
+def test_to_code_one_file_starts_no_processes():
+    code = "import sys, dvcc.cli.encode; print('multiprocessing' in sys.modules, 'dvcc.engines' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]
+
+
 @pytest.mark.parametrize("wanted", [None, "ACTIVE"])
 def test_threads_of_the_program_do_not_spin_unless_told(wanted):
     code = "import os, sys; from dvcc.cli import main; main(['zoo']); "

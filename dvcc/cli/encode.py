@@ -14,15 +14,14 @@ from dvcc._words import counted
 from dvcc.cli import limits, objects, targets
 from dvcc.cli.closing import closing, missed_rate, say, say_decided
 from dvcc.cli.encode_file import encode_file, load_control_of, outside_rates
-from dvcc.cli.encode_folder import encode_folder
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
-from dvcc.engines import ENGINES
 from dvcc.errors import ConfigError
 from dvcc.networks.sources import control_path, published_controls
 from dvcc.qp import Delivery
 from dvcc.units import LONGEST_GOP
 
 _CONTROLLERS = ("objects", "learned", "abr")
+_ENGINES = ("processes", "ray")  # named here, for to import them takes longer than to read all words; a test compares
 
 if TYPE_CHECKING:
     from dvcc.media.source import VideoSource
@@ -71,7 +70,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument(
         "--engine",
-        choices=list(ENGINES),
+        choices=_ENGINES,
         help="of a folder: what codes its videos side by side: processes, the default, or ray, on the cluster of RAY_ADDRESS",
     )
     parser.add_argument("--workers", metavar="N", type=int, help="of a folder: videos at once (default: one per core)")
@@ -113,6 +112,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError("--engine and --workers are for a folder of videos: leave them out with --live")
         _live(arguments, controller, checkpoint)
     elif os.path.isdir(arguments.video):
+        from dvcc.cli.encode_folder import encode_folder  # and all that it takes to start processes
+
         encode_folder(arguments, controller, checkpoint)
     else:
         if arguments.engine is not None or arguments.workers is not None:

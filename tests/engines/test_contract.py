@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from dvcc.cli import encode
 from dvcc.engines import ENGINES, check_engine, given, open_workers
 from dvcc.errors import ConfigError, DvccError, MissingExtraError, VideoError
 
@@ -146,7 +147,7 @@ def test_an_interrupted_sweep_does_not_wait_for_its_pieces_and_they_clean_up(tmp
 def test_an_unknown_engine_and_a_missing_one_are_named(monkeypatch):
     with pytest.raises(ConfigError, match=r"no engine 'dask': choose processes or ray"):
         check_engine("dask")
-    assert list(ENGINES) == ["processes", "ray"]
+    assert list(ENGINES) == ["processes", "ray"] == list(encode._ENGINES)
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "ray" else True)
     with (
         pytest.raises(MissingExtraError, match=r"the engine ray needs ray, which is not installed: pip install .*\[ray\]"),
