@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from benchmarks.mutated import Inputs, Trial
+from mutating.inputs import Inputs, Trial
+
 from dvcc._guard import guarded
 from dvcc.errors import DvccError
 from dvcc.evaluation.tables import markdown_table

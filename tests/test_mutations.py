@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import mutate_files
+from benchmarks.mutating import files as mutate_files
 from dvcc import CRF, X264, QPMap
 from dvcc._files import read_arrays
 from dvcc.codecs.cache import EncodeCache

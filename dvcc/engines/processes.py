@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from threading import Timer
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +20,9 @@ from dvcc.errors import DvccError
 S = TypeVar("S")
 P = TypeVar("P")
 R = TypeVar("R")
+
+GRACE_S = 30
+"""How long an interrupted piece may take to remove what it has begun to write."""
 
 
 class ProcessWorkers(Workers[S]):
@@ -60,10 +66,23 @@ class ProcessWorkers(Workers[S]):
         """See `Workers.__exit__`."""
         if self._pool is None:
             return
+        late = None
         if kind is not None:
-            for process in (self._pool._processes or {}).values():  # from Python 3.14 on, `terminate_workers`
+            processes = list((self._pool._processes or {}).values())  # from Python 3.14 on, `terminate_workers`
+            for process in processes:
                 process.terminate()
-        self._pool.shutdown(cancel_futures=True)
+            late = Timer(GRACE_S, _kill, (processes,))
+            late.start()
+        try:
+            self._pool.shutdown(cancel_futures=True)
+        finally:
+            if late is not None:
+                late.cancel()
+
+
+def _kill(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 _build: Callable[[], Any] | None = None
@@ -75,13 +94,12 @@ def _begin(build: Callable[[], Any]) -> None:
     """Take what makes the state of a worker. An interruption is answered by the parent, which ends the worker."""
     global _build
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end)
     _build = build
 
 
 def _end(number: int, frame: object) -> None:
     """Leave a piece as an error does, so that it removes what it has begun to write."""
-    sys.exit(128 + number)
+    sys.exit()
 
 
 def _held() -> Any:
@@ -94,4 +112,16 @@ def _held() -> Any:
 
 
 def _perform(work: Work[S, P, R], piece: P) -> bytes:
-    return perform(_held, work, piece)
+    """Run one piece. Only a piece answers SIGTERM: a waiting worker ends at once.
+
+    An exception could leave a waiting worker after it has taken the lock of the pool's queue, and the others would wait for that
+    lock for ever. The pool also takes `SystemExit` for the result of a piece, so the worker ends here.
+    """
+    try:
+        signal.signal(signal.SIGTERM, _end)
+        try:
+            return perform(_held, work, piece)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except SystemExit:
+        os._exit(128 + signal.SIGTERM)

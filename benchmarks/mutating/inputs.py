@@ -19,11 +19,12 @@ import dvcc.encoding.live
 import dvcc.encoding.report
 import dvcc.encoding.size
 import dvcc.rate_control.objects
-from benchmarks import mutate_files, mutate_videos
 from dvcc import CRF, X264, QPMap
 from dvcc.cli import main
 from dvcc.config import parse
 from dvcc.media.probe import open_video
+
+from . import files, videos
 
 __all__ = ["Inputs", "Trial", "dvcc", "parse"]
 
@@ -120,9 +121,9 @@ class Inputs:
         """One of `_CONTAINERS` for encode, inspect or export."""
         suffix = rng.choice(list(self.videos))
         data = self.videos[suffix]
-        structure = _STRUCTURES.get(suffix, mutate_videos.raw)
+        structure = _STRUCTURES.get(suffix, videos.raw)
         for _ in range(rng.choice([1, 1, 1, 2, 5])):
-            data = rng.choice([mutate_videos.raw, structure, structure])(data, rng)
+            data = rng.choice([videos.raw, structure, structure])(data, rng)
         path = folder / f"in.{suffix}"
         path.write_bytes(data)
         rate, limits = ["--target-kbps", "150"], rng.choice([[], _LIMITS])
@@ -144,9 +145,9 @@ class Inputs:
         """A control, damaged or made by someone who means harm."""
         data = self.control
         for _ in range(rng.choice([0, 1, 1, 1, 3])):
-            data = mutate_files.onnx_graph(data, rng)
+            data = files.onnx_graph(data, rng)
         if data == self.control:
-            data = mutate_videos.raw(data, rng)
+            data = videos.raw(data, rng)
         (folder / "control.onnx").write_bytes(data)
         words = ["encode", str(self.folder / "videos" / "a.mp4"), "out.mp4", "--target-kbps", "150", "--preset", "ultrafast"]
         return _command([*words, "--checkpoint", "control.onnx"], folder, "out.mp4")
@@ -155,24 +156,24 @@ class Inputs:
         """A map of NumPy's format, from Python: no command reads one."""
         data = (self.folder / "map.npz").read_bytes()
         path = folder / "map.npz"
-        path.write_bytes(rng.choice([mutate_files.archive, mutate_videos.raw])(data, rng))
+        path.write_bytes(rng.choice([files.archive, videos.raw])(data, rng))
         return Trial("QPMap.load", lambda: guarded_load(path), {path})
 
     def safetensors(self, rng: random.Random, folder: Path) -> Trial:
         """Weights of a surrogate, as every stage after it reads them."""
         data = (self.folder / "run" / "surrogate.safetensors").read_bytes()
         path = folder / "surrogate.safetensors"
-        path.write_bytes(rng.choice([mutate_files.tensors, mutate_files.tensors, mutate_videos.raw])(data, rng))
+        path.write_bytes(rng.choice([files.tensors, files.tensors, videos.raw])(data, rng))
         words = ["train", "surrogate", *self.data, f"data.cache={self.cache}", "out=out", "cache_only=true", f"start={path.name}"]
         return _command(words, folder)
 
     def checkpoint(self, rng: random.Random, folder: Path) -> Trial:
         """A checkpoint that a run goes on from."""
-        return self._resumed(folder, "last.ckpt", lambda data: rng.choice([mutate_files.archive, mutate_videos.raw])(data, rng))
+        return self._resumed(folder, "last.ckpt", lambda data: rng.choice([files.archive, videos.raw])(data, rng))
 
     def config(self, rng: random.Random, folder: Path) -> Trial:
         """The settings of a run that goes on."""
-        return self._resumed(folder, "config.yaml", lambda data: mutate_files.text(data, rng))
+        return self._resumed(folder, "config.yaml", lambda data: files.text(data, rng))
 
     def _resumed(self, folder: Path, name: str, change: Callable[[bytes], bytes]) -> Trial:
         out = folder / "run"
@@ -183,10 +184,10 @@ class Inputs:
 
     def cache_entry(self, rng: random.Random, folder: Path) -> Trial:
         """One file of the cache; the training that reads it ends with the same weights, or in a sentence."""
-        cache, suffixes = folder / "cache", {".npz": mutate_files.archive, ".safetensors": mutate_files.tensors}
+        cache, suffixes = folder / "cache", {".npz": files.archive, ".safetensors": files.tensors}
         shutil.copytree(self.cache, cache)
         path = rng.choice(sorted(path for path in cache.rglob("*") if path.suffix in suffixes))
-        path.write_bytes(rng.choice([suffixes[path.suffix], mutate_videos.raw])(path.read_bytes(), rng))
+        path.write_bytes(rng.choice([suffixes[path.suffix], videos.raw])(path.read_bytes(), rng))
         words = ["train", "surrogate", *self.data, "trainer.max_steps=2", f"data.cache={cache}", "out=out"]
         return _command(words, folder, "out/surrogate.safetensors", may_leave=True)
 
@@ -242,7 +243,7 @@ class Inputs:
                 "levels=[1,2]",
             ],
         ]
-        words = mutate_files.words(rng.choice(lines), rng)
+        words = files.words(rng.choice(lines), rng)
         return _command(words, folder, may_leave=True)
 
 
@@ -263,11 +264,11 @@ _CONTAINERS = (
     ("webm", "webm", "libvpx"),
     ("flv", "flv", "libx264"),
 )
-_STRUCTURES: dict[str, mutate_videos.Mutation] = {
-    "mp4": mutate_videos.boxes,
-    "hevc.mp4": mutate_videos.boxes,
-    "ts": mutate_videos.transport,
-    "mkv": mutate_videos.matroska,
-    "webm": mutate_videos.matroska,
-    "h264": mutate_videos.units,
+_STRUCTURES: dict[str, videos.Mutation] = {
+    "mp4": videos.boxes,
+    "hevc.mp4": videos.boxes,
+    "ts": videos.transport,
+    "mkv": videos.matroska,
+    "webm": videos.matroska,
+    "h264": videos.units,
 }

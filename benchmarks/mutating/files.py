@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.mutate_videos import raw
+from .videos import raw
 
 NUMBERS = (0, -1, 1, 2**31, 2**63, -(2**63), 1e30, -1e30, float("nan"), float("inf"), 0.5, 1e-30)
 WORDS: tuple[object, ...] = (
