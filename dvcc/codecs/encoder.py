@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 BASE_QP = 26  # the QP that zero offsets would give; any works, the middle keeps both signs in use
 _COMPLAINT = re.compile("[Ee]rror|Unknown option|Invalid value")
+_LOGGING = Lock()
 
 
 @dataclass(frozen=True)
@@ -248,20 +250,22 @@ def cpu_capabilities() -> tuple[str, ...]:
 def _log(library: Literal["libx264", "libx265"], options: tuple[tuple[str, str], ...], log_level: int) -> list[str]:
     """Return the lines that FFmpeg logs when the encoder opens.
 
-    Logging is on for this moment only: PyAV's log callback needs the GIL, which codec threads can wait for.
+    Logging is on for this moment only, and for one thread at a time, or it would stay on. PyAV's log callback needs the GIL,
+    which a decoder that is closed holds until its threads have ended.
     """
     context = av.CodecContext.create(library, "w")
     context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuv420p", Fraction(1, 25)
     context.options = dict(options)
-    before = av.logging.get_level()
-    av.logging.set_level(log_level)
-    try:
-        with av.logging.Capture() as lines:
-            context.open()
-    except av.FFmpegError as error:
-        lines.append((av.logging.ERROR, library, f"Error: {error}"))
-    finally:
-        av.logging.set_level(av.logging.PANIC)
-        time.sleep(0.001)  # a thread that is about to log compares with the level, and prints a traceback where there is none
-        av.logging.set_level(before)
+    with _LOGGING:
+        before = av.logging.get_level()
+        av.logging.set_level(log_level)
+        try:
+            with av.logging.Capture() as lines:
+                context.open()
+        except av.FFmpegError as error:
+            lines.append((av.logging.ERROR, library, f"Error: {error}"))
+        finally:
+            av.logging.set_level(av.logging.PANIC)
+            time.sleep(0.001)  # a thread that is about to log compares with the level, and prints a traceback where there is none
+            av.logging.set_level(before)
     return [line.strip() for _, _, line in lines]

@@ -4,10 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import av
+import av.logging
 import numpy as np
 
 from dvcc import ABR, X264
 from dvcc.codecs.cache import EncodeCache
+from dvcc.codecs.encoder import complaints
 from dvcc.encoding.file import encode_video
 from dvcc.encoding.plan import EncodePlan
 from dvcc.media.probe import open_video
@@ -38,3 +40,11 @@ def test_into_one_cache(tmp_path):
     assert codec.encode(clip, ABR(80)).bitstream == coded[0].bitstream
     narrow, wide = (codec.encode(clip, ABR(80, passes=1, vbv=(80, 40), vbv_init=share)) for share in (0.1, 0.9))
     assert narrow.bits < wide.bits  # each from its own entry
+
+
+def test_what_the_encoder_says_of_options_and_the_log_is_off_again():
+    """With the log on, a decoder that is closed while one of its threads logs waits for it for ever."""
+    with ThreadPoolExecutor(8) as pool:
+        said = list(pool.map(lambda n: complaints("libx264", (("x264-params", f"nonsense{n}=1"),)), range(24)))
+    assert all(len(lines) == 1 and f"nonsense{n}" in lines[0] for n, lines in enumerate(said))
+    assert av.logging.get_level() is None
