@@ -83,7 +83,7 @@ def test_every_dvcc_line_runs(workplace, capsys):
     lines = shell_lines("dvcc ")
     assert {line[1] for line in lines} == {"compare", "encode", "export", "inspect", "zoo"}
     for line in lines:
-        if "--live" in line:  # there is no camera here
+        if "--live" in line or any("s3://" in word for word in line):  # there is no camera and no storage here
             words = build_parser().parse_args(line[1:])
             assert control_path(words.task, words.checkpoint).is_file()
             continue

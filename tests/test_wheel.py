@@ -91,6 +91,7 @@ def test_the_wheel_works_without_torch(installed, tmp_path):
     refuses("compare", "clip.mp4", "--target-kbps", "100", "--task", "segmentation", reason=needed)
     refuses("train", "control", "task=segmentation", reason=needed)
     refuses("evaluate", "--help", reason=needed)
+    refuses("encode", ".", "s3://bucket/coded", *always, reason="s3://bucket/coded needs fsspec, which is not installed")
     refuses("inspect", "clip.mp4", "--heat-map", "heat.png", reason="--heat-map needs matplotlib")
     refuses("encode", "clip.mp4", "other.mp4", *always, "--report", "pictures", reason="--report needs matplotlib")
 

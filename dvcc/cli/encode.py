@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the words of `dvcc encode`."""
     parser = commands.add_parser("encode", help="code a video so that a vision network on the other side sees the most")
-    parser.add_argument("video", help="a video file of any length, or a folder of them")
-    parser.add_argument("out", help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live; or a folder")
+    parser.add_argument("video", help="a video file of any length, or a folder of them, or its address that ends in /")
+    parser.add_argument(
+        "out",
+        help="the coded file: .mp4, .mov, .mkv or .ts; .ts, .mp4 or - (stdout) with --live; of a folder, another folder, or the "
+        "address of one, as s3://bucket/coded (by fsspec)",
+    )
     targets.add_words(parser)
     parser.add_argument(
         "--task",
@@ -111,7 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.engine is not None or arguments.workers is not None:
             raise ConfigError("--engine and --workers are for a folder of videos: leave them out with --live")
         _live(arguments, controller, checkpoint)
-    elif os.path.isdir(arguments.video):
+    elif _is_of_a_folder(arguments.video, arguments.out):
         from dvcc.cli.encode_folder import encode_folder  # and all that it takes to start processes
 
         encode_folder(arguments, controller, checkpoint)
@@ -120,6 +124,11 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--engine and --workers are for a folder of videos, and {arguments.video} is none: leave them out")
         if closing_line := encode_file(arguments, controller, lambda: load_control_of(arguments, controller, checkpoint)):
             print(closing_line)
+
+
+def _is_of_a_folder(video: str, out: str) -> bool:
+    """Whether a folder of videos is meant: a path of one, an address that ends in a slash, or what goes to an address."""
+    return os.path.isdir(video) or ("://" in video and video.endswith("/")) or "://" in out
 
 
 def _controller(arguments: argparse.Namespace) -> str:

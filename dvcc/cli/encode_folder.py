@@ -1,4 +1,7 @@
-"""`dvcc encode FOLDER OUT`: every video of a folder, side by side; what is coded already is left as it is."""
+"""`dvcc encode FOLDER OUT`: every video of a folder, side by side; what is coded already is left as it is.
+
+Either is a folder of this machine, or of storage that all workers reach.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from dvcc import __version__
-from dvcc._files import check_writable, make_folder, write_atomic
+from dvcc._files import write_atomic
+from dvcc._storage import OWN, Folder, open_folder
 from dvcc._words import counted
 from dvcc.cli import targets
 from dvcc.cli.encode_file import encode_file, load_control_of
@@ -32,9 +36,6 @@ if TYPE_CHECKING:
     from dvcc.control.deployed.runtime import Control
     from dvcc.rate_control.objects import Objects
 
-_RECORDS = ".dvcc"
-"""Folder in OUT: a record for each coded video, of what it was made from and what came out."""
-
 _NOT_IN_THE_KEY = frozenset(
     ("run", "command", "video", "out", "engine", "workers", "dry_run", "report", "live", "input_format", "clock")
     + ("max_pixels", "max_seconds", "time_limit")
@@ -45,12 +46,15 @@ _FILES = ("checkpoint", "detector", "zones")
 
 @dataclass(frozen=True)
 class _Piece:
-    """A video of the folder. name: its path in the folder."""
+    """A video of the folder, by its path there, and the path of its coded version in OUT."""
 
     name: str
-    video: Path
-    out: Path
-    record: Path
+    coded: str
+
+    @property
+    def record(self) -> str:
+        """Of what the coded version was made from, and what came out."""
+        return f"{OWN}/{self.coded}.json"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,14 @@ class _Job:
     checkpoint: Path | None
 
     @cached_property
+    def folder(self) -> Folder:
+        return open_folder(self.arguments.video)
+
+    @cached_property
+    def out(self) -> Folder:
+        return open_folder(self.arguments.out)
+
+    @cached_property
     def control(self) -> Control | Objects | None:
         return load_control_of(self.arguments, self.controller, self.checkpoint)
 
@@ -78,13 +90,13 @@ class _Job:
         words: dict[str, object] = {k: v for k, v in sorted(vars(self.arguments).items()) if k not in _NOT_IN_THE_KEY}
         for name in _FILES:
             if (path := getattr(self.arguments, name)) is not None and Path(path).is_file():
-                words[name] = _digest(Path(path))
-        control = None if self.checkpoint is None else _digest(self.checkpoint)
+                words[name] = _digest_of(Path(path))
+        control = None if self.checkpoint is None else _digest_of(self.checkpoint)
         return [__version__, self.controller, control, words]
 
     def key(self, video: Path) -> str:
         """Digest of the content of a video and of all options that its coded version depends on."""
-        return hashlib.sha256(repr([*self._words, _digest(video)]).encode()).hexdigest()
+        return hashlib.sha256(repr([*self._words, _digest_of(video)]).encode()).hexdigest()
 
 
 def encode_folder(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
@@ -92,18 +104,19 @@ def encode_folder(arguments: argparse.Namespace, controller: str, checkpoint: Pa
 
     Raises `ConfigError` for words that do not go together, and `DvccError` at the end where a video was not coded.
     """
-    pieces = _pieces(arguments)
+    folder, out = open_folder(arguments.video), open_folder(arguments.out)
+    pieces = _pieces(arguments, folder, out)
     _check(arguments)
-    out = Path(arguments.out)
     if arguments.dry_run:
         for piece in pieces:
-            print(f"{piece.video} -> {piece.out}")
+            print(f"{folder}/{piece.name} -> {out}/{piece.coded}")
         return
-    check_writable(out)
+    out.check_writable()
     words = {**vars(arguments), "threads": arguments.threads or 1}  # videos are side by side, and bytes depend on the threads
+    words |= {"video": str(folder), "out": str(out)}  # a worker is elsewhere, so paths are absolute
     for name in _FILES:
         if words[name] is not None and os.path.isfile(words[name]):
-            words[name] = os.path.abspath(words[name])  # a worker is elsewhere
+            words[name] = os.path.abspath(words[name])
     build = partial(_Job, argparse.Namespace(**words), controller, None if checkpoint is None else checkpoint.absolute())
     job = build()
     _ = job.control  # one that cannot be loaded is told once
@@ -118,7 +131,7 @@ def encode_folder(arguments: argparse.Namespace, controller: str, checkpoint: Pa
     ) as workers:
         for number, ended in workers.run(_code, pieces, when_lost=lambda error: _Ended("failed", (str(error),))):
             teller.tell(pieces[number].name, ended)
-    teller.close(out)
+    teller.close(arguments.out)
 
 
 class _Teller:
@@ -141,7 +154,7 @@ class _Teller:
             for note in ended.lines[1:]:
                 print(f"{name}: {note}", file=sys.stderr, flush=True)
 
-    def close(self, out: Path) -> None:
+    def close(self, out: str) -> None:
         """Print the sums. Raises `DvccError` where a video was not coded."""
         there, coded, failed = self._states["there"], counted(self._states["coded"], "video"), self._failed
         print(f"{out}: {coded} coded{f', {there} there already' if there else ''}, in {time.monotonic() - self._began:.0f} s")
@@ -177,64 +190,72 @@ def _check(arguments: argparse.Namespace) -> None:
         size_of(arguments.target_size)
 
 
-def _pieces(arguments: argparse.Namespace) -> list[_Piece]:
+def _pieces(arguments: argparse.Namespace, folder: Folder, out: Folder) -> list[_Piece]:
     """Return the videos of the folder at any depth, by name. Raises `ConfigError` where there is none, or two want one name."""
-    folder, out = Path(os.path.abspath(arguments.video)), Path(os.path.abspath(arguments.out))
-    if out.is_file():
+    if os.path.isfile(arguments.video):
+        raise ConfigError(f"{arguments.video} is a video, and {out} takes those of a folder: give a folder, or a file for OUT")
+    if os.path.isfile(arguments.out):
         raise ConfigError(
             f"{arguments.out} is a file, and {arguments.video} a folder of videos: give a folder for the coded ones"
         )
-    if out.is_relative_to(folder):
+    if folder.contains(out):
         raise ConfigError(f"{arguments.out} lies in {arguments.video}, whose videos are coded: write to another folder")
-    names = sorted(
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    names = folder.names(VIDEO_SUFFIXES)
     if not names:
         raise ConfigError(f"{arguments.video} has no video ({', '.join(sorted(VIDEO_SUFFIXES))}): give a folder that has some")
-    taken: dict[Path, Path] = {}
-    pieces = []
+    taken: dict[str, str] = {}
     for name in names:
-        coded = name if name.suffix.lower() in CONTAINERS else name.with_suffix(".mp4")
+        path = PurePosixPath(name)
+        coded = str(path if path.suffix.lower() in CONTAINERS else path.with_suffix(".mp4"))
         if coded in taken:
             raise ConfigError(f"{taken[coded]} and {name} would both be coded as {coded}: rename one of them")
         taken[coded] = name
-        pieces.append(_Piece(str(name), folder / name, out / coded, out / _RECORDS / f"{coded}.json"))
-    return pieces
+    return [_Piece(name, coded) for coded, name in taken.items()]
 
 
 def _code(job: _Job, piece: _Piece) -> _Ended:
     """Code one video, unless its coded version is there: the piece of work that workers share."""
     LIMITS.max_pixels, LIMITS.max_seconds = job.arguments.max_pixels, job.arguments.max_seconds  # of this process
     try:
-        key = job.key(piece.video)
-        if _is_there(piece, key):
-            return _Ended("there")
-        make_folder(piece.out.parent)
-        words = argparse.Namespace(**{**vars(job.arguments), "video": str(piece.video), "out": str(piece.out)})
-        with contextlib.redirect_stderr(io.StringIO()) as told:
-            closing = encode_file(words, job.controller, lambda: job.control)
-        write_atomic(piece.record, json.dumps({"key": key, "sha256": _digest(piece.out)}))
+        with job.folder.reading(piece.name) as video:
+            key = job.key(video)
+            if _is_there(job.out, piece, key):
+                return _Ended("there")
+            with job.out.writing(piece.coded) as coded, contextlib.redirect_stderr(io.StringIO()) as told:
+                words = argparse.Namespace(**{**vars(job.arguments), "video": str(video), "out": str(coded)})
+                closing = encode_file(words, job.controller, lambda: job.control)
+                digest = _digest_of(coded)
+        with job.out.writing(piece.record) as record:
+            write_atomic(record, json.dumps({"key": key, "sha256": digest}))
         notes = [line for line in told.getvalue().splitlines() if line.startswith(("note", "damage"))]
-        return _Ended("coded", (closing, *notes))
+        return _Ended("coded", (closing.replace(str(coded), f"{job.out}/{piece.coded}", 1), *notes))
     except DvccError as error:
         return _Ended("failed", (str(error),))
     except OSError as error:
-        return _Ended("failed", (f"{error.strerror or error} ({error.filename or piece.out})",))
+        return _Ended("failed", (f"{error.strerror or error} ({error.filename or piece.coded})",))
     except Exception as error:  # one video of a million must not end the others
         return _Ended("failed", (f"{type(error).__name__}: {error} (a fault of dvcc: code it alone for the traceback)",))
 
 
-def _is_there(piece: _Piece, key: str) -> bool:
-    """Whether the coded version is there, whole, and of this key."""
+def _is_there(out: Folder, piece: _Piece, key: str) -> bool:
+    """Whether the coded version is there, whole, and of this key. Raises `DvccError` for storage that does not answer."""
     try:
-        record = json.loads(piece.record.read_bytes())
-        return bool(record["key"] == key and record["sha256"] == _digest(piece.out))
+        with out.open(piece.record) as file:
+            text = file.read()
+        record = json.loads(text)
+        if record["key"] != key:
+            return False
+        with out.open(piece.coded) as file:
+            digest = _digest(file)
+        return bool(record["sha256"] == digest)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _digest(path: Path) -> str:
+def _digest_of(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _digest(file)
+
+
+def _digest(file: io.BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
