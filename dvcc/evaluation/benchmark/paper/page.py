@@ -82,9 +82,9 @@ def _agreements(results: Evidence) -> str:
         return ""
     text = """## Relative against absolute
 
-The paper says that the two agree. Spearman's rank correlation between the relative figure and what is left of the absolute
-one (its share of the uncoded figure; of flow the growth of the error), over the levels of the codec, over networks at one
-level, and over all pairs of both."""
+The paper says that the two agree. This is Spearman's rank correlation between the relative figure and what is left of the
+absolute one. What is left is its share of the uncoded figure, or of flow the growth of the error. It is taken over the levels of
+the codec, over networks at one level, and over all pairs of both."""
     return f"{text}\n\n{_table(head, body)}"
 
 
@@ -122,10 +122,11 @@ def _twice(results: Evidence) -> str:
     metric = once.metrics[network][0]
     text = f"""## Coded twice
 
-Most data sets were coded before anybody codes them again. {network}, {metric}, {once.examples} {once.study.material.words}:
-JPEG of the frames as they are; of frames that x264 coded before (CRF 28), against the answers on the frames as they are; and
-the same against the answers on the coded frames, which is all that one sees who has nothing else. (The corpus was coded at
-CRF 12, too.)"""
+Most data sets were coded before anybody codes them again. These are {network}, {metric}, {once.examples}
+{once.study.material.words}. The first column is JPEG of the frames
+as they are. The second is JPEG of frames that x264 coded before (CRF 28), against the answers on the frames as they are. The
+third is the same against the answers on the coded frames, which is all that one sees who has nothing else. (The corpus was coded
+at CRF 12, too.)"""
     return f"{text}\n\n{_table(head, body)}"
 
 
@@ -179,8 +180,8 @@ def _times(results: Evidence, left_out: Mapping[str, str], seconds: Mapping[str,
     total = [sum(spent[i] for spent in seconds.values()) for i in (0, 1)]
     text = f"""## How long it took
 
-{machine}; {total[0] / 60:.0f} minutes of a processor and {total[1] / 60:.0f} by the clock, over all runs that measured for
-this page; the same command goes on from what is there."""
+{machine}: {total[0] / 60:.0f} minutes of a processor and {total[1] / 60:.0f} by the clock, over all runs that measured for
+this page. The same command goes on from what is there."""
     text += f"\n\n{_table(head, body)}"
     if left_out:
         lines = [f"- {name}: {reason}" for name, reason in left_out.items()]
