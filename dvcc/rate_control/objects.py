@@ -123,10 +123,11 @@ def rule_of(detector: Detector, rule: Rule) -> Rule:
 
     What it finds, by the score from which a detection of it counts, is what it can lose. So nearly every object counts by its
     size alone, and offsets fade only where objects fill the whole picture. The numbers were chosen on the corpus' train split
-    (docs/results.md, "One's own network looks"). A network of a fixed size is shown pictures of that size.
+    (docs/results.md, "One's own network looks"). A network of a fixed size is shown pictures of that size, one of any size whole
+    ones: that is how it will look.
     """
     score = detector.options.score or detector.layout.object_score
-    side = max(detector.file.fixed) or rule.side
+    side = max(detector.file.fixed) or _LARGEST_SIDE
     seen = replace(rule, detector=detector.file.path.name, side=side, unsure=0.99 * score, sure=score)
     return replace(seen, strength=OWN_STRENGTH, fade_from=0.99, fade_to=1.0, whole=0.01, fall=0.25)
 

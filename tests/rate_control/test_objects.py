@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from dvcc import ABR, X264, Clip, ConfigError
+from dvcc.control.eyes.base import shown_size
 from dvcc.control.eyes.painting import between, load_rule, matched, needed_by, offsets_of, paint, speeds, sure_of, turned
 from dvcc.media.format import ClipSource
 from dvcc.networks.detectors.base import Boxes
+from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import OWN_STRENGTH, Objects, ObjectStream, load_objects
 from dvcc.rate_control.offsets import ObjectOffsets
@@ -83,6 +85,13 @@ def test_a_large_object_needs_less():
     )
     assert np.allclose(needed_by(found, rule), [1, 1, 0.5, 1]) and needed_by(NONE, rule).shape == (0,)
     assert (needed_by(found, replace(rule, fall=0.0)) == 1).all()
+
+
+def test_a_detector_that_takes_any_size_is_shown_whole_pictures():
+    """As it will look at the coded ones; the published rule shows it small ones."""
+    path = CHECKPOINTS / "nanodet_plus_m_416.onnx"
+    shown = [shown_size(360, 640, side=objects.rule.side) for objects in (load_objects(), load_objects(detector=str(path)))]
+    assert shown == [(192, 320), (352, 640)]
 
 
 def test_another_detector_looks(detector):
