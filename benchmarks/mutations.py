@@ -57,6 +57,7 @@ def kinds() -> dict[str, Kind]:
         "checkpoints": Kind(4, Inputs.checkpoint),
         "configs": Kind(3, Inputs.config),
         "cache entries": Kind(3, Inputs.cache_entry),
+        "zones": Kind(3, Inputs.zones),
     }
 
 

@@ -24,7 +24,7 @@ from dvcc.cli import main
 from dvcc.config import parse
 from dvcc.media.probe import open_video
 
-from . import files, videos
+from . import files, pictures, videos
 
 __all__ = ["Inputs", "Trial", "dvcc", "parse"]
 
@@ -190,6 +190,18 @@ class Inputs:
         path.write_bytes(rng.choice([suffixes[path.suffix], videos.raw])(path.read_bytes(), rng))
         words = ["train", "surrogate", *self.data, "trainer.max_steps=2", f"data.cache={cache}", "out=out"]
         return _command(words, folder, "out/surrogate.safetensors", may_leave=True)
+
+    def zones(self, rng: random.Random, folder: Path) -> Trial:
+        """A picture of zones for the rule of objects, on a video of its shape."""
+        data = pictures.painted(rng)
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            data = rng.choice([videos.raw, pictures.png, pictures.png, pictures.png])(data, rng)
+        (folder / "zones.png").write_bytes(data)
+        words = ["encode", str(self.folder / "videos" / "a.mp4"), "out.mp4", "--preset", "ultrafast", "--target-kbps", "150"]
+        words += ["--task", "detection", "--zones", "zones.png", *rng.choice([[], _LIMITS])]
+        if rng.random() < 0.2:
+            return _command([*words[:2], "out.ts", *words[3:], "--live"], folder, may_leave=True)
+        return _command(words, folder, "out.mp4")
 
     def command_line(self, rng: random.Random, folder: Path) -> Trial:
         """Words of every command, some of them wrong."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 
 from dvcc.errors import ConfigError, VideoError
-from dvcc.media.container import open_container
+from dvcc.media.container import LIMITS, open_container
 from dvcc.media.format import VideoFormat
 from dvcc.units import MACROBLOCK, macroblock_grid
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_BROKEN = "cannot be read as a picture: check that the file is complete"
 _PAINT = "paint a PNG picture white where all counts, black where nothing does, and grey where the detector decides"
 _BLACK, _WHITE = 63, 192  # grey levels up to which a pixel is black, and from which it is white
 _COLOURED, _MOST_COLOURED = 32, 0.01  # between a pixel's red, green and blue; share of such pixels
+_MOST_PIXELS = 139_264 * MACROBLOCK**2  # of the largest picture that H.264 has a level for: a kilobyte of PNG can say millions
 _OTHER_SHAPE = 0.05  # relative difference of the sides' ratio
 
 
@@ -64,11 +68,12 @@ class Zones:
 
 
 def load_zones(path: str | Path) -> Zones:
-    """Read zones from a PNG picture of any size.
+    """Read zones from a PNG picture of any size up to that of the largest videos.
 
     White always counts, black never does, grey and transparent pixels are left to the detector.
 
-    Raises `ConfigError` where it cannot be read, is no PNG, has colours, or neither white nor black.
+    Raises `ConfigError` where it cannot be read, is no PNG, is too large, has colours, or neither white nor black. Raises
+    `VideoError` where it has more pixels than a service allows.
     """
     path = Path(path)
     try:
@@ -77,16 +82,24 @@ def load_zones(path: str | Path) -> Zones:
         raise ConfigError(f"the zones {path} cannot be read ({error.strerror or error}): {_PAINT}") from error
     if not data.startswith(_PNG):
         raise ConfigError(f"{path} is no PNG picture: for zones, {_PAINT}")
+    if data[12:16] != b"IHDR" or len(data) < 24:
+        raise ConfigError(f"{path} {_BROKEN}")
+    width, height = struct.unpack(">II", data[16:24])
+    LIMITS.check_size(width, height, path)
+    if width * height > _MOST_PIXELS:
+        raise ConfigError(f"{path} is {width}x{height}, and zones have at most {_MOST_PIXELS} pixels: scale it down")
     try:
         with open_container(data, name=str(path)) as container:
-            rgba = next(container.decode(video=0)).to_ndarray(format="rgba").astype(np.int16)
-    except (VideoError, OSError, ValueError, StopIteration, EOFError) as error:
-        raise ConfigError(f"{path} cannot be read as a picture: check that the file is complete") from error
-    colours, painted = rgba[..., :3], rgba[..., 3] >= 128
-    if (painted & (np.ptp(colours, axis=2) > _COLOURED)).mean() > _MOST_COLOURED:
+            rgba = next(container.decode(video=0)).to_ndarray(format="rgba")
+    except (av.FFmpegError, VideoError, OSError, ValueError, StopIteration, EOFError) as error:
+        raise ConfigError(f"{path} {_BROKEN}") from error
+    red, green, blue, opaque = np.moveaxis(rgba, 2, 0)
+    painted = opaque >= 128
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    if (painted & (spread > _COLOURED)).mean() > _MOST_COLOURED:
         raise ConfigError(f"{path} has colours, which say nothing here: {_PAINT}")
-    grey = colours.mean(2)
-    kinds = (painted & (grey >= _WHITE)).astype(np.int8) - (painted & (grey <= _BLACK))
+    grey = red.astype(np.int16) + green + blue
+    kinds = (painted & (grey >= 3 * _WHITE)).astype(np.int8) - (painted & (grey <= 3 * _BLACK))
     if not kinds.any():
         raise ConfigError(f"{path} has neither white nor black, so that nothing would change: {_PAINT}")
     return Zones(path, kinds.astype(np.int8))

@@ -1,13 +1,17 @@
 """What a person paints counts, or does not, whatever the detector says, at any size and however the video lies."""
 
+import random
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.mutating import pictures
 from dvcc import ConfigError
 from dvcc.control.eyes.painting import load_rule
+from dvcc.errors import VideoError
+from dvcc.media.container import LIMITS
 from dvcc.media.format import VideoFormat
 from dvcc.rate_control.objects import Objects, ObjectStream, load_objects, with_background
 from dvcc.rate_control.zones import load_zones
@@ -119,6 +123,33 @@ def test_what_is_no_mask_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.png"):
         with pytest.raises(ConfigError, match="cannot be read"):
             load_objects(zones=path)
+
+
+def test_a_picture_that_says_nonsense_of_itself_is_one_sentence(tmp_path):
+    """12 of these 80 ended in a traceback, since not every error of FFmpeg is an `OSError` or a `ValueError`."""
+    path, rng = tmp_path / "zones.png", random.Random(0)
+    read = refused = 0
+    for _ in range(80):
+        path.write_bytes(pictures.png(pictures.painted(rng, width=24, height=16), rng, sizes=((1, 1), (16, 900))))
+        try:
+            read += load_zones(path).kinds.size > 0
+        except ConfigError as error:
+            refused += str(error).startswith(f"{path} ")
+    assert read + refused == 80 and min(read, refused) > 15
+
+
+def test_a_small_file_of_a_huge_picture_is_refused_unread(tmp_path, monkeypatch):
+    path, rng = tmp_path / "zones.png", random.Random(0)
+    path.write_bytes(pictures.resized(pictures.painted(rng), 8192, 4400))
+    with pytest.raises(ConfigError, match=r"zones.png is 8192x4400, and zones have at most 35651584 pixels: scale it down"):
+        load_zones(path)
+    path.write_bytes(pictures.painted(rng))
+    monkeypatch.setattr(LIMITS, "max_pixels", 6000)
+    with pytest.raises(VideoError, match=r"zones.png has pictures of 96x64, and --max-pixels is 6000: scale it down before"):
+        load_zones(path)
+    path.write_bytes(pictures.painted(rng).replace(b"IHDR", b"gAMA"))  # its size would come later, or never
+    with pytest.raises(ConfigError, match="cannot be read as a picture"):
+        load_zones(path)
 
 
 def test_a_mask_of_another_shape_is_refused(tmp_path):
