@@ -215,12 +215,12 @@ def files_of(command: Command) -> dict[Path, str]:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file, without the seconds that it may say."""
+    """SHA-256 of what a file holds, without the seconds that it may say."""
     data = path.read_bytes()
     if path.suffix == ".json":
         data = repr(_timeless(json.loads(data))).encode()
-    elif path.suffix == ".pt":
-        import torch
+    elif path.suffix == ".pt" or (path.suffix == ".ckpt" and is_whole(path)):
+        import torch  # bytes of equal contents differ by which of its objects are one
 
         data = repr(_timeless(torch.load(path, weights_only=True))).encode()
     elif path.name == "rows.csv":

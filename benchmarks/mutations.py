@@ -31,6 +31,7 @@ from dvcc.errors import DvccError
 from dvcc.evaluation.tables import markdown_table
 
 _MOST_BYTES, _MOST_SECONDS, _MOST_FILE = 2 * 10**9, 60, 2 * 10**8  # resident, of the wall clock, of one file that is written
+_LONGEST = 20
 _PART = 99  # status of a command that said it had succeeded, and whose output cannot be read
 
 _OF_TRAININGS = {"safetensors", "checkpoints", "configs", "cache entries"}
@@ -44,6 +45,7 @@ class Kind:
     make: Callable[[Inputs, random.Random, Path], Trial]
     results: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    seconds: dict[int, float] = field(default_factory=dict)  # by number
 
 
 def kinds() -> dict[str, Kind]:
@@ -152,7 +154,9 @@ def survive(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         trial = chosen[name].make(inputs, rng, work)
+        began = time.monotonic()
         result, said = run(trial, work)
+        chosen[name].seconds[number] = time.monotonic() - began
         chosen[name].results[result if result in ("result", "sentence") else "wrong"] += 1
         if result not in ("result", "sentence"):
             last = (said.strip().splitlines() or ["nothing said"])[-1]
@@ -165,14 +169,17 @@ def survive(
 
 
 def report(tried: dict[str, Kind], *, seed: int) -> str:
-    """Return the table, and what went wrong."""
+    """Return the table, what went wrong, and the numbers of what took longest."""
     rows = []
     for name, kind in tried.items():
         rows.append([name, *(str(kind.results[what]) for what in ("result", "sentence", "wrong")), str(kind.results.total())])
     total = [str(sum(int(row[column]) for row in rows)) for column in range(1, 5)]
     head = ["inputs", "a whole result", "one sentence", "wrong", "all"]
     wrong = [sentence for kind in tried.values() for sentence in kind.wrong]
-    return "\n".join([markdown_table(head, [*rows, ["together", *total]]), *wrong, f"seed {seed}"])
+    seconds = {number: taken for kind in tried.values() for number, taken in kind.seconds.items()}
+    longest = sorted(seconds, key=lambda number: seconds[number], reverse=True)[:_LONGEST]
+    told = f"longest, at most {seconds[longest[0]]:.1f} s: {','.join(map(str, longest))}" if longest else "none were tried"
+    return "\n".join([markdown_table(head, [*rows, ["together", *total]]), *wrong, told, f"seed {seed}"])
 
 
 def main(words: Sequence[str] | None = None) -> None:
