@@ -24,5 +24,9 @@ class CheckpointError(DvccError, RuntimeError):
     """A file of weights is missing, damaged, or belongs to another model."""
 
 
+class TimeLimitError(DvccError):
+    """A command was not done within the time that it was given."""
+
+
 class MissingExtraError(DvccError, ImportError):
     """What was asked for needs packages that the core of dvcc comes without."""

@@ -27,7 +27,7 @@ from dvcc.cli import targets
 from dvcc.cli.encode_file import encode_file, load_control_of
 from dvcc.codecs import VIDEO_CODECS
 from dvcc.engines import open_workers
-from dvcc.errors import ConfigError, DvccError
+from dvcc.errors import ConfigError, DvccError, TimeLimitError
 from dvcc.media.container import LIMITS
 from dvcc.media.folders import VIDEO_SUFFIXES
 from dvcc.media.output import CONTAINERS
@@ -229,6 +229,8 @@ def _code(job: _Job, piece: _Piece) -> _Ended:
             write_atomic(record, json.dumps({"key": key, "sha256": digest}))
         notes = [line for line in told.getvalue().splitlines() if line.startswith(("note", "damage"))]
         return _Ended("coded", (closing.replace(str(coded), f"{job.out}/{piece.coded}", 1), *notes))
+    except TimeLimitError:  # of the whole command
+        raise
     except DvccError as error:
         return _Ended("failed", (str(error),))
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from dvcc.errors import ConfigError, DvccError
+from dvcc.errors import ConfigError, TimeLimitError
 from dvcc.media.container import LIMITS
 
 _GRACE = 10.0  # seconds for what is in FFmpeg or a network to come back, before the process is ended from outside of it
@@ -41,14 +41,14 @@ def applied(arguments: argparse.Namespace) -> Iterator[None]:
 
 @contextmanager
 def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `DvccError` in the block after so many seconds; where it does not come back, end the process."""
+    """Raise `TimeLimitError` in the block after so many seconds; where it does not come back, end the process."""
     if seconds is None:
         yield
         return
     sentence = f"not done within {seconds:g} s: give more with --time-limit, or less to do"
 
     def give_up(*_: object) -> NoReturn:
-        raise DvccError(sentence)
+        raise TimeLimitError(sentence)
 
     def end() -> None:
         os.write(sys.stderr.fileno(), f"error: {sentence}\n".encode())

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import re
 import shutil
+import time
 
 import pytest
 
@@ -141,3 +142,11 @@ def test_two_videos_that_want_one_name_are_refused(folder, tmp_path, capsys):
     shutil.copy(folder / "a.mp4", folder / "a.avi")
     assert main(["encode", str(folder), str(tmp_path / "out"), *WORDS]) == 2
     assert "a.avi and a.mp4 would both be coded as a.mp4: rename one of them" in capsys.readouterr().err
+
+
+def test_a_time_limit_is_that_of_the_whole_folder(folder, tmp_path, monkeypatch, capsys):
+    begun = []
+    monkeypatch.setattr(encoding, "encode_video", lambda plan, **_: begun.append(plan) or time.sleep(30))
+    assert main(["encode", str(folder), str(tmp_path / "out"), *WORDS, "--workers", "1", "--time-limit", "1"]) == 2
+    said = capsys.readouterr().err
+    assert len(begun) == 1 and said.count("not done within 1 s") == 1 and "error: not done" in said
