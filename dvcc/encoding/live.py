@@ -188,7 +188,7 @@ def _read(
     """Read the source and its container, then frames, and packets of the other streams.
 
     For a thread of its own: a camera that says nothing must not keep Ctrl-C from being heard. The container stays open until the
-    output has been made after it.
+    output has been made after it, even when the source breaks off before.
     """
     name, others = "stdin" if url == "-" else url, deque[OtherPacket]()
     advice = _what_to_do(url, form)
@@ -196,11 +196,15 @@ def _read(
     with open_container("pipe:0" if url == "-" else url, form=form, options=options, name=name, advice=advice) as container:
         probed = probe(name, container, fps=fps, damage=damage, others=others.append, ahead=False, clock=clock, advice=advice)
         yield probed.source, container
-        for frame in probed.read(container, damage):
-            while others:
-                yield others.popleft()
-            yield frame
-        yield from others
+        try:
+            for frame in probed.read(container, damage):
+                while others:
+                    yield others.popleft()
+                yield frame
+            yield from others
+        except Exception:
+            begun_writing.wait()
+            raise
         begun_writing.wait()
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from itertools import islice
 from types import SimpleNamespace
 
 import av
@@ -14,7 +15,7 @@ from dvcc import X265
 from dvcc.cli.closing import missed_rate
 from dvcc.encoding.live import encode_live, live_codec
 from dvcc.errors import ConfigError, DvccError, VideoError
-from dvcc.media.probe import open_video
+from dvcc.media.probe import Probed, open_video
 from tests.streams import write_pieces
 
 
@@ -69,6 +70,26 @@ def test_a_slow_and_a_fast_camera_are_live_with_the_defaults(make_video, tmp_pat
     result = encode_live(str(path), tmp_path / "out.ts", target_kbps=40, control=control, preset="ultrafast")
     assert result.stats.num_frames == count(tmp_path / "out.ts") == 30
     assert 0 < result.stats.most_delay <= max(fps, 8) and float(result.stats.seconds) == pytest.approx(30 / fps, rel=0.02)
+
+
+def test_a_source_that_breaks_off_at_once_says_why(make_video, tmp_path, monkeypatch):
+    """Its container was closed before the output had been made after it."""
+    read = Probed.read
+
+    def broken(*words):
+        yield from islice(read(*words), 3)
+        raise VideoError("the camera was unplugged: plug it in")
+
+    monkeypatch.setattr(Probed, "read", broken)
+    with pytest.raises(VideoError, match="the camera was unplugged"):
+        encode_live(
+            str(make_video("in.mkv", frames=9)),
+            tmp_path / "out.ts",
+            target_kbps=80,
+            control=None,
+            preset="ultrafast",
+            begun=lambda *_: time.sleep(0.5),
+        )
 
 
 def test_a_stated_rate_takes_the_place_of_missing_time_stamps(make_video, tmp_path, control):
