@@ -113,7 +113,8 @@ class LadderSamples(Dataset[Sample]):
             else:
                 words = [_FORMAT, "digest", identity(clip)]
                 stored = self.store.get(words, lambda: {"digest": _as_bytes(self.clips[clip].digest)})
-                self._digests[clip] = bytes(stored["digest"].tolist()).decode()
+                # of a damaged file it is another key, under which the same is made again
+                self._digests[clip] = bytes(stored["digest"].tolist()).decode(errors="replace")
         return self._digests[clip]
 
     def ladder_frames(self, clip: int, rungs: slice = slice(None)) -> torch.Tensor:
