@@ -57,11 +57,13 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
     last = threading.Timer(seconds + _GRACE, end)
     last.daemon = True
     before = signal.signal(signal.SIGALRM, give_up)
-    last.start()
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        last.start()
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # from here on it may be over at any moment, on the way out, too
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        last.cancel()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            last.cancel()
+            signal.signal(signal.SIGALRM, before)

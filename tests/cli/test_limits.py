@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from dvcc.cli import limits, main
-from dvcc.errors import VideoError
+from dvcc.errors import TimeLimitError, VideoError
 from dvcc.media.container import LIMITS, open_container
 from dvcc.media.damage import Damage
 from dvcc.media.probe import open_video
@@ -88,6 +91,15 @@ def test_pictures_that_grow_on_the_way_are_refused_and_far_larger_ones_not_decod
                 assert len(list(source.frames(damage))) == 200 and damage.packets == 5
             with pytest.raises(VideoError, match=f"{size[1]}x{size[0]}"):
                 open_container(large)
+
+
+def test_a_limit_that_is_over_at_once_ends_no_process_later():
+    """The timer that ends a process which does not come back is always taken away."""
+    for seconds in (1e-6, 1e-5, 3e-5, 1e-4) * 25:
+        with suppress(TimeLimitError), limits.applied(argparse.Namespace(time_limit=seconds)):
+            time.sleep(0.001)
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
