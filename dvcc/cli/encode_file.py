@@ -35,11 +35,11 @@ def encode_file(arguments: argparse.Namespace, controller: str, control_of: Call
     if arguments.input_format or arguments.clock:
         word = "--input-format" if arguments.input_format else "--clock"
         raise ConfigError(f"{word} is for --live: leave it out for a file")
-    if arguments.video == "-" or "://" in arguments.video:
-        what, advice = arguments.video, ", or a / at the end of a folder's address"
-        if what == "-":
-            what, advice = "stdin", ""
-        raise ConfigError(f"a file is read twice, and {what} cannot be: add --live for one pass{advice}")
+    twice = "a file is read twice, and {} cannot be: add --live for one pass"
+    if arguments.video == "-":
+        raise ConfigError(twice.format("stdin"))
+    if "://" in arguments.video:
+        raise ConfigError(f"{twice.format(arguments.video)}, or a / at the end of a folder's address")
     source = open_video(arguments.video, stream=arguments.stream, fps=arguments.fps)
     look = None if arguments.target_size is None else _sized(arguments, source)
     target_kbps = targets.target_kbps(arguments) if look is None else look.kbps

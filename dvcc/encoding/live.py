@@ -202,10 +202,8 @@ def _read(
                     yield others.popleft()
                 yield frame
             yield from others
-        except Exception:
+        finally:
             begun_writing.wait()
-            raise
-        begun_writing.wait()
 
 
 def _what_to_do(url: str, form: str | None) -> str:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import importlib.util
 import json
+import multiprocessing.util
 import os
 import re
 import signal
@@ -95,6 +96,7 @@ def folder(tmp_path, monkeypatch):
     temporary.mkdir()
     for seed, name in enumerate(("a[1].mp4", "north/c.avi")):
         write_video(videos / name, frames=8, seed=seed)
+    multiprocessing.util.get_temp_dir()  # for its sockets, whose paths have to be short, and for all later tests
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     yield videos
     assert not list(temporary.glob("dvcc-*"))
