@@ -14,11 +14,11 @@ class MapRow:
     """One map of one clip, really coded and predicted. Errors are of natural logs of bits, predicted less real.
 
     kind: "flat" or "mixed". log_error_i, _p, _b: mean over the frames of a type (NaN where there is none). psnr (dB) and ssim:
-    against the really coded frames, of the prediction, of the input (copy), of the flat map of the nearest rung, and of a
-    second real encode, of nearly the same map; NaN for maps whose frames were not looked at. second_log_bits,
-    second_task_loss: of that encode. predicted_task_loss: as a control learns from it, off the judged ladder where the
-    surrogate reads one; frames_task_loss: of the predicted frames. frame_error: median over frames of
-    |predicted / real - 1| of their bits.
+    against the really coded frames, of the prediction, of the input (copy), of the flat map of the nearest rung, of a second
+    real encode, of nearly the same map, and of one of this map with another preset; NaN for maps whose frames were not looked
+    at. second_log_bits, second_task_loss: of that of nearly the same map. predicted_task_loss: as a control learns from it,
+    off the judged ladder where the surrogate reads one; frames_task_loss: of the predicted frames. frame_error: median over
+    frames of |predicted / real - 1| of their bits.
     """
 
     video: str
@@ -42,10 +42,12 @@ class MapRow:
     copy_psnr: float = float("nan")
     nearest_psnr: float = float("nan")
     second_psnr: float = float("nan")
+    preset_psnr: float = float("nan")
     ssim: float = float("nan")
     copy_ssim: float = float("nan")
     nearest_ssim: float = float("nan")
     second_ssim: float = float("nan")
+    preset_ssim: float = float("nan")
 
 
 @dataclass(frozen=True)

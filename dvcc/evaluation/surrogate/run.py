@@ -38,6 +38,9 @@ from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.training.record import refuse_training_videos, versions
 
+_PRESETS = ("veryfast", "medium")
+"""What the frames of another encoder are worth: of the same map, with the first of these that is not the surrogate's own."""
+
 _MSE_FLOOR = 1e-5
 """50 dB, less than a grey level: an exact prediction of a nearly flat map should not outweigh all others."""
 
@@ -50,6 +53,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
     codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
     loaded = {path: _load(path, config) for path in (config.checkpoint, *config.beside)}
     surrogate, stored = loaded[config.checkpoint]
+    other = build_codec(replace(config.codec, preset=next(preset for preset in _PRESETS if preset != config.codec.preset)))
     torch.set_flush_denormal(True)
     task = build_task(config.task).eval().requires_grad_(False)
     videos = held_out(config.data)
@@ -75,9 +79,9 @@ def run(config: EvaluateSurrogateConfig) -> str:
                 group = maps_of_equal_mean(test.clip, rng, mean_qp=mean_qp, count=config.maps)
                 coded = [[cache.encode(codec, test.clip, qp_map) for qp_map in (qp, jittered(qp, rng))] for qp in group]
                 losses = [(real(x), real(y)) for x, y in coded]
+                others = [cache.encode(other, test.clip, qp) for qp in group[: config.pictured_maps]]
                 for path, (model, _) in loaded.items():
-                    count = config.pictured_maps
-                    maps[path] += compare_group(model, test, group, coded, real, losses, mean_qp=mean_qp, num_pictures=count)
+                    maps[path] += compare_group(model, test, group, coded, others, real, losses, mean_qp=mean_qp)
                 descent = descent_test(surrogate, test.sample, real, mean_qp=mean_qp, rng=rng)
                 steps.append(DescentRow(test.video, test.start, mean_qp, **asdict(descent)))
                 if config.draws:
@@ -138,15 +142,15 @@ def compare_group(
     test: TestClip,
     group: Sequence[QPMap],
     coded: Sequence[Sequence[EncodedClip]],
+    others: Sequence[EncodedClip],
     real: RealLoss,
     losses: Sequence[tuple[float, float]],
     *,
     mean_qp: int,
-    num_pictures: int,
 ) -> list[MapRow]:
-    """One row per map; frames are compared for the first `num_pictures`, of which the first is flat.
+    """One row per map; frames are compared for the first `len(others)`, of which the first is flat.
 
-    coded: of every map its encode and that of nearly the same map; losses: of these, real.
+    coded: of every map its encode and that of nearly the same map; losses: of these, real. others: with another preset.
     """
     rows = []
     weights = per_macroblock(activity(as_float(test.sample["frames"])[0].mean(1)))  # of the activity-only predictor
@@ -160,7 +164,8 @@ def compare_group(
         in_i, in_p, in_b = (float(error[types == k].mean()) for k in range(len(FRAME_TYPES)))
         of_frames = float(real.task.loss(real.task.predict(predicted.frames), real.reference[None])[0])
         imitated = of_frames if predicted.degradation is None else float(real.task.loss_of(predicted.degradation)[0])
-        fidelity = _fidelity(test, predicted.frames[0], first, second, mean_qp) if index < num_pictures else {}
+        encodes = (first, second, *others[index : index + 1])
+        fidelity = _fidelity(test, predicted.frames[0], encodes, mean_qp) if index < len(others) else {}
         rows.append(
             MapRow(
                 test.video,
@@ -186,10 +191,12 @@ def compare_group(
     return rows
 
 
-def _fidelity(test: TestClip, predicted: torch.Tensor, first: EncodedClip, second: EncodedClip, mean_qp: int) -> dict[str, float]:
-    """PSNR and SSIM against the coded frames, of the prediction, of the two floors and of the second encode."""
+def _fidelity(test: TestClip, predicted: torch.Tensor, encodes: Sequence[EncodedClip], mean_qp: int) -> dict[str, float]:
+    """PSNR and SSIM against the first of the encodes, of the prediction, of the two floors and of the other two encodes."""
+    first, second, preset = encodes
     nearest = min(range(len(test.rungs)), key=lambda k: abs(test.rungs[k] - mean_qp))
-    others = {"copy_": test.sample["frames"][0], "nearest_": test.sample["ladder_frames"][0, nearest], "second_": second.frames}
+    others = {"copy_": test.sample["frames"][0], "nearest_": test.sample["ladder_frames"][0, nearest]}
+    others |= {"second_": second.frames, "preset_": preset.frames}
     coded = as_float(first.frames)
     found = {}
     for name, frames in {"": predicted, **{name: as_float(x) for name, x in others.items()}}.items():
