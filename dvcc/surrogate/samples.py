@@ -56,8 +56,8 @@ class LadderSamples(Dataset[Sample]):
 
     With maps_per_clip = N > 0 also one group of N maps of equal mean QP: `group` int64 (), its number; `qp` int64
     (N, T, h, w), `coded_bits` float (N, T), and `coded_frames` uint8 (P, T, 3, H, W) of the maps `shown` int64 (P,),
-    P = maps_with_frames. The first map is flat. groups: such groups per clip, each of another mean QP. The bank of maps
-    is finite, so the cache is hit from the second epoch.
+    P = maps_with_frames. The first map is flat. groups: such groups per clip, each of another mean QP, within `mean_qps`. The
+    bank of maps is finite, so the cache is hit from the second epoch.
 
     With baselines = K > 0 also x264's two-pass ABR at K rates, from what the clip costs near QP 46 to near QP 22:
     `baseline_qp` int64 (K, T, h, w), as read back, and `baseline_kbps` float (K,), as asked for.
@@ -79,11 +79,12 @@ class LadderSamples(Dataset[Sample]):
         baselines: int = 0,
         store_pixels: bool = False,
         store: SampleStore | None = None,
+        mean_qps: tuple[int, int] = MEAN_QPS,
     ) -> None:
         self.clips, self.codec, self.cache, self.qps, self.seed = clips, codec, cache, qps, seed
         self.baselines, self.store_pixels, self.store = baselines, store_pixels, store or SampleStore(None)
         self.maps_per_clip, self.groups = maps_per_clip, groups if maps_per_clip else 1
-        self.maps_with_frames = min(maps_with_frames, maps_per_clip)
+        self.maps_with_frames, self.mean_qps = min(maps_with_frames, maps_per_clip), mean_qps
         self._digests: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -155,7 +156,8 @@ class LadderSamples(Dataset[Sample]):
         """Return what an entry of the store depends on."""
         words: list[object] = [_FORMAT, kind, self.digest(clip), self.codec, av.ffmpeg_version_info]
         if kind == "maps":
-            return [*words, self.seed, group, self.maps_per_clip, self.maps_with_frames, _maps_source()]
+            drawn = [self.mean_qps] if self.mean_qps != MEAN_QPS else []
+            return [*words, self.seed, group, self.maps_per_clip, self.maps_with_frames, _maps_source(), *drawn]
         return [*words, self.qps, self.baselines if kind == "baselines" else None]
 
     def _clip(self, clip: int) -> Sample:
@@ -191,7 +193,7 @@ class LadderSamples(Dataset[Sample]):
         source = self.clips[clip]
         key = hashlib.sha256(f"{self.seed} {source.digest} {group}".encode()).digest()
         rng = np.random.default_rng(list(key[:8]))
-        mean_qp = int(rng.integers(*MEAN_QPS, endpoint=True))
+        mean_qp = int(rng.integers(*self.mean_qps, endpoint=True))
         maps = maps_of_equal_mean(source, rng, mean_qp=mean_qp, count=self.maps_per_clip)
         coded = [self.cache.encode(self.codec, source, qp) for qp in maps]
         # The flat map is as good as on the ladder: it is shown last.

@@ -16,8 +16,8 @@ from dvcc.config import SurrogateConfig
 from dvcc.config.build import (
     build_codec,
     build_plan,
+    build_surrogate_clips,
     build_task,
-    build_training_clips,
     check_surrogate,
     ladder_settings,
     map_settings,
@@ -211,10 +211,12 @@ def run(config: SurrogateConfig) -> Path:
         begun_from.append(stored)
     task = None
     maps = map_settings(data)
+    if config.mean_qps is not None:
+        maps["mean_qps"] = tuple(config.mean_qps)
     if config.losses.cv_task:
         task = build_task(config.task).requires_grad_(False)
         maps["maps_with_frames"] = data.maps_per_clip  # the real loss of every map is needed
-    clips = build_training_clips(data, seed=config.seed)
+    clips = build_surrogate_clips(config)
     samples = build_samples(clips, codec, **ladder_settings(data, seed=config.seed), **maps)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes

@@ -11,7 +11,7 @@ from typing import Any
 import av
 
 import dvcc
-from dvcc.datasets.clips import ClipDataset, video_key
+from dvcc.datasets.clips import ClipDataset, JoinedClips, video_key
 from dvcc.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ def trained_on(clips: object, *begun_from: dict[str, Any]) -> list[str]:
 
     Those that the checkpoints `begun_from` (their configs) have seen are among them.
     """
-    seen = {video_key(span.video) for span in clips.spans} if isinstance(clips, ClipDataset) else set()
+    seen = {video_key(span.video) for span in clips.spans} if isinstance(clips, ClipDataset | JoinedClips) else set()
     return sorted(seen.union(*(stored.get("trained_on", []) for stored in begun_from)))
 
 

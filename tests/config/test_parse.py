@@ -60,6 +60,9 @@ WRONG = {
     "/=5": "no key",
     "logger=tensorboard": "logger=csv|wandb",
     "data.frames": "key=value",
+    "more_sizes=[[63,96]]": "each of more_sizes is [height,width], even",
+    "more_sizes=[64,96]": "more_sizes",
+    "mean_qps=[48,18]": "mean_qps=[least,largest] are rising QPs from 2 to 51, got [48, 18]",
 }
 
 
