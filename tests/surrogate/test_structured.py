@@ -220,14 +220,6 @@ def test_more_and_larger_levels_cost_more_bits():
     assert bits[0, 1] < bits[0, 0] < bits[1, 1] and bits[0, 1] < 2
 
 
-def test_blocks_with_little_left_are_dropped_between_frames_only():
-    residual = torch.zeros(1, 16, 16) + 0.0065 * basis(8)[1].view(8, 8).repeat(2, 2).float() * 8
-    coder, qp = ResidualCoder(), torch.full((1, 1, 1), 24.0)
-    kind, side = torch.tensor([1]), torch.zeros(1, 1, 1).long()
-    inter, intra = (coder.luma(residual, qp, kind, 0 * qp + own, side + 8 * own) for own in (0, 1))
-    assert intra.levels.sum() == 4 and inter.levels.sum() == 0 and not inter.plane.any()
-
-
 def test_macroblocks_are_coded_each_as_it_would_be_alone():
     """Only the transform that is chosen is quantised: as if all were, and one taken."""
     torch.manual_seed(2)

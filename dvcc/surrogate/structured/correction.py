@@ -35,10 +35,11 @@ class PlaneCorrection(nn.Module):
         step = quantizer_step(qp.detach()) + 2 / 255
         first, second = _differences(source, coded, step), _differences(predicted, coded, step)
         luma, chroma = (torch.stack(planes, 1) for planes in zip(coded, first, second, strict=True))
-        x = self._first(luma, chroma, qp, kind)
+        # Few channels: with those of a pixel side by side a convolution takes less than half the time.
+        x = self._first(luma, chroma, qp, kind).contiguous(memory_format=torch.channels_last)
         for layer in self.body:
             x = x + layer(F.silu(x))
-        residual = self.tail(F.silu(x))
+        residual = self.tail(F.silu(x)).contiguous()
         residual = (_by_macroblock(residual) * step[:, None, :, None, :, None]).view_as(residual)
         luma, chroma = residual.split([_FOLD**2, residual.shape[1] - _FOLD**2], 1)
         return F.pixel_shuffle(luma, _FOLD)[:, 0], F.pixel_shuffle(chroma, _FOLD // 2)

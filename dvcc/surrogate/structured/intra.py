@@ -22,8 +22,7 @@ _MODE_BITS = {4: 60.0, 8: 20.0, 16: 4.0}
 class Intra:
     """modes: int64 (.., H/s, W/s) for blocks of 4, 8, 16, then of chroma (.., 2, H/16, W/16).
 
-    costs: (.., 3, h, w), sum of absolute coefficients. luma, chroma: what blocks of 8 predict from the source itself. error: (..,
-    h, w), mean absolute error of that.
+    costs: (.., 3, h, w), sum of absolute coefficients. luma, chroma: what blocks of 8 predict from the source itself.
     """
 
     modes_4: torch.Tensor
@@ -33,21 +32,25 @@ class Intra:
     costs: torch.Tensor
     luma: torch.Tensor
     chroma: torch.Tensor
-    error: torch.Tensor
 
     def unflatten(self, sizes: tuple[int, int]) -> Intra:
         """Return the first axis as two."""
         return self.each(lambda x: x.unflatten(0, sizes))
 
-    def side(self, qp: torch.Tensor) -> torch.Tensor:
-        """int64 (M, h, w): of the blocks that cost least at QPs (M, h, w)."""
-        price = torch.exp2((qp.detach() - 12) / 6) / 2 / 255  # x264's lambda for absolute differences, on this scale
-        bits = torch.tensor([_MODE_BITS[s] for s in TRANSFORMS], device=qp.device)[:, None, None]
-        return torch.tensor(TRANSFORMS, device=qp.device)[(self.costs + bits * price[:, None]).argmin(1)]
+    def cheapest(self, qp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the side of the blocks that cost least at QPs (M, h, w), int64 (M, h, w), and what they cost, modes included."""
+        bits = qp.new_tensor([_MODE_BITS[s] for s in TRANSFORMS])[:, None, None]
+        cost, place = (self.costs + bits * price(qp)[:, None]).min(1)
+        return torch.tensor(TRANSFORMS, device=qp.device)[place], cost
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Intra:
         """With every tensor changed."""
         return Intra(**{item.name: change(getattr(self, item.name)) for item in fields(self)})
+
+
+def price(qp: torch.Tensor) -> torch.Tensor:
+    """Return what a bit is worth at QPs (any shape), in sums of absolute coefficients: x264's lambda, on this scale."""
+    return torch.exp2((qp.detach() - 12) / 6) / 2 / 255
 
 
 class IntraPrediction(nn.Module):
@@ -72,9 +75,12 @@ class IntraPrediction(nn.Module):
         modes_chroma = (self.of_chroma(flat) - own).abs().sum(-1).argmin(-1)
         of_luma = self._modes(8).chosen(luma, modes[8])
         of_chroma = self.of_chroma.chosen(flat, modes_chroma).view_as(chroma)
-        error = F.avg_pool2d((of_luma - luma).abs()[:, None], 16)[:, 0]
         modes_chroma = modes_chroma.unflatten(0, (-1, 2))
-        return Intra(modes[4], modes[8], modes[16], modes_chroma, torch.stack(costs, 1), of_luma, of_chroma, error)
+        return Intra(modes[4], modes[8], modes[16], modes_chroma, torch.stack(costs, 1), of_luma, of_chroma)
+
+    def cost(self, residual: torch.Tensor) -> torch.Tensor:
+        """(N, h, w): the sum of absolute coefficients of a residual (N, H, W), without gradient."""
+        return (to_blocks(residual.detach(), macroblock=16, side=4) @ self.basis_4.T).abs().sum((-2, -1))
 
     def _modes(self, side: int) -> IntraModes:
         modes = self.luma[str(side)]

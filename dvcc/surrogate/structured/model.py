@@ -94,9 +94,9 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
         log_bits = self.log_bits(counted, frames=t)
         if planes is None:
             return Prediction(log_bits, level.new_zeros(len(qp), 0, *analysis.frames.shape[2:]))
-        clips = torch.arange(len(qp), device=qp.device) // (len(qp) // b)
-        source, luma, chroma = (x[clips][:, chosen] for x in (analysis.frames, analysis.luma, analysis.chroma))
-        kind = analysis.frame_types[clips][:, chosen]
+        whole = chosen == list(range(t))
+        of_clips = (analysis.frames, analysis.luma, analysis.chroma, analysis.frame_types)
+        source, luma, chroma, kind = (_of_maps(x if whole else x[:, chosen], len(qp)) for x in of_clips)
         return Prediction(log_bits, self.frames(planes, source, (luma, chroma), level[:, chosen], kind))
 
     def layers(self, analysis: StructuredAnalysis, level: torch.Tensor, *, shown: Sequence[int]) -> tuple[Counted, Planes | None]:
@@ -201,6 +201,11 @@ class StructuredSurrogate(Surrogate[StructuredAnalysis]):
                 f"this surrogate was made for an I frame every {self.gop}, and the frame types are {said}: "
                 f"take clips of codec.gop={self.gop} from their first frame on, or build one for this GOP"
             )
+
+
+def _of_maps(x: torch.Tensor, count: int) -> torch.Tensor:
+    """Return what clips (B, ..) have for each of so many maps, those of a clip in a row."""
+    return x.expand(count, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(count // len(x), 0)
 
 
 def _picked(parts: Sequence[torch.Tensor], places: torch.Tensor) -> torch.Tensor:

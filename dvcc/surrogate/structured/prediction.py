@@ -55,16 +55,12 @@ class IntraModes(nn.Module):
     def chosen(self, plane: torch.Tensor, modes: torch.Tensor, *, where: torch.Tensor | None = None) -> torch.Tensor:
         """(N, H, W): the predictions with `modes` int64 (N, H/side, W/side). where: bool, of as many blocks; the others are 0."""
         around = self._around(plane).flatten(0, 2)
-        index = modes.flatten()
-        inside = torch.ones_like(index) if where is None else where.flatten()
-        order, parts = [], []
+        index = modes.flatten() if where is None else torch.where(where, modes, -1).flatten()
+        blocks = plane.new_zeros(len(index), self.side**2)
         for mode, matrix in enumerate(self.weights):
-            rows = ((index == mode) & (inside > 0)).nonzero()[:, 0]
-            order.append(rows)
-            parts.append(around[rows] @ matrix.T)
-        outside = (inside == 0).nonzero()[:, 0]
-        parts.append(plane.new_zeros(len(outside), self.side**2))
-        blocks = torch.cat(parts)[torch.cat([*order, outside]).argsort()].unflatten(0, modes.shape)
+            rows = (index == mode).nonzero()[:, 0]
+            blocks[rows] = around[rows] @ matrix.T
+        blocks = blocks.unflatten(0, modes.shape)
         return rearrange(blocks, "n h w (i j) -> n (h i) (w j)", i=self.side)
 
     def _around(self, plane: torch.Tensor) -> torch.Tensor:
