@@ -9,7 +9,7 @@ import os
 import secrets
 from abc import ABC as AbstractBase
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -60,6 +60,21 @@ class Folder(AbstractBase):
 def open_folder(place: str | Path) -> Folder:
     """Return the folder of a path or an address. Raises `ConfigError` and `MissingExtraError` for one that cannot be reached."""
     return Storage(str(place)) if "://" in str(place) else LocalFolder(Path(place))
+
+
+def write_results(place: str, write: Callable[[Path], str]) -> str:
+    """Let `write` fill a folder, which may be an address, and return what it says of it.
+
+    Files go to an address one by one when all are there. Raises `DvccError` when that fails.
+    """
+    if "://" not in place:
+        return write(Path(place))
+    storage = Storage(place)
+    with temporary_folder() as folder:
+        said = write(folder)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            storage.upload(path, path.relative_to(folder).as_posix())
+        return said.replace(str(folder), str(storage))
 
 
 class LocalFolder(Folder):
@@ -154,8 +169,12 @@ class Storage(Folder):
         with temporary_folder() as folder:
             path = folder / PurePosixPath(name).name
             yield path
-            with self._failing("be written", name):
-                self._upload(path, self._at(name))
+            self.upload(path, name)
+
+    def upload(self, path: Path, name: str) -> None:
+        """Write a file of this machine as `name`, whole or not at all. Raises `DvccError` when that fails."""
+        with self._failing("be written", name):
+            self._upload(path, self._at(name))
 
     def check_writable(self) -> None:
         """See `Folder.check_writable`."""

@@ -41,6 +41,10 @@ def run_stage(program: str, words: Sequence[str]) -> int:
             print(help_text(program, {word: stages[word] for word in words[:1] if word in stages} or stages))
             return
         stage, config = configs.parse(program, words)  # before torch: a typo fails at once
+        if program == "train" and "://" in config.out:
+            raise ConfigError(
+                f"a training is resumed in its folder, and out={config.out} is an address: take a folder, and copy it"
+            )
         _check_files(config)
         result = importlib.import_module(configs.MODULES[program, stage]).run(config)
         if first_process():

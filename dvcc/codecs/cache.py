@@ -12,7 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
-from dvcc._files import read_arrays, write_atomic
+from dvcc._cache import Cache
+from dvcc._files import read_arrays
 from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.codecs.base import ABR, CRF, Codec, EncodedClip, Rate
@@ -25,19 +26,19 @@ class EncodeCache:
     """Real encodes on disk, keyed by the clip's pixels, the codec's settings and code, the rate, PyAV and its FFmpeg build.
 
     Bitstreams are stored, not pixels. Entries are written atomically and carry checksums: many workers can share
-    a folder, and a damaged entry is encoded again.
+    a folder, and a damaged entry is encoded again. place: of a `Cache`, a folder or an address.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, place: str | Path) -> None:
+        self.entries = Cache(place)
 
     def encode(self, codec: Codec, clip: Clip, rate: Rate) -> EncodedClip:
         """Return what `codec.encode(clip, rate)` returns, from the cache when it is there."""
         key = _key(codec, clip, rate)
-        path = self.folder / key[:2] / f"{key}.npz"
-        if (coded := _read(path)) is None:
+        name = f"{key[:2]}/{key}.npz"
+        if (coded := _read(self.entries.find(name))) is None:
             coded = codec.encode(clip, rate)
-            write_atomic(path, _serialise(coded))
+            self.entries.keep(name, _serialise(coded))
         return coded
 
 

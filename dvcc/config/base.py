@@ -79,7 +79,7 @@ class DataConfig:
     groups: int = 3  # such groups per clip, each of another mean QP
     maps_with_frames: int = 1  # maps of a group whose coded frames are predicted; of the others, only the bits
     rungs: list[int] = field(default_factory=lambda: list(DEFAULT_RUNGS))  # QPs at which every clip is really coded
-    cache: str = "runs/cache"  # folder that keeps encodes, samples and verdicts
+    cache: str = "runs/cache"  # folder, or address, that keeps encodes, samples and verdicts
     store_pixels: bool = True  # decoded rungs, for the surrogate's training: 52 MB a clip at the defaults
     cache_workers: int | None = None  # that make what the cache lacks before a training; None: one per core; 1: this process
     num_workers: int | None = None  # processes that read samples; None: all cores but one, up to 8

@@ -71,7 +71,7 @@ def build_surrogate_clips(config: SurrogateConfig) -> ClipDataset | JoinedClips:
 
 def ladder_settings(data: DataConfig, *, seed: int) -> dict[str, Any]:
     """Return the settings of `dvcc.surrogate.data.build_samples` that both stages share."""
-    return {"folder": Path(data.cache), "qps": data.rungs, "groups": data.groups, "seed": seed}
+    return {"folder": data.cache, "qps": data.rungs, "groups": data.groups, "seed": seed}
 
 
 def map_settings(data: DataConfig) -> dict[str, Any]:

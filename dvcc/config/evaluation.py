@@ -137,7 +137,7 @@ class BenchmarkData:
     clips_per_video: int | None = None  # or of each shot
     shots: bool = False  # look for cuts, so that no clip goes across one
     split: str = "val"  # of data=corpus: the side that is coded; keep test for tables that are published
-    cache: str = "runs/cache"  # of rows: what a sweep has measured, it does not measure again
+    cache: str = "runs/cache"  # of rows, a folder or an address: what a sweep has measured, it does not measure again
 
     def __post_init__(self) -> None:
         at_least(self, frames=1, stride=1, max_clips=1, clips_per_video=1)

@@ -120,8 +120,8 @@ def _start(control: ControlNetwork, path: str) -> dict[str, Any]:
     return stored
 
 
-def run(config: ControlConfig) -> Path:
-    """Train a control as configured; returns the path of control.onnx.
+def run(config: ControlConfig) -> Path | str:
+    """Train a control as configured; returns the path of control.onnx, or the place of a cache that was only filled.
 
     The weights, control.safetensors, and the files of its eyes and of the network that reads analysis encodes are beside it.
 
@@ -153,7 +153,7 @@ def run(config: ControlConfig) -> Path:
     boxes = BoxTeacher(detectors, samples, rule or load_rule(), gop=config.codec.gop) if detectors else None
     if boxes is not None:
         fill_samples(boxes, engine="processes", workers=1, to="show to detectors", title="detecting")
-    looking, folder = config.eyes, Path(data.cache) / "eyes"
+    looking, folder = config.eyes, samples.cache.entries.folder / "eyes"
     made = make_eyes(looking.name, features=looking.features, every=looking.every, folder=folder)
     planes = None if made is None else ClipPlanes(made[0], samples)
     if planes is not None:
@@ -183,7 +183,7 @@ def run(config: ControlConfig) -> Path:
     if ladder is not None:
         module.to(device_of(config.trainer.accelerator)).fill(ladder)
     if config.cache_only:
-        return Path(config.data.cache)
+        return data.cache
     if surrogate is not None:
         error = fit_prior(control, samples)
         print(f"rate prior fitted on {len(samples)} clips: RMS error {error:.2f} QPs")

@@ -54,9 +54,9 @@ def fill_samples(
 
     Raises `ConfigError` when the disk has no room for it.
     """
-    folder = samples.store.folder
-    if folder is None:
+    if samples.store.entries is None:
         return
+    folder = samples.store.entries.folder
     missing = clips_to_fill(partial(_is_stored, samples), len(samples.clips))
     if not missing:
         return
@@ -69,7 +69,7 @@ def fill_samples(
             f"decoded samples need {_size(size * len(missing))} more in {folder}, and the disk has {_size(free)} free: "
             f"lower data.max_clips or data.groups, set data.cache to another disk, or set data.store_pixels=false"
         )
-    print(f"{folder}: {len(missing) + 1} clips to {to}, about {_size(size * (len(missing) + 1))}")
+    print(f"{samples.store.entries}: {len(missing) + 1} clips to {to}, about {_size(size * (len(missing) + 1))}")
     for _ in _run(samples, given(samples), _store, missing, engine=engine, workers=workers, title=title):
         pass
 

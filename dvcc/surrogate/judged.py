@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from pathlib import Path
 
 import av
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from dvcc._files import read_arrays, write_atomic
+from dvcc._files import read_arrays
 from dvcc._source import source_digest
 from dvcc.pixels import as_float
 from dvcc.surrogate.base import Prediction, Sample, per_macroblock
@@ -48,11 +47,12 @@ class JudgedLadders:
 
     def __init__(self, task: Task, samples: LadderSamples) -> None:
         self.task, self.samples, self._task_key = task, samples, task_key(task)
+        self._entries = samples.cache.entries.part("judged")
 
     def degradation(self, clip: int, sample: Sample) -> torch.Tensor:
         """(1, R, T, h, w): degradation of every rung of clip number `clip`, whose `sample` is a batch of one."""
-        path = self._path(clip)
-        if (stored := read_arrays(path, "degradation")) is not None:
+        name = self._name(clip)
+        if (stored := read_arrays(self._entries.find(name), "degradation")) is not None:
             degradation = stored["degradation"]
         else:
             if "ladder_frames" not in sample:
@@ -60,19 +60,19 @@ class JudgedLadders:
             degradation = judge_ladder(self.task, sample).cpu().numpy()
             buffer = io.BytesIO()
             np.savez_compressed(buffer, degradation=degradation)
-            write_atomic(path, buffer.getvalue())
+            self._entries.keep(name, buffer.getvalue())
         return torch.from_numpy(degradation).to(sample["frames"].device)
 
     def is_stored(self, clip: int) -> bool:
         """Whether the ladder of a clip has been judged."""
-        return self._path(clip).is_file()
+        return self._entries.find(self._name(clip)).is_file()
 
-    def _path(self, clip: int) -> Path:
+    def _name(self, clip: int) -> str:
         samples = self.samples
         code = source_digest("dvcc.surrogate.judged", "dvcc.codecs")
         words = [code, self._task_key, samples.digest(clip), samples.codec, samples.qps, av.__version__]
         words.append(av.ffmpeg_version_info)
-        return samples.cache.folder / "judged" / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
+        return f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
 
 
 class Judge:

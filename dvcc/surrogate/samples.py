@@ -139,7 +139,7 @@ class LadderSamples(Dataset[Sample]):
 
     def is_stored(self, clip: int) -> bool:
         """Whether all items of a clip can be read from the store."""
-        return self.store.folder is not None and all(self.store.has(words) for words in self.entries(clip))
+        return all(self.store.has(words) for words in self.entries(clip))
 
     def paths(self, clip: int) -> list[Path]:
         """Return the files of a clip in the store."""

@@ -183,8 +183,8 @@ def build_module(surrogate: Surrogate, config: SurrogateConfig, task: Task | Non
     )
 
 
-def run(config: SurrogateConfig) -> Path:
-    """Train a surrogate as configured; returns the path of its weights.
+def run(config: SurrogateConfig) -> Path | str:
+    """Train a surrogate as configured; returns the path of its weights, or the place of a cache that was only filled.
 
     Raises `ConfigError` when `start` is a surrogate of another shape, or of another encoder.
     """
@@ -230,7 +230,7 @@ def run(config: SurrogateConfig) -> Path:
     else:
         seen = StepSamples(samples, **looked_at)
     if config.cache_only:
-        return Path(data.cache)
+        return data.cache
     module = build_module(surrogate, config, task)
     out = plan.out
     pictures = SurrogatePictures(lambda: samples[0], out / "pictures", every=config.logger.pictures_every)

@@ -30,7 +30,7 @@ def main() -> None:
             file.write(f"{path}\n")
         whole(path, data)
 
-    for name in ("codecs.cache", "surrogate.store", "surrogate.judged", "training.run", "training.folder"):
+    for name in ("_cache", "training.run", "training.folder"):
         importlib.import_module(f"dvcc.{name}").write_atomic = noted
     steps = importlib.import_module("dvcc.training.steps").Steps
     begin = steps.on_train_batch_start

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import torch
 
-from dvcc._files import write_atomic
+from dvcc._cache import Cache
 from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.evaluation.benchmark.sweep import Sweep
@@ -58,14 +58,14 @@ class Row:
 
 
 class RowStore:
-    """Measurements in a folder, by content.
+    """Measurements by content, in a `Cache` (place: a folder or an address).
 
     The content is the clip, the truth, the codec with its code, the level, and the network with its file, feed, weights and code
     (`task_key`). A damaged file is as good as none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder) / "rows"
+    def __init__(self, place: str | Path) -> None:
+        self.entries = Cache(place).part("rows")
         self.hits = 0  # measurements that were there
         self._task_keys: dict[int, str] = {}
 
@@ -82,7 +82,7 @@ class RowStore:
     def read(self, key: str) -> Measured | None:
         """Return what was measured, or None."""
         try:
-            measured = Measured(**torch.load(io.BytesIO(self._path(key).read_bytes()), weights_only=True))
+            measured = Measured(**torch.load(io.BytesIO(self.entries.find(_name(key)).read_bytes()), weights_only=True))
         except Exception:  # PyTorch raises a dozen unrelated types for what is damaged
             return None
         self.hits += 1
@@ -92,10 +92,11 @@ class RowStore:
         """Keep it."""
         buffer = io.BytesIO()
         torch.save(vars(measured), buffer)
-        write_atomic(self._path(key), buffer.getvalue())
+        self.entries.keep(_name(key), buffer.getvalue())
 
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.pt"
+
+def _name(key: str) -> str:
+    return f"{key[:2]}/{key}.pt"
 
 
 def digest_of(labels: torch.Tensor, classes: Sequence[int] | None) -> str:

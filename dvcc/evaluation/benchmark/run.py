@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dvcc._files import check_writable
+from dvcc._cache import Cache
+from dvcc._storage import open_folder, write_results
 from dvcc.codecs import CRF, JPEG, PLAIN, X264, Chain, Codec, Quality, Quantizer, Rate
 from dvcc.config import FIRST_LEVELS, LEVELS, RATES, BenchmarkConfig, BenchmarkData
 from dvcc.config.build import build_codec
@@ -41,16 +42,18 @@ _OPTIONS = {
 def run(config: BenchmarkConfig) -> str:
     """Sweep as configured, write the report, return its table and path."""
     if config.preset is not None:
+        open_folder(config.out).check_writable()
         from dvcc.evaluation.benchmark.paper.run import run_paper
 
         root = assets_folder() if config.data.root == "assets" else Path(config.data.root)
-        return run_paper(root, out=Path(config.out), cache=Path(config.data.cache), bootstrap=config.bootstrap, seed=config.seed)
+        measure_all = partial(run_paper, root, cache=config.data.cache, bootstrap=config.bootstrap, seed=config.seed)
+        return write_results(config.out, lambda out: measure_all(out=out))
     build_sweep(config)  # raises for what the codec does not have, before a network is loaded
     if not Path(config.data.root).exists():
         raise ConfigError(f"{config.data.root} does not exist: set data.root to the pictures, videos or data set")
     check_networks(config.task.name, config.words(), config.weights)
-    check_writable(config.out)
-    check_writable(config.data.cache, key="data.cache")
+    open_folder(config.out).check_writable()
+    Cache(config.data.cache).check_writable()
     measuring = _measuring(config)
     examples, networks = measuring.examples, measuring.networks
     clock = Clock()
@@ -74,9 +77,9 @@ def run(config: BenchmarkConfig) -> str:
         kept=kept,
         seconds=clock.seconds(),
     )
-    return write_report(
-        Path(config.out),
-        result,
+    write = partial(
+        write_report,
+        result=result,
         task_name=config.task.name,
         drawn=chosen_example(examples, config.example, rows),
         audit_level=config.audit_level,
@@ -85,6 +88,7 @@ def run(config: BenchmarkConfig) -> str:
         seed=config.seed,
         settings=to_dict(config),
     )
+    return write_results(config.out, write)
 
 
 def _measuring(config: BenchmarkConfig) -> Measuring:

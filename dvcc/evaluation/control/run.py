@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvcc._files import check_writable
+from dvcc._storage import open_folder, write_results
 from dvcc.codecs import ABR, X265, VideoCodec
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import CodecConfig, DataConfig, EvaluateControlConfig
@@ -41,7 +41,7 @@ _SEQUENCES = ("camvid_sequence", "cityscapes_sequence")
 def run(config: EvaluateControlConfig) -> str:
     """Evaluate as configured, write the report, return its table and path."""
     bench = build_bench(config)
-    check_writable(config.out)
+    open_folder(config.out).check_writable()
     with opened(bench, partial(build_bench, config), engine=config.engine, workers=config.workers) as started:
         everything = range(len(bench.tests.names))
         looks = started.run(Bench.look, everything, title="looking at uncoded clips")
@@ -55,7 +55,8 @@ def run(config: EvaluateControlConfig) -> str:
             name, least = bench.tests.names[stable[0]], bench.least_kbps(stable[0])
             raise ConfigError(f"no target is within reach: {name.video} takes {least:.1f} kbit/s at QP 51; raise the targets")
     report = _report(config, bench, looks, stable, measured, targets_bpp)
-    return write_report(Path(config.out), report, [asdict(row) for row, _, _ in measured], bench, stable)
+    rows = [asdict(row) for row, _, _ in measured]
+    return write_results(config.out, lambda out: write_report(out, report, rows, bench, stable))
 
 
 def build_bench(config: EvaluateControlConfig) -> Bench:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dvcc._files import read_arrays, write_atomic
+from dvcc._cache import Cache
+from dvcc._files import read_arrays
 from dvcc._source import source_digest
 from dvcc.clip import Clip
 from dvcc.codecs import EncodedClip
@@ -27,11 +28,11 @@ class Verdicts:
     """Verdicts of one task on disk, written atomically and with checksums.
 
     The key is all that decides the task's answers, the uncoded clip, the bitstream, and which frames are judged. Many workers can
-    share a folder, and a damaged entry is judged again.
+    share a folder, and a damaged entry is judged again. place: of a `Cache`, a folder or an address.
     """
 
-    def __init__(self, task: Task, folder: str | Path, *, every: int) -> None:
-        self.task, self.folder, self.every = task, Path(folder) / "verdicts", every
+    def __init__(self, task: Task, place: str | Path, *, every: int) -> None:
+        self.task, self.entries, self.every = task, Cache(place).part("verdicts"), every
         code = source_digest("dvcc.evaluation.control.verdicts", "dvcc.tasks.judging", "dvcc.clip", "dvcc.codecs")
         self._words = [code, task_key(task), every, torch.__version__]
 
@@ -46,10 +47,10 @@ class Verdicts:
         """
         words = [*self._words, clip.digest, hashlib.sha256(coded.bitstream).hexdigest()]
         key = hashlib.sha256(repr(words).encode()).hexdigest()
-        path = self.folder / key[:2] / f"{key}.npz"
-        if (verdict := _read(path)) is None:
+        name = f"{key[:2]}/{key}.npz"
+        if (verdict := _read(self.entries.find(name))) is None:
             verdict = judge(self.task, self.judged(coded.clip()), reference)
-            write_atomic(path, _stored(verdict))
+            self.entries.keep(name, _stored(verdict))
         return verdict
 
 

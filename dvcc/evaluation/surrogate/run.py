@@ -14,7 +14,7 @@ from kornia.metrics import ssim
 from rich.progress import Progress
 from torch.utils.data import default_collate
 
-from dvcc._files import check_writable
+from dvcc._storage import open_folder, write_results
 from dvcc.codecs import Codec, EncodedClip
 from dvcc.codecs.cache import EncodeCache
 from dvcc.config import DataConfig, EvaluateSurrogateConfig
@@ -63,7 +63,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
     if config.second_judge is not None:
         second = build_task(replace(config.task, model=config.second_judge, weights=None))
         judges.append(second.eval().requires_grad_(False))
-    check_writable(config.out)
+    open_folder(config.out).check_writable()
     clips = list(load_clips(build_clips(config.data, videos), codec, cache, rungs=config.data.rungs))
     maps: dict[str, list[MapRow]] = {path: [] for path in loaded}
     steps, averaged = [], []
@@ -98,9 +98,8 @@ def run(config: EvaluateSurrogateConfig) -> str:
     first = clips[0]
     costs = {path: measure_cost(model, first.sample, first.clip, codec, first.rungs) for path, (model, _) in loaded.items()}
     rows = Found(maps.pop(config.checkpoint), steps, averaged, maps, costs)
-    return write_surrogate_report(
-        Path(config.out), about, rows, surrogate, first, codec, bootstrap=config.bootstrap, seed=config.seed
-    )
+    of_chance = {"bootstrap": config.bootstrap, "seed": config.seed}
+    return write_results(config.out, lambda out: write_surrogate_report(out, about, rows, surrogate, first, codec, **of_chance))
 
 
 def held_out(data: DataConfig) -> list[Path]:

@@ -23,7 +23,7 @@ from dvcc.evaluation.benchmark.paper.times import Times
 from dvcc.evaluation.benchmark.rows import RowStore
 
 
-def run_paper(assets: Path, *, out: Path, cache: Path, bootstrap: int, seed: int, studies: tuple[Study, ...] = STUDIES) -> str:
+def run_paper(assets: Path, *, out: Path, cache: str, bootstrap: int, seed: int, studies: tuple[Study, ...] = STUDIES) -> str:
     """Measure what is not in the cache, and write `out`/claims.md with its figures in `out`/claims.
 
     assets: the folder of labelled pictures and videos. Returns what a terminal shows. Raises `ConfigError` where no study can
@@ -34,11 +34,12 @@ def run_paper(assets: Path, *, out: Path, cache: Path, bootstrap: int, seed: int
             f"{assets} does not exist: set data.root, or DVCC_ASSETS, to the folder of labelled pictures and videos"
         )
     check_writable(out)
-    check_writable(cache, key="data.cache")
+    store = RowStore(cache)
+    store.entries.check_writable()
     left_out = _not_here(studies, assets)
     if len(left_out) == len(studies):
         raise ConfigError(f"no study of preset=paper can run with data.root={assets}: {next(iter(left_out.values()))}")
-    console, times, store = Console(), Times(out / "claims" / "times.json"), RowStore(cache)
+    console, times = Console(), Times(out / "claims" / "times.json")
     make_folder(out / "claims")
     results: dict[str, Result] = {}
     for number, study in enumerate(studies, 1):
