@@ -1,4 +1,4 @@
-"""Caches and results at an address: what one machine has made, another one finds, and a refusal of the storage is one sentence."""
+"""Caches and results at an address: what one machine has made another one finds, and a refusal of the storage is one sentence."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_a_pickle_in_a_cache_is_made_again(ran, tmp_path):
     np.savez(entry, meta=np.array([Payload(ran)]), bitstream=np.array([Payload(ran)]), bits=np.zeros(2))
     assert cache.encode(X264(), clip, CRF(30)).bitstream == coded.bitstream
     store = RowStore(tmp_path)
-    row = store._path("0" * 64)
+    row = store.entries.find(f"00/{'0' * 64}.pt")
     row.parent.mkdir(parents=True)
     torch.save({"bits": Payload(ran)}, row)
     assert store.read("0" * 64) is None

@@ -149,7 +149,7 @@ def _with_word(config: Any, word: str, schema: type, command: str) -> Any:
         return OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of {word} is not well-formed: close its brackets and quotes") from error
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, IndexError) as error:  # the second of a key that begins with a bracket
         raise ConfigError(_explain(key, value, schema, command)) from error
 
 

@@ -58,6 +58,8 @@ WRONG = {
     "data.size=[64,96": "well-formed",
     "=5": "key=value",
     "/=5": "no key",
+    "[rungs=[5]": "no key",
+    "[=5": "no key",
     "logger=tensorboard": "logger=csv|wandb",
     "data.frames": "key=value",
     "more_sizes=[[63,96]]": "each of more_sizes is [height,width], even",
