@@ -22,7 +22,7 @@ _LEAST_ERROR = 1e-3
 
 
 class Lost(NamedTuple):
-    """Return the degradation of the task and the coding error of one picture, by macroblock (h, w).
+    """Return the degradation of the task and the coding error of one look, by macroblock (h, w).
 
     The degradation is 0 or more; the error is the log of the mean absolute one, 0..1.
     """
@@ -32,10 +32,19 @@ class Lost(NamedTuple):
 
 
 class Reader(Protocol):
-    """Who says what a coded picture has lost: a network that lies beside a control, or a task."""
+    """Who says what coded pictures have lost: a network that lies beside a control, or a task."""
 
-    def lost(self, uncoded: Planes, coded: Planes, *, matrix: Matrix, full_range: bool, quarter_turns: int) -> Lost:
-        """Return what a 4:2:0 picture has lost, as it is stored; a player turns it anticlockwise by so many quarters."""
+    @property
+    def frames(self) -> int:
+        """How many neighbouring pictures one look takes: 2 of a task that compares them, as optical flow."""
+
+    def lost(
+        self, uncoded: Sequence[Planes], coded: Sequence[Planes], *, matrix: Matrix, full_range: bool, quarter_turns: int
+    ) -> Lost:
+        """Return what `frames` 4:2:0 pictures have lost, as they are stored: the mean over them.
+
+        A player turns them anticlockwise by so many quarters.
+        """
 
 
 def analysis_planes(degradation: np.ndarray, log_error: np.ndarray, *, gop: int) -> np.ndarray:
@@ -62,14 +71,18 @@ class SegmenterReader:
     As `SegmentationTask.degradation` says, at the resolution of its answers and with the classes of one picture.
     """
 
+    frames = 1
+
     def __init__(self, segmenter: Eyes) -> None:
         self._segmenter = segmenter
 
-    def lost(self, uncoded: Planes, coded: Planes, *, matrix: Matrix, full_range: bool, quarter_turns: int) -> Lost:
+    def lost(
+        self, uncoded: Sequence[Planes], coded: Sequence[Planes], *, matrix: Matrix, full_range: bool, quarter_turns: int
+    ) -> Lost:
         """See `Reader.lost`."""
-        height, width = uncoded[0].shape
+        height, width = uncoded[0][0].shape
         size = shown_size(height, width, side=LONGEST_SIDE)
-        frames = [planar_frame(*planes) for planes in (uncoded, coded)]
+        frames = [planar_frame(*planes) for (planes,) in (uncoded, coded)]
         shown = (frame_to_rgb(frame, matrix=matrix, full_range=full_range, size=size) for frame in frames)
         before, after = (self._segmenter.look(np.rot90(rgb, quarter_turns)).maps[0] for rgb in shown)
         moved = np.abs(after - before).sum(0) / 2 * _class_weights(before.argmax(0))

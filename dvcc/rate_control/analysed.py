@@ -110,19 +110,24 @@ def reader_of(control: Control) -> Reader:
 class Analysis:
     """What a reader says of an encode while it is made, two looks a second; a `Watch`.
 
-    path: of a file for the planes of every GOP, which would fill the memory; None: only the mean is asked for.
+    path: of a file for the planes of every GOP, which would fill the memory; None: only the mean is asked for. A last GOP that is
+    too short for a look has those of the one before. Raises `ConfigError` for GOPs that are all too short.
     """
 
     def __init__(self, reader: Reader, source: Source, gop: int, path: Path | None = None) -> None:
         self._reader, self._source, self._gop, self._path = reader, source, gop, path
+        if gop < reader.frames:
+            raise ConfigError(f"the task compares {reader.frames} neighbouring frames, and a GOP has {gop}: set gop higher")
         self._every = max(1, round(source.picture.fps / _LOOKS_PER_SECOND))
         self._uncoded: dict[int, Planes] = {}
+        self._coded: list[Planes] = []  # of the look that has begun
         self._looks: list[Lost] = []
+        self._planes = np.zeros((NUM_PLANES, *macroblock_grid(source.picture.height, source.picture.width)), np.float32)
         self._sum, self._count, self._frames = 0.0, 0, 0
 
     def uncoded(self, index: int, planes: Planes) -> None:
         """See `Watch.uncoded`."""
-        if index % self._gop % self._every == 0:
+        if self._begins(index) or any(self._begins(index - ago) for ago in range(1, self._reader.frames)):
             self._uncoded[index] = planes
 
     def coded(self, index: int, planes: Planes) -> None:
@@ -132,16 +137,25 @@ class Analysis:
         self._frames = index + 1
         if index not in self._uncoded:
             return
-        source, uncoded = self._source, self._uncoded.pop(index)
+        self._coded.append(planes)
+        if len(self._coded) < self._reader.frames:
+            return
+        source, first = self._source, index + 1 - self._reader.frames
         look = self._reader.lost(
-            uncoded,
-            planes,
+            [self._uncoded.pop(number) for number in range(first, index + 1)],
+            self._coded,
             matrix=source.matrix,
             full_range=source.picture.full_range,
             quarter_turns=quarter_turns(source.rotation),
         )
+        self._coded = []
         self._looks.append(look)
         self._sum, self._count = self._sum + float(look.degradation.mean()), self._count + 1
+
+    def _begins(self, index: int) -> bool:
+        """Whether a look begins with a frame: the first of a GOP, and then two a second that do not touch."""
+        place, every = index % self._gop, max(self._every, self._reader.frames)
+        return place % every == 0 and place + self._reader.frames <= self._gop
 
     def mean(self) -> float:
         """Return the mean degradation over all looks."""
@@ -151,7 +165,7 @@ class Analysis:
         """Give every frame what a control sees of its GOP, float32 (3, h, w), see `analysis_planes`."""
         assert self._path is not None
         self._close_gop()
-        grid = (NUM_PLANES, *macroblock_grid(self._source.picture.height, self._source.picture.width))
+        grid = self._planes.shape
         with self._path.open("rb") as file:
             for frame in range(self._frames):
                 if frame % self._gop == 0:
@@ -159,9 +173,10 @@ class Analysis:
                 yield planes
 
     def _close_gop(self) -> None:
-        if self._path is not None and self._looks:
-            degradation, log_error = (np.stack(parts) for parts in zip(*self._looks, strict=True))
-            planes = analysis_planes(degradation, log_error, gop=len(self._looks))[0]
+        if self._path is not None and self._frames:
+            if self._looks:
+                degradation, log_error = (np.stack(parts) for parts in zip(*self._looks, strict=True))
+                self._planes = analysis_planes(degradation, log_error, gop=len(self._looks))[0]
             with open_temporary(self._path, "ab") as file:
-                file.write(planes.tobytes())
-        self._looks = []
+                file.write(self._planes.tobytes())
+        self._looks, self._coded = [], []

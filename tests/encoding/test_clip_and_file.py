@@ -44,8 +44,10 @@ def encode_file(video, out, controller):
 class Distance:
     """Reads what a picture has lost off its luma."""
 
+    frames = 1
+
     def lost(self, uncoded, coded, **tags):
-        error = np.abs(uncoded[0].astype(int) - coded[0])
+        error = np.abs(uncoded[0][0].astype(int) - coded[0][0])
         error = np.pad(error, [(0, -side % 16) for side in error.shape])
         degradation = error.reshape(error.shape[0] // 16, 16, -1, 16).mean((1, 3)) / 255
         return Lost(degradation.clip(1e-4), np.log(degradation + 1e-3))

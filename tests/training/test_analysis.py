@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from dvcc.surrogate import load_surrogate
 from dvcc.surrogate.base import log_coding_error
 from dvcc.surrogate.judged import macroblock_degradation
 from dvcc.tasks import OpticalFlowTask
+from tests.conftest import make_scene
 from tests.training.conftest import configure, losses, samples_of
 
 
@@ -125,8 +127,28 @@ def test_what_cannot_read_an_analysis_is_refused(analysed):
         build_rate_controller("learned", Means(control=runnable))
     with pytest.raises(ConfigError, match="not beside it"):
         AnalysedControl(runnable, X264())
-    with pytest.raises(ConfigError, match="neighbouring frames"):
-        TaskReader(OpticalFlowTask())
+    with pytest.raises(ConfigError, match="compares 2 neighbouring frames, and a GOP has 1: set gop higher"):
+        Analysis(TaskReader(OpticalFlowTask()), ClipSource(clip), 1)
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_a_task_of_pairs_reads_pairs_of_neighbouring_frames(tmp_path, count):
+    """Two looks of a GOP of 8 at 10 frames a second: frames 0 and 1, 5 and 6. A last GOP of one frame has the planes before."""
+    clip, task = replace(make_scene(count), fps=Fraction(10)), OpticalFlowTask().eval()
+    watch = Analysis(TaskReader(task), ClipSource(clip), 8, tmp_path / "planes")
+    coded = encode(X264(), ClipSource(clip), ABR(100.0), Memory(), watch=watch).frames
+    before, after = (as_float(frames) for frames in (clip.frames, coded))
+    lost = []
+    for first in (0, 5):
+        pair = slice(first, first + 2)
+        with torch.no_grad():
+            degradation = macroblock_degradation(task, after[pair], task.predict(before[pair])).mean(0)
+        lost.append((degradation.numpy(), log_coding_error(after[pair], before[pair]).mean(0).numpy()))
+    expected = analysis_planes(*(np.stack(parts) for parts in zip(*lost, strict=True)), gop=2)[0]
+    seen = np.stack(list(watch.planes()))
+    assert len(seen) == count and (seen == seen[0]).all()
+    assert np.corrcoef(seen[0].ravel(), expected.ravel())[0, 1] > 0.98  # from the planes of 4:2:0 instead of RGB
+    assert watch.mean() == pytest.approx(np.mean([degradation for degradation, _ in lost]), rel=0.05)
 
 
 def test_a_training_sees_what_the_ladder_lost_at_x264s_own_qps(tiny, trained, tmp_path):
