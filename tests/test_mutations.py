@@ -139,7 +139,7 @@ LONGEST = "793,1157,635,1192,756,1160,593,917,819,1177,992,658,1087,1170,1137,10
     ids=["first", "worst"],
 )
 def test_mutated_inputs_end_in_a_result_or_a_sentence(which, tmp_path):
-    """The worst are of the first 2355 of this seed. The others are run by hand: docs/faults.md."""
+    """Those that were wrong, and the longest of the first 2355 of this seed. The others are run by hand: docs/faults.md."""
     words = [sys.executable, str(ROOT / "benchmarks" / "mutations.py"), *which]
     done = subprocess.run(words, capture_output=True, text=True, timeout=800, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
