@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dvcc._files import replaced
 from dvcc._words import counted
-from dvcc.cli import limits, objects, targets
+from dvcc.cli import limits, objects, reading, targets
 from dvcc.cli.closing import closing, missed_rate, say, say_decided
 from dvcc.cli.encode_file import encode_file, load_control_of, outside_rates
 from dvcc.codecs import VIDEO_CODECS, VideoCodec
@@ -49,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "trained network; abr: the encoder's own decisions",
     )
     objects.add_words(parser)
+    reading.add_words(parser)
     parser.add_argument(
         "--delivery",
         choices=get_args(Delivery),
@@ -105,7 +106,10 @@ def frame_rate(word: str) -> Fraction:
 def run(arguments: argparse.Namespace) -> None:
     """Do what they say."""
     controller = _controller(arguments)
-    checkpoint = control_path(arguments.task, arguments.checkpoint) if controller == "learned" else None
+    checkpoint = None
+    if controller == "learned":
+        by_task = arguments.model is None
+        checkpoint = control_path(arguments.task, arguments.checkpoint) if by_task else reading.checkpoint_of(arguments)
     targets.check(arguments, controller)
     most_threads = VIDEO_CODECS[arguments.codec].most_threads
     for word, value, most in (("gop", arguments.gop, LONGEST_GOP), ("threads", arguments.threads, most_threads)):
@@ -135,7 +139,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     """Which one was chosen, or is the default for what else was said. Raises `ConfigError` for words that do not go together."""
     chosen = arguments.controller
     if chosen is None:
-        seen = arguments.task == "detection" and arguments.checkpoint is None and arguments.delivery == "offsets"
+        seen = arguments.task == "detection" and not (arguments.checkpoint or arguments.model) and arguments.delivery == "offsets"
         chosen = "objects" if seen or objects.given(arguments) else "learned"
     if chosen != "learned":
         if arguments.checkpoint is not None:
@@ -147,6 +151,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
     objects.check(arguments, chosen)
+    reading.check(arguments, chosen)
     return str(chosen)
 
 

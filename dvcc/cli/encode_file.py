@@ -97,7 +97,12 @@ def load_control_of(arguments: argparse.Namespace, controller: str, checkpoint: 
         return None
     from dvcc.control.deployed.runtime import load_control
 
-    return load_control(checkpoint)
+    control = load_control(checkpoint)
+    if arguments.model is not None:
+        from dvcc.cli import reading
+
+        reading.let_read(control, arguments)
+    return control
 
 
 def _sized(arguments: argparse.Namespace, source: VideoSource) -> SizePlan:

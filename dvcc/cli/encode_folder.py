@@ -40,7 +40,7 @@ _NOT_IN_THE_KEY = frozenset(
     ("run", "command", "video", "out", "engine", "workers", "dry_run", "report", "live", "input_format", "clock")
     + ("max_pixels", "max_seconds", "time_limit")
 )
-_FILES = ("checkpoint", "detector", "zones")
+_FILES = ("checkpoint", "detector", "zones", "model", "weights")
 """Words that may be the paths of files, whose content decides."""
 
 

@@ -1,0 +1,53 @@
+"""The words of a control for one's own network, which reads x264's own encode: `dvcc encode --task TASK --model MINE`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvcc._packaged import require
+from dvcc.errors import ConfigError
+from dvcc.networks.sources import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from dvcc.control.deployed.runtime import Control
+
+
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """Add them to a command's parser."""
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="with --task: the network that will look, a name of dvcc zoo, an ONNX file or module:function. It reads x264's own "
+        "encode, and bits go to where it has lost most there (needs torch)",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="weights for --model, in place of its published ones")
+
+
+def check(arguments: argparse.Namespace, controller: str) -> None:
+    """Raise `ConfigError` where they do not go with the controller, or with one another."""
+    if arguments.weights is not None and arguments.model is None:
+        raise ConfigError("--weights are those of --model: give both or neither")
+    if arguments.model is None:
+        return
+    if controller != "learned":
+        raise ConfigError(f"--model reads encodes for --controller learned, and this is {controller}: leave one of the two out")
+    if arguments.task is None:
+        raise ConfigError(f"--model {arguments.model} needs --task, which says what it answers: detection, segmentation, ..")
+
+
+def checkpoint_of(arguments: argparse.Namespace) -> Path:
+    """Return the control: one that was given, or the ten published numbers, which were trained for segmentation."""
+    return Path(arguments.checkpoint) if arguments.checkpoint else CHECKPOINTS / "control_segmentation.onnx"
+
+
+def let_read(control: Control, arguments: argparse.Namespace) -> None:
+    """Let `--model` read the encodes for a control. Raises `ConfigError` for one that sees none, or a wrong word."""
+    if not control.analysis:
+        raise ConfigError("--model reads x264's own encode, and this control sees none: leave --checkpoint or --model out")
+    require("torch", "kornia", wanted_by="--model")
+    from dvcc.rate_control.task_reader import TaskReader
+    from dvcc.tasks import build_task
+
+    control.reader = TaskReader(build_task(arguments.task, model=arguments.model, weights=arguments.weights).eval())
