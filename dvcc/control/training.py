@@ -17,9 +17,10 @@ from dvcc import units
 from dvcc._files import check_writable, write_atomic
 from dvcc.config import ControlConfig
 from dvcc.config.build import build_codec, build_plan, build_task, build_training_clips, check_surrogate, ladder_settings
-from dvcc.control.analysis import NUM_PLANES, has_reader
+from dvcc.control.analysis import NUM_PLANES
 from dvcc.control.boxes import BoxTeacher
 from dvcc.control.deployed.onnx_export import export
+from dvcc.control.deployed.reader import has_reader
 from dvcc.control.eyes import kind_of, make_eyes
 from dvcc.control.eyes.base import SCORES
 from dvcc.control.eyes.painting import Rule, load_rule

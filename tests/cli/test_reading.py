@@ -6,8 +6,8 @@ import pytest
 
 from dvcc.cli import main
 from dvcc.codecs import CRF, X264
-from dvcc.control.analysis import SegmenterReader
 from dvcc.control.deployed.onnx_export import control_to_onnx
+from dvcc.control.deployed.reader import SegmenterReader
 from dvcc.control.deployed.runtime import load_control
 from dvcc.control.network import ControlNetwork
 from dvcc.encoding.file import encode_video

@@ -9,11 +9,14 @@ import math
 import pytest
 
 from dvcc.config.parse import parse
+from dvcc.control.deployed.reader import SegmenterReader
 from dvcc.control.network import ControlNetwork
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation.control import run as evaluation
 from dvcc.evaluation.control.page import findings
+from dvcc.networks.sources import CHECKPOINTS
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.tasks import TASKS, ReconstructionTask
 from tests.videos import write_control
 
@@ -273,3 +276,16 @@ def test_streams_are_longer_and_of_other_gops_than_what_a_control_was_trained_fo
         low, middle, high = figures["rate_ratio"]
         assert 0 < low <= middle <= high
         assert (figures["strict_gain_percent"] is None) == (name == "abr2_corrected")
+
+
+@pytest.mark.parametrize("words, kind", [([], SegmenterReader), (["task_reads=true"], TaskReader)])
+def test_who_reads_the_analysis_encodes_of_a_control(words, kind, tiny, tmp_path):
+    mine = [word for word in tiny if not word.startswith("data.test")]
+    given = [
+        "data.test=[a.mp4,test.mp4]",
+        f"checkpoint={CHECKPOINTS / 'control_segmentation.onnx'}",
+        "controllers=[abr2,learned]",
+    ]
+    bench = evaluation.build_bench(configure(mine, tmp_path, *given, *words))
+    assert isinstance(bench.controls["learned"].reader, kind)
+    assert kind is SegmenterReader or bench.controls["learned"].reader.task is bench.task

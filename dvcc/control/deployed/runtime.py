@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dvcc.control.analysis import load_reader
+from dvcc.control.deployed.reader import load_reader
 from dvcc.control.eyes import load_eyes
 from dvcc.control.eyes.base import open_session
 from dvcc.control.eyes.painting import Rule

@@ -29,6 +29,7 @@ from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.evaluation.control.workers import BenchWorkers, opened
 from dvcc.evaluation.statistics import or_none
 from dvcc.rate_control import Means, RateController, build_rate_controller
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.surrogate import load_surrogate
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled, refuse_silence
@@ -128,21 +129,23 @@ def _build_controllers(
         means = replace(means, surrogate=surrogate.requires_grad_(False))
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")
-        controls["learned"] = _load_fitting_control(path, config.codec, tests)
+        controls["learned"] = _load_fitting_control(path, config, means.task, tests)
         means = replace(means, control=controls["learned"])
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
     for path in map(Path, config.extra_checkpoints):
         name = f"learned {path.stem}"
-        controls[name] = _load_fitting_control(path, config.codec, tests)
+        controls[name] = _load_fitting_control(path, config, means.task, tests)
         controllers[name] = build_rate_controller("learned", replace(means, control=controls[name]))
     return {name: looking_once(controller) for name, controller in controllers.items()}, controls
 
 
-def _load_fitting_control(path: Path, codec: CodecConfig, tests: TestSet) -> Control:
+def _load_fitting_control(path: Path, config: EvaluateControlConfig, task: Task | None, tests: TestSet) -> Control:
     """Return the control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
     control = load_control(path)
-    check_control(path, control.config, codec=codec)
+    check_control(path, control.config, codec=config.codec)
     refuse_training_videos(path, control.config, list(tests.sources))
+    if config.task_reads and control.analysis and task is not None:
+        control.reader = TaskReader(task)
     return control
 
 
