@@ -27,12 +27,12 @@ def test_a_training_from_a_filled_cache_asks_no_encoder(stage, tiny, trained, tm
     words = [*SMALL, f"data.cache={tmp_path / 'cache'}"]
     words.append(f"surrogate={trained}" if stage == "control" else "surrogate.width=8")
     filling = configure(stage, tiny, tmp_path / "run", *words, "cache_only=true", "data.cache_workers=2")
-    assert RUNS[stage](filling) == tmp_path / "cache" and not (tmp_path / "run").exists()
+    assert RUNS[stage](filling) == str(tmp_path / "cache") and not (tmp_path / "run").exists()
     assert "clips to encode, about " in capsys.readouterr().out
     monkeypatch.setattr(EncodeCache, "encode", refuse)
     monkeypatch.setattr(judged, "judge_ladder", refuse)
     monkeypatch.setattr("dvcc.datasets.clips.read_clip", refuse)
-    assert RUNS[stage](filling) == tmp_path / "cache"
+    assert RUNS[stage](filling) == str(tmp_path / "cache")
     assert RUNS[stage](configure(stage, tiny, tmp_path / "run", *words)).is_file() and len(losses(tmp_path / "run")) == 3
     assert "to encode" not in capsys.readouterr().out
 
