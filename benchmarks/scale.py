@@ -1,11 +1,13 @@
 """What a sweep costs beside its work: overhead of an engine, empty pieces, and seconds and bytes of each kind of real piece.
 
     python benchmarks/scale.py overhead [PIECES] [SECONDS] [WORKERS]
+    python benchmarks/scale.py encodes VIDEO [PIECES] [WORKERS]
     python benchmarks/scale.py empty ENGINE [PIECES] [WORKERS]
     python benchmarks/scale.py pieces VIDEOS
     python benchmarks/scale.py paper PIECES.json
 
 `overhead`: pieces that sleep, so that the machine's other work does not count; the start of an engine is told apart.
+`encodes`: the same with real work: each piece codes VIDEO at four rates by two passes of x264.
 `empty`: seconds for every tenth of the pieces, and the memory of this process.
 `pieces`: one process, one thread, clips of the videos at the default settings; writes PIECES.json.
 `paper`: from that file, what 10^6 clips take on 1, 10 and 100 machines, and how busy disk, network and this process are.
@@ -22,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from dvcc import ABR, X264, Clip, read_clip
 from dvcc.engines import given, open_workers
 
 CORES, DISK, NETWORK = 16, 1e9, 1.25e9
@@ -53,6 +56,25 @@ def overhead(pieces: int = 200, seconds: int = 2, workers: int = 2) -> None:
             took = time.perf_counter() - began
         above = f"{took / least - 1:+.2%} above the {least:.0f} s that they sleep"
         print(f"{engine}: start {up:.1f} s, then {took:.2f} s for {pieces} pieces of {seconds} s, {above}", flush=True)
+
+
+def code(clip: Clip, piece: int) -> int:
+    """Code the clip at four rates; returns the bytes."""
+    return sum(len(X264(preset="slower").encode(clip, ABR(kbps=kbps)).bitstream) for kbps in (150, 300, 600, 1200))
+
+
+def encodes(video: str, pieces: int = 200, workers: int = 2) -> None:
+    """Print seconds of each engine for real encodes, after its start and the first encodes."""
+    for engine in ("processes", "ray"):
+        began = time.perf_counter()
+        with open_workers(engine, partial(read_clip, video), pieces=pieces, workers=workers) as started:
+            started.map(code, range(2 * workers))
+            up = time.perf_counter() - began
+            began = time.perf_counter()
+            sizes = set(started.map(code, range(pieces)))
+            took = time.perf_counter() - began
+        each = took * workers / pieces
+        print(f"{engine}: {took:.2f} s for {pieces} pieces of {each:.2f} s, after {up:.1f} s; bytes {sizes}", flush=True)
 
 
 def empty(engine: str, pieces: int = 10**6, workers: int = 2) -> None:
@@ -151,7 +173,8 @@ def paper(path: str, per_second: float = 3000.0) -> None:
 
 
 if __name__ == "__main__":
-    commands: dict[str, Callable[..., None]] = {"overhead": overhead, "empty": empty, "pieces": pieces, "paper": paper}
+    named = (overhead, encodes, empty, pieces, paper)
+    commands: dict[str, Callable[..., None]] = {command.__name__: command for command in named}
     name, *words = sys.argv[1:] or ["-h"]
     if name not in commands:
         sys.exit(__doc__)

@@ -24,7 +24,7 @@ from dvcc.pixels import as_float
 from dvcc.surrogate import Surrogate, one_hot_qp
 from dvcc.surrogate.base import soft_qp
 from dvcc.surrogate.fill import clips_to_fill
-from dvcc.surrogate.judged import JudgedLadders
+from dvcc.surrogate.judged import JudgedLadders, imitated_loss
 from dvcc.surrogate.rungs import Rungs
 from dvcc.surrogate.samples import LadderSamples, Sample
 from dvcc.tasks.base import Task
@@ -41,12 +41,14 @@ BASELINES = 6
 class ClipAnswers(NamedTuple):
     """What is kept of a training clip.
 
-    analysis: the surrogate's. baseline: x264's own maps at K = `BASELINES` rates. descended: offsets (K, h, w) that the ladder
-    teaches there, None where it does not. seen: what a control sees of an analysis encode at each rate, (K, T, 3, h, w), None
-    where it sees none.
+    analysis: the surrogate's. reference: what the task's network says of the uncoded clip (1, ..), None where the surrogate reads
+    what coding costs the task off a judged ladder. baseline: x264's own maps at K = `BASELINES` rates. descended: offsets
+    (K, h, w) that the ladder teaches there, None where it does not. seen: what a control sees of an analysis encode at each rate,
+    (K, T, 3, h, w), None where it sees none.
     """
 
     analysis: Any
+    reference: torch.Tensor | None
     baseline: Baseline
     descended: torch.Tensor | None
     seen: torch.Tensor | None
@@ -56,7 +58,7 @@ class ClipAnswers(NamedTuple):
 class Teachers:
     """What a control learns from, with the weight of each in the loss.
 
-    surrogate: a frozen one that reads judged ladders, None where nobody asks it. ladder: the descent through it on every clip,
+    surrogate: a frozen one, None where nobody asks it. ladder: the descent through it on every clip,
     boxes: what detectors see of the uncoded clip, None where they have no weight.
     """
 
@@ -210,23 +212,28 @@ class ControlModule(L.LightningModule):
     def _cache_clip(self, clip: int, sample: Sample) -> None:
         """Keep what `clip_cache` returns, from a batch of one."""
         assert self.surrogate is not None  # nothing else asks for it
-        degradation = self.judged.degradation(clip, sample)
-        analysis = self.surrogate.analyse({**sample, "ladder_degradation": degradation})
-        analysis = self.surrogate.without_pixels(analysis)
+        degradation, reference = None, None
+        if self.surrogate.reads_ladder:
+            degradation = self.judged.degradation(clip, sample)
+            analysis = self.surrogate.without_pixels(self.surrogate.analyse({**sample, "ladder_degradation": degradation}))
+        else:
+            reference = self.task.predict(as_float(sample["frames"]))
+            analysis = self.surrogate.analyse(sample)
+        answers = partial(self._predict, analysis, reference)
         qp, kbps = sample["baseline_qp"][0], sample["baseline_kbps"][0]
         height, width = sample["frames"].shape[-2:]
         per_kbps = units.kbps_to_bits_per_pixel(1.0, fps=float(sample["fps"]), height=height, width=width)
-        loss, log_bits = self._predict_from_ladder(analysis, one_hot_qp(qp))
+        loss, log_bits = answers(one_hot_qp(qp))
         # A clip that loses nothing asks for nothing.
         baseline = Baseline(qp, torch.log(kbps * per_kbps).float(), loss.clamp(min=1e-4), log_bits)
         descended = None
         if self.teachers.ladder is not None:
-            answers = partial(self._predict_from_ladder, analysis)
             descended = self.teachers.ladder.offsets(clip, lambda levels: answers(soft_qp(levels)), qp)
         seen = None
         if "analysis" in self.control.config:
+            assert degradation is not None  # checked before the run
             seen = self._of_ladder(degradation[0], sample["ladder_log_error"][0], qp)
-        self._clip_cache[clip] = ClipAnswers(analysis, baseline, descended, seen)
+        self._clip_cache[clip] = ClipAnswers(analysis, reference, baseline, descended, seen)
 
     def _of_ladder(self, degradation: torch.Tensor, log_error: torch.Tensor, qp: torch.Tensor) -> torch.Tensor:
         """Return the planes (K, T, 3, h, w) of encodes at QPs (K, T, h, w).
@@ -241,17 +248,25 @@ class ControlModule(L.LightningModule):
 
     def task_loss_and_log_bits(self, batch: Sample, qp: torch.Tensor) -> Response:
         """Predict task loss and log bits (M,) of QPs (M, T, h, w, 52), the maps of one clip adjacent."""
-        parts = zip(batch["clip"].tolist(), qp.split(len(qp) // len(batch["clip"])), strict=True)
-        predictions = [self._predict_from_ladder(self.clip_cache(clip).analysis, part) for clip, part in parts]
+        clips = (self.clip_cache(clip) for clip in batch["clip"].tolist())
+        parts = zip(clips, qp.split(len(qp) // len(batch["clip"])), strict=True)
+        predictions = [self._predict(kept.analysis, kept.reference, part) for kept, part in parts]
         losses, log_bits = zip(*predictions, strict=True)
         return torch.cat(losses), torch.cat(log_bits)
 
-    def _predict_from_ladder(self, analysis: Any, qp: torch.Tensor) -> Response:
-        """Predict them for maps of one clip: macroblocks are all it takes."""
+    def _predict(self, analysis: Any, reference: torch.Tensor | None, qp: torch.Tensor) -> Response:
+        """Predict them for maps of one clip.
+
+        Where a ladder was judged, macroblocks are all it takes. Else the task's network looks at the predicted frames, one map
+        after another: they fill the memory.
+        """
         assert self.surrogate is not None
-        predicted = self.surrogate.predict(analysis, qp, frame_numbers=[])
-        assert predicted.degradation is not None  # `reads_ladder` is checked before the run
-        return self.task.loss_of(predicted.degradation), predicted.log_clip_bits
+        if reference is None:
+            predicted = self.surrogate.predict(analysis, qp, frame_numbers=[])
+            return imitated_loss(self.task, predicted, None), predicted.log_clip_bits
+        predictions = [self.surrogate.predict(analysis, one) for one in qp.split(1)]
+        losses = [imitated_loss(self.task, predicted, reference) for predicted in predictions]
+        return torch.cat(losses), torch.cat([predicted.log_clip_bits for predicted in predictions])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Check: a finite loss can have a gradient that is not."""

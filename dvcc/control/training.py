@@ -95,9 +95,12 @@ def _surrogate(config: ControlConfig) -> tuple[Surrogate | None, dict[str, Any]]
             )
         return None, {}
     surrogate, stored = load_surrogate(config.surrogate)
-    if not surrogate.reads_ladder:
-        raise ConfigError(f"{config.surrogate} reads no ladder, and a control learns from one: train surrogate.name=anchored")
-    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs)
+    if not surrogate.reads_ladder and (config.teacher.ladder or config.control.analysis):
+        raise ConfigError(
+            f"{config.surrogate} reads no ladder, and teacher.ladder and control.analysis are made of one: set recipe=surrogate, "
+            "or train surrogate.name=anchored"
+        )
+    check_surrogate(config.surrogate, stored, codec=config.codec, rungs=config.data.rungs if surrogate.reads_ladder else None)
     return surrogate, stored
 
 
@@ -126,8 +129,8 @@ def run(config: ControlConfig) -> Path | str:
 
     The weights, control.safetensors, and the files of its eyes and of the network that reads analysis encodes are beside it.
 
-    Raises `ConfigError` for a surrogate that reads no ladder, or imitates another encoder, for unknown eyes, and for boxes of
-    another task than detection.
+    Raises `ConfigError` for a surrogate of another encoder, or one that reads no ladder where the control is taught by it, for
+    unknown eyes, and for boxes of another task than detection.
     """
     plan = build_plan(config)
     if not config.cache_only:
@@ -149,8 +152,9 @@ def run(config: ControlConfig) -> Path | str:
     filling: dict[str, Any] = {"engine": config.engine, "workers": data.cache_workers}
     if surrogate is not None:
         fill_samples(samples, **filling)
-        device = device_of(config.trainer.accelerator)
-        fill_judged(JudgedLadders(task, samples), partial(build_task, config.task), **filling, device=device)
+        if surrogate.reads_ladder:
+            device = device_of(config.trainer.accelerator)
+            fill_judged(JudgedLadders(task, samples), partial(build_task, config.task), **filling, device=device)
     boxes = BoxTeacher(detectors, samples, rule or load_rule(), gop=config.codec.gop) if detectors else None
     if boxes is not None:
         fill_samples(boxes, engine="processes", workers=1, to="show to detectors", title="detecting")

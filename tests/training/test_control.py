@@ -162,7 +162,9 @@ def test_x264s_own_maps_are_known_at_rising_rates(tiny, trained, tmp_path):
     assert terms.excess.abs().max() < 1e-3
 
 
-def test_a_surrogate_without_a_ladder_is_refused(tiny, tmp_path):
+def test_a_control_that_is_made_of_a_ladder_needs_a_surrogate_that_reads_one(tiny, tmp_path):
     path = surrogate.run(configure("surrogate", tiny, tmp_path / "s", "surrogate.name=network", "trainer.max_steps=1"))
-    with pytest.raises(ConfigError, match=r"reads no ladder.*surrogate\.name=anchored"):
-        control.run(configure("control", tiny, tmp_path, "task=reconstruction", f"surrogate={path}"))
+    words = ["task=reconstruction", f"surrogate={path}"]
+    for setting in ("teacher.ladder=1", "control.analysis=true"):
+        with pytest.raises(ConfigError, match=r"reads no ladder.*set recipe=surrogate, or train surrogate\.name=anchored"):
+            control.run(configure("control", tiny, tmp_path, *words, setting))

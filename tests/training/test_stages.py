@@ -135,12 +135,22 @@ def test_a_ladder_is_judged_once_per_clip(tiny, trained, tmp_path, monkeypatch):
     assert sorted(asked[3:]) == [0, 1]
 
 
-def test_a_surrogate_without_a_ladder_teaches_no_control(tiny, tmp_path):
-    words = ["trainer.max_steps=1", "surrogate.name=network", "surrogate.width=8", "data.max_clips=2", "data.crops_per_clip=1"]
+@pytest.mark.parametrize("name", ["network", "structured"])
+def test_a_surrogate_without_a_ladder_teaches_by_the_frames_that_it_predicts(name, tiny, tmp_path, monkeypatch):
+    """The task's network looks at them: no ladder is judged, and the loss has a gradient in the offsets."""
+    words = ["trainer.max_steps=1", f"surrogate.name={name}", "surrogate.width=8", "data.max_clips=2", "data.crops_per_clip=1"]
     path = surrogate.run(configure("surrogate", tiny, tmp_path / "surrogate", *words))
-    words = ["task=reconstruction", f"surrogate={path}", "trainer.max_steps=1"]
-    with pytest.raises(ConfigError, match=r"reads no ladder, and a control learns from one"):
-        control.run(configure("control", tiny, tmp_path / "ladder", *words))
+    monkeypatch.delattr(judged, "judge_ladder")
+    seen = []
+    monkeypatch.setattr(control.ControlModule, "on_before_optimizer_step", lambda self, _: seen.append(gradients(self.control)))
+    words = ["task=reconstruction", f"surrogate={path}", "trainer.max_steps=2", "data.max_clips=2", "data.crops_per_clip=1"]
+    load_control(control.run(configure("control", tiny, tmp_path / "control", *words)))
+    assert len(seen) == 2 and max(seen) > 0
+    assert all(0.5 < value < 2 for value in losses(tmp_path / "control", term="task").values())
+
+
+def gradients(network):
+    return max(float(p.grad.abs().max()) for p in network.parameters() if p.grad is not None)
 
 
 def test_a_control_names_a_missing_or_mismatched_surrogate(tiny, trained, tmp_path):
