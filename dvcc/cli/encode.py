@@ -140,7 +140,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     chosen = arguments.controller
     if chosen is None:
         seen = arguments.task == "detection" and not (arguments.checkpoint or arguments.model) and arguments.delivery == "offsets"
-        chosen = "objects" if seen or objects.given(arguments) else "learned"
+        chosen = "objects" if seen or (objects.given(arguments) and not arguments.model) else "learned"
     if chosen != "learned":
         if arguments.checkpoint is not None:
             raise ConfigError(
@@ -150,7 +150,7 @@ def _controller(arguments: argparse.Namespace) -> str:
             raise ConfigError(f"--delivery map is for --controller learned, not for {chosen}: leave it out")
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
-    objects.check(arguments, chosen)
+    objects.check(arguments, chosen, beside=arguments.model is not None)
     reading.check(arguments, chosen)
     return str(chosen)
 

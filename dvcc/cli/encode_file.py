@@ -45,6 +45,7 @@ def encode_file(arguments: argparse.Namespace, controller: str, control_of: Call
     target_kbps = targets.target_kbps(arguments) if look is None else look.kbps
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
+    from dvcc.cli.reading import objects_beside
     from dvcc.control.deployed.runtime import Control
     from dvcc.encoding.file import encode_video  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encoding.plan import EncodePlan
@@ -56,16 +57,16 @@ def encode_file(arguments: argparse.Namespace, controller: str, control_of: Call
     from dvcc.rate_control.constant import ConstantQuality
     from dvcc.rate_control.learned import LearnedMap
 
-    control = control_of()
+    control, beside = control_of(), objects_beside(arguments)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
     rate_controller: AverageBitrate | AnalysedControl | ConstantQuality | LearnedMap = AverageBitrate(codec, control=control)
     if arguments.crf is not None and not isinstance(control, Control):
         rate_controller = ConstantQuality(codec, arguments.crf, control)
     if arguments.delivery == "map" and isinstance(control, Control):
-        rate_controller = LearnedMap(control, codec, corrected=True)
+        rate_controller = LearnedMap(control, codec, beside, corrected=True)
     elif isinstance(control, Control) and control.analysis:
-        rate_controller = AnalysedControl(control, codec)
+        rate_controller = AnalysedControl(control, codec, objects=beside)
     plan = EncodePlan(source, Path(arguments.out), target_kbps, rate_controller)
     report = EncodeReport(plan, Path(arguments.report)) if arguments.report and not arguments.dry_run else None
     print(plan, file=sys.stderr)

@@ -15,7 +15,8 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         metavar="FILE",
-        help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus)",
+        help="of objects: the network that looks, an ONNX file or a name of dvcc zoo (default: nanodet_plus); with --model its "
+        "offsets are added to the control's",
     )
     parser.add_argument("--layout", metavar="NAME", help="of --detector: that of its answers, where they fit several")
     parser.add_argument(
@@ -53,10 +54,17 @@ def given(arguments: argparse.Namespace) -> list[str]:
     return [word for word in WORDS if getattr(arguments, word) is not None]
 
 
-def check(arguments: argparse.Namespace, controller: str) -> None:
-    """Raise `ConfigError` where they do not go with the controller, or with one another."""
-    if controller != "objects" and (said := given(arguments)):
-        raise ConfigError(f"--{said[0].replace('_', '-')} is for --controller objects, and this is {controller}: leave it out")
+def check(arguments: argparse.Namespace, controller: str, *, beside: bool = False) -> None:
+    """Raise `ConfigError` where they do not go with the controller, or with one another.
+
+    beside: whether their offsets can be added to those of a control.
+    """
+    said = [word.replace("_", "-") for word in given(arguments)]
+    if beside:
+        if said and arguments.detector is None:
+            raise ConfigError(f"--{said[0]} is of --detector, which looks beside --model: give both or neither")
+    elif said and controller != "objects":
+        raise ConfigError(f"--{said[0]} is for --controller objects, and this is {controller}: leave it out")
     if arguments.layout is not None and arguments.detector is None:
         raise ConfigError("--layout is of the answers of --detector: give both or neither")
 

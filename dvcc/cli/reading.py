@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcc._packaged import require
+from dvcc.cli import objects
 from dvcc.errors import ConfigError
 from dvcc.networks.sources import CHECKPOINTS
 
 if TYPE_CHECKING:
     from dvcc.control.deployed.runtime import Control
+    from dvcc.rate_control.objects import Objects
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +48,19 @@ def let_read(control: Control, arguments: argparse.Namespace) -> None:
     """Let `--model` read the encodes for a control. Raises `ConfigError` for one that sees none, or a wrong word."""
     if not control.analysis:
         raise ConfigError("--model reads x264's own encode, and this control sees none: leave --checkpoint or --model out")
+    if control.rule is not None and objects.given(arguments):
+        raise ConfigError("this control adds to the rule of objects already: leave --detector or --checkpoint out")
     require("torch", "kornia", wanted_by="--model")
     from dvcc.rate_control.task_reader import TaskReader
     from dvcc.tasks import build_task
 
     control.reader = TaskReader(build_task(arguments.task, model=arguments.model, weights=arguments.weights).eval())
+
+
+def objects_beside(arguments: argparse.Namespace) -> Objects | None:
+    """Return the rule whose offsets are added to those of the control for `--model`; None without `--detector`."""
+    if arguments.model is None or arguments.detector is None:
+        return None
+    from dvcc.rate_control.objects import load_objects
+
+    return load_objects(**objects.options(arguments))

@@ -53,9 +53,8 @@ class EncodePlan:
         check_output(self.out, self.source.path)
         if math.isfinite(self.target_kbps):
             check_target(self.source, self.target_kbps)
-        control = self.controller.control
-        if isinstance(control, Objects) and control.zones is not None:
-            control.zones.check_shape(self.picture, quarter_turns=units.quarter_turns(self.source.rotation))
+        if self.objects is not None and self.objects.zones is not None:
+            self.objects.zones.check_shape(self.picture, quarter_turns=units.quarter_turns(self.source.rotation))
         self._check_room()
 
     def _check_room(self) -> None:
@@ -94,15 +93,22 @@ class EncodePlan:
         control = self.controller.control
         if control is None:
             return "none"
-        if self.gives_map:
-            return "every QP: those of an analysis encode, plus offsets"
-        offsets = "offsets on the encoder's own QPs"
+        control_by = []
         if isinstance(self.controller, AnalysedControl):
-            return f"{offsets}, by what a network has lost in the encoder's own encode"
-        if not isinstance(control, Objects):
-            return offsets
-        every = control.rule.every(self.picture.height, self.picture.width)
-        return f"{offsets}, by objects looked for in {'every frame' if every == 1 else f'one frame in {every}'}"
+            control_by.append("by what a network has lost in the encoder's own encode")
+        if self.objects is not None:
+            every = self.objects.rule.every(self.picture.height, self.picture.width)
+            control_by.append(f"by objects looked for in {'every frame' if every == 1 else f'one frame in {every}'}")
+        given = "every QP: those of an analysis encode, plus offsets" if self.gives_map else "offsets on the encoder's own QPs"
+        return ", ".join([given, " and ".join(control_by)]) if control_by else given
+
+    @property
+    def objects(self) -> Objects | None:
+        """The rule of objects that takes part, if it does."""
+        if isinstance(self.controller, (AnalysedControl, LearnedMap)):
+            return self.controller.objects
+        control = self.controller.control
+        return control if isinstance(control, Objects) else None
 
     @property
     def _target(self) -> str:

@@ -20,7 +20,7 @@ from dvcc.rate_control.analysed import AnalysedControl, CodedTwice
 from dvcc.rate_control.base import RateController, best_within
 from dvcc.rate_control.constant import ConstantQP, ConstantRateFactor
 from dvcc.rate_control.learned import LearnedMap
-from dvcc.rate_control.objects import at_every_frame, load_objects, looking_every
+from dvcc.rate_control.objects import Objects, at_every_frame, load_objects, looking_every
 
 if TYPE_CHECKING:
     from dvcc.surrogate import Surrogate
@@ -49,11 +49,17 @@ def _control(means: Means) -> Control:
     return _needed(means.control, Control, "a learned controller needs a trained control: set checkpoint=PATH")
 
 
-def _learned(means: Means, *, corrected: bool = False, checked: bool = True) -> RateController:
+def _learned(means: Means, *, corrected: bool = False, checked: bool = True, own: bool = False) -> RateController:
     control = _control(means)
+    objects = _own_objects(means) if own else None
     if not control.analysis:
+        if objects is not None:
+            raise ConfigError(
+                "learned_objects_own adds to a control that sees an analysis encode, and this one sees none: take objects_own, "
+                "or set checkpoint=checkpoints/control_segmentation.onnx"
+            )
         return AverageBitrate(means.codec, control=control, corrected=corrected)
-    return AnalysedControl(control, means.codec, _reader(means), corrected=corrected, checked=checked)
+    return AnalysedControl(control, means.codec, _reader(means), objects, corrected=corrected, checked=checked)
 
 
 def _reader(means: Means) -> Reader:
@@ -91,12 +97,12 @@ def _ladder(means: Means, *, search: bool) -> RateController:
     return (Search if search else LadderDescent)(_task(means), surrogate, cache, _obeying(means))
 
 
-def _own_objects(means: Means, *, every_frame: bool = False) -> RateController:
+def _own_objects(means: Means, *, every_frame: bool = True) -> Objects:
     from dvcc.rate_control.oracle import objects_of
     from dvcc.tasks import DetectionTask
 
     objects = objects_of(_needed(means.task, DetectionTask, "objects_own is for task=detection, whose network looks"))
-    return AverageBitrate(means.codec, control=looking_every(objects, 1) if every_frame else objects)
+    return looking_every(objects, 1) if every_frame else objects
 
 
 def _boxes(means: Means) -> RateController:
@@ -140,13 +146,14 @@ RATE_CONTROLLERS: dict[str, Callable[[Means], RateController]] = {
     "objects_crf": lambda means: ConstantRateFactor(means.codec, control=load_objects()),
     "objects_crf_capped": lambda means: ConstantRateFactor(means.codec, control=load_objects(), peak=_PEAK),
     "objects_every_frame": lambda means: AverageBitrate(means.codec, control=at_every_frame(load_objects())),
-    "objects_own": _own_objects,
-    "objects_own_every_frame": lambda means: _own_objects(means, every_frame=True),
+    "objects_own": lambda means: AverageBitrate(means.codec, control=_own_objects(means, every_frame=False)),
+    "objects_own_every_frame": lambda means: AverageBitrate(means.codec, control=_own_objects(means)),
     "objects_vbv": lambda means: AverageBitrate(means.codec, passes=1, vbv=True, control=load_objects()),
     "descent": lambda means: _ladder(means, search=False),
     "search": lambda means: _ladder(means, search=True),
     "learned": _learned,
     "learned_corrected": lambda means: _learned(means, corrected=True),
+    "learned_objects_own": lambda means: _learned(means, own=True),
     "learned_unchecked": lambda means: _learned(means, checked=False),
     "learned_map": lambda means: LearnedMap(_control(means), means.codec),
     "learned_map_corrected": lambda means: LearnedMap(_control(means), means.codec, corrected=True),

@@ -17,6 +17,7 @@ from dvcc.errors import ConfigError
 from dvcc.media.format import Planes, Source
 from dvcc.rate_control.base import R, RateController, add_encode_cost, encode_near
 from dvcc.rate_control.kept_maps import KeptMaps
+from dvcc.rate_control.objects import Objects
 from dvcc.rate_control.offsets import LearnedOffsets
 from dvcc.units import macroblock_grid, quarter_turns
 
@@ -31,13 +32,15 @@ class AnalysedControl(RateController):
     The first is x264's alone; a network says where it has lost its answer there, and the control decides the offsets of the
     second. The network reads that, too, and the encode in which it has lost less is kept.
 
-    reader: the network; None: the one that lies beside the control. corrected: each of the two as of `AverageBitrate`. checked:
-    false keeps the encode with offsets, whatever the network says of it. Raises `ConfigError` when there is no reader.
+    reader: the network; None: the one that lies beside the control. objects: whose offsets are added to the control's.
+    corrected: each of the two as of `AverageBitrate`. checked: false keeps the encode with offsets, whatever the network says
+    of it. Raises `ConfigError` when there is no reader.
     """
 
     control: Control
     codec: VideoCodec = field(default_factory=X264)
     reader: Reader | None = None
+    objects: Objects | None = None
     corrected: bool = False
     checked: bool = True
 
@@ -65,7 +68,7 @@ class AnalysedControl(RateController):
                 return coded, next(lost for one, lost in read if one.bits == coded.bits)
 
             plain, lost_by_x264 = near(None, own)
-            decided = LearnedOffsets(self.control, source, target_kbps, codec, analysis=own.planes())
+            decided = LearnedOffsets(self.control, source, target_kbps, codec, analysis=own.planes(), objects=self.objects)
             coded, lost = near(KeptMaps(decided.generate, source, folder / "offsets"))
         less = lost < lost_by_x264
         if less:

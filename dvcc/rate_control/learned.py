@@ -23,6 +23,7 @@ from dvcc.qp import MAX_QP, QPMap, fill_skipped_qps
 from dvcc.rate_control.analysed import Analysis, reader_of
 from dvcc.rate_control.base import R, RateController, add_encode_cost, largest_within, needs_correction
 from dvcc.rate_control.kept_maps import KeptMaps, next_map
+from dvcc.rate_control.objects import Objects
 from dvcc.rate_control.offsets import LearnedOffsets, reduced_frame
 
 # What a shift by one QP changes in log bits, at least and at most; a correction takes the one that errs to the cheap side.
@@ -38,11 +39,13 @@ class LearnedMap(RateController):
     clip); skipped macroblocks are filled, offsets are added, and a common shift meets the target: as many encodes as two-pass
     ABR.
 
-    corrected: when the result misses the target (`needs_correction`), encode once more with another shift.
+    objects: whose offsets are added to the network's. corrected: when the result misses the target (`needs_correction`), encode
+    once more with another shift.
     """
 
     control: Control
     codec: VideoCodec = field(default_factory=X264)
+    objects: Objects | None = None
     corrected: bool = False
 
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
@@ -62,20 +65,28 @@ class LearnedMap(RateController):
         That encode is near the target by the network's prior.
         """
         path = folder / "analysis.mkv"
-        offsets, stats = analysed_offsets(self.control, source, target_kbps, self.codec, path, progress)
+        offsets, stats = analysed_offsets(self.control, source, target_kbps, self.codec, path, progress, objects=self.objects)
         kept = KeptMaps(offsets.generate, source, folder / "offsets")
         return QPMapGenerator(kept, path, shift_to_target(stats.bitrate_kbps, target_kbps))
 
 
 def analysed_offsets(
-    control: Control, source: Source, target_kbps: float, codec: VideoCodec, path: Path, progress: Progress = no_progress
+    control: Control,
+    source: Source,
+    target_kbps: float,
+    codec: VideoCodec,
+    path: Path,
+    progress: Progress = no_progress,
+    *,
+    objects: Objects | None = None,
 ) -> tuple[LearnedOffsets, EncodeStats]:
     """Return what decides the offsets of `source`, after an analysis encode near the target, and what that came to.
 
     path: the Matroska file of that encode. A control that sees an analysis encode sees this one.
     """
     watch = Analysis(reader_of(control), source, codec.gop, path.with_suffix(".planes")) if control.analysis else None
-    offsets = LearnedOffsets(control, source, target_kbps, codec, analysis=None if watch is None else watch.planes())
+    planes = None if watch is None else watch.planes()
+    offsets = LearnedOffsets(control, source, target_kbps, codec, analysis=planes, objects=objects)
     rate = CRF(_prior_qp(offsets, source, progress))
     analysis = EncoderPass("analysis", codec, source, rate, progress=progress, watch=watch)
     with temporary_container(path) as container:

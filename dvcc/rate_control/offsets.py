@@ -74,8 +74,8 @@ class ObjectOffsets(OffsetGenerator):
 class LearnedOffsets(OffsetGenerator):
     """A trained control, whose GOPs are the codec's.
 
-    analysis: the planes (3, h, w) of an analysis encode for every frame in order, where the control sees one. Raises
-    `ConfigError` without them.
+    analysis: the planes (3, h, w) of an analysis encode for every frame in order, where the control sees one. objects: whose
+    offsets are added to the control's. Raises `ConfigError` without the planes, and with objects beside a control of a rule.
     """
 
     def __init__(
@@ -86,7 +86,10 @@ class LearnedOffsets(OffsetGenerator):
         codec: VideoCodec,
         *,
         analysis: Iterator[np.ndarray] | None = None,
+        objects: Objects | None = None,
     ) -> None:
+        if control.rule is not None and objects is not None:
+            raise ConfigError("this control adds to the rule of objects already: leave its detector out")
         if control.analysis and analysis is None:
             raise ConfigError(
                 "this control sees an analysis encode, which is made of whole files and clips: give it to dvcc encode, or to "
@@ -105,7 +108,9 @@ class LearnedOffsets(OffsetGenerator):
             gop=codec.gop,
             quarter_turns=quarter_turns(source.rotation),
         )
-        self._rule = None if control.rule is None else RuleUnder(control, source)
+        self._rule: RuleUnder | RuleBeside | None = None if objects is None else RuleBeside(objects, source)
+        if control.rule is not None:
+            self._rule = RuleUnder(control, source)
         self._most = CHUNK if self._rule is None else most_held(self._rule.stream)
 
     def generate(self, frames: Iterable[SourceFrame]) -> Iterator[MappedFrame]:
@@ -114,7 +119,7 @@ class LearnedOffsets(OffsetGenerator):
             seen = None if self._rule is None else self._rule.decide([frame.planes for frame in held])
             for start in range(0, len(held), CHUNK):
                 chunk = held[start : start + CHUNK]
-                part = None if seen is None else RuleSeen(*(values[start : start + CHUNK] for values in seen))
+                part = None if seen is None else seen.part(start, start + CHUNK)
                 yield from zip(chunk, self._decide(chunk, part), strict=True)
 
     def retarget(self, target_kbps: float) -> None:
@@ -136,10 +141,29 @@ class LearnedOffsets(OffsetGenerator):
 
 
 class RuleSeen(NamedTuple):
-    """Of T pictures: the offsets of the rule, int8 (T, h, w), and what eyes saw of them, float32 (T, E, h, w)."""
+    """Of T pictures: the offsets of the rule, int8 (T, h, w), and what eyes saw of them, float32 (T, E, h, w), if they did."""
 
     offsets: np.ndarray
-    planes: np.ndarray
+    planes: np.ndarray | None
+
+    def part(self, start: int, end: int) -> RuleSeen:
+        """Of some of the pictures."""
+        return RuleSeen(self.offsets[start:end], None if self.planes is None else self.planes[start:end])
+
+
+class RuleBeside:
+    """The rule of objects beside a control, with a detector that the control knows nothing of."""
+
+    def __init__(self, objects: Objects, source: Source) -> None:
+        self.stream = begin_objects(objects, source)
+
+    def decide(self, pictures: Sequence[Planes]) -> RuleSeen:
+        """Decide for the pictures of a GOP, or a piece of it."""
+        return RuleSeen(self.stream.decide(pictures), None)
+
+    def decide_next(self, picture: Planes) -> RuleSeen:
+        """Decide for the next picture of a stream."""
+        return RuleSeen(self.stream.decide_next(picture)[None], None)
 
 
 class RuleUnder:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from dvcc import ConfigError
 from dvcc.cli import main
 from dvcc.codecs import CRF, X264
 from dvcc.control.deployed.onnx_export import control_to_onnx
 from dvcc.control.deployed.reader import SegmenterReader
 from dvcc.control.deployed.runtime import load_control
+from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork
 from dvcc.encoding.file import encode_video
 from dvcc.encoding.plan import EncodePlan
@@ -16,6 +23,8 @@ from dvcc.encoding.presets import obedient_codec
 from dvcc.media.probe import open_video
 from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.analysed import AnalysedControl
+from dvcc.rate_control.objects import load_objects
+from dvcc.rate_control.offsets import LearnedOffsets, ObjectOffsets
 from dvcc.rate_control.task_reader import TaskReader
 from dvcc.tasks import build_task
 from tests.conftest import make_scene
@@ -46,6 +55,48 @@ def test_the_network_that_is_given_reads(task, video, detector, tmp_path, monkey
     assert out.read_bytes() == again.out.read_bytes()
 
 
+@pytest.fixture
+def zones(tmp_path):
+    path, painted = tmp_path / "zones.png", np.full((64, 96), 128, np.uint8)
+    painted[:32, :32] = 255  # an object, whatever a detector sees
+    Image.fromarray(painted).save(path)
+    return path
+
+
+def test_the_objects_of_a_detector_are_added_to_what_is_read(video, zones, detector, tmp_path, capsys):
+    """Of strength 0 they change no byte."""
+    out = tmp_path / "out.mp4"
+    words = ["encode", str(video), str(out), *RATE, "--delivery", "map", "--task", "reconstruction", "--model", "psnr"]
+    objects = ["--detector", str(detector), "--look-every", "1", "--zones", str(zones)]
+    coded = []
+    for more in ([], objects, [*objects, "--strength", "0"]):
+        assert main([*words, *more]) == 0
+        coded.append(out.read_bytes())
+    assert coded[0] == coded[2] != coded[1]
+    assert "plus offsets, by objects looked for in every frame" in capsys.readouterr().err
+
+
+def test_offsets_are_the_sum_of_both(video, zones, detector, tmp_path):
+    codec, published = X264("veryfast", gop=8), load_control(CHECKPOINTS / "control_segmentation.onnx")
+    objects = load_objects(detector=str(detector), zones=zones, look_every=1)
+    source, planes = open_video(video), np.zeros((10, 3, 4, 6), np.float32)
+    planes[:, 0, 2:, 3:] = 2.0  # lost in the other corner
+
+    def offsets_of(generator):
+        return np.stack([offsets for _, offsets in generator.generate(source.frames())]).astype(int)
+
+    begin = partial(LearnedOffsets, published, source, 100.0, codec)
+    alone, both = offsets_of(begin(analysis=iter(planes))), offsets_of(begin(analysis=iter(planes), objects=objects))
+    added = offsets_of(ObjectOffsets(objects, source, 100.0, codec))
+    assert alone.any() and added.any() and abs(both - alone - added).max() <= 1  # each is rounded
+
+
+def test_objects_are_added_to_no_control_of_a_rule(detector):
+    under = SimpleNamespace(rule=load_rule())
+    with pytest.raises(ConfigError, match="adds to the rule of objects already"):
+        LearnedOffsets(under, None, 100.0, X264(), objects=load_objects(detector=str(detector)))
+
+
 def test_a_folder_is_coded_again_for_another_network(video, detector, tmp_path, capsys):
     words = ["encode", str(video.parent), str(tmp_path.parent / "coded"), *RATE, "--workers", "1", "--task"]
     assert main([*words, "detection", "--model", str(detector)]) == 0 and ": 1 video coded" in capsys.readouterr().out
@@ -58,6 +109,7 @@ WRONG = {
     "--task reconstruction --weights w.pth": "--weights are those of --model: give both or neither",
     "--task detection --model psnr --controller objects": "--model reads encodes for --controller learned, and this is objects",
     "--task reconstruction --model psnr --checkpoint BLIND": "this control sees none: leave --checkpoint or --model out",
+    "--task reconstruction --model psnr --look-every 1": "--look-every is of --detector, which looks beside --model: give both",
     "--task optical_flow --model ours --gop 1": "the task compares 2 neighbouring frames, and a GOP has 1: set gop higher",
     "--task reconstruction --model psnr --live": "a stream is coded once",
 }

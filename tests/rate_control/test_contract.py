@@ -10,9 +10,10 @@ from dvcc import ABR, CRF, X264, Clip, ConfigError
 from dvcc.codecs import passes as coding
 from dvcc.codecs.cache import EncodeCache
 from dvcc.control.deployed.onnx_export import deploy
-from dvcc.control.deployed.runtime import Control
+from dvcc.control.deployed.runtime import Control, load_control
 from dvcc.control.network import ControlNetwork
 from dvcc.media.format import ClipSource
+from dvcc.networks.sources import CHECKPOINTS
 from dvcc.qp import fill_skipped_qps
 from dvcc.rate_control import RATE_CONTROLLERS, Means, best_within, build_rate_controller
 from dvcc.rate_control.abr import AverageBitrate
@@ -25,7 +26,7 @@ from dvcc.tasks import ReconstructionTask, build_task
 from tests.conftest import make_scene
 
 LIMITS = {"abr1": 1, "abr2": 2, "abr2_no_psy": 2, "abr2_no_aq": 2, "abr2_corrected": 4, "learned": 2, "learned_corrected": 4}
-LIMITS |= {"learned_map": 2, "learned_map_corrected": 3, "learned_unchecked": 2, "abr2_twice": 4}
+LIMITS |= {"learned_map": 2, "learned_map_corrected": 3, "learned_unchecked": 2, "abr2_twice": 4, "learned_objects_own": 4}
 LIMITS |= {
     "abr1_vbv": 1,
     "learned_vbv": 1,
@@ -76,6 +77,8 @@ def name(request):
 @pytest.fixture
 def controller(name, means, tmp_path, monkeypatch):
     monkeypatch.setattr("dvcc.control.descent._STEPS", 5)  # enough to be a descent
+    if name == "learned_objects_own":  # which adds to a control that sees an analysis encode
+        means = replace(means, control=load_control(CHECKPOINTS / "control_segmentation.onnx"))
     built = build_rate_controller(name, replace(means, cache=EncodeCache(tmp_path)))
     return replace(built, tries=5) if name == "search" else built
 
@@ -138,6 +141,8 @@ def test_unknown_and_unfounded_controllers_are_refused(means):
     }.items():
         with pytest.raises(ConfigError, match=missing):
             build_rate_controller(name, Means())
+    with pytest.raises(ConfigError, match=r"this one sees none: take objects_own"):
+        build_rate_controller("learned_objects_own", means)
     student = build_task("detection", model="student")
     with pytest.raises(ConfigError, match="student is none: export it first"):
         build_rate_controller("objects_own", replace(means, task=student))

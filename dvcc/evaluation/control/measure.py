@@ -20,6 +20,7 @@ from dvcc.networks.detectors.base import Boxes
 from dvcc.qp import MAX_QP, QPMap
 from dvcc.rate_control import RateController
 from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.analysed import AnalysedControl
 from dvcc.rate_control.constant import ConstantRateFactor
 from dvcc.rate_control.objects import Looks, Objects
 from dvcc.tasks import Task
@@ -151,9 +152,15 @@ class _Remembered:
 
 def looking_once(controller: RateController) -> RateController:
     """Return the controller, whose detector, if it has one, is asked of every picture once."""
-    if not (isinstance(controller, (AverageBitrate, ConstantRateFactor)) and isinstance(controller.control, Objects)):
-        return controller
-    return replace(controller, control=replace(controller.control, detector=_Remembered(controller.control.detector)))
+    if isinstance(controller, (AverageBitrate, ConstantRateFactor)) and isinstance(controller.control, Objects):
+        return replace(controller, control=_remembering(controller.control))
+    if isinstance(controller, AnalysedControl) and controller.objects is not None:
+        return replace(controller, objects=_remembering(controller.objects))
+    return controller
+
+
+def _remembering(objects: Objects) -> Objects:
+    return replace(objects, detector=_Remembered(objects.detector))
 
 
 def spread_targets(swept: Sequence[Sequence[tuple[float, State]]], task: Task, *, count: int) -> list[float]:
