@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcc._words import counted
-from dvcc.cli import objects, targets
+from dvcc.cli import objects, reading, targets
 from dvcc.cli.closing import closing, missed_rate, missed_size, say, say_decided
 from dvcc.codecs import VIDEO_CODECS
 from dvcc.errors import ConfigError
@@ -45,7 +45,6 @@ def encode_file(arguments: argparse.Namespace, controller: str, control_of: Call
     target_kbps = targets.target_kbps(arguments) if look is None else look.kbps
     gop = arguments.gop if arguments.gop is not None else gop_of_a_second(source.picture.fps)
 
-    from dvcc.cli.reading import objects_beside
     from dvcc.control.deployed.runtime import Control
     from dvcc.encoding.file import encode_video  # onnxruntime: only once the words and the video are known to be good
     from dvcc.encoding.plan import EncodePlan
@@ -57,7 +56,7 @@ def encode_file(arguments: argparse.Namespace, controller: str, control_of: Call
     from dvcc.rate_control.constant import ConstantQuality
     from dvcc.rate_control.learned import LearnedMap
 
-    control, beside = control_of(), objects_beside(arguments)
+    control, beside = control_of(), reading.objects_beside(arguments)
     threads = arguments.threads or default_threads(arguments.codec)
     codec = obedient_codec(arguments.codec, arguments.preset, arguments.delivery, gop=gop, threads=threads)
     rate_controller: AverageBitrate | AnalysedControl | ConstantQuality | LearnedMap = AverageBitrate(codec, control=control)
@@ -100,8 +99,6 @@ def load_control_of(arguments: argparse.Namespace, controller: str, checkpoint: 
 
     control = load_control(checkpoint)
     if arguments.model is not None:
-        from dvcc.cli import reading
-
         reading.let_read(control, arguments)
     return control
 

@@ -48,8 +48,6 @@ def let_read(control: Control, arguments: argparse.Namespace) -> None:
     """Let `--model` read the encodes for a control. Raises `ConfigError` for one that sees none, or a wrong word."""
     if not control.analysis:
         raise ConfigError("--model reads x264's own encode, and this control sees none: leave --checkpoint or --model out")
-    if control.rule is not None and objects.given(arguments):
-        raise ConfigError("this control adds to the rule of objects already: leave --detector or --checkpoint out")
     require("torch", "kornia", wanted_by="--model")
     from dvcc.rate_control.task_reader import TaskReader
     from dvcc.tasks import build_task

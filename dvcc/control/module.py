@@ -58,8 +58,8 @@ class ClipAnswers(NamedTuple):
 class Teachers:
     """What a control learns from, with the weight of each in the loss.
 
-    surrogate: a frozen one, None where nobody asks it. ladder: the descent through it on every clip,
-    boxes: what detectors see of the uncoded clip, None where they have no weight.
+    surrogate: a frozen one, None where nobody asks it. ladder: the descent through it on every clip, boxes: what detectors see of
+    the uncoded clip, None where they have no weight.
     """
 
     surrogate: Surrogate | None

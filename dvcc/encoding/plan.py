@@ -93,18 +93,18 @@ class EncodePlan:
         control = self.controller.control
         if control is None:
             return "none"
-        control_by = []
+        reasons = []
         if isinstance(self.controller, AnalysedControl):
-            control_by.append("by what a network has lost in the encoder's own encode")
+            reasons.append("by what a network has lost in the encoder's own encode")
         if self.objects is not None:
             every = self.objects.rule.every(self.picture.height, self.picture.width)
-            control_by.append(f"by objects looked for in {'every frame' if every == 1 else f'one frame in {every}'}")
+            reasons.append(f"by objects looked for in {'every frame' if every == 1 else f'one frame in {every}'}")
         given = "every QP: those of an analysis encode, plus offsets" if self.gives_map else "offsets on the encoder's own QPs"
-        return ", ".join([given, " and ".join(control_by)]) if control_by else given
+        return f"{given}, {' and '.join(reasons)}" if reasons else given
 
     @property
     def objects(self) -> Objects | None:
-        """The rule of objects that takes part, if it does."""
+        """Return the rule of objects that takes part, None without one."""
         if isinstance(self.controller, (AnalysedControl, LearnedMap)):
             return self.controller.objects
         control = self.controller.control

@@ -34,7 +34,7 @@ class AnalysedControl(RateController):
 
     reader: the network; None: the one that lies beside the control. objects: whose offsets are added to the control's.
     corrected: each of the two as of `AverageBitrate`. checked: false keeps the encode with offsets, whatever the network says
-    of it. Raises `ConfigError` when there is no reader.
+    of it. Raises `ConfigError` when there is no reader, and for objects beside a control that adds to a rule.
     """
 
     control: Control
@@ -45,6 +45,7 @@ class AnalysedControl(RateController):
     checked: bool = True
 
     def __post_init__(self) -> None:
+        refuse_two_rules(self.control, self.objects)
         if self.reader is None:
             reader_of(self.control)
 
@@ -98,6 +99,12 @@ class CodedTwice(RateController):
             read.append((watch.mean(), coded))
         chosen = min(read, key=lambda pair: pair[0])[1]
         return add_encode_cost(chosen, [coded for _, coded in read])
+
+
+def refuse_two_rules(control: Control, objects: Objects | None) -> None:
+    """Raise `ConfigError` where `objects` are to be added to a control that adds to the rule itself."""
+    if control.rule is not None and objects is not None:
+        raise ConfigError("this control adds to the rule of objects already: leave its detector out, or take another control")
 
 
 def reader_of(control: Control) -> Reader:

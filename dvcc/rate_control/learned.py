@@ -20,7 +20,7 @@ from dvcc.control.deployed.runtime import Control
 from dvcc.media.format import Source, SourceFrame
 from dvcc.media.output import temporary_container
 from dvcc.qp import MAX_QP, QPMap, fill_skipped_qps
-from dvcc.rate_control.analysed import Analysis, reader_of
+from dvcc.rate_control.analysed import Analysis, reader_of, refuse_two_rules
 from dvcc.rate_control.base import R, RateController, add_encode_cost, largest_within, needs_correction
 from dvcc.rate_control.kept_maps import KeptMaps, next_map
 from dvcc.rate_control.objects import Objects
@@ -40,13 +40,16 @@ class LearnedMap(RateController):
     ABR.
 
     objects: whose offsets are added to the network's. corrected: when the result misses the target (`needs_correction`), encode
-    once more with another shift.
+    once more with another shift. Raises `ConfigError` for objects beside a control that adds to a rule.
     """
 
     control: Control
     codec: VideoCodec = field(default_factory=X264)
     objects: Objects | None = None
     corrected: bool = False
+
+    def __post_init__(self) -> None:
+        refuse_two_rules(self.control, self.objects)
 
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
         """See `RateController.encode_into`."""

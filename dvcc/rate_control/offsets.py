@@ -75,7 +75,7 @@ class LearnedOffsets(OffsetGenerator):
     """A trained control, whose GOPs are the codec's.
 
     analysis: the planes (3, h, w) of an analysis encode for every frame in order, where the control sees one. objects: whose
-    offsets are added to the control's. Raises `ConfigError` without the planes, and with objects beside a control of a rule.
+    offsets are added to the control's, which has no rule of its own then. Raises `ConfigError` without the planes.
     """
 
     def __init__(
@@ -88,8 +88,6 @@ class LearnedOffsets(OffsetGenerator):
         analysis: Iterator[np.ndarray] | None = None,
         objects: Objects | None = None,
     ) -> None:
-        if control.rule is not None and objects is not None:
-            raise ConfigError("this control adds to the rule of objects already: leave its detector out")
         if control.analysis and analysis is None:
             raise ConfigError(
                 "this control sees an analysis encode, which is made of whole files and clips: give it to dvcc encode, or to "
@@ -108,9 +106,11 @@ class LearnedOffsets(OffsetGenerator):
             gop=codec.gop,
             quarter_turns=quarter_turns(source.rotation),
         )
-        self._rule: RuleUnder | RuleBeside | None = None if objects is None else RuleBeside(objects, source)
+        self._rule: RuleUnder | RuleBeside | None = None
         if control.rule is not None:
             self._rule = RuleUnder(control, source)
+        elif objects is not None:
+            self._rule = RuleBeside(objects, source)
         self._most = CHUNK if self._rule is None else most_held(self._rule.stream)
 
     def generate(self, frames: Iterable[SourceFrame]) -> Iterator[MappedFrame]:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dvcc.config.parse import parse
 from dvcc.control.deployed.reader import SegmenterReader
+from dvcc.control.deployed.runtime import load_control
+from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
 from dvcc.evaluation.control import run as evaluation
+from dvcc.evaluation.control.measure import looking_once
 from dvcc.evaluation.control.page import findings
+from dvcc.networks.detectors.base import Boxes
 from dvcc.networks.sources import CHECKPOINTS
+from dvcc.rate_control.abr import AverageBitrate
+from dvcc.rate_control.analysed import AnalysedControl
+from dvcc.rate_control.objects import Objects, looking_every
 from dvcc.rate_control.task_reader import TaskReader
 from dvcc.tasks import TASKS, ReconstructionTask
 from tests.videos import write_control
@@ -289,3 +298,20 @@ def test_who_reads_the_analysis_encodes_of_a_control(words, kind, tiny, tmp_path
     bench = evaluation.build_bench(configure(mine, tmp_path, *given, *words))
     assert isinstance(bench.controls["learned"].reader, kind)
     assert kind is SegmenterReader or bench.controls["learned"].reader.task is bench.task
+
+
+@pytest.mark.parametrize("kind", [AverageBitrate, AnalysedControl])
+def test_a_detector_is_asked_of_every_picture_once(kind, scene):
+    """A clip is coded at many targets, and the rule sees the same each time."""
+    asked = []
+    nothing = Boxes(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
+    detector = SimpleNamespace(detect=lambda rgb, least_score: asked.append(1) or [nothing])
+    objects = looking_every(Objects(detector, load_rule()), 1)
+    if kind is AnalysedControl:
+        published, reader = load_control(CHECKPOINTS / "control_segmentation.onnx"), TaskReader(ReconstructionTask())
+        controller = AnalysedControl(published, reader=reader, objects=objects)
+    else:
+        controller = AverageBitrate(control=objects)
+    looking = looking_once(controller)
+    assert all(looking.encode(scene, target).bits > 0 for target in (90.0, 250.0))
+    assert len(asked) == scene.num_frames
