@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 NETWORKS = "anchored anchored_networks motion network references rungs transform"
-ENCODES = "data fill ladder random_maps samples step_samples store"
+ENCODES = "data fill ladder predicted random_maps samples step_samples store"
 
 
 def imports_of(path: Path) -> set[str]:

@@ -81,6 +81,7 @@ class CalibrateConfig(VideoRun):
 class EvaluateSurrogateConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)  # whose loss rho^2 and the descent test are about
     checkpoint: str = "runs/surrogate/surrogate.safetensors"  # file of the surrogate
+    ladder: str | None = None  # a surrogate that predicts the ladder which `checkpoint` reads; None: it is encoded
     beside: list[str] = field(default_factory=list)  # further surrogates on the same maps, for the table that compares them
     draws: list[int] = field(default_factory=list)  # descent through frames, its gradient averaged over so many draws of noise
     second_judge: str | None = None  # task.model that judges the steps of these, too, and had no part in their gradient

@@ -158,6 +158,7 @@ class SurrogateConfig(_TrainingRun):
 class ControlConfig(_TrainingRun):
     task: TaskConfig = field(default_factory=TaskConfig)
     surrogate: str = "runs/surrogate/surrogate.safetensors"  # what gradients pass through
+    ladder: str | None = None  # a surrogate that predicts the ladder which it reads; None: the ladder is encoded
     control: ControlModel = field(default_factory=ControlModel)
     eyes: EyesConfig = field(default_factory=EyesConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

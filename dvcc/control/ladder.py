@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
 from dvcc._source import source_digest
 from dvcc.control.descent import descend
 from dvcc.control.objective import Codec
+from dvcc.networks.weights import state_digest
 from dvcc.surrogate.base import Surrogate
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.tasks.base import Task
@@ -23,11 +22,15 @@ class LadderTeacher:
 
     def __init__(self, task: Task, surrogate: Surrogate, samples: LadderSamples) -> None:
         self.samples = samples
-        weights = hashlib.sha256()
-        for name, value in surrogate.state_dict().items():
-            weights.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         code = source_digest("dvcc.control.descent", "dvcc.surrogate", within=("dvcc.surrogate", "dvcc.control.objective"))
-        self._words: list[object] = ["descent", code, task_key(task), weights.hexdigest(), samples.codec, samples.qps]
+        self._words: list[object] = [
+            "descent",
+            code,
+            task_key(task),
+            state_digest(surrogate.state_dict()),
+            samples.codec,
+            *samples.ladder_words,
+        ]
         self._words.append(samples.baselines)
 
     def offsets(self, clip: int, codec: Codec, base: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ from dvcc.control.pictures import ControlPictures
 from dvcc.control.planes import ClipPlanes
 from dvcc.errors import ConfigError
 from dvcc.surrogate import Surrogate, load_surrogate
-from dvcc.surrogate.data import build_samples
+from dvcc.surrogate.data import build_samples, load_predicted
 from dvcc.surrogate.fill import fill_judged, fill_samples
 from dvcc.surrogate.judged import JudgedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
@@ -144,9 +144,15 @@ def run(config: ControlConfig) -> Path | str:
     if surrogate is not None:
         task.check_trainable()
     detectors = _detectors(config, task)
+    made_by, of_maker = None, dict[str, Any]()
+    if config.ladder is not None:
+        if surrogate is None:
+            raise ConfigError(f"ladder={config.ladder} is for what a ladder teaches, and boxes alone need none: leave it out")
+        made_by, of_maker = load_predicted(config.ladder, reader=surrogate)
+        check_surrogate(config.ladder, of_maker, codec=config.codec, rungs=None)
     data, seed = config.data, config.seed
     clips = build_training_clips(data, seed=seed)
-    samples = build_samples(clips, codec, **ladder_settings(data, seed=seed), baselines=BASELINES)
+    samples = build_samples(clips, codec, **ladder_settings(data, seed=seed), baselines=BASELINES, predicted=made_by)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
     filling: dict[str, Any] = {"engine": config.engine, "workers": data.cache_workers}
@@ -198,7 +204,7 @@ def run(config: ControlConfig) -> Path | str:
     path = out / "control.safetensors"
     if not first_process():
         return path
-    seen = trained_on(samples.clips, stored, *begun_from)
+    seen = trained_on(samples.clips, stored, of_maker, *begun_from)
     control.save(path, {"run": plan.lasting_settings, "trained_on": seen, **versions()})
     for network in (made, reads):
         if network is not None:

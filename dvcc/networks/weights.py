@@ -32,7 +32,7 @@ class Weights:
 def save_weights(path: str | Path, weights: Weights) -> None:
     """Write `weights` as safetensors; the file appears whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.state.items()}
-    metadata = {"kind": weights.kind, "config": json.dumps(weights.config), "sha256": _digest(state)}
+    metadata = {"kind": weights.kind, "config": json.dumps(weights.config), "sha256": state_digest(state)}
     write_atomic(path, _in_order(save(state, metadata=metadata)))
 
 
@@ -58,7 +58,7 @@ def load_weights(path: str | Path, *, kind: str) -> Weights:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy or train it again") from error
     if metadata.get("kind") != kind:
         raise CheckpointError(f"{path} holds {metadata.get('kind', 'an unknown kind of')!r} weights, but {kind!r} is needed")
-    if metadata.get("sha256") != _digest(state):
+    if metadata.get("sha256") != state_digest(state):
         raise CheckpointError(f"{path} does not match its checksum, so it is damaged: copy or train it again")
     with taken_from(path):
         config = json.loads(metadata["config"])
@@ -98,10 +98,11 @@ def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, pa
         ) from error
 
 
-def _digest(state: Mapping[str, torch.Tensor]) -> str:
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors on any device: names, types, shapes and values."""
     total = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].contiguous()
+        tensor = state[name].detach().cpu().contiguous()
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return total.hexdigest()

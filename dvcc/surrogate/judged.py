@@ -70,7 +70,7 @@ class JudgedLadders:
     def _name(self, clip: int) -> str:
         samples = self.samples
         code = source_digest("dvcc.surrogate.judged", "dvcc.codecs")
-        words = [code, self._task_key, samples.digest(clip), samples.codec, samples.qps, av.__version__]
+        words = [code, self._task_key, samples.digest(clip), samples.codec, *samples.ladder_words, av.__version__]
         words.append(av.ffmpeg_version_info)
         return f"{hashlib.sha256(repr(words).encode()).hexdigest()}.npz"
 

@@ -23,6 +23,7 @@ from dvcc.qp import DEFAULT_RUNGS
 from dvcc.surrogate import random_maps
 from dvcc.surrogate.base import log_coding_error
 from dvcc.surrogate.ladder import Ladder, encode_ladder
+from dvcc.surrogate.predicted import PredictedLadders
 from dvcc.surrogate.random_maps import MEAN_QPS, maps_of_equal_mean
 from dvcc.surrogate.store import SampleStore
 
@@ -62,6 +63,8 @@ class LadderSamples(Dataset[Sample]):
     With baselines = K > 0 also x264's two-pass ABR at K rates, from what the clip costs near QP 46 to near QP 22:
     `baseline_qp` int64 (K, T, h, w), as read back, and `baseline_kbps` float (K,), as asked for.
 
+    predicted: who makes the ladders; None: the codec.
+
     store: where all of this is kept, decoded; `ladder_frames`, by far the largest part, only with `store_pixels`.
     """
 
@@ -80,11 +83,13 @@ class LadderSamples(Dataset[Sample]):
         store_pixels: bool = False,
         store: SampleStore | None = None,
         mean_qps: tuple[int, int] = MEAN_QPS,
+        predicted: PredictedLadders | None = None,
     ) -> None:
         self.clips, self.codec, self.cache, self.qps, self.seed = clips, codec, cache, qps, seed
         self.baselines, self.store_pixels, self.store = baselines, store_pixels, store or SampleStore(None)
         self.maps_per_clip, self.groups = maps_per_clip, groups if maps_per_clip else 1
         self.maps_with_frames, self.mean_qps = min(maps_with_frames, maps_per_clip), mean_qps
+        self.predicted = predicted
         self._digests: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -121,7 +126,7 @@ class LadderSamples(Dataset[Sample]):
     def ladder_frames(self, clip: int, rungs: slice = slice(None)) -> torch.Tensor:
         """uint8 (R', T, 3, H, W): the decoded `rungs` of a clip, as a memory map when they are stored."""
         if not self.store_pixels:
-            return encode_ladder(self.cache, self.codec, self.clips[clip], self.qps[rungs]).frames
+            return self._ladder(clip, rungs).frames
         stored = self.store.get(self._words(clip, "pixels"), lambda: {"ladder_frames": self._ladder(clip).frames})
         return stored["ladder_frames"][rungs]
 
@@ -136,6 +141,11 @@ class LadderSamples(Dataset[Sample]):
         """Return what the maps of an item depend on, for what is made of them."""
         clip, group = divmod(index, self.groups)
         return self._words(clip, "maps", group)
+
+    @property
+    def ladder_words(self) -> list[object]:
+        """Return what the ladders depend on besides clip and codec."""
+        return [self.qps] if self.predicted is None else [self.qps, self.predicted.key]
 
     def is_stored(self, clip: int) -> bool:
         """Whether all items of a clip can be read from the store."""
@@ -158,7 +168,7 @@ class LadderSamples(Dataset[Sample]):
         if kind == "maps":
             drawn = [self.mean_qps] if self.mean_qps != MEAN_QPS else []
             return [*words, self.seed, group, self.maps_per_clip, self.maps_with_frames, _maps_source(), *drawn]
-        return [*words, self.qps, self.baselines if kind == "baselines" else None]
+        return [*words, *self.ladder_words, self.baselines if kind == "baselines" else None]
 
     def _clip(self, clip: int) -> Sample:
         return self.store.get(self._words(clip, "clip"), lambda: self._analyse(clip))
@@ -176,8 +186,9 @@ class LadderSamples(Dataset[Sample]):
             "ladder_log_error": torch.stack([log_coding_error(as_float(rung), frames) for rung in ladder.frames]),
         }
 
-    def _ladder(self, clip: int) -> Ladder:
-        return encode_ladder(self.cache, self.codec, self.clips[clip], self.qps)
+    def _ladder(self, clip: int, rungs: slice = slice(None)) -> Ladder:
+        make = encode_ladder if self.predicted is None else self.predicted.of_clip
+        return make(self.cache, self.codec, self.clips[clip], self.qps[rungs])
 
     def _baselines(self, clip: int, ladder_bits: torch.Tensor) -> Sample:
         source = self.clips[clip]

@@ -99,6 +99,18 @@ def test_a_surrogate_beside_is_measured_on_the_same_maps_with_its_cost(checkpoin
     assert "second judge" in printed and "activity only" in printed
 
 
+@pytest.mark.slow
+def test_a_ladder_that_another_surrogate_predicts_costs_one_encode(checkpoint, without_ladder, tiny, tmp_path):
+    words = ["mean_qps=[30]", "maps=3", "pictured_maps=2", "data.test=[b.mp4]", "data.clips_per_video=1", "bootstrap=0"]
+    words.append(f"ladder={without_ladder}")
+    evaluation.run(configure(tiny, tmp_path / "out", *words, f"checkpoint={checkpoint}"))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["compared"][0]["num_encodes"] == 1 and report["compared"][0]["analysis"] > 0
+    assert np.isfinite(float(read_rows(tmp_path / "out" / "descent.csv")[0]["gradient"]))
+    with pytest.raises(ConfigError, match="would be read by nobody"):
+        evaluation.run(configure(tiny, tmp_path / "none", *words, f"checkpoint={without_ladder}"))
+
+
 def test_shares_and_gains_of_rows_made_by_hand():
     cases = [(1, 0, 0.5), (1, 0, 1.5), (4, 0, 0.5), (4, 1, float("nan")), (4, 1, 0.9)]
     shares = averaged_shares([AveragedRow("a", 0, 30, draws, judge, 1.0, step) for draws, judge, step in cases])

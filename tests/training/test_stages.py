@@ -13,7 +13,8 @@ from dvcc.control import training as control
 from dvcc.control.deployed.runtime import load_control
 from dvcc.datasets.clips import video_key
 from dvcc.errors import CheckpointError, ConfigError, DvccError
-from dvcc.surrogate import Prediction, judged, load_surrogate
+from dvcc.networks.weights import Weights, save_weights
+from dvcc.surrogate import Prediction, build_surrogate, judged, load_surrogate, predicted, samples
 from dvcc.surrogate import training as surrogate
 from dvcc.tasks import TASKS, build_task
 from tests.training.conftest import configure, losses, samples_of
@@ -147,6 +148,27 @@ def test_a_surrogate_without_a_ladder_teaches_by_the_frames_that_it_predicts(nam
     load_control(control.run(configure("control", tiny, tmp_path / "control", *words)))
     assert len(seen) == 2 and max(seen) > 0
     assert all(0.5 < value < 2 for value in losses(tmp_path / "control", term="task").values())
+
+
+def test_a_ladder_that_a_surrogate_predicts_teaches_without_its_encodes(tiny, trained, tmp_path, monkeypatch):
+    maker = tmp_path / "maker.safetensors"
+    about = {**load_surrogate(trained)[1], "surrogate": {"name": "structured", "qps": [16, 46], "gop": 8, "width": 8}}
+    save_weights(maker, Weights("surrogate", about, build_surrogate(**about["surrogate"]).state_dict()))
+    asked, original = [], predicted.encode_ladder
+    monkeypatch.setattr(predicted, "encode_ladder", lambda *of: asked.append(of[-1]) or original(*of))
+    monkeypatch.delattr(samples, "encode_ladder")  # nobody else encodes one
+    words = ["task=reconstruction", f"surrogate={trained}", f"ladder={maker}", "data.max_clips=2", "data.crops_per_clip=1"]
+    words += ["trainer.max_steps=1", f"data.cache={tmp_path / 'cache'}"]
+    path = control.run(configure("control", tiny, tmp_path / "control", *words))
+    assert asked and set(asked) == {(46,)}  # the frame types, of the coarsest rung
+    assert load_control(path).config["run"]["ladder"] == str(maker)
+    for wrong, message in (
+        ([f"ladder={trained}"], "reads a ladder itself, and cannot predict one"),
+        ([f"surrogate={maker}", f"ladder={maker}", "recipe=surrogate"], "would be read by nobody"),
+        (["ladder=none.safetensors"], "no checkpoint at none.safetensors"),
+    ):
+        with pytest.raises(DvccError, match=message):
+            control.run(configure("control", tiny, tmp_path / "wrong", *words, *wrong))
 
 
 def gradients(network):

@@ -32,8 +32,10 @@ from dvcc.pixels import as_float
 from dvcc.qp import QPMap
 from dvcc.surrogate import Surrogate, load_surrogate, one_hot_qp
 from dvcc.surrogate.base import activity, per_macroblock
+from dvcc.surrogate.data import load_predicted
 from dvcc.surrogate.judged import judge_ladder
 from dvcc.surrogate.ladder import FRAME_TYPES
+from dvcc.surrogate.predicted import PredictedLadders
 from dvcc.surrogate.random_maps import jittered, maps_of_equal_mean
 from dvcc.surrogate.samples import LadderSamples
 from dvcc.training.record import refuse_training_videos, versions
@@ -53,18 +55,23 @@ def run(config: EvaluateSurrogateConfig) -> str:
     codec, cache = build_codec(config.codec), EncodeCache(config.data.cache)
     loaded = {path: _load(path, config) for path in (config.checkpoint, *config.beside)}
     surrogate, stored = loaded[config.checkpoint]
+    predicted, files = None, {path: of_path for path, (_, of_path) in loaded.items()}
+    if config.ladder is not None:
+        predicted, files[config.ladder] = load_predicted(config.ladder, reader=surrogate)
+        check_surrogate(config.ladder, files[config.ladder], codec=config.codec, rungs=None)
     other = build_codec(replace(config.codec, preset=next(preset for preset in _PRESETS if preset != config.codec.preset)))
     torch.set_flush_denormal(True)
     task = build_task(config.task).eval().requires_grad_(False)
     videos = held_out(config.data)
-    for path, (_, of_path) in loaded.items():
+    for path, of_path in files.items():
         refuse_training_videos(path, of_path, videos)
     judges = [task]
     if config.second_judge is not None:
         second = build_task(replace(config.task, model=config.second_judge, weights=None))
         judges.append(second.eval().requires_grad_(False))
     open_folder(config.out).check_writable()
-    clips = list(load_clips(build_clips(config.data, videos), codec, cache, rungs=config.data.rungs))
+    tested = build_clips(config.data, videos)
+    clips = list(load_clips(tested, codec, cache, rungs=config.data.rungs, predicted=predicted))
     maps: dict[str, list[MapRow]] = {path: [] for path in loaded}
     steps, averaged = [], []
     with Progress(transient=True) as progress:
@@ -96,7 +103,7 @@ def run(config: EvaluateSurrogateConfig) -> str:
         "versions": versions(),
     }
     first = clips[0]
-    costs = {path: measure_cost(model, first.sample, first.clip, codec, first.rungs) for path, (model, _) in loaded.items()}
+    costs = {path: measure_cost(model, first, codec, predicted) for path, (model, _) in loaded.items()}
     rows = Found(maps.pop(config.checkpoint), steps, averaged, maps, costs)
     of_chance = {"bootstrap": config.bootstrap, "seed": config.seed}
     return write_results(config.out, lambda out: write_surrogate_report(out, about, rows, surrogate, first, codec, **of_chance))
@@ -127,10 +134,12 @@ def _load(path: str, config: EvaluateSurrogateConfig) -> tuple[Surrogate, dict[s
     return surrogate.eval().requires_grad_(False), stored
 
 
-def load_clips(clips: ClipDataset, codec: Codec, cache: EncodeCache, *, rungs: Sequence[int]) -> Iterator[TestClip]:
-    """Yield the `clips` with their ladders."""
+def load_clips(
+    clips: ClipDataset, codec: Codec, cache: EncodeCache, *, rungs: Sequence[int], predicted: PredictedLadders | None = None
+) -> Iterator[TestClip]:
+    """Yield the `clips` with their ladders, encoded or `predicted`."""
     for i in range(len(clips)):
-        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(rungs))
+        samples = LadderSamples([clips[i]], codec=codec, cache=cache, qps=tuple(rungs), predicted=predicted)
         span = clips.spans[i]
         yield TestClip(clips[i], span.video.name, span.start, default_collate([samples[0]]), samples.qps)
 
