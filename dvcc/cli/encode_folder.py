@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -88,15 +89,25 @@ class _Job:
     @cached_property
     def _words(self) -> list[object]:
         words: dict[str, object] = {k: v for k, v in sorted(vars(self.arguments).items()) if k not in _NOT_IN_THE_KEY}
-        for name in _FILES:
-            if (path := getattr(self.arguments, name)) is not None and Path(path).is_file():
-                words[name] = _digest_of(Path(path))
+        words |= _with_files(self.arguments, lambda path: _digest_of(Path(path)))
         control = None if self.checkpoint is None else _digest_of(self.checkpoint)
         return [__version__, self.controller, control, words]
 
     def key(self, video: Path) -> str:
         """Digest of the content of a video and of all options that its coded version depends on."""
         return hashlib.sha256(repr([*self._words, _digest_of(video)]).encode()).hexdigest()
+
+
+def _with_files(arguments: argparse.Namespace, change: Callable[[str], str]) -> dict[str, object]:
+    """Return the words that may be files, one or several each, those that are files changed."""
+    changed: dict[str, object] = {}
+    for name in _FILES:
+        given = getattr(arguments, name)
+        words = [
+            change(word) if word and os.path.isfile(word) else word for word in (given if isinstance(given, list) else [given])
+        ]
+        changed[name] = words if isinstance(given, list) else words[0]
+    return changed
 
 
 def encode_folder(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:
@@ -114,9 +125,7 @@ def encode_folder(arguments: argparse.Namespace, controller: str, checkpoint: Pa
     out.check_writable()
     words = {**vars(arguments), "threads": arguments.threads or 1}  # videos are side by side, and bytes depend on the threads
     words |= {"video": str(folder), "out": str(out)}  # a worker is elsewhere, so paths are absolute
-    for name in _FILES:
-        if words[name] is not None and os.path.isfile(words[name]):
-            words[name] = os.path.abspath(words[name])
+    words |= _with_files(arguments, os.path.abspath)
     build = partial(_Job, argparse.Namespace(**words), controller, None if checkpoint is None else checkpoint.absolute())
     job = build()
     _ = job.control  # one that cannot be loaded is told once

@@ -21,8 +21,9 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
+        action="append",
         help="with --task: the network that will look, a name of dvcc zoo, an ONNX file or module:function. It reads x264's own "
-        "encode, and bits go to where it has lost most there (needs torch)",
+        "encode, and bits go to where it has lost most there (needs torch). Said again: several, for one that nobody knows yet",
     )
     parser.add_argument("--weights", metavar="FILE", help="weights for --model, in place of its published ones")
 
@@ -33,10 +34,12 @@ def check(arguments: argparse.Namespace, controller: str) -> None:
         raise ConfigError("--weights are those of --model: give both or neither")
     if arguments.model is None:
         return
+    if arguments.weights is not None and len(arguments.model) > 1:
+        raise ConfigError(f"--weights are those of one network, and --model names {len(arguments.model)}: leave --weights out")
     if controller != "learned":
         raise ConfigError(f"--model reads encodes for --controller learned, and this is {controller}: leave one of the two out")
     if arguments.task is None:
-        raise ConfigError(f"--model {arguments.model} needs --task, which says what it answers: detection, segmentation, ..")
+        raise ConfigError(f"--model {arguments.model[0]} needs --task, which says what it answers: detection, segmentation, ..")
 
 
 def checkpoint_of(arguments: argparse.Namespace) -> Path:
@@ -49,10 +52,11 @@ def let_read(control: Control, arguments: argparse.Namespace) -> None:
     if not control.analysis:
         raise ConfigError("--model reads x264's own encode, and this control sees none: leave --checkpoint or --model out")
     require("torch", "kornia", wanted_by="--model")
-    from dvcc.rate_control.task_reader import TaskReader
+    from dvcc.rate_control.task_reader import reading
     from dvcc.tasks import build_task
 
-    control.reader = TaskReader(build_task(arguments.task, model=arguments.model, weights=arguments.weights).eval())
+    networks = [build_task(arguments.task, model=model, weights=arguments.weights).eval() for model in arguments.model]
+    control.reader = reading(networks)
 
 
 def objects_beside(arguments: argparse.Namespace) -> Objects | None:

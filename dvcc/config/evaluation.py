@@ -21,7 +21,9 @@ class EvaluateControlConfig(VideoRun):
     task: TaskConfig = field(default_factory=TaskConfig)
     checkpoint: str | None = None  # None: runs/control-TASK/control.onnx, what dvcc train control writes
     extra_checkpoints: list[str] = field(default_factory=list)  # controls to compare, each as `learned NAME`
-    task_reads: bool = False  # the task's own network reads analysis encodes for the controls, in place of the one beside them
+    readers: list[str] = field(
+        default_factory=list
+    )  # models that read analysis encodes for the controls; none: the one beside each
     surrogate: str = "checkpoints/surrogate_anchored.safetensors"  # for the controllers `descent` and `search`
     controllers: list[str] = field(
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]

@@ -12,6 +12,7 @@ from PIL import Image
 from dvcc import ConfigError
 from dvcc.cli import main
 from dvcc.codecs import CRF, X264
+from dvcc.control.analysis import Lost
 from dvcc.control.deployed.onnx_export import control_to_onnx
 from dvcc.control.deployed.reader import SegmenterReader
 from dvcc.control.deployed.runtime import load_control
@@ -26,7 +27,7 @@ from dvcc.rate_control.analysed import AnalysedControl
 from dvcc.rate_control.learned import LearnedMap
 from dvcc.rate_control.objects import load_objects
 from dvcc.rate_control.offsets import LearnedOffsets, ObjectOffsets
-from dvcc.rate_control.task_reader import TaskReader
+from dvcc.rate_control.task_reader import MeanReader, reading
 from dvcc.tasks import build_task
 from tests.conftest import make_scene
 
@@ -40,20 +41,31 @@ def video(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("task", ["detection", "optical_flow", "reconstruction"])
-def test_the_network_that_is_given_reads(task, video, detector, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "task, models", [("detection", ["DETECTOR"]), ("optical_flow", ["ours"]), ("reconstruction", ["psnr", "ssim"])]
+)
+def test_the_networks_that_are_given_read(task, models, video, detector, tmp_path, monkeypatch, capsys):
     """Optical flow reads pairs; the second GOP of two frames is one."""
-    model = {"detection": str(detector), "optical_flow": "ours", "reconstruction": "psnr"}[task]
+    models = [model.replace("DETECTOR", str(detector)) for model in models]
     monkeypatch.setattr(SegmenterReader, "lost", None)
     out = tmp_path / "out.mp4"
-    assert main(["encode", str(video), str(out), *RATE, "--task", task, "--model", model]) == 0
+    assert main(["encode", str(video), str(out), *RATE, "--task", task, *(f"--model={model}" for model in models)]) == 0
     told = capsys.readouterr()
     assert "the network has lost" in told.err and "4 encodes" in told.out
     codec = obedient_codec("x264", "veryfast", "offsets", gop=8, threads=1)
-    reader, published = TaskReader(build_task(task, model=model).eval()), load_control(CHECKPOINTS / "control_segmentation.onnx")
+    reader = reading([build_task(task, model=model).eval() for model in models])
+    published = load_control(CHECKPOINTS / "control_segmentation.onnx")
     again = EncodePlan(open_video(video), tmp_path / "again.mp4", 100.0, AnalysedControl(published, codec, reader))
     encode_video(again)
     assert out.read_bytes() == again.out.read_bytes()
+
+
+def test_several_networks_read_as_their_mean_and_none_outweighs_the_others():
+    found = [Lost(np.array([[1.0, 3.0]]), np.zeros((1, 2))), Lost(np.array([[300.0, 150.0]]), np.zeros((1, 2)))]
+    readers = tuple(SimpleNamespace(frames=1, lost=lambda *_, one=one, **__: one) for one in found)
+    lost = MeanReader(readers).lost([], [], matrix="bt709", full_range=False, quarter_turns=0)
+    assert lost.degradation.tolist() == pytest.approx(np.array([[11 / 12, 13 / 12]]) * (2 + 225) / 2)
+    assert MeanReader(readers).frames == 1 and isinstance(reading([None, None]), MeanReader)
 
 
 @pytest.fixture
@@ -109,6 +121,7 @@ def test_a_folder_is_coded_again_for_another_network(video, detector, tmp_path, 
 WRONG = {
     "--model psnr": "--model psnr needs --task, which says what it answers",
     "--task reconstruction --weights w.pth": "--weights are those of --model: give both or neither",
+    "--task reconstruction --model psnr --model ssim --weights w.pth": "are those of one network, and --model names 2: leave",
     "--task detection --model psnr --controller objects": "--model reads encodes for --controller learned, and this is objects",
     "--task reconstruction --model psnr --checkpoint BLIND": "this control sees none: leave --checkpoint or --model out",
     "--task reconstruction --model psnr --look-every 1": "--look-every is of --detector, which looks beside --model: give both",

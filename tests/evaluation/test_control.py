@@ -25,7 +25,7 @@ from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.analysed import AnalysedControl
 from dvcc.rate_control.objects import Objects, looking_every
-from dvcc.rate_control.task_reader import TaskReader
+from dvcc.rate_control.task_reader import MeanReader, TaskReader
 from dvcc.tasks import TASKS, ReconstructionTask
 from tests.videos import write_control
 
@@ -287,7 +287,9 @@ def test_streams_are_longer_and_of_other_gops_than_what_a_control_was_trained_fo
         assert (figures["strict_gain_percent"] is None) == (name == "abr2_corrected")
 
 
-@pytest.mark.parametrize("words, kind", [([], SegmenterReader), (["task_reads=true"], TaskReader)])
+@pytest.mark.parametrize(
+    "words, kind", [([], SegmenterReader), (["readers=[psnr]"], TaskReader), (["readers=[ssim,psnr]"], MeanReader)]
+)
 def test_who_reads_the_analysis_encodes_of_a_control(words, kind, tiny, tmp_path):
     mine = [word for word in tiny if not word.startswith("data.test")]
     given = [
@@ -296,8 +298,11 @@ def test_who_reads_the_analysis_encodes_of_a_control(words, kind, tiny, tmp_path
         "controllers=[abr2,learned]",
     ]
     bench = evaluation.build_bench(configure(mine, tmp_path, *given, *words))
-    assert isinstance(bench.controls["learned"].reader, kind)
-    assert kind is SegmenterReader or bench.controls["learned"].reader.task is bench.task
+    reader = bench.controls["learned"].reader
+    assert isinstance(reader, kind)
+    if kind is not SegmenterReader:
+        readers = getattr(reader, "readers", [reader])
+        assert readers[-1].task is bench.task and [one.task.metric_name for one in readers[:-1]] == ["SSIM"] * (len(readers) - 1)
 
 
 @pytest.mark.parametrize("kind", [AverageBitrate, AnalysedControl])

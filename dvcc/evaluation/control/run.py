@@ -11,9 +11,10 @@ from typing import Any
 from dvcc._storage import open_folder, write_results
 from dvcc.codecs import ABR, X265, VideoCodec
 from dvcc.codecs.cache import EncodeCache
-from dvcc.config import CodecConfig, DataConfig, EvaluateControlConfig
+from dvcc.config import CodecConfig, DataConfig, EvaluateControlConfig, TaskConfig
 from dvcc.config.build import build_clips, build_codec, build_task, check_control, check_surrogate, data_root
 from dvcc.config.parse import to_dict
+from dvcc.control.analysis import Reader
 from dvcc.control.deployed.runtime import Control, load_control
 from dvcc.datasets import build_dataset
 from dvcc.datasets.clips import spread
@@ -29,7 +30,7 @@ from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.evaluation.control.workers import BenchWorkers, opened
 from dvcc.evaluation.statistics import or_none
 from dvcc.rate_control import Means, RateController, build_rate_controller
-from dvcc.rate_control.task_reader import TaskReader
+from dvcc.rate_control.task_reader import reading
 from dvcc.surrogate import load_surrogate
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled, refuse_silence
@@ -127,25 +128,34 @@ def _build_controllers(
         rungs = config.data.rungs if surrogate.reads_ladder else None
         check_surrogate(config.surrogate, stored, codec=config.codec, rungs=rungs)
         means = replace(means, surrogate=surrogate.requires_grad_(False))
+    reader = _reader(config, means.task)
     if any(name.startswith("learned") for name in config.controllers):
         path = Path(config.checkpoint or f"runs/control-{config.task.name}/control.onnx")
-        controls["learned"] = _load_fitting_control(path, config, means.task, tests)
+        controls["learned"] = _load_fitting_control(path, config.codec, reader, tests)
         means = replace(means, control=controls["learned"])
     controllers = {name: build_rate_controller(name, means) for name in config.controllers}
     for path in map(Path, config.extra_checkpoints):
         name = f"learned {path.stem}"
-        controls[name] = _load_fitting_control(path, config, means.task, tests)
+        controls[name] = _load_fitting_control(path, config.codec, reader, tests)
         controllers[name] = build_rate_controller("learned", replace(means, control=controls[name]))
     return {name: looking_once(controller) for name, controller in controllers.items()}, controls
 
 
-def _load_fitting_control(path: Path, config: EvaluateControlConfig, task: Task | None, tests: TestSet) -> Control:
+def _reader(config: EvaluateControlConfig, judge: Task | None) -> Reader | None:
+    """Return who reads analysis encodes for the controls; None: the network beside each."""
+    if not config.readers:
+        return None
+    known = {} if judge is None else {config.task.model: judge}
+    return reading([known.get(model) or build_task(TaskConfig(config.task.name, model)).eval() for model in config.readers])
+
+
+def _load_fitting_control(path: Path, codec: CodecConfig, reader: Reader | None, tests: TestSet) -> Control:
     """Return the control at `path`. Raises `ConfigError` when it is for another encoder or has seen a test video."""
     control = load_control(path)
-    check_control(path, control.config, codec=config.codec)
+    check_control(path, control.config, codec=codec)
     refuse_training_videos(path, control.config, list(tests.sources))
-    if config.task_reads and control.analysis and task is not None:
-        control.reader = TaskReader(task)
+    if control.analysis and reader is not None:
+        control.reader = reader
     return control
 
 
