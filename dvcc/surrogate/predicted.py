@@ -28,16 +28,16 @@ class PredictedLadders:
 
     def of_clip(self, cache: EncodeCache, codec: Codec, clip: Clip, qps: tuple[int, ...]) -> Ladder:
         """Return the ladder of `clip` at `qps`, rising. One encode, at the last of them, tells the frame types."""
-        return self.rungs(clip, encode_ladder(cache, codec, clip, qps[-1:]).frame_types, qps)
+        return self.rungs(clip.frames, encode_ladder(cache, codec, clip, qps[-1:]).frame_types, qps)
 
     @torch.no_grad()
-    def rungs(self, clip: Clip, frame_types: torch.Tensor, qps: tuple[int, ...]) -> Ladder:
-        """Return the same of given frame types (T,)."""
-        analysis = self.surrogate.analyse({"frames": clip.frames[None], "frame_types": frame_types[None]})
-        flat = torch.ones(1, clip.num_frames, *macroblock_grid(clip.height, clip.width), dtype=torch.int64)
-        frames, bits = [], []
+    def rungs(self, frames: torch.Tensor, frame_types: torch.Tensor, qps: tuple[int, ...]) -> Ladder:
+        """Return the same of frames uint8 (T, 3, H, W) of known types int64 (T,)."""
+        analysis = self.surrogate.analyse({"frames": frames[None], "frame_types": frame_types[None]})
+        flat = torch.ones(1, len(frames), *macroblock_grid(*frames.shape[-2:]), dtype=torch.int64)
+        coded, bits = [], []
         for qp in qps:
             predicted = self.surrogate.predict(analysis, one_hot_qp(qp * flat))
-            frames.append((255 * predicted.frames[0]).round().clamp(0, 255).byte())
+            coded.append((255 * predicted.frames[0]).round().clamp(0, 255).byte())
             bits.append(predicted.log_bits[0].exp())
-        return Ladder(qps, torch.stack(frames), torch.stack(bits), frame_types)
+        return Ladder(qps, torch.stack(coded), torch.stack(bits), frame_types)

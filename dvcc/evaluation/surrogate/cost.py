@@ -29,7 +29,7 @@ def measure_cost(surrogate: Surrogate, test: TestClip, codec: Codec, predicted: 
     _, encodes = _timed(lambda: [codec.encode(clip, QPMap.uniform(qp, like=clip)).frames for qp in needed])
     analysis, of_analysis = _timed(lambda: surrogate.analyse(sample))
     if surrogate.reads_ladder and predicted is not None:
-        _, of_ladder = _timed(lambda: predicted.rungs(clip, sample["frame_types"][0], rungs))
+        _, of_ladder = _timed(lambda: predicted.rungs(clip.frames, sample["frame_types"][0], rungs))
         of_analysis += of_ladder
     qp = one_hot_qp(torch.full(QPMap.uniform(34, like=clip).values.shape, 34))[None]
     surrogate.predict(analysis, qp)  # the first call sets things up
