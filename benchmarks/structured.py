@@ -69,7 +69,7 @@ def of_every_map() -> list[float]:
 
 def of_ladder() -> list[float]:
     """Time the parts where a ladder is predicted once, and maps are read off it; what a network says of it is random."""
-    from dvcc.surrogate.predicted import PredictedLadders
+    from dvcc.surrogate.predicted import PredictedLadders  # not in every other checkout
 
     sample, levels = clip_and_map()
     structured, anchored = (
@@ -104,7 +104,7 @@ def main() -> None:
     """Print a table; medians over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("other", nargs="?", type=Path)
-    parser.add_argument("--ladder", action="store_true")
+    parser.add_argument("--ladder", action="store_true", help="a ladder predicted once, and maps read off it")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.once:

@@ -100,14 +100,13 @@ class _Job:
 
 def _with_files(arguments: argparse.Namespace, change: Callable[[str], str]) -> dict[str, object]:
     """Return the words that may be files, one or several each, those that are files changed."""
-    changed: dict[str, object] = {}
-    for name in _FILES:
-        given = getattr(arguments, name)
-        words = [
-            change(word) if word and os.path.isfile(word) else word for word in (given if isinstance(given, list) else [given])
-        ]
-        changed[name] = words if isinstance(given, list) else words[0]
-    return changed
+
+    def changed(word: object) -> object:
+        if isinstance(word, list):
+            return [changed(one) for one in word]
+        return change(word) if isinstance(word, str) and os.path.isfile(word) else word
+
+    return {name: changed(getattr(arguments, name)) for name in _FILES}
 
 
 def encode_folder(arguments: argparse.Namespace, controller: str, checkpoint: Path | None) -> None:

@@ -34,6 +34,7 @@ from dvcc.surrogate import Surrogate, load_surrogate
 from dvcc.surrogate.data import build_samples, load_predicted
 from dvcc.surrogate.fill import fill_judged, fill_samples
 from dvcc.surrogate.judged import JudgedLadders
+from dvcc.surrogate.predicted import PredictedLadders
 from dvcc.surrogate.samples import ClipFrames, LadderSamples
 from dvcc.tasks import DetectionTask, Task
 from dvcc.training.files import first_process
@@ -104,6 +105,17 @@ def _surrogate(config: ControlConfig) -> tuple[Surrogate | None, dict[str, Any]]
     return surrogate, stored
 
 
+def _predicted(config: ControlConfig, reader: Surrogate | None) -> tuple[PredictedLadders | None, dict[str, Any]]:
+    """Return who predicts the ladders, if they are not encoded, and its config. Raises `ConfigError` for one that cannot."""
+    if config.ladder is None:
+        return None, {}
+    if reader is None:
+        raise ConfigError(f"ladder={config.ladder} is for what a ladder teaches, and boxes alone need none: leave it out")
+    predicted, stored = load_predicted(config.ladder, reader=reader)
+    check_surrogate(config.ladder, stored, codec=config.codec, rungs=None)
+    return predicted, stored
+
+
 def _detectors(config: ControlConfig, task: Task) -> Sequence[DetectionTask]:
     """Return the detectors whose boxes teach. Raises `ConfigError` for another task."""
     if not config.teacher.boxes:
@@ -140,19 +152,16 @@ def run(config: ControlConfig) -> Path | str:
     L.seed_everything(config.seed, verbose=False)
     codec = build_codec(config.codec)
     surrogate, stored = _surrogate(config)
+    predicted, of_predicted = _predicted(config, surrogate)
     task = build_task(config.task)
     if surrogate is not None:
         task.check_trainable()
     detectors = _detectors(config, task)
-    made_by, of_maker = None, dict[str, Any]()
-    if config.ladder is not None:
-        if surrogate is None:
-            raise ConfigError(f"ladder={config.ladder} is for what a ladder teaches, and boxes alone need none: leave it out")
-        made_by, of_maker = load_predicted(config.ladder, reader=surrogate)
-        check_surrogate(config.ladder, of_maker, codec=config.codec, rungs=None)
     data, seed = config.data, config.seed
     clips = build_training_clips(data, seed=seed)
-    samples = build_samples(clips, codec, **ladder_settings(data, seed=seed), baselines=BASELINES, predicted=made_by)
+    # A judge looks at all rungs once more: encodes are kept, and predictions have to be.
+    of_ladder: dict[str, Any] = {"predicted": predicted, "store_pixels": predicted is not None and data.store_pixels}
+    samples = build_samples(clips, codec, **ladder_settings(data, seed=seed), baselines=BASELINES, **of_ladder)
     if not config.cache_only:
         check_writable(config.out)  # before the encodes
     filling: dict[str, Any] = {"engine": config.engine, "workers": data.cache_workers}
@@ -204,7 +213,7 @@ def run(config: ControlConfig) -> Path | str:
     path = out / "control.safetensors"
     if not first_process():
         return path
-    seen = trained_on(samples.clips, stored, of_maker, *begun_from)
+    seen = trained_on(samples.clips, stored, of_predicted, *begun_from)
     control.save(path, {"run": plan.lasting_settings, "trained_on": seen, **versions()})
     for network in (made, reads):
         if network is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -59,14 +58,16 @@ class MeanReader:
     @property
     def frames(self) -> int:
         """See `Reader.frames`."""
-        return max(reader.frames for reader in self.readers)
+        return self.readers[0].frames  # of one task, so all take as many
 
     def lost(
         self, uncoded: Sequence[Planes], coded: Sequence[Planes], *, matrix: Matrix, full_range: bool, quarter_turns: int
     ) -> Lost:
         """See `Reader.lost`."""
-        shown: dict[str, Any] = {"matrix": matrix, "full_range": full_range, "quarter_turns": quarter_turns}
-        found = [reader.lost(uncoded, coded, **shown) for reader in self.readers]
+        found = [
+            reader.lost(uncoded, coded, matrix=matrix, full_range=full_range, quarter_turns=quarter_turns)
+            for reader in self.readers
+        ]
         means = [float(one.degradation.mean()) for one in found]
         shares = [one.degradation / max(mean, _LEAST_MEAN) for one, mean in zip(found, means, strict=True)]
         return Lost(np.mean(shares, 0) * np.float32(np.mean(means)), found[0].log_error)

@@ -23,7 +23,7 @@ class PredictedLadders:
 
     def __init__(self, surrogate: Surrogate) -> None:
         self.surrogate = surrogate.eval().requires_grad_(False)
-        code = source_digest("dvcc.surrogate.structured", "dvcc.surrogate.network", within=("dvcc.surrogate",))
+        code = source_digest(__name__, "dvcc.surrogate.structured", "dvcc.surrogate.network", within=("dvcc.surrogate",))
         self.key = f"{code} {state_digest(surrogate.state_dict())}"
 
     def of_clip(self, cache: EncodeCache, codec: Codec, clip: Clip, qps: tuple[int, ...]) -> Ladder:

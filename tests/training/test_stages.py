@@ -153,7 +153,11 @@ def test_a_surrogate_without_a_ladder_teaches_by_the_frames_that_it_predicts(nam
 def test_a_ladder_that_a_surrogate_predicts_teaches_without_its_encodes(tiny, trained, tmp_path, monkeypatch):
     maker = tmp_path / "maker.safetensors"
     about = {**load_surrogate(trained)[1], "surrogate": {"name": "structured", "qps": [16, 46], "gop": 8, "width": 8}}
-    save_weights(maker, Weights("surrogate", about, build_surrogate(**about["surrogate"]).state_dict()))
+    weights = build_surrogate(**about["surrogate"]).state_dict()
+    save_weights(maker, Weights("surrogate", about, weights))
+    of_another, run = tmp_path / "of_another.safetensors", about["run"]
+    other = {**about, "run": {**run, "codec": {**run["codec"], "preset": "fast"}}}
+    save_weights(of_another, Weights("surrogate", other, weights))
     asked, original = [], predicted.encode_ladder
     monkeypatch.setattr(predicted, "encode_ladder", lambda *of: asked.append(of[-1]) or original(*of))
     monkeypatch.delattr(samples, "encode_ladder")  # nobody else encodes one
@@ -166,6 +170,8 @@ def test_a_ladder_that_a_surrogate_predicts_teaches_without_its_encodes(tiny, tr
         ([f"ladder={trained}"], "reads a ladder itself, and cannot predict one"),
         ([f"surrogate={maker}", f"ladder={maker}", "recipe=surrogate"], "would be read by nobody"),
         (["ladder=none.safetensors"], "no checkpoint at none.safetensors"),
+        (["teacher.surrogate=0", "teacher.boxes=1"], "boxes alone need none: leave it out"),
+        ([f"ladder={of_another}"], "of_another.safetensors imitates another encoder"),
     ):
         with pytest.raises(DvccError, match=message):
             control.run(configure("control", tiny, tmp_path / "wrong", *words, *wrong))
