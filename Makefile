@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml setup.py
 demo: export OMP_NUM_THREADS := $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: $(VENV)/.installed
-	$(BIN)/dvcc compare examples/street.mp4 --target-kbps 60 --task detection --model nanodet_plus --out runs/demo/compare
+	$(BIN)/dvcc compare examples/street.mp4 --target-kbps 60 --task detection --controller objects --model nanodet_plus --out runs/demo/compare
 	rm -f runs/demo/evaluation/index.html # of an earlier demo
 	$(BIN)/python examples/demo_page.py
 	$(BIN)/python train.py surrogate $(DEMO) trainer.max_steps=60 out=runs/demo/surrogate overwrite=true

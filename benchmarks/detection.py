@@ -40,7 +40,6 @@ SCENARIOS = {  # title, controllers, what else is set
             "objects_every_frame",
             "objects",
             "objects_corrected",
-            "learned",
         ],
         [],
     ),
@@ -68,7 +67,6 @@ ROWS = {
     "objects_crf": "**objects** on it",
     "crf_capped": "constant rate factor, capped",
     "objects_crf_capped": "**objects** on it",
-    "learned": "the published control",
 }
 
 
@@ -99,8 +97,6 @@ def measure(scenario: str, judge: str, out: Path, corpus: str, videos: str, sett
         data = ["data=folder", f"data.root={videos}", f"data.test=[{','.join(names)}]"]
     scenario_words = others or [f"scenario={scenario}"]
     chosen = [*scenario_words, f"controllers=[{','.join(controllers)}]", f"task.model={judge}", "bootstrap=1000"]
-    if "learned" in controllers:
-        chosen.append(f"checkpoint={ROOT / 'checkpoints' / 'control_detection.onnx'}")
     words = ["control", "task=detection", *data, *chosen, f"out={out}", *settings]
     print(evaluation.run(parse("evaluate", words)[1]), flush=True)
 

@@ -148,7 +148,7 @@ def hours(folder: Path, count: float = 12, kept: str = "") -> None:
 
 def command(words: list[str]) -> list[str]:
     """The command line that encodes, with its memory and processor time on the first line of what it prints."""
-    return [sys.executable, "-c", MEASURE, sys.executable, "-m", "dvcc.cli", "encode", *words, "--task", "detection"]
+    return [sys.executable, "-c", MEASURE, sys.executable, "-m", "dvcc.cli", "encode", *words, "--controller", "objects"]
 
 
 def kinds(folder: Path) -> None:

@@ -153,7 +153,7 @@ def pieces(root: str, out: str = "PIECES.json") -> None:
         rows.append(
             measured("evaluation rows", count, cache, lambda: [Bench.measure(bench, clip, targets) for clip in range(count)])
         )
-        words = ["encode", root, str(coded), "--target-kbps", "300", "--task", "detection", "--workers", "1"]
+        words = ["encode", root, str(coded), "--target-kbps", "300", "--controller", "objects", "--workers", "1"]
         coded.mkdir()
         rows.append(measured("a file of dvcc encode", len(files), coded, partial(dvcc, words)))
     Path(out).write_text(json.dumps(rows, indent=1))

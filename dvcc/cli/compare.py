@@ -63,8 +63,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--controller",
         choices=tuple(_NAMES),
-        help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
-        "trained control",
+        help="learned, the default: a trained control; objects: bits go to where a small detector sees objects",
     )
     objects.add_words(parser)
     parser.add_argument(
@@ -251,8 +250,10 @@ def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, 
 
     trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     seen = video_key(Path(arguments.video)) in stored.get("trained_on", [])
+    read = [file["file"] for file in stored["control"].get("analysis", {}).get("detectors", [])]
     return (
         f"{checkpoint.name}, delivered as {arguments.delivery}"
+        + (f"; {' and '.join(read)} read x264's own encode, so before these it gains most" if read else "")
         + ("" if arguments.delivery == "offsets" else "; coded once more where it missed its target")
         + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
         + ("; TRAINED ON THIS VIDEO, which flatters it" if seen else "")
@@ -271,8 +272,7 @@ def _controller(arguments: argparse.Namespace) -> str:
     """Return the controller that is compared. Raises `ConfigError` for words that do not go together."""
     chosen = arguments.controller
     if chosen is None:
-        learned = arguments.task != "detection" or arguments.checkpoint or arguments.delivery == "map"
-        chosen = "learned" if learned and not objects.given(arguments) else "objects"
+        chosen = "objects" if objects.given(arguments) else "learned"
     if chosen == "objects":
         if arguments.task != "detection":
             raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned")

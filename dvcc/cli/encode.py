@@ -45,8 +45,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--controller",
         choices=_CONTROLLERS,
-        help="objects, the default for detection: bits go to where a small detector sees objects; learned, the default else: a "
-        "trained network; abr: the encoder's own decisions",
+        help="learned, the default: a trained control, which sees what x264's own encode has lost; objects, the default for "
+        "detection with --live, --crf or x265, and twice as fast: bits go to where a small detector sees objects; abr: the "
+        "encoder's own decisions",
     )
     objects.add_words(parser)
     reading.add_words(parser)
@@ -139,8 +140,10 @@ def _controller(arguments: argparse.Namespace) -> str:
     """Which one was chosen, or is the default for what else was said. Raises `ConfigError` for words that do not go together."""
     chosen = arguments.controller
     if chosen is None:
-        seen = arguments.task == "detection" and not (arguments.checkpoint or arguments.model) and arguments.delivery == "offsets"
-        chosen = "objects" if seen or (objects.given(arguments) and not arguments.model) else "learned"
+        once = arguments.live or arguments.crf is not None or arguments.codec != "x264"  # what the published control does not do
+        published = arguments.task == "detection" and not (arguments.checkpoint or arguments.model)
+        by_rule = published and once and arguments.delivery == "offsets"
+        chosen = "objects" if by_rule or (objects.given(arguments) and not arguments.model) else "learned"
     if chosen != "learned":
         if arguments.checkpoint is not None:
             raise ConfigError(

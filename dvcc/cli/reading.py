@@ -12,6 +12,7 @@ from dvcc.errors import ConfigError
 from dvcc.networks.sources import CHECKPOINTS
 
 if TYPE_CHECKING:
+    from dvcc.control.analysis import Reader
     from dvcc.control.deployed.runtime import Control
     from dvcc.rate_control.objects import Objects
 
@@ -23,7 +24,8 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         help="with --task: the network that will look, a name of dvcc zoo, an ONNX file or module:function. It reads x264's own "
-        "encode, and bits go to where it has lost most there (needs torch). Said again: several, for one that nobody knows yet",
+        "encode, and bits go to where it has lost most there (a detector in an ONNX file needs no torch). Said again: several, "
+        "for one that nobody knows yet",
     )
     parser.add_argument("--weights", metavar="FILE", help="weights for --model, in place of its published ones")
 
@@ -51,12 +53,27 @@ def let_read(control: Control, arguments: argparse.Namespace) -> None:
     """Let `--model` read the encodes for a control. Raises `ConfigError` for one that sees none, or a wrong word."""
     if not control.analysis:
         raise ConfigError("--model reads x264's own encode, and this control sees none: leave --checkpoint or --model out")
-    require("torch", "kornia", wanted_by="--model")
-    from dvcc.rate_control.task_reader import reading
+    from dvcc.control.deployed.reader import reading
+
+    control.reader = reading([_reader(arguments.task, model, arguments.weights) for model in arguments.model])
+
+
+def _reader(task: str, model: str, weights: str | None) -> Reader:
+    """Return what asks one network: onnxruntime where it is a detector's ONNX file, else its task."""
+    from dvcc.networks.onnx_file import is_onnx
+    from dvcc.networks.zoo import ZOO
+
+    entry = ZOO.get(("detection", model))
+    if task == "detection" and weights is None and (is_onnx(model) or (entry is not None and entry.is_onnx)):
+        from dvcc.control.deployed.reader import DetectorReader
+        from dvcc.networks.detectors import load_detector
+
+        return DetectorReader(load_detector(model, threads=1))
+    require("torch", "kornia", wanted_by=f"--model {model}")
+    from dvcc.rate_control.task_reader import TaskReader
     from dvcc.tasks import build_task
 
-    networks = [build_task(arguments.task, model=model, weights=arguments.weights).eval() for model in arguments.model]
-    control.reader = reading(networks)
+    return TaskReader(build_task(task, model=model, weights=weights).eval())
 
 
 def objects_beside(arguments: argparse.Namespace) -> Objects | None:

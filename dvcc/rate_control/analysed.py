@@ -73,9 +73,9 @@ class AnalysedControl(RateController):
             coded, lost = near(KeptMaps(decided.generate, source, folder / "offsets"))
         less = lost < lost_by_x264
         if less:
-            into.decided = f"the network has lost {100 * (1 - lost / lost_by_x264):.0f} % less than in x264's own encode"
+            into.decided = f"{100 * (1 - lost / lost_by_x264):.0f} % less is lost than in {codec.name}'s own encode"
         elif self.checked:
-            into.decided = "the network has lost no less under the control: x264's own encode kept"
+            into.decided = f"no less is lost under the control: {codec.name}'s own encode kept"
         return add_encode_cost(coded if less or not self.checked else plain, [plain, coded])
 
 

@@ -1,4 +1,4 @@
-"""Networks of a task that read analysis encodes for a control, in place of the one that lies beside it."""
+"""A task that reads analysis encodes for a control, in place of the network that lies beside it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from dvcc.clip import Matrix, frame_to_rgb, planar_frame
-from dvcc.control.analysis import Lost, Reader
+from dvcc.control.analysis import Lost
 from dvcc.media.format import Planes
 from dvcc.pixels import as_float
-from dvcc.surrogate.base import log_coding_error
-from dvcc.surrogate.judged import macroblock_degradation
+from dvcc.surrogate.base import log_coding_error, per_macroblock
 from dvcc.tasks.base import Task
 from dvcc.tasks.judging import check_finite
-
-_LEAST_MEAN = 1e-6  # of a degradation that is divided by its mean
 
 
 @dataclass(frozen=True)
@@ -39,41 +37,9 @@ class TaskReader:
         pictures = []
         for many in (uncoded, coded):
             rgb = np.stack([frame_to_rgb(planar_frame(*planes), matrix=matrix, full_range=full_range) for planes in many])
-            pictures.append(as_float(torch.from_numpy(rgb).permute(0, 3, 1, 2)).rot90(quarter_turns, (-2, -1)))
-        before, after = pictures
+            pictures.append(as_float(torch.from_numpy(rgb).permute(0, 3, 1, 2)))
+        before, after = (frames.rot90(quarter_turns, (-2, -1)) for frames in pictures)
         answer = check_finite(self.task, self.task.predict(before))
-        read = macroblock_degradation(self.task, after, answer), log_coding_error(after, before)
-        return Lost(*(values.mean(0).rot90(-quarter_turns, (-2, -1)).numpy() for values in read))
-
-
-@dataclass(frozen=True)
-class MeanReader:
-    """Asks several, for who does not know which network is going to look.
-
-    The degradation is the mean of theirs, each relative to its own mean over the picture: none outweighs the others.
-    """
-
-    readers: tuple[TaskReader, ...]
-
-    @property
-    def frames(self) -> int:
-        """See `Reader.frames`."""
-        return self.readers[0].frames  # of one task, so all take as many
-
-    def lost(
-        self, uncoded: Sequence[Planes], coded: Sequence[Planes], *, matrix: Matrix, full_range: bool, quarter_turns: int
-    ) -> Lost:
-        """See `Reader.lost`."""
-        found = [
-            reader.lost(uncoded, coded, matrix=matrix, full_range=full_range, quarter_turns=quarter_turns)
-            for reader in self.readers
-        ]
-        means = [float(one.degradation.mean()) for one in found]
-        shares = [one.degradation / max(mean, _LEAST_MEAN) for one, mean in zip(found, means, strict=True)]
-        return Lost(np.mean(shares, 0) * np.float32(np.mean(means)), found[0].log_error)
-
-
-def reading(tasks: Sequence[Task]) -> Reader:
-    """Return who reads encodes, one network or several."""
-    readers = tuple(map(TaskReader, tasks))
-    return readers[0] if len(readers) == 1 else MeanReader(readers)
+        lost = F.interpolate(self.task.degradation(self.task.predict(after)[None], answer[None]), after.shape[-2:])[0]
+        read = per_macroblock(lost.rot90(-quarter_turns, (-2, -1))), log_coding_error(*pictures[::-1])
+        return Lost(*(values.mean(0).numpy() for values in read))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn.functional import one_hot
@@ -17,7 +17,8 @@ from torch.nn.functional import one_hot
 from dvcc.networks.coco import COCO_NAMES
 from dvcc.networks.detection import load_detection_net
 from dvcc.networks.detector import DetectionNet, detect
-from dvcc.networks.detectors.base import Boxes, intersection_over_union
+from dvcc.networks.detectors.base import Boxes
+from dvcc.networks.detectors.lost import lost_objects
 from dvcc.networks.exported import OnnxDetector, OwnDetector
 from dvcc.networks.feed import NetworkOptions
 from dvcc.pixels import as_float
@@ -27,11 +28,8 @@ from dvcc.tasks.metric import Metric, State
 from dvcc.tasks.tracking import IdentitiesKept
 
 _LEAST_SCORE = 0.05  # of a box that the metric looks at; COCO's curves need the unsure ones too
-_DOUBT = 0.4  # a box below this score does no harm as a false alarm
-_FALSE_ALARM = 0.5  # what a false alarm of score 1 costs, in lost objects
 _MOST_OBJECTS = 40.0  # of a clip that count in a mean over clips
 _ORANGE, _BLACK = (255, 165, 0), (0, 0, 0)  # of the boxes in pictures: seen on light and dark, and by colour-blind readers
-_GRID = 88  # rows and columns of the degradation: finer than macroblocks up to 1408 pixels, and four times FastestDet's 22
 
 
 class DetectionTask(Task):
@@ -120,10 +118,7 @@ class DetectionTask(Task):
     def degradation(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """(B, .., 88, 88): how much of every object's detection is lost, and every false alarm, each spread over its box.
 
-        Its mean is the share of the objects that is lost.
-
-        What is left of an object is the best score x IoU that a candidate of its class has with it, relative to the reference's
-        own. A false alarm is a candidate that covers no object, with a score above that of the reference's candidates there.
+        Its mean is the share of the objects that is lost. See `lost_objects`.
         """
         frames = math.prod(prediction.shape[1:-2])  # a reference of no box at all does not tell
         items = (candidates.reshape(len(candidates), frames, *candidates.shape[-2:]) for candidates in (prediction, reference))
@@ -134,7 +129,7 @@ class DetectionTask(Task):
         """(F, 88, 88) of the frames of an item."""
         objects = [self._objects(reference) for reference in references]
         frames = zip(candidates, references, objects, strict=True)
-        maps = torch.stack([_degradation_of_frame(*frame) for frame in frames])
+        maps = torch.stack([lost_objects(*frame, torch) for frame in frames])
         count = max(1, sum(len(boxes.labels) for boxes in objects))
         return maps * (maps.numel() / count)
 
@@ -217,49 +212,6 @@ class TrackingMetric(IdentitiesKept):
                 [Boxes(rows[:, :4], rows[:, 4].long(), torch.ones_like(rows[:, 4])) for rows in truths],
                 begins=prediction.ndim > 3,
             )
-
-
-def _degradation_of_frame(candidates: torch.Tensor, reference: torch.Tensor, objects: Boxes) -> torch.Tensor:
-    """(88, 88), summing to the lost objects and false alarms of one frame."""
-    corners, scores = candidates[:, :4], candidates[:, 4:]
-    truth = objects.corners.to(corners)
-    degradation = candidates.new_zeros(_GRID, _GRID)
-    if len(truth):
-        coded_score = (scores[:, objects.labels].T * intersection_over_union(truth, corners, torch)).amax(1)
-        uncoded_score = (reference[:, 4 + objects.labels].T * intersection_over_union(truth, reference[:, :4], torch)).amax(1)
-        degradation = degradation + _spread((1 - coded_score / uncoded_score).clamp(min=0), truth)
-    answered, referred = _not_doubtful(candidates), _not_doubtful(reference)
-    alarm = answered[:, 4:].amax(1) - _expected(answered[:, :4], referred)
-    covered = intersection_over_union(answered[:, :4], truth, torch).amax(1) if len(truth) else torch.zeros_like(alarm)
-    return degradation + _spread(_FALSE_ALARM * alarm.clamp(min=0) * (1 - covered), answered[:, :4].detach())
-
-
-def _not_doubtful(candidates: torch.Tensor) -> torch.Tensor:
-    """Those that could be a false alarm."""
-    corners, scores = candidates[:, :4], candidates[:, 4:]
-    return candidates[(scores.amax(1) > _DOUBT) & (corners[:, 2:] > corners[:, :2]).all(1)]
-
-
-def _expected(corners: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Return the surest score that the candidates of the `reference` have at boxes (N, 4): (N,).
-
-    Those that overlap by less than half count by how far they do. It is at least the score of doubt.
-    """
-    if not len(reference):
-        return corners.new_full((len(corners),), _DOUBT)
-    there = (2 * intersection_over_union(corners, reference[:, :4], torch)).clamp(max=1)
-    return (there * reference[:, 4:].amax(1)).amax(1).clamp(min=_DOUBT)
-
-
-def _spread(amounts: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
-    """(88, 88): every amount (N,) spread evenly over its box (N, 4); the sum is kept."""
-    covers = []
-    for low, high in ((1, 3), (0, 2)):
-        edges = torch.linspace(0, 1, _GRID + 1, dtype=corners.dtype, device=corners.device)
-        ends = torch.maximum(corners[:, high, None], corners[:, low, None] + 1e-3)
-        cover = (torch.minimum(ends, edges[1:]) - torch.maximum(corners[:, low, None], edges[:-1])).clamp(min=0)
-        covers.append(cover / cover.sum(1, keepdim=True).clamp(min=1e-9))
-    return einsum(amounts, covers[0], covers[1], "n, n h, n w -> h w")
 
 
 def _name_of(label: int) -> str:

@@ -112,12 +112,20 @@ def test_a_detector_that_finds_nothing_is_refused_before_anything_is_coded(folde
     assert not list(tmp_path.iterdir())
 
 
-def test_before_a_detector_the_rule_of_objects_is_compared(folder, detector, tmp_path, capsys):
+@pytest.mark.parametrize("chosen", ["learned", "objects"])
+def test_before_a_detector(folder, detector, tmp_path, capsys, chosen):
+    """The published control is the default."""
     words = ["--target-kbps", "100", "--task", "detection", "--model", str(detector), "--seconds", "0.3"]
+    words += [] if chosen == "learned" else ["--controller", chosen]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--out", str(tmp_path)]) == 0
+    name = {"learned": "learned control", "objects": "rule of objects"}
     facts = json.loads((tmp_path / "compare.json").read_text())["facts"]
-    assert "finer where nanodet_plus_m_416.onnx sees objects" in facts["rule of objects"] and "learned control" not in facts
-    assert "\nrule of objects " in capsys.readouterr().out
+    assert facts.keys() & set(name.values()) == {name[chosen]} and f"\n{name[chosen]} " in capsys.readouterr().out
+    if chosen == "objects":
+        assert "finer where nanodet_plus_m_416.onnx sees objects" in facts[name[chosen]]
+    else:
+        read = "nanodet_plus_m_416.onnx and fastestdet_coco80_352.onnx read x264's own encode"
+        assert facts[name[chosen]].startswith(f"control_detection.onnx, delivered as offsets; {read}")
 
 
 def test_a_controller_and_its_words_go_together(folder, capsys):

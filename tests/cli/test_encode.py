@@ -85,16 +85,29 @@ def test_the_committed_controls_are_found_by_task_and_delivered_both_ways(words,
 
 
 @pytest.mark.parametrize(
+    ("words", "decided"),
+    [
+        (["--task", "detection"], "no less is lost under the control: x264's own encode kept"),
+        (["--controller", "objects"], "no objects seen: x264's own allocation kept"),
+    ],
+)
+@pytest.mark.parametrize(
     ("frames", "size", "kbps"), [(1, (64, 96), 200), (3, (64, 96), 200), (30, (160, 90), 200), (12, (16, 24), 50)]
 )
-def test_objects_are_the_default_for_detection_and_leave_an_empty_scene_alone(tmp_path, capsys, frames, size, kbps):
-    """The published detector sees no object in a sky that grows light: ABR's encode, packet by packet."""
-    video, words = write_sky(tmp_path / "in.mp4", frames, size), ["--target-kbps", str(kbps), "--preset", "veryfast"]
-    for out, chosen in (("objects.mkv", ["--task", "detection"]), ("abr.mkv", ["--controller", "abr"])):
-        assert main(["encode", str(video), str(tmp_path / out), *words, *chosen]) == 0
-        notes = capsys.readouterr().err
-        assert ("decided  no objects seen: x264's own allocation kept\n" in notes) == (out == "objects.mkv")
-    assert packets_of(tmp_path / "objects.mkv") == packets_of(tmp_path / "abr.mkv")
+def test_an_empty_scene_is_left_alone(tmp_path, capsys, frames, size, kbps, words, decided):
+    """The published detectors see no object in a sky that grows light: ABR's encode, packet by packet."""
+    video, rate = write_sky(tmp_path / "in.mp4", frames, size), ["--target-kbps", str(kbps), "--preset", "veryfast"]
+    for out, chosen in (("sky.mkv", words), ("abr.mkv", ["--controller", "abr"])):
+        assert main(["encode", str(video), str(tmp_path / out), *rate, *chosen]) == 0
+        assert (f"decided  {decided}\n" in capsys.readouterr().err) == (out == "sky.mkv")
+    assert packets_of(tmp_path / "sky.mkv") == packets_of(tmp_path / "abr.mkv")
+
+
+@pytest.mark.parametrize("words", [["--crf", "30"], ["--target-kbps", "50", "--codec", "x265"]])
+def test_what_the_published_control_does_not_do_is_left_to_the_rule(tmp_path, capsys, words):
+    video = write_sky(tmp_path / "in.mp4", 3, (64, 96))
+    assert main(["encode", str(video), str(tmp_path / "out.mp4"), "--preset", "veryfast", "--task", "detection", *words]) == 0
+    assert "no objects seen" in capsys.readouterr().err
 
 
 def test_a_stream_is_watched_too(tmp_path, capsys):

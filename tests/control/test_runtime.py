@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -81,12 +80,19 @@ def test_the_prior_is_that_of_the_network(frames):
     assert deploy(network).mean_qp(small.numpy(), -3.0) == pytest.approx(float(expected), abs=1e-4)
 
 
-@pytest.mark.parametrize("task", published_controls())
-def test_every_published_control_is_the_network_it_was_exported_from(task):
-    network, config = load_network(CHECKPOINTS / f"control_{task}.safetensors")
+@pytest.mark.parametrize(("task", "detectors"), [("segmentation", []), ("detection", ["nanodet_plus", "fastestdet"])])
+def test_every_published_control_is_the_network_it_was_exported_from(task, detectors, tmp_path):
+    assert task in published_controls()
+    network, _ = load_network(CHECKPOINTS / "control_segmentation.safetensors")
     control = load_control(control_path(task, None))
-    assert control.config == json.loads(json.dumps(config | {"control": network.config}))
     assert max(largest_difference(network, control, size) for size in SIZES) < 1e-3
+    again = onnx_export.export(CHECKPOINTS / "control_segmentation.safetensors", tmp_path / "again.onnx", detectors=detectors)
+    assert load_control(again).config == control.config
+    assert {path.name for path in tmp_path.glob("*_*.onnx")} == {file["file"] for file in _detectors_of(control)}
+
+
+def _detectors_of(control):
+    return control.config["control"]["analysis"].get("detectors", [])
 
 
 def test_a_network_is_exported_by_one_command(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dvcc.config.parse import parse
-from dvcc.control.deployed.reader import SegmenterReader
+from dvcc.control.deployed.reader import MeanReader, SegmenterReader
 from dvcc.control.deployed.runtime import load_control
 from dvcc.control.eyes.painting import load_rule
 from dvcc.control.network import ControlNetwork
@@ -25,7 +25,7 @@ from dvcc.networks.sources import CHECKPOINTS
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.analysed import AnalysedControl
 from dvcc.rate_control.objects import Objects, looking_every
-from dvcc.rate_control.task_reader import MeanReader, TaskReader
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.tasks import TASKS, ReconstructionTask
 from tests.videos import write_control
 

@@ -122,5 +122,5 @@ def test_weights_of_another_kind_are_no_student(tmp_path):
 
 def test_without_the_assets_the_student_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("DVCC_ASSETS", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"fastestdet are not at .*put FastestDet's ONNX file there.* task\.model=student"):
-        load_detection_net("fastestdet")
+    with pytest.raises(CheckpointError, match=r"picodet are not at .*put PaddleDetection's file there.* task\.model=student"):
+        load_detection_net("picodet")

@@ -1,10 +1,12 @@
-"""Trained control networks as ONNX files: python -m dvcc.control.deployed.onnx_export CONTROL.safetensors ...
+"""A trained control network as an ONNX file: python -m dvcc.control.deployed.onnx_export CONTROL.safetensors.
 
-Writes CONTROL.onnx beside each, which does what `ControlNetwork.forward` does, within rounding.
+Writes CONTROL.onnx beside it, which does what `ControlNetwork.forward` does, within rounding. With `--detector A --out FILE` it
+lets a detector, or several, read x264's encode in place of the network that the control was trained for.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
@@ -21,8 +23,11 @@ from torch import nn
 
 from dvcc._files import write_atomic
 from dvcc._guard import guarded
+from dvcc.control.deployed.reader import detectors_settings
 from dvcc.control.deployed.runtime import NO_DIGEST, Control
 from dvcc.control.network import CONTEXTS, ControlNetwork, load_network
+from dvcc.errors import ConfigError
+from dvcc.networks.detectors import load_detector
 from dvcc.networks.onnx_graph import Graph
 
 
@@ -104,19 +109,37 @@ def deploy(network: ControlNetwork, config: dict[str, Any] | None = None) -> Con
     return Control(control_to_onnx(network, config or {}), name="the network")
 
 
-def export(path: str | Path) -> Path:
-    """Write the .onnx file beside a control's .safetensors file; returns its path. Raises `CheckpointError`, `DvccError`."""
+def export(path: str | Path, out: str | Path | None = None, *, detectors: Sequence[str] = ()) -> Path:
+    """Write the ONNX file of a control's .safetensors file, beside it unless `out` says where; returns its path.
+
+    detectors: ONNX files or names of `dvcc zoo` that read analysis encodes for it; they are copied beside `out`. Raises
+    `CheckpointError`, `ConfigError` for a control that sees no analysis encode, `DvccError`.
+    """
     network, config = load_network(path)
-    out = Path(path).with_suffix(".onnx")
+    out = Path(out or Path(path).with_suffix(".onnx"))
+    if detectors:
+        if "analysis" not in network.config:
+            raise ConfigError(f"{path} sees no analysis encode, so no detector can read one for it: take another control")
+        readers = [load_detector(model) for model in detectors]
+        network.config["analysis"] = detectors_settings(readers)
+        for file in (reader.file.path for reader in readers):
+            if file.resolve().parent != out.resolve().parent:
+                write_atomic(out.parent / file.name, file.read_bytes())
     write_atomic(out, control_to_onnx(network, config))
     return out
 
 
-def main(paths: Sequence[str]) -> None:
-    """Export every one of `paths` and print what was written."""
-    for path in paths:
-        print(export(path))
+def main(words: Sequence[str] | None = None) -> None:
+    """Export a control and print what was written."""
+    parser = argparse.ArgumentParser(prog="python -m dvcc.control.deployed.onnx_export", description=main.__doc__)
+    parser.add_argument("control", help="a .safetensors file that dvcc train control wrote")
+    parser.add_argument(
+        "--detector", metavar="NAME", action="append", default=[], help="reads x264's encode: an ONNX file, or a name of dvcc zoo"
+    )
+    parser.add_argument("--out", metavar="FILE", help="where to write (default: beside it, as .onnx)")
+    arguments = parser.parse_args(words)
+    print(export(arguments.control, arguments.out, detectors=arguments.detector))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(guarded(main))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,27 @@ def load_eyes(settings: Mapping[str, Any], *, beside: Sequence[Path] = (), contr
     if kind is None:
         kinds = ", ".join(name for name, eyes in EYES.items() if eyes)
         raise CheckpointError(f"{control} was trained with eyes {settings['name']!r}, and this dvcc has {kinds}: train it again")
+    path = find_file(settings, beside=beside, control=control)
+    return kind(path.read_bytes(), features=settings["features"], every=settings["every"])
+
+
+def find_file(settings: Mapping[str, Any], *, beside: Sequence[Path] = (), control: str) -> Path:
+    """Return the file of a network that a control takes along, by the name and the SHA-256 that it stores.
+
+    See `load_eyes`, which raises the same.
+    """
     paths = [path for folder in (*beside, CHECKPOINTS) if (path := folder / settings["file"]).is_file()]
     if not paths:
         raise CheckpointError(
             f"{control} sees through {settings['file']}, which is not beside it: copy it from the folder of its training"
         )
     for path in paths:
-        eyes = kind(path.read_bytes(), features=settings["features"], every=settings["every"])
-        if eyes.sha256 == settings["sha256"]:
-            return eyes
+        if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) == settings["sha256"]:
+            return path
     raise CheckpointError(
-        f"{paths[0]} is another file than the one that {control} was trained with (SHA-256 {eyes.sha256[:12]}.. instead of "
+        f"{paths[0]} is another file than the one that {control} was trained with (SHA-256 {digest[:12]}.. instead of "
         f"{settings['sha256'][:12]}..): copy that one from the folder of its training"
     )
 
 
-__all__ = ["EYES", "Eyes", "kind_of", "load_eyes", "make_eyes"]
+__all__ = ["EYES", "Eyes", "find_file", "kind_of", "load_eyes", "make_eyes"]

@@ -15,6 +15,7 @@ from dvcc.config import CodecConfig, DataConfig, EvaluateControlConfig, TaskConf
 from dvcc.config.build import build_clips, build_codec, build_task, check_control, check_surrogate, data_root
 from dvcc.config.parse import to_dict
 from dvcc.control.analysis import Reader
+from dvcc.control.deployed.reader import reading
 from dvcc.control.deployed.runtime import Control, load_control
 from dvcc.datasets import build_dataset
 from dvcc.datasets.clips import spread
@@ -30,7 +31,7 @@ from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.evaluation.control.workers import BenchWorkers, opened
 from dvcc.evaluation.statistics import or_none
 from dvcc.rate_control import Means, RateController, build_rate_controller
-from dvcc.rate_control.task_reader import reading
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.surrogate import load_surrogate
 from dvcc.tasks import Task
 from dvcc.tasks.judging import pooled, refuse_silence
@@ -146,7 +147,8 @@ def _reader(config: EvaluateControlConfig, judge: Task | None) -> Reader | None:
     if not config.readers:
         return None
     known = {} if judge is None else {config.task.model: judge}
-    return reading([known.get(model) or build_task(TaskConfig(config.task.name, model)).eval() for model in config.readers])
+    networks = [known.get(model) or build_task(TaskConfig(config.task.name, model)).eval() for model in config.readers]
+    return reading([TaskReader(network) for network in networks])
 
 
 def _load_fitting_control(path: Path, codec: CodecConfig, reader: Reader | None, tests: TestSet) -> Control:
