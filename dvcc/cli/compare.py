@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,7 +15,7 @@ from dvcc._files import check_writable, replaced, temporary_folder, write_atomic
 from dvcc._memory import return_free_blocks, return_large_blocks
 from dvcc._packaged import require
 from dvcc._words import counted
-from dvcc.cli import limits, objects
+from dvcc.cli import limits, objects, reading
 from dvcc.cli.compared import directions, finite, row, table
 from dvcc.clip import Clip
 from dvcc.errors import ConfigError
@@ -56,9 +57,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="TASK",
         required=True,
         choices=_TASKS,
-        help=f"what the video is for: {', '.join(_TASKS)}; where no control is published, with --checkpoint",
+        help=f"what the video is for: {', '.join(_TASKS)}; where no control is published, with --model or --checkpoint",
     )
-    parser.add_argument("--model", metavar="NAME", help="the network that judges (default: the task's own; dvcc zoo lists more)")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the network that judges, and reads x264's encode for the control as with dvcc encode --model (default: the task's "
+        "own judges, and those that the control was published with read)",
+    )
     parser.add_argument("--weights", metavar="FILE", help="weights for it, in place of its published ones")
     parser.add_argument(
         "--controller",
@@ -88,8 +94,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     require("torch", "kornia", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
     chosen = _controller(arguments)
-    checkpoint = None
-    if chosen == "learned":
+    checkpoint, reader = None, None
+    if chosen == "learned" and arguments.model is not None and arguments.checkpoint is None:
+        checkpoint = reading.checkpoint_of(arguments)
+        reader = partial(reading.reader_of, arguments.task, [arguments.model], arguments.weights)
+    elif chosen == "learned":
         checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
     probe = read_clip(arguments.video, frames=1)
@@ -130,7 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
         targets = sorted({max(1.0, factor * arguments.target_kbps) for factor in TARGETS})
         with Progress(console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("encoding", total=2 * len(targets))
-            work = Work(stretch, targets, ours, checkpoint, gop, folder, objects.options(arguments))
+            work = Work(stretch, targets, ours, checkpoint, gop, folder, objects.options(arguments), reader)
             measured = encode_apart(work, lambda: progress.advance(bar))
             bar = progress.add_task("judging", total=stretch.num_frames - task.overlap)
             pictured_frames = judge_all(
@@ -251,9 +260,12 @@ def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, 
     trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     seen = video_key(Path(arguments.video)) in stored.get("trained_on", [])
     read = [file["file"] for file in stored["control"].get("analysis", {}).get("detectors", [])]
+    if own := arguments.model is not None and arguments.checkpoint is None:
+        read = [f"{arguments.model}, which judges too,"]
+    verb = "reads" if own else "read"
     return (
         f"{checkpoint.name}, delivered as {arguments.delivery}"
-        + (f"; {' and '.join(read)} read x264's own encode, so before these it gains most" if read else "")
+        + (f"; {' and '.join(read)} {verb} x264's own encode" if read else "")
         + ("" if arguments.delivery == "offsets" else "; coded once more where it missed its target")
         + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
         + ("; TRAINED ON THIS VIDEO, which flatters it" if seen else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,14 @@ def let_read(control: Control, arguments: argparse.Namespace) -> None:
     """Let `--model` read the encodes for a control. Raises `ConfigError` for one that sees none, or a wrong word."""
     if not control.analysis:
         raise ConfigError("--model reads x264's own encode, and this control sees none: leave --checkpoint or --model out")
+    control.reader = reader_of(arguments.task, arguments.model, arguments.weights)
+
+
+def reader_of(task: str, models: Sequence[str], weights: str | None) -> Reader:
+    """Return who reads encodes, a network or several. Raises `ConfigError` and `CheckpointError` as the networks do."""
     from dvcc.control.deployed.reader import reading
 
-    control.reader = reading([_reader(arguments.task, model, arguments.weights) for model in arguments.model])
+    return reading([_reader(task, model, weights) for model in models])
 
 
 def _reader(task: str, model: str, weights: str | None) -> Reader:

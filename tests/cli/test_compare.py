@@ -114,7 +114,7 @@ def test_a_detector_that_finds_nothing_is_refused_before_anything_is_coded(folde
 
 @pytest.mark.parametrize("chosen", ["learned", "objects"])
 def test_before_a_detector(folder, detector, tmp_path, capsys, chosen):
-    """The published control is the default."""
+    """The published control is the default, and the network that judges reads for it."""
     words = ["--target-kbps", "100", "--task", "detection", "--model", str(detector), "--seconds", "0.3"]
     words += [] if chosen == "learned" else ["--controller", chosen]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--out", str(tmp_path)]) == 0
@@ -124,8 +124,16 @@ def test_before_a_detector(folder, detector, tmp_path, capsys, chosen):
     if chosen == "objects":
         assert "finer where nanodet_plus_m_416.onnx sees objects" in facts[name[chosen]]
     else:
-        read = "nanodet_plus_m_416.onnx and fastestdet_coco80_352.onnx read x264's own encode"
-        assert facts[name[chosen]].startswith(f"control_detection.onnx, delivered as offsets; {read}")
+        said = f"control_segmentation.onnx, delivered as offsets; {detector}, which judges too, reads x264's own encode"
+        assert facts[name[chosen]].startswith(said)
+
+
+def test_without_a_model_those_read_that_the_control_was_published_with(folder, tmp_path):
+    words = ["--target-kbps", "100", "--task", "detection", "--seconds", "0.2"]
+    assert main(["compare", str(folder / "a<b.mp4"), *words, "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "compare.json").read_text())
+    assert "nanodet_plus_m_416.onnx and fastestdet_coco80_352.onnx read" in report["facts"]["learned control"]
+    assert {row["encodes"] for row in report["rows"] if row["controller"] == "control"} == {4}
 
 
 def test_a_controller_and_its_words_go_together(folder, capsys):

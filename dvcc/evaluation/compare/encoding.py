@@ -17,6 +17,7 @@ from dvcc import units
 from dvcc._files import open_temporary
 from dvcc._processes import cores, fresh_processes
 from dvcc.codecs import X264
+from dvcc.control.analysis import Reader
 from dvcc.control.deployed.runtime import load_control
 from dvcc.errors import DvccError
 from dvcc.evaluation.compare.stretch import Stretch
@@ -70,7 +71,7 @@ class Work:
     """What is encoded: a stretch at `targets_kbps`, by two-pass ABR and by `controller`, into files in `folder`.
 
     checkpoint: of the control, if the controller needs one. gop: frames of a GOP. rule: for `load_objects`, where `controller` is
-    objects.
+    objects. reader: returns who reads analysis encodes, in place of the network of the control; None: that one does.
     """
 
     stretch: Stretch
@@ -80,6 +81,7 @@ class Work:
     gop: int
     folder: Path
     rule: Mapping[str, Any] = field(default_factory=dict)
+    reader: Callable[[], Reader] | None = None
 
 
 def encode_all(
@@ -146,6 +148,8 @@ def _work(connection: Connection, work: Work, names: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interruption, and ends this process
     try:
         control = None if work.checkpoint is None else load_control(work.checkpoint)
+        if control is not None and work.reader is not None:
+            control.reader = work.reader()
         means = Means(X264(gop=work.gop), control)
         controllers = {name: _controller(name, work, means) for name in names}
         connection.send(encode_all(work.stretch, work.targets_kbps, controllers, work.folder, lambda: connection.send(None)))
