@@ -24,21 +24,12 @@ from dvcc.evaluation.tables import markdown_table
 from dvcc.media.probe import open_video
 
 SIZES = ((360, 640), (720, 1280), (1080, 1920))
-HEAD = ["size", "ffmpeg s", "zero offsets s", "control s", "zero / ffmpeg", "control / ffmpeg", "ffmpeg MB", "dvcc MB", "start s"]
+CONTROLLERS = ("abr", "objects", "learned")
+HEAD = ["size", *(f"{name} s" for name in ("ffmpeg", *CONTROLLERS)), *(f"{name} / ffmpeg" for name in CONTROLLERS)]
+HEAD += ["ffmpeg MB", "dvcc MB", "start s"]
 BITS_PER_PIXEL = 0.05
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
-ZERO = """
-import sys
-import numpy as np
-from dvcc.cli import main
-from dvcc.control.deployed.runtime import Control
-Control.mean_qp = lambda self, small, log_bpp: 30.0
-def zeros(self, small, *frames, **known):
-    return np.zeros((len(small), small.shape[2] // 4, small.shape[3] // 4), np.float32)
-Control.delta_qp = zeros
-sys.exit(main(sys.argv[1:]))
-"""  # the same path, with zero offsets instead of the network
 START = """
 import os, sys, time
 from dvcc.cli import main
@@ -73,23 +64,22 @@ def measured(video: str, size: tuple[int, int], seconds: float, rounds: int, fol
     coded = [FFMPEG, "-y", "-v", "error", "-i", source, "-c:v", "libx264", "-preset", "medium", "-b:v", f"{kbps}k", "-g", gop]
     coded += ["-threads", threads, "-passlogfile", folder / "log", "-an"]
     words: list[object] = ["encode", source, folder / "ours.mp4", "--target-kbps", kbps, "--threads", threads]
-    words += ["--task", "detection", "--controller", "learned"]
+    words += ["--task", "detection", "--controller"]
     jobs: dict[str, list[list[object]]] = {
-        "ffmpeg": [[*coded, "-pass", 1, "-f", "null", os.devnull], [*coded, "-pass", 2, folder / "theirs.mp4"]],
-        "zero": [[sys.executable, "-c", ZERO, *words]],
-        "control": [[sys.executable, "-m", "dvcc.cli", *words]],
+        "ffmpeg": [[*coded, "-pass", 1, "-f", "null", os.devnull], [*coded, "-pass", 2, folder / "theirs.mp4"]]
     }
+    jobs |= {name: [[sys.executable, "-m", "dvcc.cli", *words, name]] for name in CONTROLLERS}
     memory, spent, starts = dict.fromkeys(jobs, 0.0), {name: list[float]() for name in jobs}, list[float]()
-    start(words)
+    start([*words, CONTROLLERS[-1]])
     for _ in range(rounds):
         for name, commands in jobs.items():
             peaks, processors = zip(*map(run, commands), strict=True)
             memory[name] = max(memory[name], *peaks)
             spent[name].append(sum(processors))
-        starts.append(start(words))
-    ratios = [statistics.median(b / a for a, b in zip(spent["ffmpeg"], spent[name], strict=True)) for name in ("zero", "control")]
+        starts.append(start([*words, CONTROLLERS[-1]]))
+    ratios = [statistics.median(b / a for a, b in zip(spent["ffmpeg"], spent[name], strict=True)) for name in CONTROLLERS]
     figures = [f"{statistics.median(values):.1f}" for values in spent.values()] + [f"{ratio:.2f}" for ratio in ratios]
-    peaks_of_both = f"{memory['ffmpeg']:.0f}", f"{max(memory['zero'], memory['control']):.0f}"
+    peaks_of_both = f"{memory['ffmpeg']:.0f}", f"{max(memory[name] for name in CONTROLLERS):.0f}"
     return [f"{size[1]}x{size[0]}", *figures, *peaks_of_both, f"{statistics.median(starts):.2f}"]
 
 

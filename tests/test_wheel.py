@@ -77,8 +77,9 @@ def test_the_wheel_works_without_torch(installed, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(X264().encode(make_scene(frames=20), CRF(16)).bitstream)
     assert succeeds("--version").startswith("dvcc ")
     always = ("--task", "segmentation", "--target-kbps", "100")
-    closing = succeeds("encode", "clip.mp4", "coded.mp4", *always)
-    assert "20 frames" in closing and "4 encodes" in closing
+    for task in ("detection", "segmentation"):
+        closing = succeeds("encode", "clip.mp4", "coded.mp4", "--task", task, "--target-kbps", "100")
+        assert "20 frames" in closing and "4 encodes" in closing
     assert succeeds("encode", "clip.mp4", "map.mp4", *always, "--delivery", "map").startswith("map.mp4: ")
     refuses("encode", "clip.mp4", "live.ts", *always, "--live", reason="sees an encode of the whole video first")
     live = ("--task", "detection", "--target-kbps", "100", "--live", "--threads", "1")
