@@ -9,11 +9,14 @@ import pytest
 
 from dvcc import ConfigError
 from dvcc.config.parse import parse
+from dvcc.control.deployed.reader import SegmenterReader
 from dvcc.control.deployed.runtime import load_control
 from dvcc.control.network import load_network
 from dvcc.errors import DvccError
 from dvcc.evaluation.control import calibrate
 from dvcc.evaluation.control.measure import Bench
+from dvcc.networks.sources import CHECKPOINTS
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.tasks import build_task
 from tests.videos import lively_network
 
@@ -68,6 +71,18 @@ def test_the_strength_that_needs_the_fewest_bits_is_delivered(tiny, weights, tmp
     before, after = (load_network(path)[0] for path in (weights, tmp_path / "out" / "control.safetensors"))
     assert after.config["max_delta_qp"] == before.config["max_delta_qp"] / 2
     assert load_control(tmp_path / "out" / "control.onnx").config["calibrated"]["strength"] == 0.5
+
+
+@pytest.mark.parametrize(("model", "reads"), [("efficientvit_b0", SegmenterReader), ("student", TaskReader)])
+def test_the_network_that_is_calibrated_for_reads(model, reads, tiny, tmp_path):
+    """The one beside the published control where it is the same, else the task's."""
+    published = CHECKPOINTS / "control_segmentation.safetensors"
+    words = ["task=segmentation", f"task.model={model}", f"checkpoint={published}", "codec.gop=8"]
+    config = configure(tiny, tmp_path, *words)
+    control = calibrate._running(published, 0.5, config, build_task("segmentation", model="student"))
+    assert isinstance(control.reader, reads)
+    assert ("--model student" in calibrate._deliver(config, 0.5, tmp_path)) == (reads is TaskReader)
+    assert (tmp_path / "efficientvit_b0.onnx").is_file() == (reads is SegmenterReader)
 
 
 def test_x264_is_left_alone_where_offsets_lose(tiny, weights, tmp_path):

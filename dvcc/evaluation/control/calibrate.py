@@ -28,6 +28,7 @@ from dvcc.rate_control import Means, RateController, build_rate_controller
 from dvcc.rate_control.abr import AverageBitrate
 from dvcc.rate_control.objects import OWN_STRENGTH, Objects, looking_every, with_strength
 from dvcc.rate_control.oracle import objects_of
+from dvcc.rate_control.task_reader import TaskReader
 from dvcc.tasks import DetectionTask, Task
 
 Side = Literal["fit", "held out"]
@@ -101,7 +102,7 @@ def _bench(config: CalibrateConfig, side: Side, strengths: Sequence[float]) -> B
 def _controller(config: CalibrateConfig, task: Task, means: Means, strength: float, *, checked: bool) -> RateController:
     """Return what codes at a strength: of the rule, which is looked for at every frame, or of the control."""
     if config.checkpoint is not None:
-        control = _running(Path(config.checkpoint), strength, config)
+        control = _running(Path(config.checkpoint), strength, config, task)
         return build_rate_controller("learned" if checked else "learned_unchecked", replace(means, control=control))
     return AverageBitrate(means.codec, control=rule_at(task, strength))
 
@@ -119,21 +120,27 @@ def rule_at(task: Task, strength: float) -> Objects:
     return replace(objects, rule=with_strength(objects.rule, strength * objects.rule.strength))
 
 
-def control_at(path: Path, strength: float) -> tuple[ControlNetwork, dict[str, Any]]:
+def control_at(path: Path, strength: float, *, model: str) -> tuple[ControlNetwork, dict[str, Any]]:
     """Return the control of the weights at `path` with so many times its offsets, and the config that it stores.
 
-    Raises `CheckpointError` for what are no weights of a control.
+    Where another network than `model` lies beside it to read analysis encodes, the task has to read. Raises `CheckpointError` for
+    what are no weights of a control.
     """
     network, stored = load_network(path)
     network.config["max_delta_qp"] *= strength
+    if network.config.get("analysis", {}).get("name", model) != model:
+        network.config["analysis"] = {}
     return network, stored
 
 
-def _running(path: Path, strength: float, config: CalibrateConfig) -> Control:
-    """Return the same as it runs, with the networks beside it."""
-    network, stored = control_at(path, strength)
+def _running(path: Path, strength: float, config: CalibrateConfig, task: Task) -> Control:
+    """Return the same as it runs, with the networks beside it, or the task that reads."""
+    network, stored = control_at(path, strength, model=config.task.model)
     check_control(path, stored, codec=config.codec)
-    return Control(control_to_onnx(network, stored), name=str(path), folder=path.parent)
+    control = Control(control_to_onnx(network, stored), name=str(path), folder=path.parent)
+    if control.analysis and control.reader is None:
+        control.reader = TaskReader(task)
+    return control
 
 
 def _name(strength: float) -> str:
@@ -170,10 +177,11 @@ def _deliver(config: CalibrateConfig, strength: float, out: Path) -> str:
         qps = strength * OWN_STRENGTH
         return f"dvcc encode VIDEO OUT --target-kbps N --look-every 1 --detector {config.task.model} --strength {qps:.3g}"
     source, path = Path(config.checkpoint), out / "control.safetensors"
-    network, stored = control_at(source, strength)
+    network, stored = control_at(source, strength, model=config.task.model)
     network.save(path, {**stored, "calibrated": {"from": str(source), "strength": strength}})
     for seen in ("eyes", "analysis"):
         file = source.parent / network.config.get(seen, {}).get("file", "")
         if file.is_file():  # else it is one of the published
             write_atomic(out / file.name, file.read_bytes())
-    return f"dvcc encode VIDEO OUT --target-kbps N --checkpoint {export(path)}"
+    reads = "" if network.config.get("analysis", True) else f" --task {config.task.name} --model {config.task.model}"
+    return f"dvcc encode VIDEO OUT --target-kbps N --checkpoint {export(path)}{reads}"
