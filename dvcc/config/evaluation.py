@@ -29,6 +29,7 @@ class EvaluateControlConfig(VideoRun):
         default_factory=lambda: ["abr1", "abr2", "abr2_corrected", "crf", "cqp", "learned", "learned_corrected"]
     )  # rate controllers to compare, or package.module:name of your own
     baseline: str = "abr2"  # the rival: a controller, of which all BD-rates are
+    rivals: list[str] = field(default_factory=list)  # further ones that all are paired with, each in a table of its own
     targets_kbps: list[float] | None = None  # kbit/s
     targets_bpp: list[float] | None = None  # bits per pixel; None of both: num_targets are found by a sweep
     num_targets: int = 5  # how many of those, two or more
@@ -51,8 +52,9 @@ class EvaluateControlConfig(VideoRun):
                 raise ConfigError(f"{name} are positive{unit}, got {values}")
         if self.targets_kbps is not None:
             self.targets_bpp = None  # a scenario's; what is said in kbit/s is meant
-        if self.baseline not in self.controllers:
-            raise ConfigError(f"controllers must include {self.baseline}, the baseline that the others are compared with")
+        for rival in (self.baseline, *self.rivals):
+            if rival not in self.controllers:
+                raise ConfigError(f"controllers must include {rival}, which the others are compared with")
 
 
 @dataclass

@@ -57,7 +57,8 @@ def checkpoint(tmp_path_factory):
 def result(tiny, checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     words = [word for word in tiny if not word.startswith("data.test")]
-    printed = evaluation.run(configure(words, out, "data.test=[a.mp4,test.mp4]", f"checkpoint={checkpoint}", "num_targets=3"))
+    words += ["data.test=[a.mp4,test.mp4]", f"checkpoint={checkpoint}", "num_targets=3", "rivals=[crf]"]
+    printed = evaluation.run(configure(words, out))
     return out, printed
 
 
@@ -107,6 +108,13 @@ def test_the_summary_has_the_fixed_figures_for_every_controller(result):
     assert summary["abr2"]["bd_rate_percent"] == 0 and summary["abr2"]["num_encodes"] == 2
     assert summary["abr2"]["metric"] == sorted(summary["abr2"]["metric"])
     assert report["settings"].startswith("x264 - core") and report["versions"]["ffmpeg"]
+
+
+def test_all_are_paired_with_a_further_rival(result):
+    out, printed = result
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["pairs"]) == {"crf"} and set(report["pairs"]["crf"]) == set(report["summary"]) - {"crf"}
+    assert "Paired with crf: the same clips, the same encodes" in printed
 
 
 def test_rows_add_up_to_the_summary(result):

@@ -105,7 +105,7 @@ def test_a_verdict_is_keyed_by_all_that_decides_it(detector, tmp_path):
 
 
 def test_settings_that_do_not_fit_are_refused(root, detector, tmp_path):
-    with pytest.raises(ConfigError, match="controllers must include abr2, the baseline"):
+    with pytest.raises(ConfigError, match="controllers must include abr2, which the others"):
         configure(root, detector, tmp_path, "controllers=[objects]")
     with pytest.raises(ConfigError, match="rate_factors are positive numbers"):
         configure(root, detector, tmp_path, "rate_factors=[0,1]")

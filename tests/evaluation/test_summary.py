@@ -8,7 +8,7 @@ import torch
 
 from dvcc.evaluation.control.clips import ClipName
 from dvcc.evaluation.control.rows import Measured, Row
-from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise
+from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise, summarise_pairs
 from dvcc.evaluation.control.table import Table
 from dvcc.tasks import OpticalFlowTask, build_task
 from dvcc.tasks.judging import State, pooled
@@ -73,6 +73,23 @@ def test_the_interval_covers_videos_that_differ():
     summary = summary_of(*base, *ours, bootstrap=100)["ours"]
     low, high = summary["bd_rate_ci95"]
     assert low < summary["bd_rate_percent"] < high and high - low > 10
+
+
+def test_pairs_have_the_interval_of_what_differs_between_the_two():
+    """What is hard in a video is hard for both: one is 1 dB better in all videos, and each differs from the baseline."""
+    gains = dict(zip("abcdef", (-2, -1, 0, 1, 2, 3), strict=True))
+    base = [rows_of("abr2", video, spent=1.0, gain_db=0) for video in gains]
+    ours = [rows_of("ours", video, spent=1.0, gain_db=gain) for video, gain in gains.items()]
+    better = [rows_of("better", video, spent=1.0, gain_db=gain + 1) for video, gain in gains.items()]
+    rows, task = [*base, *ours, *better], build_task("reconstruction", model="psnr")
+    settings = {"clips": clips_of(*rows), "bootstrap": 50, "seed": 0}
+    pairs = summarise_pairs(measured(*rows), task, rivals=["ours", "abr2"], **settings)
+    paired, alone = pairs["ours"]["better"], pairs["abr2"]["better"]
+    assert paired["bd_rate_percent"] == pytest.approx(100 * (2 ** (-1 / 3) - 1), abs=0.5) and paired["better_share"] == 1
+    width, alone_width = (high - low for low, high in (paired["bd_rate_ci95"], alone["bd_rate_ci95"]))
+    assert width < 1 < 10 < alone_width
+    summary = summarise(measured(*rows), task, baseline="abr2", **settings)["better"]
+    assert alone == {key: summary[key] for key in alone}
 
 
 def test_unreachable_rows_are_counted_and_not_scored():

@@ -47,7 +47,7 @@ def write_report(out: Path, report: dict[str, Any], rows: Sequence[dict[str, Any
 
 
 def _sections(report: dict[str, Any]) -> list[Section]:
-    return [_rate_matched(report), *_by_clip(report), *_of_labels(report), _strict(report)]
+    return [_rate_matched(report), *_by_clip(report), *_pairs(report), *_of_labels(report), _strict(report)]
 
 
 def _rate_matched(report: dict[str, Any]) -> Section:
@@ -119,6 +119,21 @@ def _by_clip(report: dict[str, Any]) -> list[Section]:
             figures = [(f"{number(f['bd_rate_percent'], '+.1f')} %", _interval(f["bd_rate_ci95"], "+.0f")) for f in of_kind]
             body.append([kind, str(of_kind[0]["groups"]), *[cell for pair in figures for cell in pair]])
         sections.append(Section("BD-rate by kind of scene; below six groups it is shown, not judged", head, body))
+    return sections
+
+
+def _pairs(report: dict[str, Any]) -> list[Section]:
+    """BD-rates against every further rival."""
+    head = ["controller", "BD-rate", "95 % interval", "at equal loss", "95 % interval", "better in", "not worse in"]
+    sections = []
+    for rival, others in report["pairs"].items():
+        body = []
+        for name, s in others.items():
+            kinds = ("bd_rate", "bd_rate_of_loss")
+            figures = [(f"{number(s[f'{kind}_percent'], '+.1f')} %", _interval(s[f"{kind}_ci95"], "+.1f")) for kind in kinds]
+            shares = [number(s[share], ".0%") for share in ("better_share", "not_worse_share")]
+            body.append([name, *[cell for pair in figures for cell in pair], *shares])
+        sections.append(Section(f"Paired with {rival}: the same clips, the same encodes", head, body))
     return sections
 
 

@@ -26,7 +26,7 @@ from dvcc.evaluation.control.clips import TestSet
 from dvcc.evaluation.control.measure import Bench, looking_once, spread_targets, swept_rates
 from dvcc.evaluation.control.report import write_report
 from dvcc.evaluation.control.rows import Looked, Measured
-from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise, summarise_labels
+from dvcc.evaluation.control.summary import figures_of, seed_spread, summarise, summarise_labels, summarise_pairs
 from dvcc.evaluation.control.verdicts import Verdicts
 from dvcc.evaluation.control.workers import BenchWorkers, opened
 from dvcc.evaluation.statistics import or_none
@@ -193,8 +193,9 @@ def _report(
 ) -> dict[str, Any]:
     task, tests = bench.task, bench.tests
     names = [tests.names[index] for index in stable]
-    settings: dict[str, Any] = {"clips": names, "baseline": config.baseline, "bootstrap": config.bootstrap, "seed": config.seed}
-    summary = summarise(measured, task, **settings)
+    settings: dict[str, Any] = {"clips": names, "bootstrap": config.bootstrap, "seed": config.seed}
+    against: dict[str, Any] = {**settings, "baseline": config.baseline}
+    summary = summarise(measured, task, **against)
     runs = {name: control.config.get("run", {}) for name, control in bench.controls.items() if name in bench.controllers}
     learned_from = bench.controls["learned"].config if "learned" in bench.controls else None
     reached = max(row.target_kbps for row, _, _ in measured if row.status == "ok")
@@ -210,9 +211,10 @@ def _report(
     noisy = figures_of(task, [looks[index].noisy for index in stable])
     return {
         "summary": summary,
+        "pairs": summarise_pairs(measured, task, rivals=config.rivals, **settings),
         "under_noise": {name: or_none(value) for name, value in noisy.items()},
         "seed_spread": seed_spread(summary, runs),
-        "labels": summarise_labels(measured, [looks[index].uncoded for index in stable], task, tests, **settings),
+        "labels": summarise_labels(measured, [looks[index].uncoded for index in stable], task, tests, **against),
         "labels_left_out": tests.notes(config.task.name, task, config.task.model),
         "metric": task.metric_name,
         "beside": list(task.beside),
