@@ -62,9 +62,12 @@ def test_the_networks_that_are_given_read(task, models, video, detector, tmp_pat
 
 def test_several_networks_read_as_their_mean_and_none_outweighs_the_others():
     found = [Lost(np.array([[1.0, 3.0]]), np.zeros((1, 2))), Lost(np.array([[300.0, 150.0]]), np.zeros((1, 2)))]
-    readers = tuple(SimpleNamespace(frames=1, lost=lambda *_, one=one, **__: one) for one in found)
+    readers = tuple(SimpleNamespace(frames=1, lost=lambda *_, at=at, **__: found[at]) for at in (0, 1))
     lost = MeanReader(readers).lost([], [], matrix="bt709", full_range=False, quarter_turns=0)
     assert lost.degradation.tolist() == pytest.approx(np.array([[11 / 12, 13 / 12]]) * (2 + 225) / 2)
+    found[1] = Lost(np.zeros((1, 2)), np.zeros((1, 2)))  # nothing is lost, so the other alone says where
+    lost = MeanReader(readers).lost([], [], matrix="bt709", full_range=False, quarter_turns=0)
+    assert lost.degradation.tolist() == pytest.approx(np.array([[0.5, 1.5]]))
     assert MeanReader(readers).frames == 1 and isinstance(reading([None, None]), MeanReader)
 
 

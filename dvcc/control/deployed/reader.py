@@ -24,7 +24,6 @@ from dvcc.units import MACROBLOCK
 LONGEST_SIDE, DETECTOR_SIDE = 512, 768
 """Pixels of the longer side of what the network that reads an analysis encode is shown, a segmenter or a control's detectors."""
 _LEAST_ERROR = 1e-3
-_LEAST_MEAN = 1e-6  # of a degradation that is divided by its mean
 
 
 class SegmenterReader:
@@ -89,7 +88,8 @@ class DetectorReader:
 class MeanReader:
     """Asks several, for who does not know which network is going to look.
 
-    The degradation is the mean of theirs, each relative to its own mean over the picture: none outweighs the others.
+    The degradation is the mean of theirs, each relative to its own mean over the picture: none outweighs the others. One that has
+    lost nothing says nothing of where.
     """
 
     readers: tuple[Reader, ...]
@@ -108,8 +108,9 @@ class MeanReader:
             for reader in self.readers
         ]
         means = [float(one.degradation.mean()) for one in found]
-        shares = [one.degradation / max(mean, _LEAST_MEAN) for one, mean in zip(found, means, strict=True)]
-        return Lost(np.mean(shares, 0) * np.float32(np.mean(means)), found[0].log_error)
+        shares = [one.degradation / mean for one, mean in zip(found, means, strict=True) if mean > 0]
+        degradation = np.mean(shares, 0) * np.float32(np.mean(means)) if shares else found[0].degradation
+        return Lost(degradation, found[0].log_error)
 
 
 def reading(readers: Sequence[Reader]) -> Reader:
