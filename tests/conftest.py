@@ -101,7 +101,7 @@ def write_detector(path: Path, *, num_classes: int = 3, side: int = 64, seed: in
 
 @pytest.fixture(scope="session")
 def detector(tmp_path_factory) -> Path:
-    """FastestDet itself is not in the repository."""
+    """A tiny network whose answers have the form of FastestDet's."""
     return write_detector(tmp_path_factory.mktemp("detector") / "tiny.onnx")
 
 

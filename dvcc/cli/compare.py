@@ -69,7 +69,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--controller",
         choices=tuple(_NAMES),
-        help="learned, the default: a trained control; objects: bits go to where a small detector sees objects",
+        help="learned, the default: a trained control; objects, the default where one of its options is said: bits go to where a "
+        "small detector sees objects",
     )
     objects.add_words(parser)
     parser.add_argument(
@@ -94,10 +95,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--target-kbps must be at least 1, got {arguments.target_kbps:g}")
     require("torch", "kornia", "bjontegaard", "jinja2", "matplotlib", wanted_by="dvcc compare")
     chosen = _controller(arguments)
-    checkpoint, reader = None, None
-    if chosen == "learned" and arguments.model is not None and arguments.checkpoint is None:
+    checkpoint = None
+    if chosen == "learned" and arguments.model is not None:
         checkpoint = reading.checkpoint_of(arguments)
-        reader = partial(reading.reader_of, arguments.task, [arguments.model], arguments.weights)
     elif chosen == "learned":
         checkpoint = control_path(None if arguments.checkpoint else arguments.task, arguments.checkpoint)
     source = None if Path(arguments.video).is_dir() else open_video(arguments.video)  # refuses what cannot be coded
@@ -120,7 +120,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if source is not None:
         check_target(source, arguments.target_kbps)
-    control = None if checkpoint is None else load_control(checkpoint)
+    control, reader = None if checkpoint is None else load_control(checkpoint), None
+    if control is not None and control.analysis and arguments.model is not None:
+        reader = partial(reading.reader_of, arguments.task, [arguments.model], arguments.weights)
     looking = load_objects(**objects.options(arguments)) if arguments.task == "detection" else None
     model = arguments.model or ("psnr" if arguments.task == "reconstruction" else networks_of(arguments.task)[0])
     task = build_task(arguments.task, model=model, weights=arguments.weights).eval()
@@ -259,13 +261,13 @@ def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, 
 
     trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     seen = video_key(Path(arguments.video)) in stored.get("trained_on", [])
-    read = [file["file"] for file in stored["control"].get("analysis", {}).get("detectors", [])]
-    if own := arguments.model is not None and arguments.checkpoint is None:
-        read = [f"{arguments.model}, which judges too,"]
-    verb = "reads" if own else "read"
+    seen, read = stored["control"].get("analysis"), ""
+    if seen is not None:
+        files = [one["file"] for one in seen.get("detectors", [seen]) if one]
+        who = " and ".join(files) if arguments.model is None else f"{arguments.model}, which judges, too"
+        read = f"; x264's own encode is read by {who}"
     return (
-        f"{checkpoint.name}, delivered as {arguments.delivery}"
-        + (f"; {' and '.join(read)} {verb} x264's own encode" if read else "")
+        f"{checkpoint.name}, delivered as {arguments.delivery}{read}"
         + ("" if arguments.delivery == "offsets" else "; coded once more where it missed its target")
         + (f"; trained with GOPs of {counted(trained_gop, 'frame')}" if trained_gop != gop else "")
         + ("; TRAINED ON THIS VIDEO, which flatters it" if seen else "")

@@ -46,8 +46,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--controller",
         choices=_CONTROLLERS,
         help="learned, the default: a trained control, which sees what x264's own encode has lost; objects, the default for "
-        "detection with --live, --crf or x265, and twice as fast: bits go to where a small detector sees objects; abr: the "
-        "encoder's own decisions",
+        "detection with --live, --crf, x265 or one of its options, and twice as fast: bits go to where a small detector sees "
+        "objects; abr: the encoder's own decisions",
     )
     objects.add_words(parser)
     reading.add_words(parser)
@@ -140,7 +140,8 @@ def _controller(arguments: argparse.Namespace) -> str:
     """Which one was chosen, or is the default for what else was said. Raises `ConfigError` for words that do not go together."""
     chosen = arguments.controller
     if chosen is None:
-        once = arguments.live or arguments.crf is not None or arguments.codec != "x264"  # what the published control does not do
+        # A control that reads an encode takes no stream and no rate factor; on x265 only the rule was measured.
+        once = arguments.live or arguments.crf is not None or arguments.codec != "x264"
         published = arguments.task == "detection" and not (arguments.checkpoint or arguments.model)
         by_rule = published and once and arguments.delivery == "offsets"
         chosen = "objects" if by_rule or (objects.given(arguments) and not arguments.model) else "learned"
@@ -150,7 +151,9 @@ def _controller(arguments: argparse.Namespace) -> str:
                 f"--checkpoint is a trained control, and --controller {chosen} takes none: leave one of the two out"
             )
         if arguments.delivery != "offsets":
-            raise ConfigError(f"--delivery map is for --controller learned, not for {chosen}: leave it out")
+            said = objects.given(arguments) if arguments.controller is None else []
+            why = f"{chosen}, which --{said[0].replace('_', '-')} is of" if said else chosen
+            raise ConfigError(f"--delivery map is for --controller learned, not for {why}: leave it out")
     if chosen == "objects" and arguments.task not in (None, "detection"):
         raise ConfigError(f"--controller objects is for detection, not for {arguments.task}: choose learned or abr")
     objects.check(arguments, chosen, beside=arguments.model is not None)
@@ -181,8 +184,8 @@ def _live(arguments: argparse.Namespace, controller: str, checkpoint: Path | Non
     control = load_control_of(arguments, controller, checkpoint)
     if getattr(control, "analysis", False):
         raise ConfigError(
-            "this control sees an encode of the whole video first, and a stream is coded once: choose --task detection, "
-            "--controller abr, or another --checkpoint"
+            "this control sees an encode of the whole video first, and a stream is coded once: choose --controller objects or "
+            "abr, or another --checkpoint"
         )
 
     def begun(source: VideoSource, codec: VideoCodec) -> None:

@@ -40,8 +40,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--controller",
         choices=("objects", "learned"),
-        help="objects, the default for detection where offsets are written: bits go to where a small detector sees objects; "
-        "learned, the default else: a trained network",
+        help="learned, the default: a trained control; objects, the default where one of its options is said: bits go to where a "
+        "small detector sees objects",
     )
     objects.add_words(parser)
     parser.add_argument("--delivery", choices=get_args(Delivery), help=_deliveries())
@@ -128,8 +128,7 @@ def _chosen(arguments: argparse.Namespace) -> tuple[str, Delivery]:
     takes = FORMATS[arguments.format].takes
     controller, delivery = arguments.controller, arguments.delivery
     if controller is None:
-        seen = arguments.task == "detection" and arguments.checkpoint is None and (delivery or takes[0]) == "offsets"
-        controller = "objects" if seen or objects.given(arguments) else "learned"
+        controller = "objects" if objects.given(arguments) else "learned"
     objects.check(arguments, controller)
     if controller == "objects":
         if arguments.checkpoint is not None:

@@ -206,7 +206,7 @@ class StudentData:
 class StudentConfig:
     task: StudentTask = field(default_factory=StudentTask)
     data: StudentData = field(default_factory=StudentData)
-    teacher: str | None = None  # ESPNetv2 s=2.0 or FastestDet; None: of the assets
+    teacher: str | None = None  # ESPNetv2 s=2.0 or FastestDet; None: as the zoo finds it
     steps: int = 4000  # length of the training
     views: int = 3200  # pictures that the teacher labels
     batch_size: int = 8  # pictures in a step

@@ -209,5 +209,8 @@ def control_path(task: str | None, checkpoint: str | None) -> Path:
     if checkpoint is not None:
         return Path(checkpoint)
     if task not in published_controls():
-        raise ConfigError(f"no control is published for {task}: choose {published}, or train one and give --checkpoint PATH")
+        raise ConfigError(
+            f"no control is published for {task}: choose {published}, say by --model which network reads x264's encode, or give "
+            "a control of your own by --checkpoint PATH"
+        )
     return CHECKPOINTS / f"control_{task}.onnx"

@@ -111,8 +111,8 @@ def reader_of(control: Control) -> Reader:
     """Return the network that lies beside a control. Raises `ConfigError` where there is none."""
     if control.reader is None:
         raise ConfigError(
-            "this control sees what the network of its task has lost, and that is not beside it: say --task and "
-            "--model, or evaluate it by dvcc evaluate control, with task=NAME"
+            "this control sees what the network of its task has lost, and that is not beside it: encode by dvcc encode "
+            "--task TASK --model NAME, or evaluate it by dvcc evaluate control, with task=NAME"
         )
     return control.reader
 

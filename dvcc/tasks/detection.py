@@ -37,8 +37,8 @@ class DetectionTask(Task):
 
     Candidates are corners as shares of the sides, then class scores (see `networks.detector`).
 
-    model: "fastestdet" (`weights`: its ONNX file), "student" (ours, no download), both with COCO's 80 classes, or another of
-    `load_detection_net`. net: a module of your own in its place, whose answers have one of the layouts of
+    model: "fastestdet" or "student", both with COCO's 80 classes and without a download, or another of `load_detection_net`.
+    weights: a file in place of its own. net: a module of your own in its place, whose answers have one of the layouts of
     `dvcc.networks.detectors`. options: layout and preprocessing of an ONNX file or of `net`, which
     can be given as keywords, too: layout="yolov5", size=(640, 640). Raises `ConfigError` for an unknown
     name, `CheckpointError` for weights or answers that do not fit.

@@ -7,7 +7,9 @@ import pytest
 
 from dvcc import CRF, X264
 from dvcc.cli import main
-from dvcc.control.network import ControlNetwork
+from dvcc.control.deployed.onnx_export import control_to_onnx
+from dvcc.control.network import ControlNetwork, load_network
+from dvcc.networks.sources import CHECKPOINTS
 from tests.conftest import make_scene
 from tests.videos import write_control
 
@@ -124,15 +126,26 @@ def test_before_a_detector(folder, detector, tmp_path, capsys, chosen):
     if chosen == "objects":
         assert "finer where nanodet_plus_m_416.onnx sees objects" in facts[name[chosen]]
     else:
-        said = f"control_segmentation.onnx, delivered as offsets; {detector}, which judges too, reads x264's own encode"
+        said = f"control_segmentation.onnx, delivered as offsets; x264's own encode is read by {detector}, which judges, too"
         assert facts[name[chosen]].startswith(said)
+
+
+def test_the_network_that_judges_reads_for_a_control_that_was_given_too(folder, detector, tmp_path):
+    """As dvcc encode --checkpoint CONTROL --model MINE does, which train.py calibrate prints."""
+    network, config = load_network(CHECKPOINTS / "control_segmentation.safetensors")
+    network.config["analysis"] = {}
+    (tmp_path / "mine.onnx").write_bytes(control_to_onnx(network, config))
+    words = ["--target-kbps", "100", "--task", "detection", "--seconds", "0.2", "--checkpoint", str(tmp_path / "mine.onnx")]
+    assert main(["compare", str(folder / "a<b.mp4"), *words, "--model", str(detector), "--out", str(tmp_path)]) == 0
+    facts = json.loads((tmp_path / "compare.json").read_text())["facts"]
+    assert facts["learned control"].startswith(f"mine.onnx, delivered as offsets; x264's own encode is read by {detector}, which")
 
 
 def test_without_a_model_those_read_that_the_control_was_published_with(folder, tmp_path):
     words = ["--target-kbps", "100", "--task", "detection", "--seconds", "0.2"]
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "compare.json").read_text())
-    assert "nanodet_plus_m_416.onnx and fastestdet_coco80_352.onnx read" in report["facts"]["learned control"]
+    assert "is read by nanodet_plus_m_416.onnx and fastestdet_coco80_352.onnx" in report["facts"]["learned control"]
     assert {row["encodes"] for row in report["rows"] if row["controller"] == "control"} == {4}
 
 

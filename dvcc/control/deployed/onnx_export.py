@@ -1,7 +1,7 @@
 """A trained control network as an ONNX file: python -m dvcc.control.deployed.onnx_export CONTROL.safetensors.
 
-Writes CONTROL.onnx beside it, which does what `ControlNetwork.forward` does, within rounding. With `--detector A --out FILE` it
-lets a detector, or several, read x264's encode in place of the network that the control was trained for.
+Writes CONTROL.onnx beside it, or the file that `--out` says, which does what `ControlNetwork.forward` does, within rounding. With
+`--detector A --out FILE` a detector, or several, read x264's encode in place of the network that the control was trained for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dvcc.control.deployed.reader import detectors_settings
 from dvcc.control.deployed.runtime import NO_DIGEST, Control
 from dvcc.control.network import CONTEXTS, ControlNetwork, load_network
 from dvcc.errors import ConfigError
-from dvcc.networks.detectors import load_detector
+from dvcc.networks.detectors import Detector, load_detector
 from dvcc.networks.onnx_graph import Graph
 
 
@@ -112,21 +112,36 @@ def deploy(network: ControlNetwork, config: dict[str, Any] | None = None) -> Con
 def export(path: str | Path, out: str | Path | None = None, *, detectors: Sequence[str] = ()) -> Path:
     """Write the ONNX file of a control's .safetensors file, beside it unless `out` says where; returns its path.
 
-    detectors: ONNX files or names of `dvcc zoo` that read analysis encodes for it; they are copied beside `out`. Raises
-    `CheckpointError`, `ConfigError` for a control that sees no analysis encode, `DvccError`.
+    detectors: ONNX files or names of `dvcc zoo` that read analysis encodes for it; they are copied beside `out`, which has to be
+    given. Raises `CheckpointError`, `ConfigError` for a control that sees no analysis encode and names that clash, `DvccError`.
     """
     network, config = load_network(path)
+    if detectors and out is None:
+        raise ConfigError("a control that detectors read for is a file of its own: say where by --out FILE.onnx")
     out = Path(out or Path(path).with_suffix(".onnx"))
+    if out.suffix != ".onnx":
+        raise ConfigError(f"{out} is to be an ONNX file: give a name that ends in .onnx")
     if detectors:
         if "analysis" not in network.config:
             raise ConfigError(f"{path} sees no analysis encode, so no detector can read one for it: take another control")
         readers = [load_detector(model) for model in detectors]
+        for name, content in _copies(readers, out).items():
+            write_atomic(out.parent / name, content)
         network.config["analysis"] = detectors_settings(readers)
-        for file in (reader.file.path for reader in readers):
-            if file.resolve().parent != out.resolve().parent:
-                write_atomic(out.parent / file.name, file.read_bytes())
     write_atomic(out, control_to_onnx(network, config))
     return out
+
+
+def _copies(readers: Sequence[Detector], out: Path) -> dict[str, bytes]:
+    """Return the files that have to lie beside `out` and do not yet, by name. Raises `ConfigError` where a name is taken."""
+    contents: dict[str, bytes] = {out.name: b""}
+    for file in (reader.file for reader in readers):
+        content, there = file.path.read_bytes(), out.parent / file.path.name
+        if file.digest != hashlib.sha256(content).hexdigest():
+            raise ConfigError(f"{file.path} keeps weights in files beside it: save it as one file first")
+        if contents.setdefault(there.name, content) != content or (there.is_file() and there.read_bytes() != content):
+            raise ConfigError(f"{there} would be two files, {file.path} among them: give --out in another folder")
+    return {name: content for name, content in contents.items() if content and not (out.parent / name).is_file()}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -136,7 +151,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--detector", metavar="NAME", action="append", default=[], help="reads x264's encode: an ONNX file, or a name of dvcc zoo"
     )
-    parser.add_argument("--out", metavar="FILE", help="where to write (default: beside it, as .onnx)")
+    parser.add_argument("--out", metavar="FILE", help="where to write (default, without --detector: beside it)")
     arguments = parser.parse_args(words)
     print(export(arguments.control, arguments.out, detectors=arguments.detector))
 

@@ -60,14 +60,14 @@ def find_file(settings: Mapping[str, Any], *, beside: Sequence[Path] = (), contr
     paths = [path for folder in (*beside, CHECKPOINTS) if (path := folder / settings["file"]).is_file()]
     if not paths:
         raise CheckpointError(
-            f"{control} sees through {settings['file']}, which is not beside it: copy it from the folder of its training"
+            f"{control} sees through {settings['file']}, which is not beside it: copy it from where the control was made"
         )
     for path in paths:
         if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) == settings["sha256"]:
             return path
     raise CheckpointError(
-        f"{paths[0]} is another file than the one that {control} was trained with (SHA-256 {digest[:12]}.. instead of "
-        f"{settings['sha256'][:12]}..): copy that one from the folder of its training"
+        f"{paths[0]} is another file than the one that {control} takes (SHA-256 {digest[:12]}.. instead of "
+        f"{settings['sha256'][:12]}..): copy that one from where the control was made"
     )
 
 

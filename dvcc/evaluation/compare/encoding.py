@@ -1,4 +1,4 @@
-"""Two rate controllers on one stretch at a few rates: real encodes, in a process that has no torch."""
+"""Two rate controllers on one stretch at a few rates: real encodes, in a process without torch where no reader needs it."""
 
 from __future__ import annotations
 

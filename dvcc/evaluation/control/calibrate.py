@@ -183,5 +183,7 @@ def _deliver(config: CalibrateConfig, strength: float, out: Path) -> str:
         file = source.parent / network.config.get(seen, {}).get("file", "")
         if file.is_file():  # else it is one of the published
             write_atomic(out / file.name, file.read_bytes())
-    reads = "" if network.config.get("analysis", True) else f" --task {config.task.name} --model {config.task.model}"
-    return f"dvcc encode VIDEO OUT --target-kbps N --checkpoint {export(path)}{reads}"
+    command, task = f"dvcc encode VIDEO OUT --target-kbps N --checkpoint {export(path)}", config.task
+    if network.config.get("analysis", True):
+        return command
+    return f"{command} --task {task.name} --model {task.model}{f' --weights {task.weights}' if task.weights else ''}"

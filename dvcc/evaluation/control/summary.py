@@ -93,6 +93,8 @@ def summarise_pairs(
     Both have coded the same clips, so what is hard in a clip is so for both: these intervals are narrower than a difference of
     two figures against the baseline.
     """
+    if not rivals:
+        return {}
     table = Table(measured, task, clips)
     samples = [clips, *([clips[i] for i in sample] for sample in _samples(clips, bootstrap, seed))]
     curves = {name: [table.curves(name, sample) for sample in samples] for name in table.controllers}

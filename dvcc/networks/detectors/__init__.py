@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dvcc.errors import ConfigError
 from dvcc.networks.detectors.base import Boxes, Layout, select
 from dvcc.networks.detectors.deim import Deim
 from dvcc.networks.detectors.detector import Detector, candidates_of
@@ -60,13 +61,15 @@ def load_detector(
     """Return the detector of an ONNX file, or of a name of the zoo whose weights are one ("fastestdet", "nanodet_plus", ..).
 
     options: layout and feed, where the file does not tell them or the layout's own are wrong. threads: of onnxruntime. Raises
-    `CheckpointError` for a file that is no detector, `ConfigError` for options that do not fit it.
+    `CheckpointError` for a file that is no detector, `ConfigError` for options that do not fit it and a network of no ONNX file.
     """
     path, options = Path(model), options or NetworkOptions()
     if not is_onnx(str(model)):
         from dvcc.networks.zoo import zoo_entry
 
         entry = zoo_entry("detection", str(model))
+        if not entry.is_onnx:
+            raise ConfigError(f"{model} is no ONNX file, and onnxruntime alone runs those: give one, or a name as nanodet_plus")
         path, options = entry.weights.fetch(entry.name), options.over(entry.options)
     file = OnnxFile(path, threads=threads)
     canvas = file.canvas(PROBE, options, multiple=OPEN_MULTIPLE)

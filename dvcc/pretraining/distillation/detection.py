@@ -26,7 +26,7 @@ _LEAST_LOG = -20.0  # of a class's probability, which float16 does not hold
 class DetectionDistillation(Distillation):
     """Every cell's objectness, box and classes are the teacher's, weighted by how much of an object either sees there.
 
-    teacher_weights: FastestDet's ONNX file; None: that of the assets. Raises `CheckpointError` for another,
+    teacher_weights: FastestDet's ONNX file; None: that of the repository. Raises `CheckpointError` for another,
     `MissingExtraError` without the packages of the extra `detection`.
     """
 
