@@ -46,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--controller",
         choices=_CONTROLLERS,
         help="learned, the default: a trained control, which sees what x264's own encode has lost; objects, the default for "
-        "detection with --live, --crf, x265 or one of its options, and twice as fast: bits go to where a small detector sees "
+        "detection with --live, --crf, x265 or one of its options, and much faster: bits go to where a small detector sees "
         "objects; abr: the encoder's own decisions",
     )
     objects.add_words(parser)
