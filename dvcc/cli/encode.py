@@ -57,7 +57,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         default="offsets",
         help="offsets, the default: on top of the encoder's two passes; map: every QP is given, after an analysis encode",
     )
-    parser.add_argument("--checkpoint", metavar="PATH", help="a control that you trained, instead of --task")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="a control that you trained, instead of --task; with --task and --model, that network reads for it",
+    )
     parser.add_argument("--codec", choices=list(VIDEO_CODECS), default="x264", help="H.264, the default, or HEVC (offsets only)")
     parser.add_argument("--preset", metavar="NAME", default="medium", help="preset of the encoder (default: medium)")
     parser.add_argument("--gop", metavar="N", type=int, help="frames from one I frame to the next (default: one second)")

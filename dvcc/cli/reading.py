@@ -79,7 +79,7 @@ def _reader(task: str, model: str, weights: str | None) -> Reader:
     from dvcc.rate_control.task_reader import TaskReader
     from dvcc.tasks import build_task
 
-    return TaskReader(build_task(task, model=model, weights=weights).eval())
+    return TaskReader(build_task(task, model=model, weights=weights).eval(), model)
 
 
 def objects_beside(arguments: argparse.Namespace) -> Objects | None:

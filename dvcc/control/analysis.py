@@ -27,8 +27,12 @@ class Lost(NamedTuple):
 class Reader(Protocol):
     """Who says what coded pictures have lost: a network that lies beside a control, or a task.
 
-    frames: how many neighbouring pictures one look takes: 2 of a task that compares them, as optical flow.
+    name: of the network, for what is printed. frames: how many neighbouring pictures one look takes: 2 of a task that compares
+    them, as optical flow.
     """
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def frames(self) -> int: ...

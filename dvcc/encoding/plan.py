@@ -95,7 +95,7 @@ class EncodePlan:
             return "none"
         reasons = []
         if isinstance(self.controller, AnalysedControl):
-            reasons.append("by what a network has lost in the encoder's own encode")
+            reasons.append(f"by what is lost in the encoder's own encode for {self.controller.reads.name}")
         if self.objects is not None:
             every = self.objects.rule.every(self.picture.height, self.picture.width)
             reasons.append(f"by objects looked for in {'every frame' if every == 1 else f'one frame in {every}'}")

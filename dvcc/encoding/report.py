@@ -60,21 +60,22 @@ class EncodeReport:
         check_writable(folder, key="--report")
         self.plan, self.folder = plan, folder
         self._every = max(1, (plan.source.num_frames or _GUESS) // _PICTURES)
-        self._encodes = list[dict[int, tuple[Clip, np.ndarray]]]()  # what was seen of each, by index of the frame
+        self._encodes = list[dict[int, tuple[Clip, np.ndarray | None]]]()  # what was seen of each, by index of the frame
 
     def look(self, index: int, frame: SourceFrame, values: np.ndarray | None) -> None:
         """Keep some frames, spread over the video."""
         if index == 0:
             self._encodes.append({})
         seen = self._encodes[-1]
-        if values is None or index % self._every or len(seen) >= _PICTURES:
+        if index % self._every or len(seen) >= _PICTURES:
             return
         y, u, v = (plane[None].copy() for plane in frame.planes)
         source = self.plan.source
-        seen[index] = (Clip(y, u, v, source.picture.fps, source.matrix, source.picture.full_range), values.copy())
+        clip = Clip(y, u, v, source.picture.fps, source.matrix, source.picture.full_range)
+        seen[index] = clip, None if values is None else values.copy()
 
-    def seen(self, result: EncodeResult) -> dict[int, tuple[Clip, np.ndarray]]:
-        """Frames of what was delivered, by index, with the offsets or QPs (h, w) that were asked for."""
+    def seen(self, result: EncodeResult) -> dict[int, tuple[Clip, np.ndarray | None]]:
+        """Frames of what was delivered, by index, with the offsets or QPs (h, w) that were asked for; None where none were."""
         return self._encodes[result.number]
 
     def write(self, result: EncodeResult) -> None:
@@ -85,7 +86,7 @@ class EncodeReport:
 
         seen = self.seen(result)
         panels = {f"frame {index}": clip.rgb(0) for index, (clip, _) in seen.items()}
-        maps = {f"frame {index}": values for index, (_, values) in seen.items()}
+        maps = {f"frame {index}": values for index, (_, values) in seen.items() if values is not None}
         strip(panels, self.folder / "maps.png", qp=maps, label="QP" if self.plan.gives_map else "QP offset")
         figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
         seconds = sorted(result.stats.bits_per_second)

@@ -49,9 +49,14 @@ class AnalysedControl(RateController):
         if self.reader is None:
             reader_of(self.control)
 
+    @property
+    def reads(self) -> Reader:
+        """Return the network that reads."""
+        return self.reader or reader_of(self.control)
+
     def encode_into(self, source: Source, target_kbps: float, into: Destination[R]) -> R:
         """See `RateController.encode_into`."""
-        reader, codec = self.reader or reader_of(self.control), self.codec
+        reader, codec = self.reads, self.codec
         with temporary_folder() as folder:
             own = Analysis(reader, source, codec.gop, folder / "planes")
 
@@ -73,9 +78,11 @@ class AnalysedControl(RateController):
             coded, lost = near(KeptMaps(decided.generate, source, folder / "offsets"))
         less = lost < lost_by_x264
         if less:
-            into.decided = f"{100 * (1 - lost / lost_by_x264):.0f} % less is lost than in {codec.name}'s own encode"
+            into.decided = (
+                f"{100 * (1 - lost / lost_by_x264):.0f} % less is lost for {reader.name} than in {codec.name}'s own encode"
+            )
         elif self.checked:
-            into.decided = f"no less is lost under the control: {codec.name}'s own encode kept"
+            into.decided = f"no less is lost for {reader.name} under the control: {codec.name}'s own encode kept"
         return add_encode_cost(coded if less or not self.checked else plain, [plain, coded])
 
 

@@ -23,6 +23,7 @@ class TaskReader:
     """Asks a task's own network of as many neighbouring pictures as it takes."""
 
     task: Task
+    name: str = "the network of the task"
 
     @property
     def frames(self) -> int:

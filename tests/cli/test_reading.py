@@ -51,7 +51,7 @@ def test_the_networks_that_are_given_read(task, models, video, detector, tmp_pat
     out = tmp_path / "out.mp4"
     assert main(["encode", str(video), str(out), *RATE, "--task", task, *(f"--model={model}" for model in models)]) == 0
     told = capsys.readouterr()
-    assert "less is lost" in told.err and "4 encodes" in told.out
+    assert "less is lost for" in told.err and "4 encodes" in told.out
     codec = obedient_codec("x264", "veryfast", "offsets", gop=8, threads=1)
     reader = reading([TaskReader(build_task(task, model=model).eval()) for model in models])
     published = load_control(CHECKPOINTS / "control_segmentation.onnx")

@@ -37,6 +37,11 @@ class SegmenterReader:
     def __init__(self, segmenter: Eyes) -> None:
         self._segmenter = segmenter
 
+    @property
+    def name(self) -> str:
+        """See `Reader.name`."""
+        return self._segmenter.name
+
     def lost(
         self, uncoded: Sequence[Planes], coded: Sequence[Planes], *, matrix: Matrix, full_range: bool, quarter_turns: int
     ) -> Lost:
@@ -64,6 +69,11 @@ class DetectorReader:
     def __init__(self, detector: Detector, *, side: int | None = None) -> None:
         self._detector, self._side = detector, side
         self._score = detector.options.score or detector.layout.object_score
+
+    @property
+    def name(self) -> str:
+        """See `Reader.name`."""
+        return self._detector.file.path.stem
 
     def lost(
         self, uncoded: Sequence[Planes], coded: Sequence[Planes], *, matrix: Matrix, full_range: bool, quarter_turns: int
@@ -93,6 +103,11 @@ class MeanReader:
     """
 
     readers: tuple[Reader, ...]
+
+    @property
+    def name(self) -> str:
+        """See `Reader.name`."""
+        return " and ".join(reader.name for reader in self.readers)
 
     @property
     def frames(self) -> int:
