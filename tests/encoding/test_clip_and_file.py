@@ -44,7 +44,7 @@ def encode_file(video, out, controller):
 class Distance:
     """Reads what a picture has lost off its luma."""
 
-    frames = 1
+    name, frames = "the distance", 1
 
     def lost(self, uncoded, coded, **tags):
         error = np.abs(uncoded[0][0].astype(int) - coded[0][0])
