@@ -120,7 +120,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if source is not None:
         check_target(source, arguments.target_kbps)
-    control, reader = None if checkpoint is None else load_control(checkpoint), None
+    control = None if checkpoint is None else load_control(checkpoint)
+    reader = None
     if control is not None and control.analysis and arguments.model is not None:
         reader = partial(reading.reader_of, arguments.task, [arguments.model], arguments.weights)
     looking = load_objects(**objects.options(arguments)) if arguments.task == "detection" else None
@@ -261,9 +262,9 @@ def _trained(arguments: argparse.Namespace, checkpoint: Path, stored: dict[str, 
 
     trained_gop = stored.get("run", {}).get("codec", {}).get("gop", gop)
     seen = video_key(Path(arguments.video)) in stored.get("trained_on", [])
-    seen, read = stored["control"].get("analysis"), ""
-    if seen is not None:
-        files = [one["file"] for one in seen.get("detectors", [seen]) if one]
+    analysis, read = stored["control"].get("analysis"), ""
+    if analysis is not None:
+        files = [one["file"] for one in analysis.get("detectors", [analysis]) if one]
         who = " and ".join(files) if arguments.model is None else f"{arguments.model}, which judges, too"
         read = f"; x264's own encode is read by {who}"
     return (

@@ -69,12 +69,12 @@ def _reader(task: str, model: str, weights: str | None) -> Reader:
     from dvcc.networks.onnx_file import is_onnx
     from dvcc.networks.zoo import ZOO
 
-    entry, file = ZOO.get(("detection", model)), weights or model
-    if task == "detection" and (is_onnx(file) or (weights is None and entry is not None and entry.is_onnx)):
+    entry = ZOO.get(("detection", model))
+    if task == "detection" and (is_onnx(model) or (entry is not None and entry.is_onnx)):
         from dvcc.control.deployed.reader import DetectorReader
         from dvcc.networks.detectors import load_detector
 
-        return DetectorReader(load_detector(file, threads=1))
+        return DetectorReader(load_detector(weights or model, threads=1))
     require("torch", "kornia", wanted_by=f"--model {model}")
     from dvcc.rate_control.task_reader import TaskReader
     from dvcc.tasks import build_task

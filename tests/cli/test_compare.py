@@ -7,8 +7,10 @@ import pytest
 
 from dvcc import CRF, X264
 from dvcc.cli import main
+from dvcc.cli.compare import _trained
 from dvcc.control.deployed.onnx_export import control_to_onnx
 from dvcc.control.network import ControlNetwork, load_network
+from dvcc.datasets.clips import video_key
 from dvcc.networks.sources import CHECKPOINTS
 from tests.conftest import make_scene
 from tests.videos import write_control
@@ -139,6 +141,16 @@ def test_the_network_that_judges_reads_for_a_control_that_was_given_too(folder, 
     assert main(["compare", str(folder / "a<b.mp4"), *words, "--model", str(detector), "--out", str(tmp_path)]) == 0
     facts = json.loads((tmp_path / "compare.json").read_text())["facts"]
     assert facts["learned control"].startswith(f"mine.onnx, delivered as offsets; x264's own encode is read by {detector}, which")
+
+
+@pytest.mark.parametrize("analysis", [{}, {"analysis": {"file": "reads.onnx"}}])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_video_that_a_control_was_trained_on_flatters_it_and_no_other(folder, tmp_path, trained, analysis):
+    video = folder / "a<b.mp4"
+    stored = {"trained_on": [video_key(video) if trained else "another.mp4 7"], "control": analysis}
+    words = SimpleNamespace(video=str(video), model=None, delivery="offsets")
+    facts = _trained(words, tmp_path / "control.onnx", stored, 25)
+    assert ("TRAINED ON THIS VIDEO" in facts) == trained and ("read by reads.onnx" in facts) == bool(analysis)
 
 
 def test_without_a_model_those_read_that_the_control_was_published_with(folder, tmp_path):
